@@ -1,0 +1,39 @@
+"""Thanos pruning, executable specification: NumPy, SciPy, float64, as plain as the mathematics.
+
+Read in the order of docs/specification.md:
+
+    patterns.py   section 2: what is removed, counted exactly
+    inputs.py     section 2: what is refused
+    problem.py    section 1: the objective (1)
+    masks.py      sections 2 and 3: which weights go
+    update.py     section 4: how the kept weights make up for them, (6)
+    losses.py     section 5: the loss of every block
+    thanos.py     sections 3, 4 and 7: the algorithm
+    baselines.py  section 6: magnitude, Wanda, SparseGPT
+    refit.py      section 7: better kept weights for a final mask
+
+Implementations will apply optimisations that this one deliberately omits.
+"""
+
+from reference.arrays import Pruned
+from reference.baselines import magnitude, sparsegpt, wanda
+from reference.patterns import Pattern, SemiStructured, Structured, Unstructured, parse_pattern
+from reference.problem import Gram, objective
+from reference.refit import refit
+from reference.thanos import thanos
+
+__all__ = [
+    "Gram",
+    "Pattern",
+    "Pruned",
+    "SemiStructured",
+    "Structured",
+    "Unstructured",
+    "magnitude",
+    "objective",
+    "parse_pattern",
+    "refit",
+    "sparsegpt",
+    "thanos",
+    "wanda",
+]

@@ -1,0 +1,45 @@
+"""The Gram matrix of a layer's inputs, streamed. Spec section 1."""
+
+import torch
+from torch import Tensor
+
+
+class Gram:
+    """G = X Xᵀ, added up batch by batch.
+
+    columns  b, the number of inputs of the layer
+    dtype    arithmetic of the sum; batches are converted before they are squared, because
+             float16 overflows from 256 on
+    """
+
+    def __init__(
+        self,
+        columns: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if columns < 1:
+            raise ValueError(f"columns must be at least 1, got {columns}")
+        self._matrix = torch.zeros(columns, columns, device=device, dtype=dtype)
+        self.tokens = 0
+
+    @torch.no_grad()
+    def add(self, batch: Tensor) -> None:
+        """Add a batch of inputs, (..., columns): one token a row, so X is its transpose."""
+        columns = len(self._matrix)
+        if batch.dim() == 0 or batch.shape[-1] != columns:
+            raise ValueError(f"batch must have {columns} columns, got shape {tuple(batch.shape)}")
+        rows = batch.reshape(-1, columns).to(self._matrix.dtype)
+        self._matrix.addmm_(rows.T, rows)
+        self.tokens += len(rows)
+
+    def matrix(self) -> Tensor:
+        """G, (columns, columns). Raises ValueError if an input was NaN or infinite."""
+        # Looked at here and not in `add`, where it would make a GPU wait for every batch. The
+        # diagonal tells: a column's square sum is finite only if all its inputs are.
+        finite = self._matrix.diagonal().isfinite()
+        if not finite.all():
+            column = int((~finite).nonzero()[0])
+            raise ValueError(f"batch must be finite, got NaN or infinity in column {column}")
+        return self._matrix.clone()

@@ -1,0 +1,142 @@
+"""The common start and end of every method: check, scale, damp; scale back. Spec sections 1, 2."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reference.patterns import Pattern
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's problem in units in which max|W| and mean(diag G) are near 1.
+
+    The units are powers of two (for G powers of four, so that its square roots scale exactly as
+    well): by T7 no mask changes, no rounding is added, and float32 neither over- nor underflows.
+
+    original          (c, b), as given
+    weight            (c, b), W in units of 2**weight_exponent, in the arithmetic of the run
+    gram              (b, b), G in units of 2**gram_exponent, in the arithmetic it was given in
+    lam               λ = γ · mean(diag G) in the same units, or 1 for a zero G
+    """
+
+    original: Tensor
+    weight: Tensor
+    gram: Tensor
+    lam: float
+    weight_exponent: int
+    gram_exponent: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of the run: float64 for a float64 weight, float32 for all others."""
+        return self.weight.dtype
+
+    def hessian(self, dtype: torch.dtype) -> Tensor:
+        """H = G + λI, (b, b), in new memory. Spec section 1."""
+        H = self.gram.to(dtype, copy=True)
+        H.diagonal().add_(self.lam)
+        return H
+
+    def column_norms(self) -> Tensor:
+        """‖X_j‖ = sqrt(G_jj), (b,). Spec section 1."""
+        return self.gram.diagonal().sqrt().to(self.dtype)
+
+    def scaled_weight(self, weight: Tensor) -> Tensor:
+        """Another weight of this layer in the layer's units and arithmetic."""
+        return _times_power_of_two(weight.to(self.dtype), -self.weight_exponent)
+
+    def restored(self, weight: Tensor, mask: Tensor) -> Tensor:
+        """A result in the units and dtype of the original; rows that lost nothing bit for bit."""
+        restored = _times_power_of_two(weight, self.weight_exponent).to(self.original.dtype)
+        touched = mask.any(dim=1, keepdim=True)
+        return torch.where(touched, restored, self.original)
+
+    def restored_losses(self, losses: Tensor) -> Tensor:
+        """Losses in the units of the original, float64."""
+        exponent = 2 * self.weight_exponent + self.gram_exponent
+        return _times_power_of_two(losses.double(), exponent)
+
+
+def prepare(
+    weight: Tensor, gram: Tensor, pattern: Pattern, block_size: int, damping: float
+) -> Layer:
+    """Check the arguments of a method and bring them to common units; ValueError names what is bad.
+
+    weight (c, b) in float64, float32, float16 or bfloat16; gram (b, b) on the same device.
+    """
+    if not 0 < damping < math.inf:
+        raise ValueError(f"damping must be positive and finite, got {damping}")
+    check_matrix("weight", weight)
+    check_gram(gram, weight)
+    pattern.check(weight.shape[0], weight.shape[1], block_size)
+
+    arithmetic = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    W = weight.to(arithmetic)
+    weight_exponent = _exponent(W.abs().max().item())
+    W = _times_power_of_two(W, -weight_exponent)
+
+    G = gram if gram.dtype == torch.float64 else gram.float()
+    # Divided first: a sum of entries near the largest number would overflow.
+    mean = (G.diagonal().double() / len(G)).sum().item()
+    gram_exponent = 2 * (_exponent(mean) // 2)
+    if not torch.equal(G, G.T):
+        G = G / 2 + G.T / 2
+    G = _times_power_of_two(G, -gram_exponent)
+    lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
+    return Layer(weight, W, G, lam, weight_exponent, gram_exponent)
+
+
+def check_matrix(name: str, matrix: Tensor) -> None:
+    """Refuse what is no matrix of finite floating-point numbers. Spec section 2."""
+    if matrix.dim() != 2 or matrix.numel() == 0:
+        raise ValueError(f"{name} must be a matrix with entries, got shape {tuple(matrix.shape)}")
+    if not matrix.is_floating_point():
+        raise ValueError(f"{name} must hold floating-point numbers, got {matrix.dtype}")
+    if not torch.isfinite(matrix).all():
+        i, j = (~torch.isfinite(matrix)).nonzero()[0].tolist()
+        raise ValueError(f"{name} must be finite, got {name}[{i}, {j}] = {matrix[i, j].item()}")
+
+
+def check_gram(gram: Tensor, weight: Tensor) -> None:
+    """Refuse what is no Gram matrix of the inputs of `weight`. Spec section 2."""
+    check_matrix("gram", gram)
+    columns = weight.shape[1]
+    if gram.shape != (columns, columns):
+        raise ValueError(
+            f"gram must be {columns} x {columns} like the columns of the weight, "
+            f"got {gram.shape[0]} x {gram.shape[1]}"
+        )
+    if gram.device != weight.device:
+        raise ValueError(f"gram must be on {weight.device} like the weight, got {gram.device}")
+    diagonal = gram.diagonal()
+    if (diagonal < 0).any():
+        j = int(diagonal.argmin())
+        raise ValueError(f"gram[{j}, {j}] must not be negative, got {diagonal[j].item()}")
+    nonzero_row = gram.any(dim=1)
+    if ((diagonal == 0) & nonzero_row).any():
+        j = int(((diagonal == 0) & nonzero_row).nonzero()[0])
+        raise ValueError(f"gram[{j}, {j}] is 0 but row {j} is not: no Gram matrix is like that")
+    if torch.equal(gram, gram.T):
+        return
+    norms = diagonal.double().sqrt()
+    asymmetry = (gram.double() - gram.double().T).abs() - 1e-5 * torch.outer(norms, norms)
+    if (asymmetry > 0).any():
+        i, j = divmod(int(asymmetry.argmax()), columns)
+        raise ValueError(
+            f"gram must be symmetric, got gram[{i}, {j}] = {gram[i, j].item()} "
+            f"and gram[{j}, {i}] = {gram[j, i].item()}"
+        )
+
+
+def _exponent(value: float) -> int:
+    """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
+    return math.frexp(value)[1] - 1 if value else 0
+
+
+def _times_power_of_two(values: Tensor, exponent: int) -> Tensor:
+    """Exact, in two halves because 2**exponent itself may overflow. New memory."""
+    half = exponent // 2
+    return values * 2.0**half * 2.0 ** (exponent - half)

@@ -1,0 +1,90 @@
+"""Thanos for one layer. Spec sections 3 and 4, with the ablation switches of section 7."""
+
+import torch
+from torch import Tensor
+
+from reference.patterns import Pattern, SemiStructured, Structured
+from thanos_torch.blocks import walk_blocks
+from thanos_torch.factor import inverse_factor
+from thanos_torch.layer import prepare
+from thanos_torch.result import Diagnostics, Pruned
+from thanos_torch.scores import METRICS, outlier_mask, scores
+from thanos_torch.selection import smallest, smallest_of_each_group
+from thanos_torch.structured import structured
+from thanos_torch.update import joint_update, sequential_update
+
+
+@torch.no_grad()
+def thanos(
+    weight: Tensor,
+    gram: Tensor,
+    pattern: Pattern,
+    *,
+    block_size: int = 128,
+    damping: float = 0.01,
+    adaptive: bool = True,
+    residual: str = "global",
+    update: str = "joint",
+    metric: str = "wanda",
+) -> Pruned:
+    """Prune one layer with Thanos, block by block. Spec (2) to (6).
+
+    weight      (c, b), W: float64 is pruned in float64; float32, float16, bfloat16 in float32
+    gram        (b, b), G = X Xᵀ of the layer's inputs, on the same device
+    pattern     what to remove
+    block_size  B, columns in a block; Structured ignores it
+    damping     γ, the share of the mean of diag G that is added to the diagonal
+
+    Ablations, spec section 7; the defaults are the paper's algorithm:
+    adaptive    False: all masks from the scores at the start, J = all columns
+    residual    "local": every block removes its own share of an unstructured count
+    update      "sequential": SparseGPT's update instead of (6)
+    metric      "magnitude", |W|, or "obs", W²/((H_JJ)⁻¹)_jj, instead of (2), "wanda"
+
+    Raises ValueError for what spec section 2 refuses.
+    """
+    _check_choice("residual", residual, ("global", "local"))
+    _check_choice("update", update, ("joint", "sequential"))
+    _check_choice("metric", metric, METRICS)
+    layer = prepare(weight, gram, pattern, block_size, damping)
+    if isinstance(pattern, Structured):
+        return structured(layer, pattern, update, metric)
+
+    diagnostics = Diagnostics()
+    U = inverse_factor(layer, diagnostics)
+    spared = outlier_mask(layer, pattern)
+    first_scores = None if adaptive else scores(layer, layer.weight, U, metric)
+
+    def step(W: Tensor, block: tuple[int, int], removed: int) -> tuple[Tensor, Tensor]:
+        j1, j2 = block
+        if first_scores is not None:
+            S = first_scores[:, j1:]
+        else:
+            S = scores(layer, W[:, j1:], U[j1:, j1:], metric)
+        mask = _block_mask(S, block, pattern, residual == "global", removed) & ~spared
+        U_kk = U[j1:j2, j1:j2]
+        if update == "joint":
+            return mask, joint_update(W[:, j1:j2], mask, U_kk, diagnostics)
+        return mask, sequential_update(W[:, j1:j2], mask, U_kk)
+
+    return walk_blocks(layer, U, block_size, step, diagnostics)
+
+
+def _block_mask(
+    S: Tensor, block: tuple[int, int], pattern: Pattern, over_all: bool, removed: int
+) -> Tensor:
+    """The picks of block [j1, j2) from the scores of the columns [j1, b): (3) or (4)."""
+    j1, j2 = block
+    width = j2 - j1
+    if isinstance(pattern, SemiStructured):
+        return smallest_of_each_group(S[:, :width], pattern.n, pattern.m)
+    rows = len(S)
+    if over_all:
+        r = pattern.removed(rows * (j1 + S.shape[1])) - removed
+        return smallest(S, r)[:, :width]
+    return smallest(S[:, :width], pattern.removed(rows * j2) - pattern.removed(rows * j1))
+
+
+def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,61 @@
+"""How the kept weights make up for the removed ones. Spec section 4.
+
+Both updates return E_k = D_k M_kkᵀ for the block's own move D_k, (c, B). It is all that the rest
+needs: the block moves by E_k U_kk, the columns behind it by E_k U_kJ, and ‖E_k‖² is the loss (T3).
+"""
+
+import torch
+from torch import Tensor
+
+from thanos_torch.result import Diagnostics
+from thanos_torch.selection import smallest_of_each_group
+from thanos_torch.solver import multipliers
+
+
+def joint_update(W: Tensor, mask: Tensor, U: Tensor, diagnostics: Diagnostics) -> Tensor:
+    """Joint update of one block, spec (6).
+
+    W, mask  (c, B), the block's current weights and picks
+    U        (B, B), the block's part of U
+    """
+    # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
+    # product with U_kkᵀ gives E_k, and R_kJ is never formed.
+    mu = multipliers(U.T @ U, mask, W, diagnostics)
+    return -(mu @ U.T)
+
+
+def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> Tensor:
+    """One column after another, the earlier ones frozen: SparseGPT's update. Shapes as above."""
+    columns, picks = _by_column(W), mask.T
+    E = torch.zeros_like(columns)
+    for j in range(len(U)):
+        _remove_column(columns, picks[j], U, E, j)
+    return E.T
+
+
+def choosing_sequential_update(W: Tensor, U: Tensor, n: int, m: int) -> tuple[Tensor, Tensor]:
+    """The same, with the picks of every group of m chosen when the sweep reaches it. Spec 6.
+
+    Returns E_k and the mask.
+    """
+    columns = _by_column(W)
+    E = torch.zeros_like(columns)
+    picks = torch.zeros_like(columns, dtype=torch.bool)
+    pivots = U.diagonal()[:, None]
+    for j in range(len(U)):
+        if j % m == 0:
+            score = (columns[j : j + m] / pivots[j : j + m]).square()
+            picks[j : j + m] = smallest_of_each_group(score.T, n, m).T
+        _remove_column(columns, picks[j], U, E, j)
+    return E.T, picks.T
+
+
+def _remove_column(columns: Tensor, picks: Tensor, U: Tensor, E: Tensor, j: int) -> None:
+    """Spec (6) for the one column j: R_jJ / R_jj = U_jJ / U_jj."""
+    E[j] = torch.where(picks, columns[j] / -U[j, j], 0.0)
+    columns[j:].addr_(U[j, j:], E[j])
+
+
+def _by_column(W: Tensor) -> Tensor:
+    """A transposed copy: columns of W are contiguous in it, and W itself stays as it is."""
+    return W.T.clone(memory_format=torch.contiguous_format)

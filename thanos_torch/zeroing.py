@@ -1,0 +1,90 @@
+"""Magnitude and Wanda: they zero and move nothing. Spec section 6."""
+
+import torch
+from torch import Tensor
+
+from reference.patterns import (
+    Pattern,
+    SemiStructured,
+    Unstructured,
+    column_blocks,
+    refuse_outlier_rows,
+)
+from thanos_torch.factor import reversed_cholesky
+from thanos_torch.layer import Layer, prepare
+from thanos_torch.result import Diagnostics, Pruned
+from thanos_torch.selection import smallest, smallest_of_each_group, smallest_of_each_row
+
+
+@torch.no_grad()
+def magnitude(
+    weight: Tensor,
+    gram: Tensor,
+    pattern: Pattern,
+    *,
+    block_size: int = 128,
+    damping: float = 0.01,
+) -> Pruned:
+    """Remove the smallest |W|; move nothing. Spec section 6.
+
+    Arguments and errors as for `thanos`; the Gram matrix and `block_size` matter only for the
+    losses. Refuses outlier rows.
+    """
+    refuse_outlier_rows("magnitude", pattern)
+    layer = prepare(weight, gram, pattern, block_size, damping)
+    score = layer.weight.abs()
+    if isinstance(pattern, Unstructured):
+        return _zeroed(layer, smallest(score, pattern.removed(score.numel())), block_size)
+    return _zeroed(layer, _groups_or_columns(score, pattern), block_size)
+
+
+@torch.no_grad()
+def wanda(
+    weight: Tensor,
+    gram: Tensor,
+    pattern: Pattern,
+    *,
+    block_size: int = 128,
+    damping: float = 0.01,
+) -> Pruned:
+    """Remove the smallest S of every row; move nothing. Sun et al., arXiv 2306.11695.
+
+    Arguments and errors as for `thanos`; `block_size` matters only for the losses. Refuses
+    outlier rows.
+    """
+    refuse_outlier_rows("wanda", pattern)
+    layer = prepare(weight, gram, pattern, block_size, damping)
+    score = layer.weight.abs() * layer.column_norms()
+    if isinstance(pattern, Unstructured):
+        picks = smallest_of_each_row(score, pattern.removed(score.shape[1]))
+        return _zeroed(layer, picks, block_size)
+    return _zeroed(layer, _groups_or_columns(score, pattern), block_size)
+
+
+def whole_columns(score: Tensor, count: int) -> Tensor:
+    """Mask of the `count` columns of least mean score, for all rows, (c, columns)."""
+    return smallest(score.mean(dim=0, keepdim=True), count).expand_as(score)
+
+
+def _groups_or_columns(score: Tensor, pattern: Pattern) -> Tensor:
+    if isinstance(pattern, SemiStructured):
+        return smallest_of_each_group(score, pattern.n, pattern.m)
+    return whole_columns(score, pattern.removed(score.shape[1])).clone()
+
+
+def _zeroed(layer: Layer, mask: Tensor, block_size: int) -> Pruned:
+    diagnostics = Diagnostics()
+    D = torch.where(mask, -layer.weight, 0.0)
+    return Pruned(
+        torch.where(mask, 0.0, layer.original),
+        mask,
+        layer.restored_losses(block_losses(layer, D, block_size, diagnostics)),
+        diagnostics,
+    )
+
+
+def block_losses(layer: Layer, D: Tensor, block_size: int, diagnostics: Diagnostics) -> Tensor:
+    """‖E_k‖² with E = D Mᵀ, in the layer's units, (blocks,) float64. Spec T3, T4."""
+    M = reversed_cholesky(layer, diagnostics)
+    E2 = (D.to(M.dtype) @ M.T).double().square()
+    return torch.stack([E2[:, j1:j2].sum() for j1, j2 in column_blocks(D.shape[1], block_size)])

@@ -1,0 +1,143 @@
+"""The layer under judgement, in float64 and in units near 1, with what all checks need.
+
+Nothing here is taken from the implementations: the certificate has its own scaling, damping and
+factorisation. Spec section 5.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cholesky, lapack
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+# Unit roundoffs, and the smallest subnormal numbers of the storage types.
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+SMALLEST = {"float32": 2.0**-149, "bfloat16": 2.0**-133, "float16": 2.0**-24}
+
+
+@dataclass(frozen=True)
+class Case:
+    """W, G and Ŵ in units in which max|W| and mean(diag G) lie in [1, 2).
+
+    u          unit roundoff of the implementation's arithmetic
+    u_storage  that of a narrower type in which Ŵ is stored, else 0
+    half_step  half the smallest subnormal number of that type, in units of W, else 0
+    weight_exponent, loss_exponent   the units of weights and losses, as powers of two
+    """
+
+    W: Array
+    G: Array
+    pruned: Array
+    lam: float
+    u: float
+    u_storage: float
+    half_step: float
+    weight_exponent: int
+    loss_exponent: int
+
+    @cached_property
+    def M(self) -> Array:
+        """Lower triangular with H = Mᵀ M."""
+        H = self.G + self.lam * np.eye(len(self.G))
+        try:
+            L = cholesky(H[::-1, ::-1], lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            raise ValueError("gram plus damping is not positive definite in float64") from None
+        return np.ascontiguousarray(L[::-1, ::-1].T)
+
+    @cached_property
+    def U(self) -> Array:
+        """Upper triangular, M⁻ᵀ: (H_JJ)⁻¹ = U_JJᵀ U_JJ for every trailing J."""
+        inverse, info = lapack.dtrtri(self.M, lower=1)
+        if info:
+            raise ValueError(f"gram plus damping is singular at column {info}")
+        return np.ascontiguousarray(np.tril(inverse).T)
+
+    @cached_property
+    def E(self) -> Array:
+        """(Ŵ − W) Mᵀ, (c, b): its columns of a block hold the loss of that block."""
+        return (self.pruned - self.W) @ self.M.T
+
+    @cached_property
+    def E_rounding(self) -> Array:
+        """A bound of the rounding errors in E that right code makes, (c, b)."""
+        sizes = (np.abs(self.W) + np.abs(self.pruned)) @ np.abs(self.M).T
+        bound = (8 * self.u + self.u_storage) * sizes
+        if self.half_step:
+            bound += self.half_step * np.abs(self.M).sum(axis=1)
+        return bound
+
+
+def make_case(
+    weight: ArrayLike,
+    gram: ArrayLike,
+    pruned_weight: ArrayLike,
+    damping: float,
+    arithmetic: str,
+    storage: str | None,
+) -> Case:
+    """Check and scale the input of a certificate. Raises ValueError; Ŵ may hold anything."""
+    W, G = _matrix("weight", weight), _matrix("gram", gram)
+    pruned = _matrix("pruned_weight", pruned_weight, finite=False)
+    if pruned.shape != W.shape:
+        raise ValueError(f"pruned_weight must have the shape {W.shape}, got {pruned.shape}")
+    if G.shape != (W.shape[1], W.shape[1]):
+        raise ValueError(f"gram must be {W.shape[1]} x {W.shape[1]}, got {G.shape}")
+    if not 0 < damping < np.inf:
+        raise ValueError(f"damping must be positive and finite, got {damping}")
+    if arithmetic not in ("float64", "float32"):
+        raise ValueError(f"arithmetic must be float64 or float32, got {arithmetic!r}")
+    if storage is not None and storage not in UNIT_ROUNDOFF:
+        raise ValueError(f"storage must be one of {', '.join(UNIT_ROUNDOFF)}, got {storage!r}")
+    u = UNIT_ROUNDOFF[arithmetic]
+    narrower = storage is not None and UNIT_ROUNDOFF[storage] > u
+
+    diagonal = np.diag(G)
+    if (diagonal < 0).any():
+        raise ValueError(f"gram must have no negative diagonal entry, got {diagonal.min()}")
+    mean = float(np.sum(diagonal / len(G)))  # divided first: the sum may overflow
+    weight_exponent = _exponent(float(np.abs(W).max()))
+    gram_exponent = _exponent(mean)
+    return Case(
+        W=np.ldexp(W, -weight_exponent),
+        G=_symmetric(np.ldexp(G, -gram_exponent)),
+        pruned=np.ldexp(pruned, -weight_exponent),
+        lam=damping * np.ldexp(mean, -gram_exponent) if mean > 0 else 1.0,
+        u=u,
+        u_storage=UNIT_ROUNDOFF[storage] if storage and narrower else 0.0,
+        half_step=float(np.ldexp(SMALLEST[storage] / 2, -weight_exponent))
+        if storage and narrower
+        else 0.0,
+        weight_exponent=weight_exponent,
+        loss_exponent=2 * weight_exponent + gram_exponent,
+    )
+
+
+def _symmetric(G: Array) -> Array:
+    if np.array_equal(G, G.T):
+        return G
+    norms = np.sqrt(np.diag(G))
+    if (np.abs(G - G.T) > 1e-5 * np.outer(norms, norms)).any():
+        raise ValueError(f"gram must be symmetric, got a difference of {np.abs(G - G.T).max()}")
+    return (G + G.T) / 2
+
+
+def _matrix(name: str, values: ArrayLike, finite: bool = True) -> Array:
+    given = np.asarray(values)
+    if given.ndim != 2 or given.size == 0:
+        raise ValueError(f"{name} must be a matrix with entries, got the shape {given.shape}")
+    if not np.issubdtype(given.dtype, np.floating):
+        raise ValueError(f"{name} must hold floating-point numbers, got {given.dtype}")
+    matrix = given.astype(np.float64)
+    if finite and not np.isfinite(matrix).all():
+        raise ValueError(f"{name} must be finite, got {matrix[~np.isfinite(matrix)][0]}")
+    return matrix
+
+
+def _exponent(value: float) -> int:
+    """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
+    return int(np.frexp(value)[1]) - 1 if value else 0

@@ -1,0 +1,127 @@
+"""Check 2: every choice was right, as far as rounding lets anybody tell. Spec sections 3 and 5."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from verification.certificate.case import Array, Case, Mask
+from verification.certificate.report import Check
+from verification.certificate.rules import Rules
+from verification.certificate.selections import Selection, selections
+
+
+@dataclass
+class Tally:
+    """What the choices of a layer add up to."""
+
+    miscounted: int = 0
+    wrong: int = 0
+    deviating: int = 0
+    undecidable: int = 0
+    decided: int = 0
+    first_miscount: str = ""
+    first_wrong: str = ""
+
+
+def check_masks(
+    case: Case, rules: Rules, outliers: Mask, mask: Mask | None
+) -> tuple[Mask, list[Check]]:
+    """Counts (T1) and choices (2) to (5); a mask that is not given is inferred and returned."""
+    rows = np.flatnonzero(~outliers)
+    full = np.zeros(case.W.shape, dtype=bool) if mask is None else mask
+    tally = Tally()
+    if len(rows):
+        for selection in selections(case, rules, rows, full):
+            if mask is None:
+                _infer(case, selection, full)
+            _judge(selection, full, rules, tally)
+    stray = int(full[outliers].sum())
+    if stray:
+        tally.miscounted += stray
+        tally.first_miscount = tally.first_miscount or f"{stray} weights of outlier rows removed"
+    share = tally.undecidable / max(tally.decided, 1)
+    note = f"{share:.2g} of the weights undecidable, {tally.deviating} of them not as computed here"
+    return full, [
+        Check("counts", "T1", tally.miscounted, 0, tally.first_miscount, f"{full.sum()} removed"),
+        Check("masks", "(2) to (5), T9", tally.wrong, 0, tally.first_wrong, note),
+    ]
+
+
+def _judge(selection: Selection, mask: Mask, rules: Rules, tally: Tally) -> None:
+    picks = selection.picks(mask)
+    _count(selection, picks, mask, rules, tally)
+    lowest, highest = selection.values - selection.margins, selection.values + selection.margins
+    # The count-th smallest of S − δ and of S + δ enclose the threshold of right code.
+    low, high = _threshold(selection, lowest), _threshold(selection, highest)
+    wide = selection.decided
+    low, high = low[..., :wide], high[..., :wide]
+    lowest, highest = lowest[:, :wide], highest[:, :wide]
+    wrong = np.where(picks, lowest > high, highest < low)
+    undecidable = (lowest <= high) & (highest >= low)
+    tally.undecidable += int(undecidable.sum())
+    tally.decided += undecidable.size
+    if undecidable.any():
+        values = selection.values[:, :wide]
+        plain = _threshold(selection, selection.values)[..., :wide]
+        tally.deviating += int(
+            (undecidable & np.where(picks, values > plain, values < plain)).sum()
+        )
+    if wrong.any():
+        tally.wrong += int(wrong.sum())
+        if not tally.first_wrong:
+            row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+            done = "removed" if picks[row, column] else "kept"
+            place = "column" if selection.whole_columns else f"row {selection.rows[row]}, column"
+            tally.first_wrong = (
+                f"first at {place} {selection.block[0] + column}: {done}, "
+                f"S = {selection.values[row, column]:.6g}"
+            )
+
+
+def _count(selection: Selection, picks: Mask, mask: Mask, rules: Rules, tally: Tally) -> None:
+    """T1 for this choice. The residual mask binds only the total, so only its last block counts."""
+    j1 = selection.block[0]
+    if selection.whole_columns:
+        part = mask[selection.rows, j1 : j1 + selection.decided]
+        off = abs(int(picks.sum()) - selection.count) + int((part != picks).sum())
+    elif selection.decided < selection.values.shape[1]:
+        off = max(0, int(picks.sum()) - selection.count)
+    else:
+        counts = picks.reshape(-1, min(selection.group, picks.size)).sum(axis=1)
+        off = int(np.abs(counts - selection.count).sum())
+    if off:
+        tally.miscounted += off
+        tally.first_miscount = tally.first_miscount or (
+            f"first in columns {j1} to {j1 + selection.decided - 1}: off by {off}"
+        )
+
+
+def _threshold(selection: Selection, values: Array) -> Array:
+    """The count-th smallest of every group, in the shape of `values`; -inf if none goes."""
+    if selection.count <= 0:
+        return np.full_like(values, -np.inf)
+    groups = values.reshape(-1, selection.group)
+    if selection.count > groups.shape[1]:
+        return np.full_like(values, np.inf)
+    k = selection.count - 1
+    threshold = np.partition(groups, k, axis=1)[:, k : k + 1]  # a selection, not a sort
+    return np.broadcast_to(threshold, groups.shape).reshape(values.shape)
+
+
+def _infer(case: Case, selection: Selection, mask: Mask) -> None:
+    """Of the zeros of Ŵ, mark those that the rule selects; margins speak for the zeros."""
+    j1 = selection.block[0]
+    J = slice(j1, j1 + selection.decided)
+    zero = case.pruned[selection.rows, J] == 0
+    if selection.whole_columns:
+        zero = zero.all(axis=0, keepdims=True)
+    favoured = selection.values + selection.margins
+    favoured[:, : selection.decided] -= np.where(
+        zero, 2 * selection.margins[:, : selection.decided], 0.0
+    )
+    groups = favoured.reshape(-1, selection.group)
+    order = np.argsort(groups, axis=1, kind="stable")[:, : max(selection.count, 0)]
+    chosen = np.zeros(groups.shape, dtype=bool)
+    np.put_along_axis(chosen, order, True, axis=1)
+    picks = chosen.reshape(favoured.shape)[:, : selection.decided] & zero
+    mask[selection.rows, J] = np.broadcast_to(picks, (len(selection.rows), selection.decided))

@@ -1,0 +1,43 @@
+"""What a mask was chosen by, with the rounding error of right code. Spec (2) and section 5."""
+
+import numpy as np
+
+from verification.certificate.case import Array, Case
+from verification.certificate.rules import Rules
+
+
+def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array]:
+    """The f_j with S_ij = |W_ij| f_j for the columns J = [j1, b), and their relative errors.
+
+    Scores that are squares, W²/((H_JJ)⁻¹)_jj, are judged by their roots: the order is the same.
+    """
+    norms = np.sqrt(np.diag(case.G))
+    if rules.method == "sparsegpt":
+        # U_jj = 1 / M_jj. Cholesky makes errors of u Σ_l M_lj² in M_jj², which is H_jj.
+        pivots = np.diag(case.M)
+        return pivots[j1:], (4 * case.u * (norms**2 + case.lam) / pivots**2)[j1:]
+    if rules.method == "thanos" and rules.metric == "obs":
+        U = case.U[j1:, j1:]
+        R_jj = np.sum(U**2, axis=0)
+        # An error of u |M|ᵀ|M| in H changes R_jj by at most R (u |M|ᵀ|M|) R, its j-th entry.
+        spread = np.sum((np.abs(case.M[j1:, j1:]) @ np.abs(U.T @ U)) ** 2, axis=0)
+        return 1 / np.sqrt(R_jj), 4 * case.u * spread / R_jj
+    plain = rules.method == "magnitude" or rules.metric == "magnitude"
+    factors = np.ones_like(norms) if plain else norms
+    return factors[j1:], np.zeros(len(norms) - j1)
+
+
+def scores(
+    case: Case, rules: Rules, j1: int, weights: Array, spread: Array | None
+) -> tuple[Array, Array]:
+    """S and its margin δ for weights of the columns from j1 on, (c, width).
+
+    `spread` is |Ŵ_<| |N|, or None for original weights, which storage has not rounded.
+    """
+    factors, errors = column_factors(case, rules, j1)
+    factors, errors = factors[: weights.shape[1]], errors[: weights.shape[1]]
+    S = np.abs(weights) * factors
+    if spread is None:
+        return S, (8 * case.u + errors) * S
+    u = 8 * case.u + case.u_storage
+    return S, u * (S + spread * factors) + errors * S

@@ -1,0 +1,118 @@
+"""Every choice that a mask consists of: which values, how many of them. Spec sections 3 and 6."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference.patterns import SemiStructured, Structured, Unstructured, column_blocks
+from verification.certificate.case import Array, Case, Mask
+from verification.certificate.rebuild import at_every_block, at_own_block
+from verification.certificate.rules import Rules
+from verification.certificate.scores import scores
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Choose the `count` smallest of every group of values.
+
+    block    first and last-but-one column
+    rows     the rows chosen among, (rows,)
+    values   S, (rows, width), or one value a column, (1, width)
+    margins  δ, of the same shape
+    group    neighbouring values that compete, in row-major order
+    decided  columns of `values` that the choice decides; the others only compete
+    """
+
+    block: tuple[int, int]
+    rows: np.ndarray
+    values: Array
+    margins: Array
+    group: int
+    count: int
+    decided: int
+
+    @property
+    def whole_columns(self) -> bool:
+        """Whether one value stands for a whole column."""
+        return len(self.values) == 1 and len(self.rows) != 1
+
+    def picks(self, mask: Mask) -> Mask:
+        """The part of a mask that this choice decided, in the shape of `values`, (., decided)."""
+        j1 = self.block[0]
+        part = mask[self.rows, j1 : j1 + self.decided]
+        return np.all(part, axis=0, keepdims=True) if self.whole_columns else part
+
+
+def selections(case: Case, rules: Rules, rows: np.ndarray, mask: Mask) -> Iterator[Selection]:
+    """All choices, left to right. `mask` is read up to the columns that the next one decides."""
+    if rules.original_scores:
+        yield from _from_original(case, rules, rows)
+    elif rules.over_all_columns:
+        for block, weights, spread in at_every_block(case, rules.block):
+            S, margins = scores(case, rules, block[0], weights, spread if block[0] else None)
+            yield _residual(rules, rows, mask, block, S, margins)
+    else:
+        width = rules.mask_width
+        weights, spread = at_own_block(case, width)
+        for j1, j2 in column_blocks(rules.columns, width):
+            J = slice(j1, j2)
+            S, margins = scores(case, rules, j1, weights[:, J], spread[:, J] if j1 else None)
+            yield _own(rules, rows, (j1, j2), S[rows], margins[rows], case.u)
+
+
+def _from_original(case: Case, rules: Rules, rows: np.ndarray) -> Iterator[Selection]:
+    """Masks that follow from W alone; block by block only where the counts are."""
+    S, margins = scores(case, rules, 0, case.W, None)
+    whole = (0, rules.columns)
+    if rules.method == "wanda" and isinstance(rules.pattern, Unstructured):
+        count = rules.pattern.removed(rules.columns)
+        yield Selection(whole, rows, S, margins, rules.columns, count, rules.columns)
+        return
+    by_block = rules.residual == "local" and isinstance(rules.pattern, Unstructured)
+    for j1, j2 in column_blocks(rules.columns, rules.block) if by_block else [whole]:
+        J = slice(j1, j2)
+        yield _own(rules, rows, (j1, j2), S[rows, J], margins[rows, J], case.u)
+
+
+def _residual(
+    rules: Rules, rows: np.ndarray, mask: Mask, block: tuple[int, int], S: Array, margins: Array
+) -> Selection:
+    """Global residual mask, spec (3): all columns that are left compete."""
+    assert isinstance(rules.pattern, Unstructured)
+    j1, j2 = block
+    r = rules.pattern.removed(mask.size) - int(mask[:, :j1].sum())
+    return Selection(block, rows, S, margins, S.size, r, j2 - j1)
+
+
+def _own(
+    rules: Rules, rows: np.ndarray, block: tuple[int, int], S: Array, margins: Array, u: float
+) -> Selection:
+    """A choice among the block's own columns only."""
+    j1, j2 = block
+    pattern = rules.pattern
+    if isinstance(pattern, SemiStructured):
+        return Selection(block, rows, S, margins, pattern.m, pattern.n, j2 - j1)
+    if isinstance(pattern, Unstructured):
+        count = rules.block_count(len(rows), j1, j2)
+        return Selection(block, rows, S, margins, S.size, count, j2 - j1)
+    if rules.method == "thanos":
+        count = pattern.removed(rules.columns)
+    else:
+        count = rules.block_count(len(rows), j1, j2)
+    value, margin = _column_sums(rules, S, margins, u)
+    return Selection(block, rows, value, margin, j2 - j1, count, j2 - j1)
+
+
+def _column_sums(rules: Rules, S: Array, margins: Array, u: float) -> tuple[Array, Array]:
+    """One value a column, (1, width): Σ S² for Thanos (5) and SparseGPT, Σ S for the others.
+
+    Sums and means have the same order. Adding up n terms in any order makes a relative error of
+    at most n u.
+    """
+    assert isinstance(rules.pattern, Structured)
+    if rules.moves:
+        margins = 2 * S * margins + margins**2
+        S = S**2
+    value = S.sum(axis=0, keepdims=True)
+    return value, margins.sum(axis=0, keepdims=True) + len(S) * u * value

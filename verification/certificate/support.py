@@ -1,0 +1,61 @@
+"""Check 1: outlier rows, and zeros where the mask says so. Spec sections 2 and 5."""
+
+import numpy as np
+
+from reference.patterns import Unstructured
+from verification.certificate.case import Array, Case, Mask
+from verification.certificate.report import Check
+from verification.certificate.rules import Rules
+
+
+def same_bits(left: Array, right: Array) -> Mask:
+    """Entries that are equal, the sign of zero included."""
+    same: Mask = (left == right) & (np.signbit(left) == np.signbit(right))
+    return same
+
+
+def outlier_rows(case: Case, rules: Rules) -> tuple[Mask, list[Check]]:
+    """Which rows must be outliers, (c,), and the check that they are unchanged.
+
+    The set follows from h_i within its rounding error and is never read off the mask. Where
+    rounding leaves a choice, rows that are unchanged are taken to be the chosen ones.
+    """
+    rows = len(case.W)
+    outliers = np.zeros(rows, dtype=bool)
+    count = 0 if isinstance(rules.pattern, Unstructured) else rules.pattern.outliers(rows)
+    if count == 0:
+        return outliers, []
+    unchanged = same_bits(case.W, case.pruned).all(axis=1)
+    h = np.sum((case.W @ case.G) * case.W, axis=1)
+    margin = 8 * case.u * np.sum((np.abs(case.W) @ np.abs(case.G)) * np.abs(case.W), axis=1)
+    if count == rows:
+        outliers[:] = True
+    else:
+        surely = h - margin > np.sort(h + margin)[-count - 1]
+        possible = h + margin >= np.sort(h - margin)[-count]
+        by_choice = np.lexsort((np.arange(rows), -h, ~unchanged, ~possible, ~surely))
+        outliers[by_choice[:count]] = True
+    changed = outliers & ~unchanged
+    first = f"row {int(np.argmax(changed))}" if changed.any() else ""
+    check = Check("outliers", "section 2", int(changed.sum()), 0, first, f"{count} outlier rows")
+    return outliers, [check]
+
+
+def zeros(case: Case, mask: Mask) -> Check:
+    """Every removed weight is +0.0."""
+    wrong = mask & ~same_bits(case.pruned, np.zeros_like(case.pruned))
+    return Check("zeros", "section 2", int(wrong.sum()), 0, first_place(wrong))
+
+
+def kept(case: Case, mask: Mask) -> Check:
+    """Magnitude and Wanda move nothing: kept weights are those of W, bit for bit."""
+    wrong = ~mask & ~same_bits(case.pruned, case.W)
+    return Check("kept", "section 6", int(wrong.sum()), 0, first_place(wrong))
+
+
+def first_place(wrong: Mask) -> str:
+    """Row and column of the first violation, for people."""
+    if not wrong.any():
+        return ""
+    row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+    return f"first at row {row}, column {column}"
