@@ -53,29 +53,36 @@ def _judge(selection: Selection, mask: Mask, rules: Rules, tally: Tally) -> None
     lowest, highest = selection.values - selection.margins, selection.values + selection.margins
     # The count-th smallest of S − δ and of S + δ enclose the threshold of right code.
     low, high = _threshold(selection, lowest), _threshold(selection, highest)
-    wide = selection.decided
-    low, high = low[..., :wide], high[..., :wide]
-    lowest, highest = lowest[:, :wide], highest[:, :wide]
-    wrong = np.where(picks, lowest > high, highest < low)
-    undecidable = (lowest <= high) & (highest >= low)
-    tally.undecidable += int(undecidable.sum())
+    contested = _contested(selection, lowest <= high)
+
+    decided = (slice(None), slice(0, selection.decided))
+    wrong = np.where(picks, (lowest > high)[decided], (highest < low)[decided])
+    undecidable = (contested & (lowest <= high) & (highest >= low))[decided]
     tally.decided += undecidable.size
     if undecidable.any():
-        values = selection.values[:, :wide]
-        plain = _threshold(selection, selection.values)[..., :wide]
-        tally.deviating += int(
-            (undecidable & np.where(picks, values > plain, values < plain)).sum()
-        )
+        tally.undecidable += int(undecidable.sum())
+        values, plain = selection.values, _threshold(selection, selection.values)
+        deviating = np.where(picks, (values > plain)[decided], (values < plain)[decided])
+        tally.deviating += int((undecidable & deviating).sum())
     if wrong.any():
         tally.wrong += int(wrong.sum())
-        if not tally.first_wrong:
-            row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-            done = "removed" if picks[row, column] else "kept"
-            place = "column" if selection.whole_columns else f"row {selection.rows[row]}, column"
-            tally.first_wrong = (
-                f"first at {place} {selection.block[0] + column}: {done}, "
-                f"S = {selection.values[row, column]:.6g}"
-            )
+        tally.first_wrong = tally.first_wrong or _describe(selection, picks, wrong)
+
+
+def _describe(selection: Selection, picks: Mask, wrong: Mask) -> str:
+    """Where the first wrong choice is, for people."""
+    row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+    done = "removed" if picks[row, column] else "kept"
+    place = "column" if selection.whole_columns else f"row {selection.rows[row]}, column"
+    score = selection.values[row, column]
+    return f"first at {place} {selection.block[0] + column}: {done}, S = {score:.6g}"
+
+
+def _contested(selection: Selection, candidates: Mask) -> Mask:
+    """Groups in which more weights may be among the smallest than can be, (rows, width)."""
+    groups = candidates.reshape(-1, selection.group)
+    contested = groups.sum(axis=1, keepdims=True) > selection.count
+    return np.broadcast_to(contested, groups.shape).reshape(candidates.shape)
 
 
 def _count(selection: Selection, picks: Mask, mask: Mask, rules: Rules, tally: Tally) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reference.patterns import column_blocks
-from verification.certificate.case import Array, Case
+from verification.certificate.case import Array, Case, magnitudes
 
 
 def at_own_block(case: Case, width: int) -> tuple[Array, Array]:
@@ -25,7 +25,7 @@ def at_own_block(case: Case, width: int) -> tuple[Array, Array]:
         N[:j1, j1:j2] = M[j1:j2, :j1].T @ U[j1:j2, j1:j2]
         weights[:, j1:j2] = case.pruned[:, j1:j2] - case.E[:, j1:j2] @ U[j1:j2, j1:j2]
     weights[:, :width] = case.W[:, :width]  # nothing has moved yet: no rounding either
-    return weights, np.abs(case.pruned) @ np.abs(N)
+    return weights, _spread(case.pruned, N)
 
 
 def at_every_block(case: Case, width: int) -> Iterator[tuple[tuple[int, int], Array, Array]]:
@@ -35,7 +35,12 @@ def at_every_block(case: Case, width: int) -> Iterator[tuple[tuple[int, int], Ar
     weights = case.W.copy()
     N = np.zeros_like(M)
     for j1, j2 in column_blocks(b, width):
-        yield (j1, j2), weights[:, j1:], np.abs(case.pruned[:, :j1]) @ np.abs(N[:j1, j1:])
+        yield (j1, j2), weights[:, j1:], _spread(case.pruned[:, :j1], N[:j1, j1:])
         # D_< N = −Σ E_k U_kJ over the blocks before J, and so N = −Σ (M_k<)ᵀ U_kJ.
         weights[:, j2:] += E[:, j1:j2] @ U[j1:j2, j2:]
         N[:j2, j2:] -= M[j1:j2, :j2].T @ U[j1:j2, j2:]
+
+
+def _spread(pruned: Array, N: Array) -> Array:
+    """|Ŵ_<| |N|, (c, |J|)."""
+    return (magnitudes(pruned) @ magnitudes(N)).astype(np.float64)
