@@ -9,23 +9,22 @@ from reference.patterns import column_blocks
 from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics, Pruned
 
-# (current W, (j1, j2), number of weights removed so far) -> (mask, E_k), both (c, j2 - j1)
-BlockStep = Callable[[Tensor, tuple[int, int], int], tuple[Tensor, Tensor]]
+# (current W, (j1, j2), number of weights removed so far) -> mask, new W_k, E_k: (c, j2 - j1) each
+BlockStep = Callable[[Tensor, tuple[int, int], int], tuple[Tensor, Tensor, Tensor]]
 
 
 def walk_blocks(
     layer: Layer, U: Tensor, block_size: int, step: BlockStep, diagnostics: Diagnostics
 ) -> Pruned:
-    """Prune block by block, left to right; `step` picks a block's mask and computes its E_k."""
+    """Prune block by block, left to right; `step` picks a block's mask and updates it."""
     W = layer.weight.clone()
     c, b = W.shape
     mask = torch.zeros(c, b, dtype=torch.bool, device=W.device)
     losses = []
     removed = 0
     for j1, j2 in column_blocks(b, block_size):
-        block, E = step(W, (j1, j2), removed)
-        W[:, j1:].addmm_(E, U[j1:j2, j1:])
-        W[:, j1:j2].masked_fill_(block, 0.0)
+        block, W[:, j1:j2], E = step(W, (j1, j2), removed)
+        W[:, j2:].addmm_(E, U[j1:j2, j2:])
         mask[:, j1:j2] = block
         removed += int(block.sum())
         losses.append(E.double().square().sum())

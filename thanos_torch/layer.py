@@ -19,12 +19,14 @@ class Layer:
     original          (c, b), as given
     weight            (c, b), W in units of 2**weight_exponent, in the arithmetic of the run
     gram              (b, b), G in units of 2**gram_exponent, in the arithmetic it was given in
-    lam               λ = γ · mean(diag G) in the same units, or 1 for a zero G
+    damping           γ
+    lam               λ = γ · mean(diag G) in the units of G, or 1 for a zero G
     """
 
     original: Tensor
     weight: Tensor
     gram: Tensor
+    damping: float
     lam: float
     weight_exponent: int
     gram_exponent: int
@@ -86,7 +88,7 @@ def prepare(
         G = G / 2 + G.T / 2
     G = _times_power_of_two(G, -gram_exponent)
     lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
-    return Layer(weight, W, G, lam, weight_exponent, gram_exponent)
+    return Layer(weight, W, G, damping, lam, weight_exponent, gram_exponent)
 
 
 def check_matrix(name: str, matrix: Tensor) -> None:

@@ -45,7 +45,7 @@ def refit(
         previous, steepness = steepness, (residual * scaled).sum(dim=1, keepdim=True)
         direction = scaled.addcmul_(_ratio(steepness, previous), direction)
 
-    loss = block_losses(layer, W - layer.weight, W.shape[1], pruned.diagnostics)
+    loss = block_losses(layer, W - layer.weight, W.shape[1])
     return Pruned(
         layer.restored(W, pruned.mask),
         pruned.mask.clone(),

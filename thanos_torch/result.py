@@ -9,19 +9,16 @@ from torch import Tensor
 class Diagnostics:
     """How the numbers were made, for reports; nothing depends on it.
 
-    factor_dtype   arithmetic of the Cholesky factorisation: float64 where float32 failed
     solver_steps   conjugate-gradient steps of every block (joint update only)
     direct_rows    systems that the iteration left unfinished and a direct solver finished
     """
 
-    factor_dtype: str = ""
     solver_steps: list[int] = field(default_factory=list)
     direct_rows: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """JSON-able."""
         return {
-            "factor_dtype": self.factor_dtype,
             "solver_steps": list(self.solver_steps),
             "direct_rows": self.direct_rows,
         }

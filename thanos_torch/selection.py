@@ -3,28 +3,36 @@
 import torch
 from torch import Tensor
 
+# Below this many values the sample costs more than it saves.
+SAMPLE_FROM = 2**16
+SAMPLE = 2**13
 
-def smallest(values: Tensor, count: int) -> Tensor:
-    """Mask of the `count` smallest entries of a whole matrix."""
-    return smallest_of_each_row(values.reshape(1, -1), count).view(values.shape)
+
+def smallest(values: Tensor, count: int, width: int | None = None) -> Tensor:
+    """Mask of the `count` smallest entries of a whole matrix, its first `width` columns only."""
+    shown = values[:, :width]
+    if count <= 0:
+        return torch.zeros_like(shown, dtype=torch.bool)
+    if count >= values.numel():
+        return torch.ones_like(shown, dtype=torch.bool)
+    threshold, below, up_to = _threshold(values.flatten(), count)
+    if up_to == count:
+        return shown <= threshold
+    # More weights equal the threshold than there is room for: the first of them, row by row.
+    ties = values == threshold
+    ties &= ties.flatten().cumsum(0).view_as(ties) <= count - below
+    return (values < threshold).logical_or_(ties)[:, :width]
 
 
 def smallest_of_each_row(values: Tensor, count: int) -> Tensor:
     """Mask of the `count` smallest entries of each row, (rows, columns)."""
     if count <= 0:
         return torch.zeros_like(values, dtype=torch.bool)
-    if count >= values.shape[1]:
-        return torch.ones_like(values, dtype=torch.bool)
-    # A selection, not a sort: what is below the count-th smallest is in, what equals it is in
-    # from the left until the count is full.
     threshold = values.kthvalue(count, dim=1, keepdim=True).values
-    mask = values <= threshold
-    if int(mask.sum()) > count * len(values):
-        below = values < threshold
-        ties = mask & ~below
-        missing = count - below.sum(dim=1, keepdim=True)
-        mask = below | (ties & (ties.cumsum(dim=1) <= missing))
-    return mask
+    below = values < threshold
+    ties = values == threshold
+    missing = count - below.sum(dim=1, keepdim=True)
+    return below | (ties & (ties.cumsum(dim=1) <= missing))
 
 
 def smallest_of_each_group(values: Tensor, n: int, m: int) -> Tensor:
@@ -37,3 +45,32 @@ def smallest_of_each_group(values: Tensor, n: int, m: int) -> Tensor:
         rank[..., :other] += column < groups[..., :other]
         rank[..., other + 1 :] += column <= groups[..., other + 1 :]
     return (rank < n).reshape(values.shape)
+
+
+def _threshold(values: Tensor, count: int) -> tuple[Tensor, int, int]:
+    """The count-th smallest of flat values; how many are below it; how many are up to it."""
+    below, inside = 0, values
+    if len(values) >= SAMPLE_FROM:
+        low, high = _bracket(values, count)
+        under = int((values < low).sum())
+        between = values[(values >= low) & (values <= high)]
+        # The bracket comes from a sample and may miss; then all values are looked at.
+        if under < count <= under + len(between):
+            below, inside = under, between
+    threshold = inside.kthvalue(count - below).values
+    return (
+        threshold,
+        below + int((inside < threshold).sum()),
+        below + int((inside <= threshold).sum()),
+    )
+
+
+def _bracket(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Two values that very likely enclose the count-th smallest, from every so many-th value."""
+    sample = values[:: len(values) // SAMPLE].sort().values
+    middle = count * len(sample) // len(values)
+    # Four standard deviations of the rank of a quantile in a sample.
+    reach = 2 * int(len(sample) ** 0.5) + 1
+    low = sample[max(middle - reach, 0)] if middle > reach else values.new_tensor(-1.0)
+    high = sample[min(middle + reach, len(sample) - 1)]
+    return low, high

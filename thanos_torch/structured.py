@@ -17,30 +17,27 @@ SWEEP = 128
 
 def structured(layer: Layer, pattern: Structured, update: str, metric: str) -> Pruned:
     """Remove whole columns from the ordinary rows, spec (5) and (6). One block loss."""
-    diagnostics = Diagnostics()
     W = layer.weight
     rows = (~outlier_mask(layer, pattern)).flatten().nonzero()[:, 0]
     needs_U = update == "sequential" or metric == "obs"
-    U = inverse_factor(layer, diagnostics) if needs_U else layer.gram
+    U = inverse_factor(layer) if needs_U else layer.gram
     S = scores(layer, W[rows], U, metric)
     v = (S if metric == "obs" else S.square()).sum(dim=0)  # obs is a square already
     removed = smallest(v[None], pattern.removed(W.shape[1]))[0]
 
     pruned = W.clone()
     if update == "joint":
-        pruned[rows], loss = _joint(layer, W[rows], removed, diagnostics)
+        pruned[rows], loss = _joint(layer, W[rows], removed)
     else:
         pruned[rows], loss = _sequential(W[rows], removed, U)
     mask = torch.zeros_like(W, dtype=torch.bool)
     mask[rows] = removed
     return Pruned(
-        layer.restored(pruned, mask), mask, layer.restored_losses(loss[None]), diagnostics
+        layer.restored(pruned, mask), mask, layer.restored_losses(loss[None]), Diagnostics()
     )
 
 
-def _joint(
-    layer: Layer, W: Tensor, removed: Tensor, diagnostics: Diagnostics
-) -> tuple[Tensor, Tensor]:
+def _joint(layer: Layer, W: Tensor, removed: Tensor) -> tuple[Tensor, Tensor]:
     """Spec (6) with J = all columns: least squares on the columns F that stay.
 
     With the removed columns q moved to the front, M falls into M_qq, M_Fq, M_FF. The optimum has
@@ -48,7 +45,7 @@ def _joint(
     needed, and E_q = D_q M_qqᵀ is all of the loss.
     """
     q, F = removed.nonzero()[:, 0], (~removed).nonzero()[:, 0]
-    M = reversed_cholesky(layer, diagnostics, order=torch.cat([q, F])).to(W.dtype)
+    M = reversed_cholesky(layer, order=torch.cat([q, F]))
     s = len(q)
     right = W[:, q] @ M[s:, :s].T
     pruned = torch.zeros_like(W)
@@ -64,8 +61,7 @@ def _sequential(W: Tensor, removed: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     loss = torch.zeros((), dtype=torch.float64, device=W.device)
     for j1, j2 in column_blocks(W.shape[1], SWEEP):
         picks = removed[j1:j2].expand(len(W), -1)
-        E = sequential_update(pruned[:, j1:j2], picks, U[j1:j2, j1:j2])
-        pruned[:, j1:].addmm_(E, U[j1:j2, j1:])
+        pruned[:, j1:j2], E = sequential_update(pruned[:, j1:j2], picks, U[j1:j2, j1:j2])
+        pruned[:, j2:].addmm_(E, U[j1:j2, j2:])
         loss += E.double().square().sum()
-    pruned[:, removed] = 0.0
     return pruned, loss

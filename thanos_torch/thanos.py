@@ -51,11 +51,11 @@ def thanos(
         return structured(layer, pattern, update, metric)
 
     diagnostics = Diagnostics()
-    U = inverse_factor(layer, diagnostics)
+    U = inverse_factor(layer)
     spared = outlier_mask(layer, pattern)
     first_scores = None if adaptive else scores(layer, layer.weight, U, metric)
 
-    def step(W: Tensor, block: tuple[int, int], removed: int) -> tuple[Tensor, Tensor]:
+    def step(W: Tensor, block: tuple[int, int], removed: int) -> tuple[Tensor, Tensor, Tensor]:
         j1, j2 = block
         if first_scores is not None:
             S = first_scores[:, j1:]
@@ -64,8 +64,8 @@ def thanos(
         mask = _block_mask(S, block, pattern, residual == "global", removed) & ~spared
         U_kk = U[j1:j2, j1:j2]
         if update == "joint":
-            return mask, joint_update(W[:, j1:j2], mask, U_kk, diagnostics)
-        return mask, sequential_update(W[:, j1:j2], mask, U_kk)
+            return mask, *joint_update(W[:, j1:j2], mask, U_kk, diagnostics)
+        return mask, *sequential_update(W[:, j1:j2], mask, U_kk)
 
     return walk_blocks(layer, U, block_size, step, diagnostics)
 
@@ -81,7 +81,7 @@ def _block_mask(
     rows = len(S)
     if over_all:
         r = pattern.removed(rows * (j1 + S.shape[1])) - removed
-        return smallest(S, r)[:, :width]
+        return smallest(S, r, width)
     return smallest(S[:, :width], pattern.removed(rows * j2) - pattern.removed(rows * j1))
 
 

@@ -1,7 +1,8 @@
 """How the kept weights make up for the removed ones. Spec section 4.
 
-Both updates return E_k = D_k M_kkᵀ for the block's own move D_k, (c, B). It is all that the rest
-needs: the block moves by E_k U_kk, the columns behind it by E_k U_kJ, and ‖E_k‖² is the loss (T3).
+Every update takes a block's current weights and returns its new ones and E_k = D_k M_kkᵀ for the
+move D_k between them, all (c, B). E_k is all that the rest needs: the columns behind the block
+move by E_k U_kJ, and ‖E_k‖² is the loss (T3).
 """
 
 import torch
@@ -12,7 +13,9 @@ from thanos_torch.selection import smallest_of_each_group
 from thanos_torch.solver import multipliers
 
 
-def joint_update(W: Tensor, mask: Tensor, U: Tensor, diagnostics: Diagnostics) -> Tensor:
+def joint_update(
+    W: Tensor, mask: Tensor, U: Tensor, diagnostics: Diagnostics
+) -> tuple[Tensor, Tensor]:
     """Joint update of one block, spec (6).
 
     W, mask  (c, B), the block's current weights and picks
@@ -20,23 +23,26 @@ def joint_update(W: Tensor, mask: Tensor, U: Tensor, diagnostics: Diagnostics) -
     """
     # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
-    mu = multipliers(U.T @ U, mask, W, diagnostics)
-    return -(mu @ U.T)
+    U = U.double()
+    E = -(multipliers(U.T @ U, mask, W, diagnostics) @ U.T)
+    return (W + E @ U).to(W.dtype).masked_fill_(mask, 0.0), E.to(W.dtype)
 
 
-def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> Tensor:
+def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     """One column after another, the earlier ones frozen: SparseGPT's update. Shapes as above."""
     columns, picks = _by_column(W), mask.T
     E = torch.zeros_like(columns)
     for j in range(len(U)):
         _remove_column(columns, picks[j], U, E, j)
-    return E.T
+    return columns.T, E.T
 
 
-def choosing_sequential_update(W: Tensor, U: Tensor, n: int, m: int) -> tuple[Tensor, Tensor]:
+def choosing_sequential_update(
+    W: Tensor, U: Tensor, n: int, m: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same, with the picks of every group of m chosen when the sweep reaches it. Spec 6.
 
-    Returns E_k and the mask.
+    Returns the new weights, E_k and the mask.
     """
     columns = _by_column(W)
     E = torch.zeros_like(columns)
@@ -47,13 +53,14 @@ def choosing_sequential_update(W: Tensor, U: Tensor, n: int, m: int) -> tuple[Te
             score = (columns[j : j + m] / pivots[j : j + m]).square()
             picks[j : j + m] = smallest_of_each_group(score.T, n, m).T
         _remove_column(columns, picks[j], U, E, j)
-    return E.T, picks.T
+    return columns.T, E.T, picks.T
 
 
 def _remove_column(columns: Tensor, picks: Tensor, U: Tensor, E: Tensor, j: int) -> None:
     """Spec (6) for the one column j: R_jJ / R_jj = U_jJ / U_jj."""
-    E[j] = torch.where(picks, columns[j] / -U[j, j], 0.0)
-    columns[j:].addr_(U[j, j:], E[j])
+    E[j] = (columns[j] / -U[j, j]).masked_fill_(~picks, 0.0)
+    columns[j + 1 :].addr_(U[j, j + 1 :], E[j])
+    columns[j].masked_fill_(picks, 0.0)
 
 
 def _by_column(W: Tensor) -> Tensor:

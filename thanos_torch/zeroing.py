@@ -73,18 +73,17 @@ def _groups_or_columns(score: Tensor, pattern: Pattern) -> Tensor:
 
 
 def _zeroed(layer: Layer, mask: Tensor, block_size: int) -> Pruned:
-    diagnostics = Diagnostics()
     D = torch.where(mask, -layer.weight, 0.0)
     return Pruned(
         torch.where(mask, 0.0, layer.original),
         mask,
-        layer.restored_losses(block_losses(layer, D, block_size, diagnostics)),
-        diagnostics,
+        layer.restored_losses(block_losses(layer, D, block_size)),
+        Diagnostics(),
     )
 
 
-def block_losses(layer: Layer, D: Tensor, block_size: int, diagnostics: Diagnostics) -> Tensor:
+def block_losses(layer: Layer, D: Tensor, block_size: int) -> Tensor:
     """‖E_k‖² with E = D Mᵀ, in the layer's units, (blocks,) float64. Spec T3, T4."""
-    M = reversed_cholesky(layer, diagnostics)
-    E2 = (D.to(M.dtype) @ M.T).double().square()
+    M = reversed_cholesky(layer)
+    E2 = (D @ M.T).double().square()
     return torch.stack([E2[:, j1:j2].sum() for j1, j2 in column_blocks(D.shape[1], block_size)])

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reference.patterns import Pattern
-from verification.certificate.case import Case, make_case
+from verification.certificate.case import Case, make_case, times_power_of_two
 from verification.certificate.masks import check_masks
 from verification.certificate.refitted import check_refit
 from verification.certificate.report import Certificate, Check
@@ -79,4 +79,4 @@ def _in_units_of(case: Case, refitted_weight: ArrayLike) -> np.ndarray:
         raise ValueError(
             f"refitted_weight must have the shape {case.W.shape}, got {refitted.shape}"
         )
-    return np.ldexp(refitted, -case.weight_exponent)
+    return times_power_of_two(refitted, -case.weight_exponent)

@@ -16,6 +16,7 @@ from reference.patterns import column_blocks
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Sizes = NDArray[np.float32]
 Real = TypeVar("Real", np.float32, np.float64)
 
 # Unit roundoffs, and the smallest subnormal numbers of the storage types.
@@ -56,10 +57,12 @@ class Case:
     @cached_property
     def U(self) -> Array:
         """Upper triangular, M⁻ᵀ: (H_JJ)⁻¹ = U_JJᵀ U_JJ for every trailing J."""
-        inverse, info = lapack.dtrtri(self.M, lower=1)
+        # Mᵀ is what LAPACK, which reads by columns, takes without a copy.
+        U, info = lapack.dtrtri(self.M.T, lower=0)
         if info:
             raise ValueError(f"gram plus damping is singular at column {info}")
-        return np.ascontiguousarray(np.tril(inverse).T)
+        inverse: Array = U
+        return inverse
 
     @cached_property
     def E(self) -> Array:
@@ -78,7 +81,7 @@ class Case:
         return bound
 
 
-def magnitudes(matrix: Array) -> NDArray[np.float32]:
+def magnitudes(matrix: Array) -> Sizes:
     """|matrix| in float32: enough for the size of an error, and twice as fast to multiply."""
     return np.abs(matrix.astype(np.float32))
 
@@ -89,6 +92,12 @@ def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray
     for j1, j2 in column_blocks(len(lower), 256):
         product[:, j1:j2] = left[:, :j2] @ lower[j1:j2, :j2].T
     return product
+
+
+def times_power_of_two(values: Array, exponent: int) -> Array:
+    """Exact; in two halves because 2**exponent itself may overflow. np.ldexp takes ten times."""
+    half = exponent // 2
+    return values * 2.0**half * 2.0 ** (exponent - half)
 
 
 def make_case(
@@ -122,9 +131,9 @@ def make_case(
     weight_exponent = _exponent(float(np.abs(W).max()))
     gram_exponent = _exponent(mean)
     return Case(
-        W=np.ldexp(W, -weight_exponent),
-        G=_symmetric(np.ldexp(G, -gram_exponent)),
-        pruned=np.ldexp(pruned, -weight_exponent),
+        W=times_power_of_two(W, -weight_exponent),
+        G=_symmetric(times_power_of_two(G, -gram_exponent)),
+        pruned=times_power_of_two(pruned, -weight_exponent),
         lam=damping * np.ldexp(mean, -gram_exponent) if mean > 0 else 1.0,
         u=u,
         u_storage=UNIT_ROUNDOFF[storage] if storage and narrower else 0.0,

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from reference.patterns import column_blocks
-from verification.certificate.case import Array, Case, magnitudes
+from verification.certificate.case import Array, Case, Sizes, magnitudes
 
 
-def at_own_block(case: Case, width: int) -> tuple[Array, Array]:
+def at_own_block(case: Case, width: int) -> tuple[Array, Sizes]:
     """Every column as it was at the start of its own block of `width` columns.
 
     Returns the weights, (c, b), and |Ŵ_<| |N|, (c, b), which scales their rounding error.
@@ -25,22 +25,18 @@ def at_own_block(case: Case, width: int) -> tuple[Array, Array]:
         N[:j1, j1:j2] = M[j1:j2, :j1].T @ U[j1:j2, j1:j2]
         weights[:, j1:j2] = case.pruned[:, j1:j2] - case.E[:, j1:j2] @ U[j1:j2, j1:j2]
     weights[:, :width] = case.W[:, :width]  # nothing has moved yet: no rounding either
-    return weights, _spread(case.pruned, N)
+    return weights, magnitudes(case.pruned) @ magnitudes(N)
 
 
-def at_every_block(case: Case, width: int) -> Iterator[tuple[tuple[int, int], Array, Array]]:
+def at_every_block(case: Case, width: int) -> Iterator[tuple[tuple[int, int], Array, Sizes]]:
     """All columns that are left, at the start of every block: (j1, j2), W_J, |Ŵ_<| |N|."""
     M, U, E = case.M, case.U, case.E
-    b = len(M)
     weights = case.W.copy()
-    N = np.zeros_like(M)
-    for j1, j2 in column_blocks(b, width):
-        yield (j1, j2), weights[:, j1:], _spread(case.pruned[:, :j1], N[:j1, j1:])
+    sizes = magnitudes(case.pruned)
+    # N scales rounding errors only: float32 is enough for it.
+    N, M_single, U_single = (part.astype(np.float32) for part in (np.zeros_like(M), M, U))
+    for j1, j2 in column_blocks(len(M), width):
+        yield (j1, j2), weights[:, j1:], sizes[:, :j1] @ np.abs(N[:j1, j1:])
         # D_< N = −Σ E_k U_kJ over the blocks before J, and so N = −Σ (M_k<)ᵀ U_kJ.
         weights[:, j2:] += E[:, j1:j2] @ U[j1:j2, j2:]
-        N[:j2, j2:] -= M[j1:j2, :j2].T @ U[j1:j2, j2:]
-
-
-def _spread(pruned: Array, N: Array) -> Array:
-    """|Ŵ_<| |N|, (c, |J|)."""
-    return (magnitudes(pruned) @ magnitudes(N)).astype(np.float64)
+        N[:j2, j2:] -= M_single[j1:j2, :j2].T @ U_single[j1:j2, j2:]

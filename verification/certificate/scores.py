@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from verification.certificate.case import Array, Case
+from verification.certificate.case import Array, Case, Sizes
 from verification.certificate.rules import Rules
 
 
-def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array]:
+def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array | None]:
     """The f_j with S_ij = |W_ij| f_j for the columns J = [j1, b), and their relative errors.
+
+    No errors are counted for ‖X_j‖: it is as exact as the 8u of `scores` allows for.
 
     Scores that are squares, W²/((H_JJ)⁻¹)_jj, are judged by their roots: the order is the same.
     """
@@ -24,20 +26,25 @@ def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array]:
         return 1 / np.sqrt(R_jj), 4 * case.u * spread / R_jj
     plain = rules.method == "magnitude" or rules.metric == "magnitude"
     factors = np.ones_like(norms) if plain else norms
-    return factors[j1:], np.zeros(len(norms) - j1)
+    return factors[j1:], None
 
 
 def scores(
-    case: Case, rules: Rules, j1: int, weights: Array, spread: Array | None
+    case: Case, rules: Rules, j1: int, weights: Array, spread: Sizes | None
 ) -> tuple[Array, Array]:
     """S and its margin δ for weights of the columns from j1 on, (c, width).
 
     `spread` is |Ŵ_<| |N|, or None for original weights, which storage has not rounded.
     """
     factors, errors = column_factors(case, rules, j1)
-    factors, errors = factors[: weights.shape[1]], errors[: weights.shape[1]]
+    factors = factors[: weights.shape[1]]
     S = np.abs(weights) * factors
     if spread is None:
-        return S, (8 * case.u + errors) * S
-    u = 8 * case.u + case.u_storage
-    return S, u * (S + spread * factors) + errors * S
+        margins = 8 * case.u * S
+    else:
+        u = 8 * case.u + case.u_storage
+        margins = spread * (u * factors)
+        margins += u * S
+    if errors is not None:
+        margins += errors[: weights.shape[1]] * S
+    return S, margins

