@@ -1,29 +1,38 @@
 """Whole Hugging Face models: load, prune, save, measure. Needs the extra `models`."""
 
-from thanos_torch.models.blocks import decoder_blocks, prunable_layers
-from thanos_torch.models.checkpoint import finished_run, refuse_occupied, save_checkpoint
-from thanos_torch.models.loading import DEFAULT_MODEL, LoadedModel, load_model
+from thanos_torch.models.checkpoint import MASKS, finished_run, save_checkpoint
+from thanos_torch.models.folders import refuse_occupied, stamp
+from thanos_torch.models.loading import DEFAULT_MODEL, RECORD, LoadedModel, load_model
+from thanos_torch.models.masks import PackedMask, read_masks
 from thanos_torch.models.perplexity import Perplexity, perplexity
-from thanos_torch.models.pruning import METHODS, LayerRecord, ModelReport, PrunedLayer, prune_model
-from thanos_torch.models.text import DEFAULT_DATASET, calibration_windows, evaluation_windows
+from thanos_torch.models.pruning import prune_model, relative_error
+from thanos_torch.models.recipe import METHODS
+from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
+from thanos_torch.models.text import DEFAULT_DATASET
+from thanos_torch.models.windows import Windows, calibration_windows, evaluation_windows
 
 __all__ = [
     "DEFAULT_DATASET",
     "DEFAULT_MODEL",
+    "MASKS",
     "METHODS",
+    "RECORD",
     "LayerRecord",
     "LoadedModel",
     "ModelReport",
+    "PackedMask",
     "Perplexity",
     "PrunedLayer",
+    "Windows",
     "calibration_windows",
-    "decoder_blocks",
     "evaluation_windows",
     "finished_run",
     "load_model",
     "perplexity",
-    "prunable_layers",
     "prune_model",
+    "read_masks",
     "refuse_occupied",
+    "relative_error",
     "save_checkpoint",
+    "stamp",
 ]

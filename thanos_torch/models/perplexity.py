@@ -2,27 +2,34 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from thanos_torch.models.calibration import batches
+from thanos_torch.models.replay import BATCH_TOKENS
+from thanos_torch.models.windows import check_length
 
 
 @dataclass(frozen=True)
 class Perplexity:
     """exp of the mean negative log-likelihood of every token but each window's first.
 
-    windows  number of windows, next to each other (stride = seqlen)
+    windows  number of windows
     seqlen   tokens in a window
+    tokens   tokens predicted, windows * (seqlen - 1)
     """
 
     perplexity: float
     windows: int
     seqlen: int
+    tokens: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
 
 
 @torch.no_grad()
@@ -32,22 +39,23 @@ def perplexity(
     """Measure a causal language model on token ids, (windows, seqlen).
 
     progress is called with the windows done and their number. Raises ValueError for windows of
-    fewer than two tokens, which leave nothing to predict.
+    fewer than two tokens, which leave nothing to predict, and if the result is not finite.
     """
     count, seqlen = windows.shape
     if seqlen < 2:
         raise ValueError(f"seqlen must be at least 2, got {seqlen}")
+    check_length(model, windows)
     device = next(model.parameters()).device
     loss, done = 0.0, 0
-    for batch in batches(windows):
-        ids = batch.to(device)
-        logits = model(ids, use_cache=False).logits[:, :-1]
-        loss += cross_entropy(
-            logits.reshape(-1, logits.shape[-1]).float(), ids[:, 1:].reshape(-1), reduction="sum"
-        ).item()
+    for batch in windows.to(device).split(max(1, BATCH_TOKENS // seqlen)):
+        logits = model(batch, use_cache=False).logits
+        for scores, ids in zip(logits, batch, strict=True):  # one by one: a vocabulary is large
+            loss += cross_entropy(scores[:-1].float(), ids[1:], reduction="sum").item()
         done += len(batch)
         if progress:
             progress(done, count)
-    mean = loss / (count * (seqlen - 1))
-    # exp overflows at 709 nats: such a model knows nothing, which infinity says.
-    return Perplexity(math.exp(mean) if mean < 700 else math.inf, count, seqlen)
+    tokens = count * (seqlen - 1)
+    mean = loss / tokens
+    if not mean < math.log(torch.finfo(torch.float64).max):
+        raise ValueError(f"perplexity is not finite: the mean loss is {mean} nats")
+    return Perplexity(math.exp(mean), count, seqlen, tokens)

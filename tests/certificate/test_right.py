@@ -1,0 +1,114 @@
+"""Right implementations pass, with and without the mask, and the verdict is JSON."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import reference
+from reference import Pattern, SemiStructured, Structured, Unstructured
+from tests.certificate.wrong import BLOCK, DAMPING, GRAM, SEMI, WEIGHT
+from tests.implementations import SWITCHES, Implementation, each_implementation, each_method
+from verification import certify
+from verification.strategies import Problem, problems
+
+
+@each_implementation
+@each_method
+@pytest.mark.parametrize("with_mask", [True, False])
+@settings(max_examples=15)
+@given(problem=problems(outlier_rows=False, dampings=(0.01, 1.0)))  # cond(H) for float32
+def test_every_method(
+    with_mask: bool, method: str, implementation: Implementation, problem: Problem
+) -> None:
+    check(implementation, method, problem, with_mask)
+
+
+@each_implementation
+@pytest.mark.parametrize("with_mask", [True, False])
+@given(problem=problems(kinds=("semi-structured", "structured"), dampings=(0.01, 1.0)))
+def test_outlier_rows(with_mask: bool, implementation: Implementation, problem: Problem) -> None:
+    check(implementation, "thanos", problem, with_mask)
+
+
+def check(implementation: Implementation, method: str, problem: Problem, with_mask: bool) -> None:
+    pruned = implementation.prune(
+        method,
+        problem.weight.astype(implementation.dtype),
+        problem.gram.astype(implementation.dtype),
+        problem.pattern,
+        block_size=problem.block_size,
+        damping=problem.damping,
+    )
+    certificate = certify(
+        implementation.given(problem.weight),
+        implementation.given(problem.gram),
+        pruned.weight,
+        problem.pattern,
+        method=method,
+        block_size=problem.block_size,
+        damping=problem.damping,
+        mask=pruned.mask if with_mask else None,
+        arithmetic=implementation.arithmetic,
+    )
+    assert certificate.passed, certificate
+    assert json.loads(json.dumps(certificate.as_dict(), allow_nan=False))["passed"] is True
+
+
+@each_implementation
+@pytest.mark.parametrize("with_mask", [True, False])
+@pytest.mark.parametrize("switches", [{}, *SWITCHES], ids=str)
+@pytest.mark.parametrize("pattern", [Unstructured(0.5), SEMI, Structured(0.3, 0.2)], ids=str)
+def test_a_layer_as_models_have_it_with_losses_and_refit(
+    pattern: Pattern, switches: dict[str, Any], with_mask: bool, implementation: Implementation
+) -> None:
+    W, G = WEIGHT.astype(implementation.dtype), GRAM.astype(implementation.dtype)
+    options: dict[str, Any] = {"block_size": BLOCK, "damping": DAMPING, **switches}
+    pruned = implementation.prune("thanos", W, G, pattern, **options)
+    refitted = implementation.refit(W, G, pruned, steps=10, damping=DAMPING)
+    certificate = certify(
+        W,
+        G,
+        pruned.weight,
+        pattern,
+        mask=pruned.mask if with_mask else None,
+        arithmetic=implementation.arithmetic,
+        block_losses=pruned.block_losses,
+        refitted_weight=refitted.weight,
+        **options,
+    )
+    assert certificate.passed, certificate
+
+
+def test_sparsegpt_on_blocks_of_one_column() -> None:
+    """A row that loses nothing in a block of one column has only noise to be divided by noise."""
+    rng = np.random.default_rng(0)
+    for c in (1, 4, 9):
+        weight = rng.standard_normal((c, 72))
+        inputs = rng.standard_normal((72, 60)) * rng.lognormal(size=(72, 1))
+        gram = inputs @ inputs.T
+        pruned = reference.sparsegpt(weight, gram, Structured(0.3), block_size=1)
+        certificate = certify(
+            weight,
+            gram,
+            pruned.weight,
+            Structured(0.3),
+            method="sparsegpt",
+            block_size=1,
+            mask=pruned.mask,
+        )
+        assert certificate.passed, certificate
+
+
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "float32"])
+def test_stored_in_a_narrower_type(storage: str) -> None:
+    import torch
+
+    pruned = reference.thanos(WEIGHT, GRAM, SemiStructured(2, 4), block_size=BLOCK)
+    stored = torch.from_numpy(pruned.weight).to(getattr(torch, storage)).double().numpy()
+    options: dict[str, Any] = {"block_size": BLOCK, "mask": pruned.mask}
+    with_storage = certify(WEIGHT, GRAM, stored, SemiStructured(2, 4), storage=storage, **options)
+    assert with_storage.passed, with_storage
+    assert not certify(WEIGHT, GRAM, stored, SemiStructured(2, 4), **options).passed

@@ -1,0 +1,419 @@
+"""T1 to T10 of docs/specification.md, one test a theorem, on every float64 implementation."""
+
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference import Pruned, SemiStructured, Structured, Unstructured
+from reference.masks import ordinary_rows
+from reference.update import joint_update, sequential_update
+from tests.implementations import (
+    MOVING,
+    Implementation,
+    each_float64,
+    each_implementation,
+    each_switch,
+)
+from tests.mathematics import Array, Judged, Mask, best_from, blocks
+from tests.ratios import (
+    check_at_most,
+    check_bits,
+    check_optimal,
+    check_same_numbers,
+    check_zeros,
+)
+from verification import certify
+from verification.strategies import Problem, layers, problems
+
+
+def prune(
+    implementation: Implementation, problem: Problem, method: str = "thanos", **switches: Any
+) -> Pruned:
+    return implementation.prune(
+        method,
+        problem.weight.astype(implementation.dtype),
+        problem.gram.astype(implementation.dtype),
+        problem.pattern,
+        block_size=problem.block_size,
+        damping=problem.damping,
+        **switches,
+    )
+
+
+def judged(problem: Problem, pruned: Array) -> Judged:
+    return Judged(problem.weight, problem.gram, problem.damping, pruned)
+
+
+def width_of(problem: Problem) -> int:
+    """Columns of a block: Structured is one block."""
+    columns = len(problem.gram)
+    whole = isinstance(problem.pattern, Structured)
+    return columns if whole else min(problem.block_size, columns)
+
+
+# The counts of section 2 as they stand there, a table by pattern.
+def counts(mask: Mask, pattern: Unstructured | SemiStructured | Structured) -> tuple[Any, Any]:
+    """Found and expected numbers of removed weights, for the rows that take part."""
+    c, b = mask.shape
+    if isinstance(pattern, Unstructured):
+        return int(mask.sum()), floor(pattern.sparsity * c * b)
+    ordinary = c - ceil(pattern.outlier_rows * c)
+    if isinstance(pattern, SemiStructured):
+        by_group = mask.reshape(c, -1, pattern.m).sum(axis=2)
+        touched = np.sort(by_group.max(axis=1))[::-1].tolist()
+        assert (by_group == by_group[:, :1]).all()
+        return touched, [pattern.n] * ordinary + [0] * (c - ordinary)
+    columns = ceil(pattern.sparsity * b / (1 - Fraction(pattern.outlier_rows)))
+    removed = mask.any(axis=0)
+    sizes = np.sort(mask.sum(axis=1))[::-1].tolist()
+    assert (mask[mask.any(axis=1)] == removed).all()
+    return sizes, [columns] * ordinary + [0] * (c - ordinary)
+
+
+@each_implementation
+@given(problem=problems())
+def test_t1_counts_are_exact(implementation: Implementation, problem: Problem) -> None:
+    pruned = prune(implementation, problem)
+    found, expected = counts(pruned.mask, problem.pattern)
+    assert found == expected
+    check_zeros(pruned)
+    untouched = ~pruned.mask.any(axis=1)
+    check_bits(
+        "rows that lose nothing",
+        pruned.weight[untouched],
+        implementation.given(problem.weight)[untouched],
+    )
+
+
+@each_float64
+@given(problem=problems())
+def test_t2_no_kept_weight_of_a_block_has_a_gradient(
+    implementation: Implementation, problem: Problem
+) -> None:
+    pruned = prune(implementation, problem)
+    check_optimal(judged(problem, pruned.weight), pruned.mask, width_of(problem))
+
+
+@each_float64
+@given(problem=problems())
+def test_t3_loss_of_a_block_is_multipliers_times_removed_weights(
+    implementation: Implementation, problem: Problem
+) -> None:
+    pruned = prune(implementation, problem)
+    result = judged(problem, pruned.weight)
+    states = traced(problem, pruned.mask)
+    inverse_of = {j1: np.linalg.inv(result.H[j1:, j1:]) for j1, _ in states}
+    expected = []
+    for (j1, j2), W in states.items():
+        loss = 0.0
+        for i in range(len(W)):
+            q = np.flatnonzero(pruned.mask[i, j1:j2])
+            mu = np.linalg.solve(inverse_of[j1][np.ix_(q, q)], W[i, j1 + q])
+            loss += float(mu @ W[i, j1 + q])
+        expected.append(loss)
+    # Against the sum: one block may lose nothing but rounding.
+    total = np.array([result.loss])
+    check_same_numbers(
+        "block losses",
+        np.append(pruned.block_losses, total),
+        np.append(np.array(expected), total),
+    )
+
+
+def traced(problem: Problem, mask: Mask) -> dict[tuple[int, int], Array]:
+    """The weights at the start of every block, by running (6) with a given mask."""
+    H = judged(problem, problem.weight).H
+    W, b = problem.weight.copy(), problem.weight.shape[1]
+    states = {}
+    for j1, j2 in blocks(b, width_of(problem)):
+        states[j1, j2] = W.copy()
+        W[:, j1:] = joint_update(W[:, j1:], mask[:, j1:j2], H[j1:, j1:])
+    return states
+
+
+@each_float64
+@pytest.mark.parametrize("method", ["thanos", "magnitude", "wanda", "sparsegpt"])
+@given(problem=problems(outlier_rows=False))
+def test_t4_block_losses_add_up(
+    method: str, implementation: Implementation, problem: Problem
+) -> None:
+    pruned = prune(implementation, problem, method)
+    result = judged(problem, pruned.weight)
+    total = np.array([result.loss])
+    check_same_numbers("sum of block losses", np.array([pruned.block_losses.sum()]), total)
+    width = width_of(problem) if method == "thanos" else problem.block_size
+    expected = [np.sum(result.E[:, j1:j2] ** 2) for j1, j2 in blocks(len(result.M), width)]
+    check_same_numbers(
+        "block losses", np.append(pruned.block_losses, total), np.append(expected, total)
+    )
+
+
+@given(problem=problems(outlier_rows=False))
+def test_t5_joint_loses_least_from_a_common_state(problem: Problem) -> None:
+    mask = prune(Implementation("reference", "float64"), problem).mask
+    result = judged(problem, problem.weight)
+    for (j1, j2), W in traced(problem, mask).items():
+        H, block, M = result.H[j1:, j1:], mask[:, j1:j2], result.M[j1:j2, j1:j2]
+        zeroed = np.where(block, 0.0, W[:, j1:j2])
+        moves = {
+            "joint": joint_update(W[:, j1:], block, H)[:, : j2 - j1],
+            "sequential": sequential_update(W[:, j1:], block, H)[:, : j2 - j1],
+            "zeroing": zeroed,
+        }
+        loss = {
+            name: np.sum(((moved - W[:, j1:j2]) @ M.T) ** 2, axis=1)
+            for name, moved in moves.items()
+        }
+        for i, joint in enumerate(loss["joint"]):
+            for other in ("sequential", "zeroing"):
+                check_at_most(f"joint against {other}", joint, loss[other][i], loss[other][i])
+
+
+@each_float64
+@given(problem=problems(kinds=("unstructured", "structured"), outlier_rows=False))
+def test_t5_joint_loses_least_when_masks_are_fixed_and_one_block(
+    implementation: Implementation, problem: Problem
+) -> None:
+    whole = Problem(problem.layer, problem.pattern, problem.weight.shape[1], problem.damping)
+    joint = prune(implementation, whole)
+    sequential = prune(implementation, whole, update="sequential")
+    assert (joint.mask == sequential.mask).all()
+    losses = [judged(whole, pruned.weight).loss for pruned in (joint, sequential)]
+    check_at_most("joint against sequential", losses[0], losses[1], losses[1])
+    zeroed = judged(whole, np.where(joint.mask, 0.0, whole.weight)).loss
+    check_at_most("joint against zeroing", losses[0], zeroed, zeroed)
+
+
+@each_float64
+@given(problem=problems())
+def test_t6_one_block_is_the_least_squares_optimum(
+    implementation: Implementation, problem: Problem
+) -> None:
+    whole = Problem(problem.layer, problem.pattern, problem.weight.shape[1] + 1, problem.damping)
+    pruned = prune(implementation, whole)
+    nothing = np.zeros((len(problem.weight), 0))
+    best = best_from(problem.weight, pruned.mask, problem.layer.inputs, problem.damping, nothing)
+    check_same_numbers("kept weights", pruned.weight, best)
+
+
+@each_implementation
+@pytest.mark.parametrize("method", MOVING)
+@given(problem=problems(outlier_rows=False), exponent=st.integers(-12, 12))
+def test_t7_powers_of_two_scale_exactly(
+    method: str, implementation: Implementation, problem: Problem, exponent: int
+) -> None:
+    t = 2.0**exponent
+    plain = prune(implementation, problem, method)
+    options: dict[str, Any] = {"block_size": problem.block_size, "damping": problem.damping}
+    W, G = (a.astype(implementation.dtype) for a in (problem.weight, problem.gram))
+    # A zero G has λ = 1, which does not scale: section 1 fixes it so.
+    grown = implementation.prune(method, W, G * t**2, problem.pattern, **options)
+    check_bits("W from tX", grown.weight, plain.weight)
+    check_bits("losses from tX", grown.block_losses, plain.block_losses * (t**2 if G.any() else 1))
+    assert (grown.mask == plain.mask).all()
+    scaled = implementation.prune(method, W * t, G, problem.pattern, **options)
+    check_bits("W from tW", scaled.weight, plain.weight * t)
+    assert (scaled.mask == plain.mask).all()
+
+
+@each_float64
+@pytest.mark.parametrize("method", MOVING)
+@given(
+    problem=problems(outlier_rows=False),
+    seed=st.integers(0, 2**32 - 1),
+    t=st.sampled_from((-3.0, 0.1, 7.0)),
+)
+def test_t7_any_scale_rotation_or_order_of_rows_passes_the_first_certificate(
+    method: str, implementation: Implementation, problem: Problem, seed: int, t: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    X = problem.layer.inputs
+    Q = np.linalg.qr(rng.standard_normal((X.shape[1], X.shape[1])))[0]
+    order = rng.permutation(len(problem.weight))
+    rotated = (t * X @ Q) @ (t * X @ Q).T
+    pruned = implementation.prune(
+        method,
+        problem.weight[order] * t,
+        rotated,
+        problem.pattern,
+        block_size=problem.block_size,
+        damping=problem.damping,
+    )
+    back, mask = np.empty_like(pruned.weight), np.empty_like(pruned.mask)
+    back[order], mask[order] = pruned.weight / t, pruned.mask
+    # Arithmetic "float32", because X Q has rounding errors of its own, far below those of float32.
+    certificate = certify(
+        problem.weight,
+        problem.gram,
+        np.where(back == 0, 0.0, back),  # -0.0 / t
+        problem.pattern,
+        method=method,
+        block_size=problem.block_size,
+        damping=problem.damping,
+        mask=mask,
+        arithmetic="float32",
+    )
+    assert certificate.passed, certificate
+
+
+@each_implementation
+@given(problem=problems(ties=False), seed=st.integers(0, 2**32 - 1))
+def test_t7_permuted_rows_permute_the_mask(
+    implementation: Implementation, problem: Problem, seed: int
+) -> None:
+    order = np.random.default_rng(seed).permutation(len(problem.weight))
+    plain = prune(implementation, problem)
+    W, G = (a.astype(implementation.dtype) for a in (problem.weight[order], problem.gram))
+    permuted = implementation.prune(
+        "thanos",
+        W,
+        G,
+        problem.pattern,
+        block_size=problem.block_size,
+        damping=problem.damping,
+    )
+    assert (permuted.mask == plain.mask[order]).all()
+
+
+@each_float64
+@given(problem=problems(), size=st.sampled_from((1e-9, 1e-3, 1.0)), seed=st.integers(0, 999))
+def test_t8_gradient_bounds_the_distance_to_the_best_weights(
+    implementation: Implementation, problem: Problem, size: float, seed: int
+) -> None:
+    pruned = prune(implementation, problem)
+    noise = size * np.random.default_rng(seed).standard_normal(pruned.weight.shape)
+    wrong = judged(problem, np.where(pruned.mask, 0.0, pruned.weight + noise))
+    lam, X = wrong.lam, problem.layer.inputs
+    for j1, j2 in blocks(X.shape[0], width_of(problem)):
+        kept = ~pruned.mask[:, j1:j2]
+        g = np.linalg.norm(np.where(kept, wrong.gradient(j1, j2), 0.0), axis=1)
+        # Entries behind the block are free, so only the masked ones of the block itself count.
+        mask = pruned.mask.copy()
+        mask[:, j2:] = False
+        best = best_from(problem.weight, mask, X, problem.damping, wrong.pruned[:, :j1])
+        least = judged(problem, best).E[:, j1:j2]
+        for i, bound in enumerate(g / lam):
+            far = float(np.linalg.norm((wrong.pruned - best)[i, j1:j2][kept[i]]))
+            check_at_most("distance", far, float(bound), float(np.abs(wrong.pruned[i]).max() + far))
+            loss = float(np.sum(wrong.E[i, j1:j2] ** 2))
+            excess = loss - float(np.sum(least[i] ** 2))
+            check_at_most("excess loss", excess, float(g[i] * bound), loss)
+
+
+@each_float64
+@pytest.mark.parametrize("update", ["joint", "sequential"])
+@given(problem=problems())
+def test_t9_weights_at_the_start_of_every_block_follow_from_the_result(
+    update: str, implementation: Implementation, problem: Problem
+) -> None:
+    pruned = prune(implementation, problem, update=update)
+    result = judged(problem, pruned.weight)
+    U = np.linalg.inv(result.M).T
+    W = problem.weight.copy()  # rebuilt
+    truth = problem.weight.copy()  # simulated, by (6)
+    run = {"joint": joint_update, "sequential": sequential_update}[update]
+    for j1, j2 in blocks(len(U), width_of(problem)):
+        check_same_numbers(f"weights before column {j1}", W[:, j1:], truth[:, j1:])
+        delta = pruned.weight[:, j1:j2] - W[:, j1:j2]
+        W[:, j1:] += delta @ result.M[j1:j2, j1:j2].T @ U[j1:j2, j1:]
+        truth[:, j1:] = run(truth[:, j1:], pruned.mask[:, j1:j2], result.H[j1:, j1:])
+
+
+@each_float64
+@pytest.mark.parametrize("method", ["thanos", "magnitude", "wanda", "sparsegpt"])
+@given(problem=problems(outlier_rows=False), steps=st.integers(0, 12))
+def test_t10_refit_keeps_the_mask_and_never_raises_f(
+    method: str, implementation: Implementation, problem: Problem, steps: int
+) -> None:
+    pruned = prune(implementation, problem, method)
+    refitted = implementation.refit(
+        problem.weight, problem.gram, pruned, steps=steps, damping=problem.damping
+    )
+    before = judged(problem, pruned.weight).loss
+    after = judged(problem, refitted.weight).loss
+    check_at_most("f after the refit", after, before, before)
+    check_zeros(refitted)
+    assert (refitted.mask == pruned.mask).all()
+    total = np.array([before])
+    check_same_numbers(
+        "loss of the refit",
+        np.append(refitted.block_losses, total),
+        np.append(np.array([after]), total),
+    )
+
+
+@each_float64
+@given(problem=problems())
+def test_t10_enough_steps_reach_the_optimum(
+    implementation: Implementation, problem: Problem
+) -> None:
+    pruned = prune(implementation, problem)
+    refitted = implementation.refit(
+        problem.weight, problem.gram, pruned, steps=60, damping=problem.damping
+    )
+    nothing = np.zeros((len(problem.weight), 0))
+    touched = pruned.mask.any(axis=1, keepdims=True)
+    best = best_from(problem.weight, pruned.mask, problem.layer.inputs, problem.damping, nothing)
+    best = np.where(touched, best, problem.weight)
+    f_best, f = (judged(problem, weight).loss for weight in (best, refitted.weight))
+    check_at_most("f after 60 steps", f, f_best, f)
+
+
+@each_implementation
+@pytest.mark.parametrize("method", ["thanos", "wanda"])
+@given(layer=layers(ties=False), seed=st.integers(0, 999))
+def test_dead_columns_go_first(
+    method: str, implementation: Implementation, layer: Any, seed: int
+) -> None:
+    c, b = layer.weight.shape
+    X = layer.inputs.copy()
+    dead: Mask = np.asarray(np.random.default_rng(seed).random(b) < 0.5)
+    X[dead] = 0.0
+    G = (X @ X.T).astype(implementation.dtype)
+    weight = layer.weight.astype(implementation.dtype)
+    # Exactly as many weights as lie in dead columns.
+    pattern = Unstructured(Fraction(int(dead.sum()), b)) if not dead.all() else Unstructured(0)
+    mask = implementation.prune(method, weight, G, pattern, block_size=max(1, b // 2)).mask
+    expected = np.broadcast_to(dead & ~dead.all(), (c, b))
+    assert (mask == expected).all()
+
+
+@each_implementation
+@each_switch
+@given(problem=problems(dampings=(0.01, 1.0)))  # cond(H) that float32 can take
+def test_switches_do_what_the_certificate_says(
+    switches: dict[str, Any], implementation: Implementation, problem: Problem
+) -> None:
+    pruned = prune(implementation, problem, **switches)
+    certificate = certify(
+        implementation.given(problem.weight),
+        implementation.given(problem.gram),
+        pruned.weight,
+        problem.pattern,
+        block_size=problem.block_size,
+        damping=problem.damping,
+        mask=pruned.mask,
+        arithmetic=implementation.arithmetic,
+        **switches,
+    )
+    assert certificate.passed, certificate
+
+
+@each_float64
+@given(problem=problems(kinds=("semi-structured", "structured"), ties=False))
+def test_outlier_rows_are_those_of_the_largest_outputs(
+    implementation: Implementation, problem: Problem
+) -> None:
+    pruned = prune(implementation, problem)
+    assert not isinstance(problem.pattern, Unstructured)
+    outliers = problem.pattern.outliers(len(problem.weight))
+    h = np.sum((problem.weight @ problem.layer.inputs) ** 2, axis=1)  # ‖W_i X‖², no Gram matrix
+    ordinary = np.sort(np.argsort(-h)[outliers:])
+    assert (ordinary == ordinary_rows(problem.weight, problem.gram, outliers)).all()
+    if pruned.mask.any():
+        assert (np.flatnonzero(pruned.mask.any(axis=1)) == ordinary).all()

@@ -1,0 +1,27 @@
+"""Commands of `thanos`, and how they end."""
+
+import sys
+
+import typer
+
+from thanos_torch.cli.bench import bench
+from thanos_torch.cli.evaluate import evaluate
+from thanos_torch.cli.prune import prune
+
+app = typer.Typer(
+    help="Prune language models with Thanos, and prove that every layer was pruned right.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(prune)
+app.command("eval")(evaluate)
+app.command()(bench)
+
+
+def run() -> None:
+    """Exit status 0: all was done and verified; 1: it was not; 2: no such command or option."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        sys.exit(f"thanos: {error}")

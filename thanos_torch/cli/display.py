@@ -1,0 +1,39 @@
+"""Progress bars and tables."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console()
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with the time left, on the error stream; call what is yielded with (note, done, of)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None, note="")
+
+        def show(note: str, done: int, of: int) -> None:
+            progress.update(task, completed=done, total=of, note=note)
+
+        yield show
+
+
+def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
+    """Print a table; the first column to the left, the others to the right."""
+    drawn = Table(title=title, title_justify="left")
+    for index, heading in enumerate(headings):
+        drawn.add_column(heading, justify="left" if index == 0 else "right")
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)

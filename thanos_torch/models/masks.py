@@ -1,0 +1,50 @@
+"""Masks as bits: an eighth of their size in memory and on disk."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A (rows, columns) mask, True where a weight was removed, row by row in `numpy.packbits`."""
+
+    bits: NDArray[np.uint8]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Self:
+        """Pack a bool tensor (rows, columns)."""
+        rows, columns = mask.shape
+        return cls(np.packbits(mask.cpu().numpy()), (rows, columns))
+
+    def unpacked(self) -> NDArray[np.bool_]:
+        """The mask, (rows, columns) bool."""
+        rows, columns = self.shape
+        return np.unpackbits(self.bits, count=rows * columns).astype(bool).reshape(rows, columns)
+
+
+def write_masks(file: Path, masks: Mapping[str, PackedMask]) -> None:
+    """One uint8 tensor a layer; the metadata holds the shapes, as JSON lists."""
+    from safetensors.numpy import save_file
+
+    shapes = {name: json.dumps(mask.shape) for name, mask in masks.items()}
+    save_file({name: mask.bits for name, mask in masks.items()}, file, metadata=shapes)
+
+
+def read_masks(file: Path) -> dict[str, PackedMask]:
+    """The masks of a saved run, by layer."""
+    from safetensors import safe_open
+
+    masks: dict[str, PackedMask] = {}
+    with safe_open(file, framework="numpy") as stored:
+        for name, shape in (stored.metadata() or {}).items():
+            rows, columns = json.loads(shape)
+            masks[name] = PackedMask(stored.get_tensor(name), (rows, columns))
+    return masks

@@ -1,0 +1,126 @@
+"""What pruning a model returns."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from thanos_torch.models.masks import PackedMask
+from thanos_torch.result import Pruned
+
+
+class Verdict(Protocol):
+    """What a judge returns; `verification.Certificate` is one."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The verdict for a JSON file; "passed" in it says whether the layer is as promised."""
+
+
+# `verification.certify` is one: (weight, gram, pruned_weight, pattern, **options), NumPy arrays in.
+Judge = Callable[..., Verdict]
+
+
+@dataclass(frozen=True)
+class PrunedLayer:
+    """A layer that was just pruned, for those who want to look at it; float32.
+
+    weight  (c, b), before
+    gram    (b, b), the Gram matrix that it was pruned with
+    pruned  the result, after the refit if one was asked for
+    """
+
+    name: str
+    weight: Tensor
+    gram: Tensor
+    pruned: Pruned
+
+
+@dataclass
+class LayerRecord:
+    """What happened to one layer.
+
+    name            as in the model; its weight is `name`.weight
+    shape           (c, b)
+    removed         weights removed, the count of the mask
+    relative_error  tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, of the float32 result
+    seconds         of pruning (and refitting) alone
+    certificate     the judge's verdict on the float32 result; None: uncertified, nobody judged
+    stored_exactly  the model holds that result, rounded once to its dtype
+    diagnostics     how the numbers were made
+    left_dense      why the layer was not pruned; empty if it was
+    """
+
+    name: str
+    shape: tuple[int, int]
+    removed: int = 0
+    relative_error: float = 0.0
+    seconds: float = 0.0
+    certificate: dict[str, object] | None = None
+    stored_exactly: bool = False
+    diagnostics: dict[str, object] = field(default_factory=dict)
+    left_dense: str = ""
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the layer's weights that were removed."""
+        rows, columns = self.shape
+        return self.removed / (rows * columns)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the layer was pruned, a judge passed it, and the model holds what was judged."""
+        passed = self.certificate is not None and self.certificate["passed"] is True
+        return passed and self.stored_exactly
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "sparsity": self.sparsity, "verified": self.verified}
+
+
+@dataclass
+class ModelReport:
+    """What happened to a model.
+
+    layers   one record for each linear layer of the decoder blocks, in the order of the model
+    others   names of other matrices in the blocks, which are never pruned: routers, fused experts
+    seconds  by stage: calibration, gram, pruning, errors, certificates
+    masks    of the layers that were pruned; not part of `as_dict`
+    """
+
+    method: str
+    pattern: str
+    layers: list[LayerRecord]
+    others: list[str]
+    seconds: dict[str, float]
+    masks: dict[str, PackedMask]
+
+    @property
+    def verified(self) -> bool:
+        """Whether every layer was pruned, certified, and stored as certified."""
+        return all(layer.verified for layer in self.layers)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights of all these layers that were removed."""
+        total = sum(rows * columns for rows, columns in (layer.shape for layer in self.layers))
+        return sum(layer.removed for layer in self.layers) / total
+
+    @property
+    def relative_error(self) -> float:
+        """Mean over the layers that were pruned; 0 if none was."""
+        errors = [layer.relative_error for layer in self.layers if not layer.left_dense]
+        return sum(errors) / len(errors) if errors else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "method": self.method,
+            "pattern": self.pattern,
+            "verified": self.verified,
+            "sparsity": self.sparsity,
+            "relative_error": self.relative_error,
+            "seconds": self.seconds,
+            "others": self.others,
+            "layers": [layer.as_dict() for layer in self.layers],
+        }

@@ -1,0 +1,152 @@
+"""Hypothesis strategies for pruning problems, for the tests of any implementation.
+
+    from hypothesis import given
+    from verification.strategies import problems
+
+    @given(problems())
+    def test_mine(problem):
+        W_hat, mask = my_thanos(problem.weight, problem.gram, problem.pattern, ...)
+
+`problems` draws a whole call; `layers`, `patterns` and `block_sizes` are its parts; `hard_inputs`
+draws from the catalogue. Layers are tiny, because every mistake worth finding shows on a tiny
+one. Numbers come from a drawn seed: shrinking works on the sizes and on what is special about a
+layer, which is what a person wants to see shrunk.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
+from verification.catalogue import HardInput, catalogue
+
+Array = NDArray[np.float64]
+
+KINDS = ("unstructured", "semi-structured", "structured")
+FEATURES = ("dead columns", "few tokens", "equal columns", "zero weights", "loud column")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight, (c, b), and calibration inputs, (b, a)."""
+
+    weight: Array
+    inputs: Array
+
+    @property
+    def gram(self) -> Array:
+        """G = X Xᵀ, (b, b)."""
+        return np.asarray(self.inputs @ self.inputs.T)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All arguments of one call of a pruning method."""
+
+    layer: Layer
+    pattern: Pattern
+    block_size: int
+    damping: float
+
+    @property
+    def weight(self) -> Array:
+        """W, (c, b)."""
+        return self.layer.weight
+
+    @property
+    def gram(self) -> Array:
+        """G = X Xᵀ, (b, b)."""
+        return self.layer.gram
+
+
+@st.composite
+def layers(
+    draw: st.DrawFn,
+    *,
+    max_rows: int = 6,
+    max_columns: int = 12,
+    columns: int | None = None,
+    ties: bool = True,
+) -> Layer:
+    """A layer, often with one of FEATURES.
+
+    columns  b, if it must be a certain number
+    ties     whether saliencies may be equal, exactly; without, some FEATURES are left out too
+    """
+    c = draw(st.integers(1, max_rows), label="rows")
+    b = columns or draw(st.integers(1, max_columns), label="columns")
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="seed"))
+    allowed = FEATURES if ties else ("few tokens", "loud column")
+    features = draw(st.sets(st.sampled_from(allowed), max_size=2), label="features")
+    on_grid = ties and draw(st.booleans(), label="on a coarse grid")
+
+    tokens = max(1, b // 2) if "few tokens" in features else b + 4
+    if on_grid:
+        W, X = rng.integers(-4, 5, (c, b)) / 4, rng.choice([-1.0, 1.0], (b, tokens))
+    else:
+        W = rng.standard_normal((c, b))
+        X = rng.standard_normal((b, tokens)) * rng.lognormal(size=(b, 1))
+    if "equal columns" in features and b > 1:
+        first, second = rng.choice(b, 2, replace=False)
+        W[:, first], X[first] = W[:, second], X[second]
+    if "zero weights" in features:
+        W[rng.random((c, b)) < 0.3] = 0.0
+    if "loud column" in features:
+        X[rng.integers(b)] *= 64.0
+    if "dead columns" in features:
+        X[rng.random(b) < 0.3] = 0.0
+    return Layer(W, X)
+
+
+@st.composite
+def patterns(
+    draw: st.DrawFn, columns: int, *, kinds: tuple[str, ...] = KINDS, outlier_rows: bool = True
+) -> Pattern:
+    """A pattern that fits `columns`, often an extreme one: nothing removed, or nearly all."""
+    kind = draw(st.sampled_from(kinds), label="kind")
+    percent = draw(st.sampled_from((0, 10, 25, 29, 50, 70, 90, 99)), label="percent removed")
+    alphas = (0, 10, 25, 50) if outlier_rows else (0,)
+    alpha = draw(st.sampled_from(alphas), label="percent of outlier rows")
+    if kind == "unstructured":
+        return Unstructured(percent / 100)
+    if kind == "structured":
+        return Structured(min(percent, 100 - alpha) / 100, alpha / 100)
+    m = draw(st.sampled_from([m for m in range(1, columns + 1) if columns % m == 0]), label="m")
+    return SemiStructured(draw(st.integers(0, m), label="n"), m, alpha / 100)
+
+
+def block_sizes(columns: int, pattern: Pattern) -> st.SearchStrategy[int]:
+    """B from the narrowest that the pattern allows to one beyond the layer."""
+    step = pattern.m if isinstance(pattern, SemiStructured) else 1
+    return st.integers(1, columns // step).map(lambda blocks: blocks * step) | st.just(columns + 1)
+
+
+@st.composite
+def problems(
+    draw: st.DrawFn,
+    *,
+    kinds: tuple[str, ...] = KINDS,
+    outlier_rows: bool = True,
+    max_rows: int = 6,
+    max_columns: int = 12,
+    columns: int | None = None,
+    ties: bool = True,
+    dampings: tuple[float, ...] = (0.01, 1e-4, 1.0),
+) -> Problem:
+    """A whole call: a layer, a pattern that fits it, B and γ. Options as above."""
+    layer = draw(layers(max_rows=max_rows, max_columns=max_columns, columns=columns, ties=ties))
+    b = layer.weight.shape[1]
+    pattern = draw(patterns(b, kinds=kinds, outlier_rows=outlier_rows))
+    return Problem(
+        layer,
+        pattern,
+        draw(block_sizes(b, pattern), label="block_size"),
+        draw(st.sampled_from(dampings), label="damping"),
+    )
+
+
+def hard_inputs(arithmetic: str = "float64") -> st.SearchStrategy[HardInput]:
+    """One entry of the catalogue."""
+    return st.sampled_from(catalogue(arithmetic))
