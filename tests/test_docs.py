@@ -1,14 +1,10 @@
 """Every code block in README and docs is executed and its output compared.
 
-`pycon` blocks are doctests and share their names within a page; in `console` blocks every line
-that starts with `$ ` is run by the shell. No other block may hold code.
+The blocks are `pycon` doctests and share their names within a page. No other block is allowed.
 """
 
 import doctest
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +22,7 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_is_of_a_kind_that_is_executed(page: Path) -> None:
     languages = {language for language, _ in BLOCK.findall(page.read_text())}
-    assert languages <= {"pycon", "console"}
+    assert languages <= {"pycon"}
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "pycon")], ids=lambda p: p.name)
@@ -38,22 +34,3 @@ def test_python_blocks_print_what_the_page_says(page: Path) -> None:
     runner.run(example, out=problems.append)
     assert runner.summarize(verbose=False).attempted > 0
     assert not problems, "".join(problems)
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "console")], ids=lambda p: p.name)
-def test_commands_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for block in blocks(page, "console"):
-        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-            done = subprocess.run(
-                command,
-                shell=True,
-                cwd=tmp_path,
-                env=os.environ | {"PATH": path, "COLUMNS": "100"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, f"{command}: {done.stderr}"
-            same = doctest.OutputChecker().check_output(expected, done.stdout, OPTIONS)
-            assert same, f"{command} printed\n{done.stdout}\ninstead of\n{expected}"

@@ -13,6 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # errors of usage on plain lines, like all others
 )
 app.command()(prune)
 app.command("eval")(evaluate)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console()
+console = Console(highlight=False, markup=False)  # paths may hold [brackets]
 
 
 @contextmanager
@@ -20,7 +20,9 @@ def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    errors = Console(stderr=True)
+    hidden = not errors.is_terminal  # a file would collect the remains of bars
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
         task = progress.add_task(what, total=None, note="")
 
         def show(note: str, done: int, of: int) -> None:
@@ -29,9 +31,15 @@ def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+def say(line: str) -> None:
+    """Print a line that stays one line, however narrow the terminal: paths can be copied."""
+    console.print(line, soft_wrap=True)
+
+
 def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
     """Print a table; the first column to the left, the others to the right."""
-    drawn = Table(title=title, title_justify="left")
+    say(title)  # the table's own title would be broken to the table's width
+    drawn = Table()
     for index, heading in enumerate(headings):
         drawn.add_column(heading, justify="left" if index == 0 else "right")
     for row in rows:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from thanos_torch.cli.display import console, progress_bar, table
-from thanos_torch.cli.options import Dataset, Device, Model, Seqlen
+from thanos_torch.cli.display import progress_bar, say, table
+from thanos_torch.cli.options import Dataset, Device, Model, Seqlen, check_device, check_writable
 from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL, evaluation_windows, load_model
 from thanos_torch.models import perplexity as measure
 
@@ -28,6 +28,8 @@ def evaluate(
 
     The text is cut into windows that do not overlap (stride = window).
     """
+    check_device(device)
+    check_writable(json_file, "--json")
     with progress_bar("loading") as show:
         show(model, 0, 1)
         loaded = load_model(model)
@@ -47,5 +49,5 @@ def evaluate(
             "text": windows.provenance(),
             **result.as_dict(),
         }
-        json_file.write_text(json.dumps(record, indent=1) + "\n")
-        console.print(f"Written to {json_file}.")
+        json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        say(f"Written to {json_file}.")

@@ -1,23 +1,35 @@
 """`thanos prune`: prune a model, with a certificate for every layer."""
 
-from collections import defaultdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from thanos_torch.cli.display import console, progress_bar, table
-from thanos_torch.cli.options import Dataset, Device, Model, Seqlen, explained, read_pattern
+from thanos_torch.cli.display import progress_bar, say
+from thanos_torch.cli.options import (
+    Dataset,
+    Device,
+    Model,
+    Seqlen,
+    check_device,
+    explained,
+    read_pattern,
+)
+from thanos_torch.cli.prune_report import show_record
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
+    LoadedModel,
+    Windows,
     calibration_windows,
+    check_options,
     finished_run,
     load_model,
     prune_model,
-    refuse_occupied,
+    refuse_unusable,
     save_checkpoint,
+    stamp,
 )
 from verification import certify
 
@@ -49,82 +61,55 @@ def prune(
     pruned and that its certificate passed.
     """
     wanted = read_pattern(pattern, n_counts_zeros)
-    settings: dict[str, Any] = {
-        "model": model,
-        "pattern": str(wanted),
-        "method": method,
+    check_device(device)
+    text: dict[str, Any] = {
         "dataset": dataset,
         "nsamples": nsamples,
         "seqlen": seqlen,
         "seed": seed,
+    }
+    options: dict[str, Any] = {
+        "method": method,
         "block_size": block_size,
         "damping": damping,
-        "refit": refit,
+        "refit_steps": refit,
     }
+    check_options(wanted, **options)  # before a model is loaded, which can take minutes
+    settings: dict[str, Any] = {"model": model, "pattern": str(wanted), **text, **options}
+    settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
     record = finished_run(out, settings)
     if record:
-        console.print(f"{out} holds the result of this very run already.")
+        say(f"{out} holds the result of this very run already.")
     else:
-        refuse_occupied(out)
-        with progress_bar("loading") as show:
-            show(model, 0, 1)
-            loaded = load_model(model)
-            windows = calibration_windows(
-                loaded.tokenizer, dataset, nsamples=nsamples, seqlen=seqlen, seed=seed
-            )
+        refuse_unusable(out)
+        loaded, windows = _load(model, text)
+        origin = {"model": loaded.provenance(), "text": windows.provenance()}
+        versions = {name: _version(name) for name in PACKAGES}
         with progress_bar("pruning") as show:
             report = prune_model(
                 loaded.model,
                 windows.ids,
                 wanted,
                 judge=certify,
-                method=method,
-                block_size=block_size,
-                damping=damping,
-                refit_steps=refit,
                 device=device,
                 progress=show,
+                **options,
             )
-        record = {
-            "settings": settings,
-            "model": loaded.provenance(),
-            "text": windows.provenance(),
-            "versions": {name: version(name) for name in PACKAGES},
-            **report.as_dict(),
-        }
+        record = {"settings": settings, **origin, "versions": versions, **report.as_dict()}
         save_checkpoint(loaded, out, record=record, masks=report.masks)
-    _show(record, explained(wanted), out)
+    show_record(record, explained(wanted), out)
     raise typer.Exit(0 if record["verified"] else 1)
 
 
-def _show(record: dict[str, Any], pattern: str, out: Path) -> None:
-    """A table with one line for each kind of layer, and the verdict."""
-    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for layer in record["layers"]:
-        kinds[layer["name"].rpartition(".")[2]].append(layer)
-    rows = []
-    for kind, layers in kinds.items():
-        count = len(layers)
-        passed = sum(layer["verified"] for layer in layers)
-        weights = sum(layer["shape"][0] * layer["shape"][1] for layer in layers)
-        rows.append(
-            [
-                f"{kind} {layers[0]['shape'][0]} x {layers[0]['shape'][1]}",
-                str(count),
-                f"{sum(layer['removed'] for layer in layers) / weights:.2%}",
-                f"{sum(layer['relative_error'] for layer in layers) / count:.4f}",
-                f"{sum(layer['seconds'] for layer in layers):.1f}",
-                f"{passed} of {count}",
-            ]
-        )
-    title = f"{record['method']}, {pattern}: {record['model']['origin']}"
-    headings = ["layers", "number", "removed", "mean error", "seconds", "certified"]
-    table(title, headings, rows)
-    for layer in record["layers"]:
-        if layer["left_dense"]:
-            console.print(f"{layer['name']} was left dense: {layer['left_dense']}.")
-        elif not layer["verified"]:
-            console.print(f"{layer['name']}: the certificate FAILED, see {out / 'thanos.json'}.")
-    seconds = ", ".join(f"{stage} {time:.0f} s" for stage, time in record["seconds"].items())
-    verdict = "every layer certified" if record["verified"] else "NOT verified"
-    console.print(f"{record['sparsity']:.2%} removed, {verdict}. {seconds}. Written to {out}.")
+def _load(model: str, text: dict[str, Any]) -> tuple[LoadedModel, Windows]:
+    with progress_bar("loading") as show:
+        show(model, 0, 1)
+        loaded = load_model(model)
+        return loaded, calibration_windows(loaded.tokenizer, **text)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # run from its source folder

@@ -1,12 +1,12 @@
 """Whole Hugging Face models: load, prune, save, measure. Needs the extra `models`."""
 
 from thanos_torch.models.checkpoint import MASKS, finished_run, save_checkpoint
-from thanos_torch.models.folders import refuse_occupied, stamp
+from thanos_torch.models.folders import refuse_unusable, stamp
 from thanos_torch.models.loading import DEFAULT_MODEL, RECORD, LoadedModel, load_model
 from thanos_torch.models.masks import PackedMask, read_masks
 from thanos_torch.models.perplexity import Perplexity, perplexity
 from thanos_torch.models.pruning import prune_model, relative_error
-from thanos_torch.models.recipe import METHODS
+from thanos_torch.models.recipe import METHODS, check_options
 from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.text import DEFAULT_DATASET
 from thanos_torch.models.windows import Windows, calibration_windows, evaluation_windows
@@ -25,13 +25,14 @@ __all__ = [
     "PrunedLayer",
     "Windows",
     "calibration_windows",
+    "check_options",
     "evaluation_windows",
     "finished_run",
     "load_model",
     "perplexity",
     "prune_model",
     "read_masks",
-    "refuse_occupied",
+    "refuse_unusable",
     "relative_error",
     "save_checkpoint",
     "stamp",

@@ -1,6 +1,7 @@
 """Folders that hold all of their content or do not exist."""
 
 import hashlib
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from pathlib import Path
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, next to `folder`; moved there in one step at the end, or removed again.
 
-    Raises ValueError at once if `folder` is occupied.
+    Raises ValueError at once if `folder` is occupied or cannot be made.
     """
-    refuse_occupied(folder)
+    refuse_unusable(folder)
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
     partial.mkdir(parents=True)
     try:
@@ -27,10 +28,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def refuse_occupied(folder: Path) -> None:
-    """Raise ValueError unless `folder` is free: it does not exist, or is empty."""
+def refuse_unusable(folder: Path) -> None:
+    """Raise ValueError unless `folder` is an empty folder or can be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out must be a new or empty folder, got {folder}")
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"out must be a new folder, got {folder}: cannot write to {parent}")
 
 
 def stamp(path: Path) -> str:

@@ -19,6 +19,22 @@ METHODS: dict[str, Callable[..., Pruned]] = {
 }
 
 
+def check_options(
+    pattern: Pattern, *, method: str, block_size: int, damping: float, refit_steps: int
+) -> None:
+    """Refuse options of `prune_model` that no layer can be pruned with. Raises ValueError."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if method != "thanos":
+        refuse_outlier_rows(method, pattern)
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    if not 0 < damping < math.inf:
+        raise ValueError(f"damping must be positive and finite, got {damping}")
+    if refit_steps < 0:
+        raise ValueError(f"refit_steps must not be negative, got {refit_steps}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The arguments of `prune_model` that every layer shares; explained there."""
@@ -32,14 +48,13 @@ class Recipe:
 
     def check(self, layers: Mapping[str, nn.Linear]) -> None:
         """Find out before hours of work what would stop it later. Raises ValueError."""
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.method != "thanos":
-            refuse_outlier_rows(self.method, self.pattern)
-        if self.refit_steps < 0:
-            raise ValueError(f"refit_steps must not be negative, got {self.refit_steps}")
-        if not 0 < self.damping < math.inf:
-            raise ValueError(f"damping must be positive and finite, got {self.damping}")
+        check_options(
+            self.pattern,
+            method=self.method,
+            block_size=self.block_size,
+            damping=self.damping,
+            refit_steps=self.refit_steps,
+        )
         for name, layer in layers.items():
             try:
                 self.pattern.check(layer.out_features, layer.in_features, self.block_size)

@@ -28,11 +28,11 @@ def run_quick(settings: Settings, progress: Progress, command: str) -> dict[str,
     Raises RuntimeError with the end of a run's error output if a run breaks off.
     """
     start = time.perf_counter()
+    alone = replace(settings, threads=cores())
     settings = replace(settings, threads=max(1, cores() // JOBS))
     with tempfile.TemporaryDirectory(prefix="thanos-bench-") as folder:
         work = Path(folder)
-        (work / "settings.json").write_text(json.dumps(asdict(settings)))
-        dense = _run(DENSE, work, settings, progress)
+        dense = _run(DENSE, work, alone, progress)  # the others measure with its Gram matrices
         with ThreadPoolExecutor(JOBS) as pool:
             futures = [pool.submit(_run, run, work, settings, progress) for run in quick()]
             try:
@@ -52,10 +52,9 @@ def run_quick(settings: Settings, progress: Progress, command: str) -> dict[str,
 
 def _run(run: Run, work: Path, settings: Settings, progress: Progress) -> dict[str, Any]:
     """One run in a process of its own."""
-    task, out = work / f"{run.key}.run", work / f"{run.key}.json"
-    task.write_text(json.dumps(asdict(run)))
-    command = [sys.executable, "-m", "verification.benchmarks.worker"]
-    command += [str(work / "settings.json"), str(task), str(work), str(out)]
+    out = work / f"{run.key}.json"
+    task = json.dumps({"run": asdict(run), "settings": asdict(settings)})
+    command = [sys.executable, "-m", "verification.benchmarks.worker", task, str(work), str(out)]
     threads = str(settings.threads)
     limits = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     with (work / f"{run.key}.err").open("w+") as errors:

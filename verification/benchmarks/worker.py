@@ -33,10 +33,9 @@ MAP_CELLS = (24, 64)  # rows and columns of the picture of a mask
 MAP_LAYER = "10.mlp.down_proj"  # a layer from the middle, whose mask the report shows
 
 
-def main(settings_file: str, run_file: str, work: str, out: str) -> None:
-    """Do one run and write its record to `out`, JSON."""
-    settings = Settings(**json.loads(Path(settings_file).read_text()))
-    run = Run(**json.loads(Path(run_file).read_text()))
+def main(task: str, work: str, out: str) -> None:
+    """Do one run, JSON of a Run and its Settings, and write its record to the file `out`."""
+    run, settings = Run(**json.loads(task)["run"]), Settings(**json.loads(task)["settings"])
     torch.set_num_threads(settings.threads)
     loaded = load_model(settings.model)
     windows = calibration_windows(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reference.patterns import column_blocks
-from verification.certificate.case import Array, Case, Sizes, magnitudes
+from verification.certificate.case import Array, Case, Sizes, magnitudes, times_lower_transposed
 
 
 def at_own_block(case: Case, width: int) -> tuple[Array, Sizes]:
@@ -25,7 +25,8 @@ def at_own_block(case: Case, width: int) -> tuple[Array, Sizes]:
         N[:j1, j1:j2] = M[j1:j2, :j1].T @ U[j1:j2, j1:j2]
         weights[:, j1:j2] = case.pruned[:, j1:j2] - case.E[:, j1:j2] @ U[j1:j2, j1:j2]
     weights[:, :width] = case.W[:, :width]  # nothing has moved yet: no rounding either
-    return weights, magnitudes(case.pruned) @ magnitudes(N)
+    # N is zero from its diagonal down.
+    return weights, times_lower_transposed(magnitudes(case.pruned), magnitudes(N).T)
 
 
 def at_every_block(case: Case, width: int) -> Iterator[tuple[tuple[int, int], Array, Sizes]]:

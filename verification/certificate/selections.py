@@ -53,12 +53,17 @@ def selections(case: Case, rules: Rules, rows: np.ndarray, mask: Mask) -> Iterat
             S, margins = scores(case, rules, block[0], weights, spread if block[0] else None)
             yield _residual(rules, rows, mask, block, S, margins)
     else:
-        width = rules.mask_width
-        weights, spread = at_own_block(case, width)
-        for j1, j2 in column_blocks(rules.columns, width):
-            J = slice(j1, j2)
-            S, margins = scores(case, rules, j1, weights[:, J], spread[:, J] if j1 else None)
-            yield _own(rules, rows, (j1, j2), S[rows], margins[rows], case.u)
+        weights, spread = at_own_block(case, rules.mask_width)
+        blocks = list(column_blocks(rules.columns, rules.mask_width))
+        parts = [
+            scores(case, rules, j1, weights[:, j1:j2], spread[:, j1:j2] if j1 else None)
+            for j1, j2 in blocks
+        ]
+        if isinstance(rules.pattern, SemiStructured):  # groups lie in one block: judge all at once
+            parts = [(np.hstack([S for S, _ in parts]), np.hstack([margin for _, margin in parts]))]
+            blocks = [(0, rules.columns)]
+        for block, (S, margins) in zip(blocks, parts, strict=True):
+            yield _own(rules, rows, block, S[rows], margins[rows], case.u)
 
 
 def _from_original(case: Case, rules: Rules, rows: np.ndarray) -> Iterator[Selection]:

@@ -1,0 +1,230 @@
+"""`thanos prune` and `thanos eval`: what they print, write, refuse, and return."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models import tiny
+from tests.test_imports import ROOT
+from thanos_torch.cli import main
+from thanos_torch.cli import prune as prune_command
+from thanos_torch.models import MASKS, RECORD, load_model, read_masks
+from verification import certify
+
+
+@dataclass
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+Thanos = Callable[..., Outcome]
+
+
+@pytest.fixture
+def thanos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Thanos:
+    """Runs the program with some arguments."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
+            return Outcome(1, out, err + code)
+        return Outcome(int(code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "dense"
+    return tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), folder)
+
+
+SMALL = ("--nsamples", 4, "--seqlen", 32, "--block-size", 8)
+
+
+def test_prune_then_eval(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = thanos("prune", dense, "--pattern", "2:4", "--out", out, *SMALL)
+    assert done.status == 0
+    assert "thanos, 2:4 (2 zeros in every 4): checkpoint folder dense" in done.out
+    assert "50.00% of their weights removed, every layer certified." in done.out
+    assert [line for line in done.out.splitlines() if "k_proj 8 x 16" in line and "3 of 3" in line]
+    record = json.loads((out / RECORD).read_text())
+    assert record["verified"] is True
+    assert record["text"]["windows"] == 4
+    assert set(record["versions"]) == {"thanos-pruning", "torch", "transformers"}
+    assert len(read_masks(out / MASKS)) == 21
+
+    result = tmp_path / "result.json"
+    done = thanos("eval", out, "--seqlen", 32, "--max-windows", 3, "--json", result)
+    assert done.status == 0
+    assert "checkpoint folder dense, pruned by thanos to 2:4" in done.out
+    measured = json.loads(result.read_text())
+    assert measured["tokens"] == 3 * 31
+    assert f"{measured['perplexity']:.3f}" in done.out
+    assert measured["text"]["part"] == "evaluation"
+
+
+def test_a_finished_run_is_shown_again_and_not_repeated(
+    thanos: Thanos, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("prune", dense, "--pattern", "unstructured:0.5", "--out", tmp_path / "out", *SMALL)
+    first = thanos(*command)
+    assert first.status == 0
+    monkeypatch.setattr(prune_command, "load_model", None)  # nothing is loaded for it
+    again = thanos(*command)
+    assert again.status == 0
+    assert "holds the result of this very run already" in again.out
+    assert again.out.endswith(first.out)
+
+    changed = thanos(*command, "--seed", 1)
+    assert changed.status == 1
+    assert "thanos: out must be a new or empty folder" in changed.err
+
+    record = tmp_path / "out" / RECORD
+    record.write_text(record.read_text().replace('"verified": true', '"verified": false'))
+    assert thanos(*command).status == 1
+
+
+def test_a_finished_run_is_not_taken_for_one_of_a_changed_model(
+    thanos: Thanos, tmp_path: Path
+) -> None:
+    model = tiny.random_model(tiny.llama_config())
+    dense = tiny.save_checkpoint(model, tmp_path / "dense")
+    command = ("prune", dense, "--pattern", "2:4", "--out", tmp_path / "out", *SMALL)
+    assert thanos(*command).status == 0
+    tiny.save_checkpoint(model, dense)
+    assert "out must be a new or empty folder" in thanos(*command).err
+
+
+def test_a_failed_certificate_is_shown_and_exits_with_1(
+    thanos: Thanos, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(*args: Any, **options: Any) -> Any:
+        options["damping"] = 0.5  # so that every update is a wrong one
+        return certify(*args, **options)
+
+    monkeypatch.setattr(prune_command, "certify", strict)
+    done = thanos("prune", dense, "--pattern", "2:4", "--out", tmp_path / "out", *SMALL)
+    assert done.status == 1
+    assert "layers.0.mlp.down_proj is NOT verified: its certificate failed at" in done.out
+    assert "NOT verified." in done.out
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["verified"] is False
+
+
+def test_layers_left_dense_are_listed_and_exit_with_1(
+    thanos: Thanos, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_a_spare_layer(source: str) -> Any:
+        loaded = load_model(source)
+        loaded.model.model.layers[0].spare = torch.nn.Linear(16, 8)
+        return loaded
+
+    monkeypatch.setattr(prune_command, "load_model", with_a_spare_layer)
+    monkeypatch.setattr(prune_command, "save_checkpoint", lambda *args, **options: None)
+    done = thanos("prune", dense, "--pattern", "2:4", "--out", tmp_path / "out", *SMALL)
+    assert done.status == 1
+    assert "layers.0.spare was left dense: no calibration token reached it." in done.out
+
+
+REFUSED: dict[str, tuple[tuple[object, ...], int, str]] = {
+    "no such pattern": (("--pattern", "half"), 2, "pattern must look like"),
+    "n is not half of m": (("--pattern", "1:4"), 2, "removes 1 of every 4 .* --n-counts-zeros"),
+    "no such method": (("--method", "obc"), 1, "^thanos: method must be one of .* got 'obc'$"),
+    "no such device": (("--device", "abacus"), 2, "--device.*'abacus'"),
+    "damping": (("--damping", "0"), 1, "^thanos: damping must be positive and finite, got 0.0$"),
+    "outlier rows": (("--pattern", "2:4+outliers:0.1", "--method", "wanda"), 1, "outlier_rows"),
+    "does not fit": (("--pattern", "5:10"), 1, r"layers.0.self_attn.q_proj: m = 10 does not div"),
+    "short text": (("--dataset", "short.txt"), 1, "has 9 tokens for calibration, too few"),
+    "no text": (("--dataset", "nowhere.txt"), 1, "^thanos: dataset must be"),
+    "long windows": (("--seqlen", 65), 1, "seqlen must be at most 64 for this model, got 65"),
+    "unknown option": (("--blocksize", 8), 2, "No such option"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_and_nothing_written(
+    thanos: Thanos, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("short.txt").write_text("too short")
+    changes, status, message = REFUSED[case]
+    done = thanos("prune", dense, "--pattern", "2:4", "--out", "out", *SMALL, *changes)
+    assert done.status == status
+    lines = done.err.strip().splitlines()
+    assert len(lines) == 1 or status == 2
+    flat = " ".join(done.err.split())
+    assert re.search(message, flat), flat
+    assert [file.name for file in tmp_path.iterdir()] == ["short.txt"]
+
+
+def test_bad_models_and_folders(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    options = ("--pattern", "2:4", *SMALL)
+    done = thanos("prune", dense, "--out", tmp_path / "full", *options)
+    assert (done.status, done.err.count("\n")) == (1, 0)
+    assert "out must be a new or empty folder" in done.err
+
+    gpt2 = tiny.save_checkpoint(tiny.random_model(tiny.conv1d_config()), tmp_path / "gpt2")
+    done = thanos("prune", gpt2, "--out", tmp_path / "out", *options)
+    assert done.status == 1
+    assert "GPT2LMHeadModel has no prunable layers" in done.err
+
+    done = thanos("prune", tmp_path / "full", "--out", tmp_path / "out", *options)
+    assert done.status == 1
+    assert "is no checkpoint: it has no config.json" in done.err
+    assert not (tmp_path / "out").exists()
+    assert thanos("eval", tmp_path / "full").status == 1
+
+
+def test_n_counts_zeros(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
+    options = ("--pattern", "1:4", "--n-counts-zeros", "--out", tmp_path / "out")
+    done = thanos("prune", dense, *options, *SMALL)
+    assert done.status == 0
+    assert "1:4 (1 zeros in every 4)" in done.out
+    assert "25.00% of their weights removed" in done.out
+
+
+def test_eval_refuses_a_result_file_before_it_measures(
+    thanos: Thanos, dense: Path, tmp_path: Path
+) -> None:
+    for file in (tmp_path, tmp_path / "nowhere" / "result.json"):
+        done = thanos("eval", dense, "--json", file)
+        assert done.status == 2
+        assert "cannot write to" in " ".join(done.err.split())
+
+
+PROGRAM = """
+import sys
+sys.modules[{package!r}] = None  # importing it fails, as if it was not there
+sys.argv = ["thanos", "eval", {model!r}]
+from thanos_torch.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("package", ["typer", "rich", "transformers"])
+def test_missing_packages_are_named(dense: Path, package: str) -> None:
+    program = PROGRAM.format(package=package, model=str(dense))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    extras = "pip install 'thanos-pruning[models,verification]'"
+    assert done.stderr == f"thanos: {package} is missing: {extras}\n"

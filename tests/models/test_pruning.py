@@ -1,0 +1,293 @@
+"""`prune_model`: block by block, in place, certified, or refused."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.models.tiny import (
+    BLOCK_SIZE,
+    configs,
+    conv1d_config,
+    grams_by_hooks,
+    llama_config,
+    random_model,
+    random_windows,
+)
+from thanos_torch import SemiStructured, Structured, Unstructured, parse_pattern
+from thanos_torch.models import (
+    METHODS,
+    LayerRecord,
+    ModelReport,
+    PrunedLayer,
+    prune_model,
+    relative_error,
+)
+from thanos_torch.models.pruning import _store
+from verification import certify
+
+HALF = Unstructured(0.5)
+
+
+def prune(model: Any, pattern: Any = HALF, **options: Any) -> ModelReport:
+    defaults = {"windows": random_windows(), "judge": certify, "block_size": BLOCK_SIZE}
+    given: dict[str, Any] = {**defaults, **options}
+    return prune_model(model, given.pop("windows"), pattern, **given)
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Of two Gram matrices, relative to the largest entry."""
+    return float((found.double() - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("architecture", configs())
+def test_grams_come_from_the_pruned_blocks_before(architecture: str) -> None:
+    dense = random_model(configs()[architecture])
+    model = copy.deepcopy(dense)
+    grams: dict[str, Tensor] = {}
+    report = prune(model, on_layer=lambda layer: grams.update({layer.name: layer.gram}))
+    assert report.verified
+
+    half_pruned = copy.deepcopy(dense)
+    blocks = {record.name.rpartition("layers.")[2][0] for record in report.layers}
+    assert blocks == {"0", "1", "2"}
+    for block in sorted(blocks):
+        names = [record.name for record in report.layers if f"layers.{block}." in record.name]
+        expected = grams_by_hooks(half_pruned, random_windows(), names)
+        from_dense = grams_by_hooks(dense, random_windows(), names)
+        for name in names:
+            assert difference(grams[name], expected[name]) < 1e-5, name
+            assert block == "0" or difference(grams[name], from_dense[name]) > 1e-2, name
+        for name in names:
+            half_pruned.get_submodule(name).load_state_dict(model.get_submodule(name).state_dict())
+
+
+def test_only_layers_of_the_blocks_change() -> None:
+    dense = random_model(configs()["mixtral"])
+    model = copy.deepcopy(dense)
+    report = prune(model)
+    pruned = {f"{record.name}.weight" for record in report.layers}
+    before = dense.state_dict()
+    changed = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed == pruned
+    assert len(pruned) == 3 * 4
+    assert "model.layers.0.mlp.gate.weight" in report.others  # a router
+    assert "model.layers.0.mlp.experts.down_proj" in report.others  # no nn.Linear
+    assert not any("norm" in name or "embed" in name for name in report.others)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured:0.5", "1:2", "structured:0.25"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_and_pattern_is_certified(method: str, pattern: str) -> None:
+    model = random_model(llama_config())
+    report = prune(model, parse_pattern(pattern), method=method)
+    assert report.verified
+    for record in report.layers:
+        assert record.certificate is not None
+        assert record.certificate["method"] == method
+        layer = model.get_submodule(record.name)
+        mask = torch.from_numpy(report.masks[record.name].unpacked())
+        assert record.removed == int(mask.sum()) > 0
+        assert not layer.weight[mask].any()
+        assert layer.weight[~mask].all()
+    assert report.sparsity == {"u": 0.5, "1": 0.5, "s": 0.25}[pattern[0]]
+
+
+@pytest.mark.parametrize("pattern", [SemiStructured(2, 4, 0.1), Structured(0.2, 0.2)], ids=str)
+def test_outlier_rows_stay(pattern: SemiStructured | Structured) -> None:
+    model = random_model(llama_config())
+    dense = copy.deepcopy(model)
+    report = prune(model, pattern)
+    assert report.verified
+    for record in report.layers:
+        same = model.get_submodule(record.name).weight == dense.get_submodule(record.name).weight
+        assert same.all(dim=1).sum() == pattern.outliers(record.shape[0])
+
+
+def test_refit_lowers_the_error_and_is_certified() -> None:
+    plain = prune(random_model(llama_config(num_hidden_layers=1)))
+    refitted = prune(random_model(llama_config(num_hidden_layers=1)), refit_steps=10)
+    assert refitted.verified
+    assert refitted.relative_error < plain.relative_error
+    for record in refitted.layers:
+        assert record.certificate is not None
+        assert any(check["name"].startswith("refit") for check in record.certificate["checks"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models_hold_the_rounded_certified_weights(dtype: torch.dtype) -> None:
+    model = random_model(llama_config(), dtype)
+    results: dict[str, Tensor] = {}
+    report = prune(model, on_layer=lambda layer: results.update({layer.name: layer.pruned.weight}))
+    assert report.verified
+    for name, result in results.items():
+        weight = model.get_submodule(name).weight
+        assert result.dtype == torch.float32
+        assert weight.dtype == dtype
+        assert not torch.equal(weight.float(), result)
+        assert torch.equal(weight, result.to(dtype))
+
+
+def test_layers_see_their_dense_weight() -> None:
+    model = random_model(llama_config())
+    dense = copy.deepcopy(model)
+    seen: list[PrunedLayer] = []
+    report = prune(model, on_layer=seen.append)
+    assert [layer.name for layer in seen] == [record.name for record in report.layers]
+    for layer, record in zip(seen, report.layers, strict=True):
+        assert torch.equal(layer.weight, dense.get_submodule(layer.name).weight)
+        error = relative_error(layer.weight, layer.pruned.weight, layer.gram)
+        assert record.relative_error == error > 0
+
+
+def test_relative_error_of_a_hand_computed_layer() -> None:
+    weight, pruned = torch.tensor([[3.0, 1.0]]), torch.tensor([[3.0, 0.0]])
+    gram = torch.tensor([[1.0, 0.0], [0.0, 7.0]])
+    assert relative_error(weight, pruned, gram) == 7 / 16
+    assert relative_error(weight, pruned, torch.zeros(2, 2)) == 0
+
+
+def test_a_layer_without_tokens_stays_dense_and_is_reported() -> None:
+    model = random_model(llama_config())
+    spare = nn.Linear(16, 8)
+    model.model.layers[1].spare = spare
+    before = spare.weight.clone()
+    report = prune(model)
+    assert torch.equal(spare.weight, before)
+    record = next(record for record in report.layers if record.name.endswith("1.spare"))
+    assert record.left_dense == "no calibration token reached it"
+    assert record.removed == 0
+    assert not record.verified
+    assert not report.verified
+    others = [other for other in report.layers if other is not record]
+    assert len(others) == 21
+    assert all(other.verified for other in others)
+
+
+def test_without_a_judge_nothing_counts_as_verified() -> None:
+    with pytest.raises(TypeError, match="judge"):
+        prune_model(random_model(llama_config()), random_windows(), HALF)  # type: ignore[call-arg]
+    report = prune(random_model(llama_config()), judge=None)
+    assert all(record.certificate is None for record in report.layers)
+    assert not report.verified
+
+
+def test_one_failed_certificate_fails_the_report() -> None:
+    calls: list[int] = []
+
+    def strict(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        broken = args[2].copy()
+        if len(calls) == 5:
+            broken[0] = 1.0  # as if the implementation had not zeroed a row
+        return certify(args[0], args[1], broken, args[3], **options)
+
+    report = prune(random_model(llama_config()), judge=strict)
+    assert [record.verified for record in report.layers].count(False) == 1
+    assert not report.verified
+
+
+def test_a_layer_that_is_not_stored_exactly_is_not_verified() -> None:
+    record = LayerRecord("layer", (2, 2), certificate={"passed": True}, stored_exactly=True)
+    assert record.verified
+    record.stored_exactly = False
+    assert not record.verified
+
+
+def test_weights_that_the_model_cannot_hold_are_refused() -> None:
+    layer = nn.Linear(2, 1, dtype=torch.float16)
+    before = layer.weight.clone()
+    with pytest.raises(ValueError, match=r"some.layer: pruned weights are not finite in torch.flo"):
+        _store("some.layer", layer, torch.tensor([[1e6, 0.0]]))
+    assert torch.equal(layer.weight, before)
+
+
+def test_the_report_is_json() -> None:
+    report = prune(random_model(llama_config()))
+    record = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert record["verified"] is True
+    assert len(record["layers"]) == 21
+    assert record["layers"][1]["shape"] == [8, 16]
+    assert set(record["seconds"]) == {"calibration", "gram", "pruning", "errors", "certificates"}
+    assert all(seconds > 0 for seconds in record["seconds"].values())
+
+
+def test_progress_goes_to_the_end() -> None:
+    steps: list[tuple[str, int, int]] = []
+    prune(random_model(llama_config()), progress=lambda *step: steps.append(step))
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert steps[-1] == ("done", 21, 21)
+
+
+def a_quantised_layer(model: Any) -> None:
+    weight = torch.zeros(16, 16, dtype=torch.int8)
+    model.model.layers[2].self_attn.q_proj.weight = nn.Parameter(weight, requires_grad=False)
+
+
+def a_shared_weight(model: Any) -> None:
+    blocks = model.model.layers
+    blocks[1].mlp.up_proj.weight = blocks[0].mlp.up_proj.weight
+
+
+def untouched(model: Any) -> None:
+    """The model is fine, the arguments are not."""
+
+
+REFUSALS: dict[str, tuple[Any, Callable[[Any], None], dict[str, Any], str]] = {
+    "pattern does not fit": (
+        SemiStructured(2, 5),
+        untouched,
+        {},
+        r"layers.0.*m = 5 does not divide",
+    ),
+    "block size does not fit": (SemiStructured(2, 4), untouched, {"block_size": 6}, "block_size"),
+    "too many columns": (Structured(0.9, 0.5), untouched, {}, r"layers.0.*sparsity = 0.9"),
+    "method": (HALF, untouched, {"method": "obc"}, "method must be one of .* got 'obc'"),
+    "outlier rows": (
+        SemiStructured(2, 4, 0.1),
+        untouched,
+        {"method": "wanda"},
+        "outlier_rows .* 0.1",
+    ),
+    "block size": (HALF, untouched, {"block_size": 0}, "block_size must be at least 1, got 0"),
+    "damping": (HALF, untouched, {"damping": 0.0}, "damping must be positive and finite, got 0.0"),
+    "refit": (HALF, untouched, {"refit_steps": -1}, "refit_steps must not be negative, got -1"),
+    "seqlen": (HALF, untouched, {"windows": random_windows(1, 65)}, "seqlen must be at most 64"),
+    "quantised": (HALF, a_quantised_layer, {}, r"layers.2.self_attn.q_proj holds torch.int8"),
+    "shared": (HALF, a_shared_weight, {}, r"1.mlp.up_proj and .*0.mlp.up_proj share one weight"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_work_is_refused_before_anything_changes(case: str) -> None:
+    pattern, spoil, options, message = REFUSALS[case]
+    model = random_model(llama_config())
+    spoil(model)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=message):
+        prune(model, pattern, **options)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_without_linear_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="GPT2LMHeadModel has no prunable layers"):
+        prune(random_model(conv1d_config()))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_calibration_that_is_not_finite_names_the_layer(value: float) -> None:
+    model = random_model(llama_config())
+    model.model.layers[1].post_attention_layernorm.weight.data[3] = value
+    with pytest.raises(ValueError, match=r"input of model.layers.1.mlp.gate_proj: .* column"):
+        prune(model)
+
+
+def test_weights_that_are_not_finite_name_the_layer() -> None:
+    model = random_model(llama_config())
+    model.model.layers[0].mlp.down_proj.weight.data[1, 2] = float("nan")
+    with pytest.raises(ValueError, match=r"layers.0.mlp.down_proj: weight must be finite"):
+        prune(model)
