@@ -132,6 +132,17 @@ def test_half_precision_models_hold_the_rounded_certified_weights(dtype: torch.d
         assert torch.equal(weight, result.to(dtype))
 
 
+def test_double_precision_models_keep_all_digits() -> None:
+    model = random_model(llama_config(), torch.float64)
+    dense = copy.deepcopy(model)
+    report = prune(model, method="magnitude")
+    assert report.verified
+    for record in report.layers:
+        before, after = (m.get_submodule(record.name).weight for m in (dense, model))
+        assert torch.equal(after, torch.where(after == 0, 0.0, before))
+    assert prune(dense).verified  # Thanos, certified against the float64 threshold
+
+
 def test_layers_see_their_dense_weight() -> None:
     model = random_model(llama_config())
     dense = copy.deepcopy(model)

@@ -109,7 +109,8 @@ class _Run:
         if gram is None:
             record.left_dense = "no calibration token reached it"
             return
-        weight = layer.weight.to(torch.float32, copy=True)
+        arithmetic = torch.float64 if layer.weight.dtype == torch.float64 else torch.float32
+        weight, gram = layer.weight.to(arithmetic, copy=True), gram.to(arithmetic)
         before = self.watch.seconds["pruning"]
         try:
             with self.watch.stage("pruning"):
@@ -132,7 +133,7 @@ class _Run:
 
 
 def _store(name: str, layer: nn.Linear, weight: Tensor) -> bool:
-    """Put a float32 weight into the layer; True if that holds its plain rounding afterwards."""
+    """Put a pruned weight into the layer; True if that holds its plain rounding afterwards."""
     rounded = weight.to(layer.weight.dtype)
     if not rounded.isfinite().all():
         raise ValueError(f"{name}: pruned weights are not finite in {rounded.dtype}")

@@ -64,7 +64,7 @@ class Recipe:
     def prune(self, weight: Tensor, gram: Tensor) -> tuple[Pruned, Pruned]:
         """The method's result, and the result to keep: its refit, or the same again.
 
-        weight (c, b) and gram (b, b), float32. Raises ValueError.
+        weight (c, b) and gram (b, b), float32 or float64. Raises ValueError.
         """
         pruned = METHODS[self.method](
             weight, gram, self.pattern, block_size=self.block_size, damping=self.damping
@@ -86,7 +86,7 @@ class Recipe:
             block_size=self.block_size,
             damping=self.damping,
             mask=_numpy(pruned.mask),
-            arithmetic="float32",
+            arithmetic=str(weight.dtype).removeprefix("torch."),
             block_losses=_numpy(pruned.block_losses),
             refitted_weight=_numpy(kept.weight) if self.refit_steps else None,
         )

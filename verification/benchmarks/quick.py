@@ -25,7 +25,7 @@ Progress = Callable[[Run, str, int, int], None]
 def run_quick(settings: Settings, progress: Progress, command: str) -> dict[str, Any]:
     """Measure the dense model, then all runs; returns what results.json holds.
 
-    Raises RuntimeError with the end of a run's error output if a run breaks off.
+    Raises ChildProcessError with the end of a run's error output if a run breaks off.
     """
     start = time.perf_counter()
     alone = replace(settings, threads=cores())
@@ -68,6 +68,7 @@ def _run(run: Run, work: Path, settings: Settings, progress: Progress) -> dict[s
         if process.wait():
             errors.seek(0)
             reason = errors.read().strip()[-2000:]
-            raise RuntimeError(f"run {run.key} ended with status {process.returncode}: {reason}")
+            status = process.returncode
+            raise ChildProcessError(f"run {run.key} ended with status {status}: {reason}")
     record: dict[str, Any] = json.loads(out.read_text())
     return record
