@@ -58,7 +58,7 @@ def draw_perplexity(results: dict[str, Any]) -> Any:
         panel.set_xticks(range(len(labels)), [label.replace(", ", "\n") for label in labels],
                          rotation=30, ha="right")  # fmt: skip
     panels[0].set_ylabel("perplexity (log scale, lower is better)")
-    panels[0].legend(frameon=False)
+    panels[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -91,7 +91,7 @@ def draw_zeros(results: dict[str, Any]) -> Any:
     grouped = families(results)
     width = max(len(records) for records in grouped.values())
     figure, panels = plt.subplots(len(grouped), width, figsize=(12, 1.7 * len(grouped)))
-    shades = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "cividis_r")
+    shades = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "Greys")
     for row, (family, records) in zip(panels, grouped.items(), strict=True):
         for panel in row:
             panel.set_axis_off()
