@@ -202,6 +202,20 @@ def test_one_failed_certificate_fails_the_report() -> None:
     assert not report.verified
 
 
+def test_the_judge_is_told_the_mask_and_the_losses() -> None:
+    told: list[dict[str, Any]] = []
+
+    def listening(*args: Any, **options: Any) -> Any:
+        told.append(options)
+        return certify(*args, **options)
+
+    report = prune(random_model(llama_config()), judge=listening)
+    assert len(told) == len(report.layers)
+    for options, record in zip(told, report.layers, strict=True):
+        assert (options["mask"] == report.masks[record.name].unpacked()).all()
+        assert len(options["block_losses"]) == -(-record.shape[1] // options["block_size"])
+
+
 def test_a_layer_that_is_not_stored_exactly_is_not_verified() -> None:
     record = LayerRecord("layer", (2, 2), certificate={"passed": True}, stored_exactly=True)
     assert record.verified
