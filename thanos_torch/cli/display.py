@@ -1,5 +1,6 @@
 """Progress bars and tables."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(highlight=False, markup=False)  # paths may hold [brackets]
+# Paths may hold [brackets]. A file, unlike a terminal, has room for wide tables.
+console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
 
 
 @contextmanager
