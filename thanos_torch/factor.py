@@ -10,8 +10,8 @@ def reversed_cholesky(layer: Layer, order: Tensor | None = None) -> Tensor:
     """The lower triangular M with H = Mᵀ M, (b, b), H's columns in `order` if one is given.
 
     Always factorised in float64, then rounded to the arithmetic of the run. Of all steps this one
-    alone suffers from float32: because of it 6 of the 210 layers of SmolLM2-135M missed the
-    margins of the certificate. Raises ValueError if H is not positive definite.
+    alone suffers from float32: because of it real layers missed the margins of the certificate.
+    Raises ValueError if H is not positive definite.
     """
     H = layer.hessian(torch.float64)
     if order is not None:

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from thanos_torch.cli.display import console, table
 from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL, load_model
+from verification.benchmarks.plan import Run, Settings
+from verification.benchmarks.plan import quick as planned
 
 
 def bench(
@@ -27,8 +29,6 @@ def bench(
     """
     if not quick:
         raise ValueError("bench has one profile so far: say --quick")
-    from verification.benchmarks.plan import Settings
-    from verification.benchmarks.plan import quick as planned
     from verification.benchmarks.plots import draw_all
     from verification.benchmarks.quick import run_quick
     from verification.benchmarks.report import HEADINGS, markdown_page, rows, source
@@ -62,9 +62,9 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
 
-    def show(self, run: object, note: str, done: int, of: int) -> None:
+    def show(self, run: Run, note: str, done: int, of: int) -> None:
         """A run reports: pruning is the first two thirds of it, evaluation the rest."""
-        key = getattr(run, "key")  # noqa: B009
+        key = run.key
         if key not in self._tasks:
             self._tasks[key] = self.progress.add_task(key, total=1.0, note="")
         share = done / of
