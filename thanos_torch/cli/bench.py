@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
-from thanos_torch.cli.display import console, table
+from thanos_torch.cli.display import bars, console, table
 from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL, load_model
 from verification.benchmarks.plan import Run, Settings
 from verification.benchmarks.plan import quick as planned
@@ -34,10 +33,12 @@ def bench(
     from verification.benchmarks.report import HEADINGS, markdown_page, rows, source
 
     load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
-    bars = _Bars(total=len(list(planned())) + 1)
-    with bars.progress:
+    shown = _Bars(total=len(list(planned())) + 1)
+    with shown.progress:
         results = run_quick(
-            Settings(DEFAULT_MODEL, DEFAULT_DATASET), bars.show, " ".join(["thanos", *sys.argv[1:]])
+            Settings(DEFAULT_MODEL, DEFAULT_DATASET),
+            shown.show,
+            " ".join(["thanos", *sys.argv[1:]]),
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(results, allow_nan=False) + "\n")
@@ -55,9 +56,7 @@ class _Bars:
     """One bar for all runs, and one for each run at work."""
 
     def __init__(self, total: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(),
-                   TextColumn("{task.fields[note]}", style="dim"))  # fmt: skip
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.progress = bars()
         self._all = self.progress.add_task("all runs", total=total, note="")
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}

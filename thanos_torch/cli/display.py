@@ -5,26 +5,42 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 # Paths may hold [brackets]. A file, unlike a terminal, has room for wide tables.
 console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
 
 
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with the time left, on the error stream; call what is yielded with (note, done, of)."""
-    columns = (
+def bars(*counts: ProgressColumn) -> Progress:
+    """Bars with the time left and a note, on the error stream; `counts` stand before the time.
+
+    Tasks need the field `note`. In a file, which would collect the remains of bars, there are none.
+    """
+    errors = Console(stderr=True)
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *counts,
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
     )
-    errors = Console(stderr=True)
-    hidden = not errors.is_terminal  # a file would collect the remains of bars
-    with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """One bar; call what is yielded with (note, done, of)."""
+    with bars(MofNCompleteColumn()) as progress:
         task = progress.add_task(what, total=None, note="")
 
         def show(note: str, done: int, of: int) -> None:

@@ -14,6 +14,7 @@ from thanos_torch.models.recipe import Recipe
 from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.stopwatch import Stopwatch
+from thanos_torch.models.threads import blas_threads
 from thanos_torch.models.windows import check_length
 
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
@@ -115,7 +116,7 @@ class _Run:
         try:
             with self.watch.stage("pruning"):
                 pruned, kept = self.recipe.prune(weight, gram)
-            with self.watch.stage("certificates"):
+            with self.watch.stage("certificates"), blas_threads(layer.in_features):
                 verdict = self.recipe.verdict(weight, gram, pruned, kept)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

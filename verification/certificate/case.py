@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cholesky, lapack
+from scipy.linalg import lapack
 
 from reference.patterns import column_blocks
 
@@ -47,12 +47,14 @@ class Case:
     @cached_property
     def M(self) -> Array:
         """Lower triangular with H = Mᵀ M."""
-        H = self.G + self.lam * np.eye(len(self.G))
-        try:
-            L = cholesky(H[::-1, ::-1], lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            raise ValueError("gram plus damping is not positive definite in float64") from None
-        return np.ascontiguousarray(L[::-1, ::-1].T)
+        reversed_H = self.G[::-1, ::-1].copy()
+        reversed_H.flat[:: len(reversed_H) + 1] += self.lam
+        # H is symmetric: its transpose is what LAPACK, which reads by columns, takes in place.
+        L, info = lapack.dpotrf(reversed_H.T, lower=1, overwrite_a=1)
+        if info:
+            raise ValueError("gram plus damping is not positive definite in float64")
+        M: Array = L.T[::-1, ::-1].copy()
+        return M
 
     @cached_property
     def U(self) -> Array:
@@ -146,7 +148,8 @@ def make_case(
 
 
 def _symmetric(G: Array) -> Array:
-    if np.array_equal(G, G.T):
+    # Panel by panel: reading a large matrix by columns misses the cache.
+    if all(np.array_equal(G[i:j, :j], G[:j, i:j].T) for i, j in column_blocks(len(G), 64)):
         return G
     norms = np.sqrt(np.diag(G))
     if (np.abs(G - G.T) > 1e-5 * np.outer(norms, norms)).any():

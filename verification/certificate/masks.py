@@ -53,16 +53,18 @@ def _judge(selection: Selection, mask: Mask, rules: Rules, tally: Tally) -> None
     lowest, highest = selection.values - selection.margins, selection.values + selection.margins
     # The count-th smallest of S − δ and of S + δ enclose the threshold of right code.
     low, high = _threshold(selection, lowest), _threshold(selection, highest)
-    contested = _contested(selection, lowest <= high)
-
-    decided = (slice(None), slice(0, selection.decided))
-    wrong = np.where(picks, (lowest > high)[decided], (highest < low)[decided])
-    undecidable = (contested & (lowest <= high) & (highest >= low))[decided]
+    contested = _contested(selection, lowest <= high)[:, : selection.decided]
+    lowest, highest, low, high = (
+        part[:, : selection.decided] for part in (lowest, highest, low, high)
+    )
+    wrong = np.where(picks, lowest > high, highest < low)
+    undecidable = contested & (lowest <= high) & (highest >= low)
     tally.decided += undecidable.size
     if undecidable.any():
         tally.undecidable += int(undecidable.sum())
-        values, plain = selection.values, _threshold(selection, selection.values)
-        deviating = np.where(picks, (values > plain)[decided], (values < plain)[decided])
+        values = selection.values[:, : selection.decided]
+        plain = _threshold(selection, selection.values)[:, : selection.decided]
+        deviating = np.where(picks, values > plain, values < plain)
         tally.deviating += int((undecidable & deviating).sum())
     if wrong.any():
         tally.wrong += int(wrong.sum())
