@@ -13,8 +13,11 @@ NUMERIC = {"numpy", "scipy"}
 ALLOWED = [
     ("reference", NUMERIC | {"reference"}),
     ("thanos_torch", {"torch", "thanos_torch", "reference.patterns"}),
-    ("verification", NUMERIC | {"hypothesis", "reference", "verification"}),
-    ("verification/certificate", NUMERIC | {"reference.patterns", "verification.certificate"}),
+    ("verification", NUMERIC | {"hypothesis", "pytest", "reference", "verification"}),
+    (
+        "verification/certificate",
+        NUMERIC | {"reference.patterns", "verification.certificate", "verification.thresholds"},
+    ),
 ]
 # These measure thanos_torch or prune whole models, and so may import more.
 EXEMPT = (
@@ -74,6 +77,11 @@ BEYOND_NUMPY = ("torch", "thanos_torch", "hypothesis", "matplotlib", "pytest", *
         ("import reference", BEYOND_NUMPY),
         ("from verification import certify", BEYOND_NUMPY),
         ("from verification.catalogue import catalogue; catalogue()", BEYOND_NUMPY),
+        (
+            "from verification.conformance.command import main; "
+            "assert main(['reference', '--only', '-06-']) == 0",
+            BEYOND_NUMPY,
+        ),
         ("import thanos_torch", (*MODELS, "hypothesis", "matplotlib", "verification")),
     ],
 )

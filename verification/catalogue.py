@@ -1,11 +1,14 @@
 """The numbered catalogue of hard inputs: layers on which a pruning code is likely to break.
 
-NumPy alone, the same numbers on every run. Entries keep their numbers for good; new ones are
-appended. Every entry is a legal layer: spec section 2 refuses none of them.
+Integers over powers of two, few of their bits used: Gram matrices are exact in every order of
+summation, in float32 as well, and the numbers are the same on every machine. Entries keep their
+numbers for good; new ones are appended. Every entry is a legal layer: spec section 2 refuses
+none of them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from numpy.typing import NDArray
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 
 Array = NDArray[np.float64]
+
+DAMPING = 2.0**-7  # near the usual 0.01, and dyadic
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,12 @@ class _Limits:
 
 _LIMITS = {
     "float64": _Limits(np.float64, 2.0**-53, -320, 330),
-    "float32": _Limits(np.float32, 2.0**-24, -100, 120),
+    "float32": _Limits(np.float32, 2.0**-24, -100, 118),
 }
 
-# (W, X or G, γ, B) before rounding to the arithmetic
+# (W, G, γ, B) before conversion to the arithmetic, which is exact
 _Layer = tuple[Array, Array, float, int]
-_Maker = Callable[[np.random.Generator, _Limits], _Layer]
+_Maker = Callable[[Random, _Limits], _Layer]
 
 
 def catalogue(arithmetic: str = "float64") -> tuple[HardInput, ...]:
@@ -87,7 +92,7 @@ def catalogue(arithmetic: str = "float64") -> tuple[HardInput, ...]:
     limits = _LIMITS[arithmetic]
     entries = []
     for number, (name, make) in enumerate(_MAKERS, start=1):
-        weight, gram, damping, block_size = make(np.random.default_rng(number), limits)
+        weight, gram, damping, block_size = make(Random(number), limits)
         entries.append(
             HardInput(
                 number,
@@ -101,99 +106,115 @@ def catalogue(arithmetic: str = "float64") -> tuple[HardInput, ...]:
     return tuple(entries)
 
 
-def _weight(rng: np.random.Generator, rows: int = 5, columns: int = 16) -> Array:
-    return rng.standard_normal((rows, columns))
+def whole_numbers(rng: Random, shape: tuple[int, int], largest: int) -> Array:
+    """Whole numbers of at most `largest` in size, never 0.
+
+    Only `random()` is used: its numbers are the same in every version of Python.
+    """
+    count = shape[0] * shape[1]
+    sizes = [1 + int(rng.random() * largest) for _ in range(count)]
+    return np.array([size if rng.random() < 0.5 else -size for size in sizes], float).reshape(shape)
 
 
-def _gram(rng: np.random.Generator, columns: int = 16, tokens: int = 40) -> Array:
-    X = rng.standard_normal((columns, tokens))
-    return X @ X.T
+def _weight(rng: Random, rows: int = 5, columns: int = 16) -> Array:
+    # Eleven bits, which float16 holds.
+    return whole_numbers(rng, (rows, columns), 2047) / 512
 
 
-def _zero_weight(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return np.zeros((5, 16)), _gram(rng), 0.01, 8
+def _inputs(rng: Random, columns: int = 16, tokens: int = 40) -> Array:
+    return whole_numbers(rng, (columns, tokens), 12) / 4
 
 
-def _zero_gram(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng), np.zeros((16, 16)), 0.01, 8
+def _gram(rng: Random, columns: int = 16, tokens: int = 40) -> Array:
+    X = _inputs(rng, columns, tokens)
+    return np.asarray(X @ X.T)
 
 
-def _dead_columns(rng: np.random.Generator, _: _Limits) -> _Layer:
-    X = rng.standard_normal((16, 40))
+def _zero_weight(rng: Random, _: _Limits) -> _Layer:
+    return np.zeros((5, 16)), _gram(rng), DAMPING, 8
+
+
+def _zero_gram(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng), np.zeros((16, 16)), DAMPING, 8
+
+
+def _dead_columns(rng: Random, _: _Limits) -> _Layer:
+    X = _inputs(rng)
     X[[0, 5, 6, 15]] = 0.0
-    return _weight(rng), X @ X.T, 0.01, 8
+    return _weight(rng), X @ X.T, DAMPING, 8
 
 
-def _few_tokens(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng), _gram(rng, tokens=3), 0.01, 8
+def _few_tokens(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng), _gram(rng, tokens=3), DAMPING, 8
 
 
-def _equal_columns(rng: np.random.Generator, _: _Limits) -> _Layer:
-    W, X = _weight(rng), rng.standard_normal((16, 40))
+def _equal_columns(rng: Random, _: _Limits) -> _Layer:
+    W, X = _weight(rng), _inputs(rng)
     for copy, column in ((3, 2), (9, 2), (12, 11)):
         W[:, copy], X[copy] = W[:, column], X[column]
-    return W, X @ X.T, 0.01, 8
+    return W, X @ X.T, DAMPING, 8
 
 
-def _half_precision_ties(rng: np.random.Generator, _: _Limits) -> _Layer:
+def _half_precision_ties(rng: Random, _: _Limits) -> _Layer:
     # Weights on a grid of 1/4, inputs ±1: every column has the same norm, and all is exact.
-    W = rng.integers(-4, 5, (5, 16)) / 4
-    X = rng.choice([-1.0, 1.0], (16, 64))
-    return W, X @ X.T, 0.01, 8
+    W = whole_numbers(rng, (5, 16), 4) / 4
+    X = whole_numbers(rng, (16, 64), 1)
+    return W, X @ X.T, DAMPING, 8
 
 
-def _conditioned(rng: np.random.Generator, condition: float) -> _Layer:
-    # A Gram matrix of low rank: λ is the smallest eigenvalue of H, and γ sets its condition.
+def _conditioned(rng: Random, condition: float) -> _Layer:
+    # A Gram matrix of low rank: λ is the smallest eigenvalue of H, and γ, a power of two, brings
+    # its condition number to within a factor of two.
     G = _gram(rng, tokens=10)
-    lam = np.linalg.eigvalsh(G)[-1] / (condition - 1)
-    return _weight(rng), G, float(lam / np.mean(np.diag(G))), 8
+    exact = float(np.linalg.eigvalsh(G)[-1]) / condition / float(np.mean(np.diag(G)))
+    return _weight(rng), G, 2.0 ** round(np.log2(exact)), 8
 
 
-def _condition_root(rng: np.random.Generator, limits: _Limits) -> _Layer:
+def _condition_root(rng: Random, limits: _Limits) -> _Layer:
     return _conditioned(rng, limits.u**-0.5)
 
 
-def _condition_full(rng: np.random.Generator, limits: _Limits) -> _Layer:
+def _condition_full(rng: Random, limits: _Limits) -> _Layer:
     return _conditioned(rng, 0.1 / limits.u)
 
 
-def _underflow(rng: np.random.Generator, limits: _Limits) -> _Layer:
-    return _weight(rng) * 2.0**limits.small, _gram(rng) * 2.0**limits.small, 0.01, 8
+def _underflow(rng: Random, limits: _Limits) -> _Layer:
+    return _weight(rng) * 2.0**limits.small, _gram(rng) * 2.0**limits.small, DAMPING, 8
 
 
-def _overflow(rng: np.random.Generator, limits: _Limits) -> _Layer:
-    return _weight(rng) * 2.0**limits.large, _gram(rng) * 2.0**limits.large, 0.01, 8
+def _overflow(rng: Random, limits: _Limits) -> _Layer:
+    return _weight(rng) * 2.0**limits.large, _gram(rng) * 2.0**limits.large, DAMPING, 8
 
 
-def _one_row(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng, rows=1), _gram(rng), 0.01, 8
+def _one_row(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng, rows=1), _gram(rng), DAMPING, 8
 
 
-def _one_column(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng, columns=1), _gram(rng, columns=1), 0.01, 8
+def _one_column(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng, columns=1), _gram(rng, columns=1), DAMPING, 8
 
 
-def _ragged_block(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng, columns=20), _gram(rng, columns=20), 0.01, 8
+def _ragged_block(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng, columns=20), _gram(rng, columns=20), DAMPING, 8
 
 
-def _narrow_blocks(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng), _gram(rng), 0.01, 1
+def _narrow_blocks(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng), _gram(rng), DAMPING, 1
 
 
-def _wide_block(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng), _gram(rng), 0.01, 17
+def _wide_block(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng), _gram(rng), DAMPING, 17
 
 
-def _one_weight(rng: np.random.Generator, _: _Limits) -> _Layer:
-    return _weight(rng, rows=1, columns=1), _gram(rng, columns=1), 0.01, 8
+def _one_weight(rng: Random, _: _Limits) -> _Layer:
+    return _weight(rng, rows=1, columns=1), _gram(rng, columns=1), DAMPING, 8
 
 
-def _loud_column(rng: np.random.Generator, _: _Limits) -> _Layer:
+def _loud_column(rng: Random, _: _Limits) -> _Layer:
     # An outlier feature, as language models have them: it makes ‖H‖ and λ large.
-    X = rng.standard_normal((16, 40))
-    X[6] *= 1000.0
-    return _weight(rng), X @ X.T, 0.01, 8
+    X = _inputs(rng)
+    X[6] *= 64.0
+    return _weight(rng), X @ X.T, DAMPING, 8
 
 
 _MAKERS: tuple[tuple[str, _Maker], ...] = (

@@ -10,40 +10,12 @@ from tests.implementations import FLOAT64, METHODS, TORCH32, Implementation
 from verification import Certificate, certify
 from verification.catalogue import HardInput, catalogue
 
-MOVING = {"thanos", "sparsegpt"}
-Known = dict[tuple[str, int], set[str]]  # implementation and number: methods
-
-# At a condition number κ of H, both float64 implementations leave cosines (7) of about 0.2 u κ
-# (float32 factorises in float64 and passes). For SparseGPT that is what backward stable code
-# leaves: the floor τ of section 5 knows the rounding of E, but not that of the factorisation of
-# H. Thanos solves with R_qq, an inverse, and leaves up to 1e5 times more. Damping is at fault:
-# with the default γ no layer of fewer than a million columns has such a κ.
-UPDATES: Known = {
-    ("reference", 7): MOVING,
-    ("reference", 8): MOVING,
-    ("torch-float64", 7): MOVING,
-    ("torch-float64", 8): MOVING,
-}
-# The same, seen from the losses. The reference computes them from Ŵ, as the certificate does.
-LOSSES: Known = {
-    ("torch-float64", 7): {"thanos"},
-    ("torch-float64", 8): {"thanos"},
-}
-
-
-def cases(known: Known, check: str) -> list[Any]:
-    found = []
-    for implementation in (*FLOAT64, *TORCH32):
-        for hard in catalogue(implementation.arithmetic):
-            for method in METHODS:
-                family = implementation.name.removesuffix(f"-{implementation.device}")
-                place = family, hard.number
-                expected = method in known.get(place, set())
-                reason = f"{check}: no margin for the rounding of the factorisation"
-                mark = [pytest.mark.xfail(strict=True, reason=reason)] if expected else []
-                name = f"{implementation}-{hard}-{method}"
-                found.append(pytest.param(implementation, hard, method, id=name, marks=mark))
-    return found
+CASES = [
+    pytest.param(implementation, hard, method, id=f"{implementation}-{hard}-{method}")
+    for implementation in (*FLOAT64, *TORCH32)
+    for hard in catalogue(implementation.arithmetic)
+    for method in METHODS
+]
 
 
 def certificates(implementation: Implementation, hard: HardInput, method: str) -> list[Certificate]:
@@ -71,21 +43,12 @@ def certificates(implementation: Implementation, hard: HardInput, method: str) -
     return found
 
 
-@pytest.mark.parametrize(("implementation", "hard", "method"), cases(UPDATES, "updates"))
+@pytest.mark.parametrize(("implementation", "hard", "method"), CASES)
 def test_hard_input_is_pruned_right(
     implementation: Implementation, hard: HardInput, method: str
 ) -> None:
     for certificate in certificates(implementation, hard, method):
-        failed = [c for c in certificate.checks if not c.passed and c.name != "losses"]
-        assert not failed, certificate
-
-
-@pytest.mark.parametrize(("implementation", "hard", "method"), cases(LOSSES, "losses"))
-def test_losses_of_hard_input_are_right(
-    implementation: Implementation, hard: HardInput, method: str
-) -> None:
-    for certificate in certificates(implementation, hard, method):
-        assert certificate["losses"].passed, certificate
+        assert certificate.passed, certificate
 
 
 def test_catalogue_is_what_its_names_say() -> None:
@@ -99,7 +62,7 @@ def test_catalogue_is_what_its_names_say() -> None:
             hard = entries[name]
             eigenvalues = np.linalg.eigvalsh(hard.gram.astype(np.float64))
             lam = hard.damping * np.mean(np.diag(hard.gram))
-            assert 0.9 < eigenvalues[-1] / lam / condition < 1.1
+            assert 0.7 < eigenvalues[-1] / lam / condition < 1.5  # the damping is a power of two
         assert np.linalg.matrix_rank(entries["fewer tokens than columns"].gram) == 3
         assert not entries["zero weight"].weight.any()
         assert not entries["zero gram"].gram.any()

@@ -2,17 +2,18 @@
 
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
 from reference import Unstructured, parse_pattern
-from tests.implementations import Implementation, each_float64
+from tests.implementations import METHODS, Implementation, each_float64
 from tests.mathematics import best_from
 from tests.ratios import check_same_numbers
-from tests.reference.exact import Matrix, exact_thanos
+from verification.exact import exact_prune
 
-# cond(H) is at most 1 + 6/γ = 61 here: float64 may lose two digits of sixteen.
+# cond(H) is at most 1 + 12/γ = 97 here: float64 may lose two digits of sixteen.
 EXACT = 1e-12
 
 PATTERNS = [
@@ -24,41 +25,33 @@ PATTERNS = [
     "structured:0.3",
     "structured:0.4+outliers:0.3",
 ]
-
-
-def fractions(matrix: np.ndarray) -> Matrix:
-    return [[Fraction(int(value)) for value in row] for row in matrix]
-
-
-def floats(matrix: Matrix) -> np.ndarray:
-    return np.array([[float(value) for value in row] for row in matrix])
+# The baselines refuse outlier rows.
+CALLS = [
+    (method, pattern)
+    for method in METHODS
+    for pattern in PATTERNS
+    if method == "thanos" or "outliers" not in pattern
+]
 
 
 @each_float64
 @pytest.mark.parametrize("block_size", [6, 12])
 @pytest.mark.parametrize("columns", [6, 12])
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("method", "pattern"), CALLS)
 def test_rational_arithmetic(
-    pattern: str, columns: int, block_size: int, implementation: Implementation
+    method: str, pattern: str, columns: int, block_size: int, implementation: Implementation
 ) -> None:
     rng = np.random.default_rng(columns)
     W = rng.integers(-1000, 1000, (3, columns))  # so many values that none tie
     X = rng.integers(-9, 10, (columns, 8))
     G = X @ X.T
-    expected, losses = exact_thanos(
-        fractions(W), fractions(G), parse_pattern(pattern), block_size, Fraction("0.1")
-    )
-    result = implementation.prune(
-        "thanos",
-        W.astype(float),
-        G.astype(float),
-        parse_pattern(pattern),
-        block_size=block_size,
-        damping=0.1,
-    )
-    assert (result.mask == (floats(expected) == 0)).all()
-    check_same_numbers("weight", result.weight, floats(expected), threshold=EXACT)
-    check_same_numbers("losses", result.block_losses, floats([losses])[0], threshold=EXACT)
+    options: dict[str, Any] = {"block_size": block_size, "damping": 0.125}
+    given = W.astype(float), G.astype(float), parse_pattern(pattern)
+    exact = exact_prune(*given, method=method, **options)
+    expected = np.array([[float(value) for value in row] for row in exact.weight])
+    result = implementation.prune(method, *given, **options)
+    assert (result.mask == np.array(exact.mask)).all()
+    check_same_numbers("weight", result.weight, expected, threshold=EXACT)
 
 
 @each_float64

@@ -7,6 +7,7 @@ import typer
 from thanos_torch.cli.bench import bench
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.prune import prune
+from thanos_torch.cli.verify import verify
 
 app = typer.Typer(
     help="Prune language models with Thanos, and prove that every layer was pruned right.",
@@ -18,6 +19,11 @@ app = typer.Typer(
 app.command()(prune)
 app.command("eval")(evaluate)
 app.command()(bench)
+app.command(
+    # The judge reads its options itself: they are the same without this program.
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)(verify)
 
 
 def run() -> None:

@@ -13,15 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
 from reference.patterns import column_blocks
+from verification.thresholds import ROUNDINGS, SMALLEST, UNIT_ROUNDOFF
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Sizes = NDArray[np.float32]
 Real = TypeVar("Real", np.float32, np.float64)
-
-# Unit roundoffs, and the smallest subnormal numbers of the storage types.
-UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-SMALLEST = {"float32": 2.0**-149, "bfloat16": 2.0**-133, "float16": 2.0**-24}
 
 
 @dataclass(frozen=True)
@@ -44,17 +41,28 @@ class Case:
     weight_exponent: int
     loss_exponent: int
 
-    @cached_property
+    @property
     def M(self) -> Array:
         """Lower triangular with H = Mᵀ M."""
+        return self._factor[0]
+
+    @property
+    def condition(self) -> float:
+        """κ₁(H) as LAPACK estimates it from the factor, from below and within a factor of 3."""
+        return self._factor[1]
+
+    @cached_property
+    def _factor(self) -> tuple[Array, float]:
         reversed_H = self.G[::-1, ::-1].copy()
         reversed_H.flat[:: len(reversed_H) + 1] += self.lam
         # H is symmetric: its transpose is what LAPACK, which reads by columns, takes in place.
+        norm = float(np.abs(reversed_H).sum(axis=0).max())
         L, info = lapack.dpotrf(reversed_H.T, lower=1, overwrite_a=1)
         if info:
             raise ValueError("gram plus damping is not positive definite in float64")
+        reciprocal, _ = lapack.dpocon(L, norm, uplo="L")
         M: Array = L.T[::-1, ::-1].copy()
-        return M
+        return M, 1 / max(float(reciprocal), np.finfo(float).tiny)
 
     @cached_property
     def U(self) -> Array:
@@ -77,7 +85,7 @@ class Case:
         sizes = times_lower_transposed(
             magnitudes(self.W) + magnitudes(self.pruned), magnitudes(self.M)
         )
-        bound = (8 * self.u + self.u_storage) * sizes.astype(np.float64)
+        bound = (ROUNDINGS * self.u + self.u_storage) * sizes.astype(np.float64)
         if self.half_step:
             bound += self.half_step * np.abs(self.M).sum(axis=1)
         return bound

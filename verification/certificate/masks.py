@@ -18,6 +18,7 @@ class Tally:
     wrong: int = 0
     deviating: int = 0
     undecidable: int = 0
+    closest: float = 0.0  # a choice on the wrong side of the threshold, in units of its margin
     decided: int = 0
     first_miscount: str = ""
     first_wrong: str = ""
@@ -44,6 +45,7 @@ def check_masks(
     return full, [
         Check("counts", "T1", tally.miscounted, 0, tally.first_miscount, f"{full.sum()} removed"),
         Check("masks", "(2) to (5), T9", tally.wrong, 0, tally.first_wrong, note),
+        Check("margin", "T9", tally.closest, None, "", "in units of what rounding explains"),
     ]
 
 
@@ -60,12 +62,16 @@ def _judge(selection: Selection, mask: Mask, rules: Rules, tally: Tally) -> None
     wrong = np.where(picks, lowest > high, highest < low)
     undecidable = contested & (lowest <= high) & (highest >= low)
     tally.decided += undecidable.size
-    if undecidable.any():
-        tally.undecidable += int(undecidable.sum())
+    if undecidable.any() or wrong.any():
         values = selection.values[:, : selection.decided]
         plain = _threshold(selection, selection.values)[:, : selection.decided]
-        deviating = np.where(picks, values > plain, values < plain)
+        beyond = np.where(picks, values - plain, plain - values)
+        room = np.where(picks, values - lowest + high - plain, highest - values + plain - low)
+        deviating = beyond > 0
+        tally.undecidable += int(undecidable.sum())
         tally.deviating += int((undecidable & deviating).sum())
+        ratios = np.divide(beyond, room, out=np.zeros_like(beyond), where=deviating & (room > 0))
+        tally.closest = max(tally.closest, float(ratios.max(initial=0.0)))
     if wrong.any():
         tally.wrong += int(wrong.sum())
         tally.first_wrong = tally.first_wrong or _describe(selection, picks, wrong)

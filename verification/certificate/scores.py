@@ -4,12 +4,13 @@ import numpy as np
 
 from verification.certificate.case import Array, Case, Sizes
 from verification.certificate.rules import Rules
+from verification.thresholds import ROUNDINGS
 
 
 def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array | None]:
     """The f_j with S_ij = |W_ij| f_j for the columns J = [j1, b), and their relative errors.
 
-    No errors are counted for ‖X_j‖: it is as exact as the 8u of `scores` allows for.
+    No errors are counted for ‖X_j‖: it is as exact as the rounding of `scores` allows for.
 
     Scores that are squares, W²/((H_JJ)⁻¹)_jj, are judged by their roots: the order is the same.
     """
@@ -40,9 +41,9 @@ def scores(
     factors = factors[: weights.shape[1]]
     S = np.abs(weights) * factors
     if spread is None:
-        margins = 8 * case.u * S
+        margins = ROUNDINGS * case.u * S
     else:
-        u = 8 * case.u + case.u_storage
+        u = ROUNDINGS * case.u + case.u_storage
         margins = spread * (u * factors)
         margins += u * S
     if errors is not None:

@@ -6,6 +6,7 @@ from reference.patterns import Unstructured
 from verification.certificate.case import Array, Case, Mask
 from verification.certificate.report import Check
 from verification.certificate.rules import Rules
+from verification.thresholds import ROUNDINGS
 
 
 def same_bits(left: Array, right: Array) -> Mask:
@@ -27,7 +28,8 @@ def outlier_rows(case: Case, rules: Rules) -> tuple[Mask, list[Check]]:
         return outliers, []
     unchanged = same_bits(case.W, case.pruned).all(axis=1)
     h = np.sum((case.W @ case.G) * case.W, axis=1)
-    margin = 8 * case.u * np.sum((np.abs(case.W) @ np.abs(case.G)) * np.abs(case.W), axis=1)
+    sizes = np.sum((np.abs(case.W) @ np.abs(case.G)) * np.abs(case.W), axis=1)
+    margin = ROUNDINGS * case.u * sizes
     if count == rows:
         outliers[:] = True
     else:
@@ -38,7 +40,21 @@ def outlier_rows(case: Case, rules: Rules) -> tuple[Mask, list[Check]]:
     changed = outliers & ~unchanged
     first = f"row {int(np.argmax(changed))}" if changed.any() else ""
     check = Check("outliers", "section 2", int(changed.sum()), 0, first, f"{count} outlier rows")
-    return outliers, [check]
+    close = Check("outlier margin", "section 2", _inversion(h, margin, outliers), None)
+    return outliers, [check, close]
+
+
+def _inversion(h: Array, margin: Array, outliers: Mask) -> float:
+    """How far an outlier row lies below a row that is none, in units of both their margins."""
+    low, high = np.flatnonzero(outliers), np.flatnonzero(~outliers)
+    if not len(low) or not len(high):
+        return 0.0
+    low = low[h[low] < h[high].max()]
+    high = high[h[high] > h[low].min()] if len(low) else high
+    gaps = np.maximum(h[high][:, None] - h[low][None, :], 0.0)
+    bounds = margin[high][:, None] + margin[low][None, :]
+    inversions = np.divide(gaps, bounds, out=np.zeros_like(gaps), where=gaps > 0)
+    return float(inversions.max(initial=0.0))
 
 
 def zeros(case: Case, mask: Mask) -> Check:

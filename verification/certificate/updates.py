@@ -8,8 +8,8 @@ from reference.patterns import column_blocks
 from verification.certificate.case import Array, Case, Mask, magnitudes, times_lower_transposed
 from verification.certificate.report import Check
 from verification.certificate.rules import Rules
+from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF, cosine_threshold
 
-COSINE_THRESHOLD = {2.0**-53: 1e-10, 2.0**-24: 3e-5}  # by unit roundoff, spec section 5
 EXACT_ROWS = 4  # rows of a block whose excess is computed exactly; T8 bounds the others
 
 
@@ -20,24 +20,32 @@ def check_updates(case: Case, rules: Rules, mask: Mask) -> list[Check]:
     alone: in a block of few columns a row may lose nothing, and its gradient, all rounding, would
     be held against rounding. In the first block the two are the same.
     """
-    worst, where, excess = 0.0, "", 0.0
+    allowed = cosine_threshold(case.u, case.condition)
+    worst, where, ratio, excess = 0.0, "", 0.0, 0.0
     lost = np.zeros((len(case.W), 1))  # squared, by the columns before the block
     for j1, j2 in column_blocks(rules.columns, rules.block):
-        g, lengths = _gradients(case, mask, lost, j1, j2, rules.joint)
+        gradient, floor, lengths = _gradients(case, mask, lost, j1, j2, rules.joint)
         lost += np.sum(case.E[:, j1:j2] ** 2, axis=1, keepdims=True)
-        # 0/0 is 0: a row that loses nothing and has no gradient is at its best.
-        cosine = np.divide(g, lengths, out=np.zeros_like(g), where=(g != 0) | (lengths != 0))
+        g = np.maximum(gradient - floor, 0.0)
+        cosine = _over(g, lengths)
         row, column = np.unravel_index(int(np.argmax(cosine)), cosine.shape)
         if not cosine[row, column] <= worst:
             worst = float(cosine[row, column])
             where = f"worst at row {row}, column {j1 + column}"
+        ratio = max(ratio, float(_over(gradient, floor + allowed * lengths).max()))
         excess += _excess(case, mask, g, j1, j2, rules.joint)
     loss = float(np.sum(case.E**2))
     share = excess / loss if loss else (0.0 if excess == 0 else np.inf)
     return [
-        Check("updates", "T2, (7)", worst, COSINE_THRESHOLD[case.u], where),
+        Check("updates", "T2, (7)", worst, allowed, where),
+        Check("gradient", "T2", ratio, None, "", "in units of what rounding explains"),
         Check("excess", "T8, (8)", share, None, "", "share of the loss that could be saved"),
     ]
+
+
+def _over(error: Array, bound: Array) -> Array:
+    """A ratio, where 0/0 is 0: a row that loses nothing and has no gradient is at its best."""
+    return np.divide(error, bound, out=np.zeros_like(error), where=(error != 0) | (bound != 0))
 
 
 def check_losses(case: Case, rules: Rules, block_losses: ArrayLike) -> Check:
@@ -49,12 +57,14 @@ def check_losses(case: Case, rules: Rules, block_losses: ArrayLike) -> Check:
         return Check("losses", "T4", np.inf, 1.0, "", note)
     # Factorising H makes a relative error of some u in |M|ᵀ |M|, and D H Dᵀ feels it.
     D_sizes = times_lower_transposed(magnitudes(case.pruned - case.W), magnitudes(case.M))
-    of_the_factor = 8 * case.u * float(np.sum(D_sizes.astype(np.float64) ** 2))
+    of_the_factor = ROUNDINGS * case.u * float(np.sum(D_sizes.astype(np.float64) ** 2))
+    relative = UNIT_ROUNDOFF["float64"] * case.condition
     worst, where = 0.0, ""
     for k, (j1, j2) in enumerate(blocks):
         E, rounding = case.E[:, j1:j2], case.E_rounding[:, j1:j2]
         loss = float(np.sum(E**2))
-        allowed = float(np.sum(2 * np.abs(E) * rounding + rounding**2)) + of_the_factor
+        allowed = float(np.sum(2 * np.abs(E) * rounding + rounding**2))
+        allowed += of_the_factor + relative * loss
         difference = abs(float(np.ldexp(reported[k], -case.loss_exponent)) - loss)
         ratio = difference / allowed if allowed else (0.0 if difference == 0 else np.inf)
         if not ratio <= worst:
@@ -64,8 +74,8 @@ def check_losses(case: Case, rules: Rules, block_losses: ArrayLike) -> Check:
 
 def _gradients(
     case: Case, mask: Mask, lost: Array, j1: int, j2: int, joint: bool
-) -> tuple[Array, Array]:
-    """G above the rounding floor, and the lengths that (7) divides it by, both (c, j2 - j1)."""
+) -> tuple[Array, Array, Array]:
+    """|G| on kept entries, its rounding floor, the lengths that (7) divides by; (c, j2 - j1)."""
     E, rounding = case.E[:, j1:j2], case.E_rounding[:, j1:j2]
     M_kk = case.M[j1:j2, j1:j2]
     if joint:
@@ -76,8 +86,7 @@ def _gradients(
         pivots = np.diag(M_kk)
         gradient, floor = np.abs(E) * pivots, rounding * pivots
         lengths = np.sqrt(lost + np.cumsum(E**2, axis=1)) * pivots
-    g = np.where(mask[:, j1:j2], 0.0, np.maximum(gradient - floor, 0.0))
-    return g, lengths
+    return np.where(mask[:, j1:j2], 0.0, gradient), floor, lengths
 
 
 def _excess(case: Case, mask: Mask, g: Array, j1: int, j2: int, joint: bool) -> float:

@@ -1,0 +1,7 @@
+"""`python -m verification`: `thanos verify`, without PyTorch unless that is what is judged."""
+
+import sys
+
+from verification.conformance.command import main
+
+sys.exit(main())

@@ -1,0 +1,7 @@
+"""The judge of implementations: cases, ways to run one, verdicts. docs/conformance.md."""
+
+from verification.conformance.cases import Case, load_case, load_cases
+from verification.conformance.implementation import Failed, Output, Refused
+from verification.conformance.judge import Verdict, judge
+
+__all__ = ["Case", "Failed", "Output", "Refused", "Verdict", "judge", "load_case", "load_cases"]

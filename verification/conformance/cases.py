@@ -1,0 +1,121 @@
+"""The cases that implementations are judged with: `verification/vectors/`. docs/vectors.md."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from verification.conformance.tensors import Tensor, Tensors, parse_json, read_tensors
+from verification.vectors import FOLDER
+
+FORMAT = 1
+EXPECTED = ("weights", "mask", "certificate", "refusal")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of the manifest, with the files beside it.
+
+    condition  an upper bound of the condition number of H; None for a refusal
+    names      refusals: one of them has to be named
+    """
+
+    id: str
+    expected: str
+    method: str
+    pattern: str
+    dtype: str
+    storage: str | None
+    condition: float | None
+    flags: tuple[str, ...]
+    names: tuple[str, ...]
+    folder: Path
+
+    @property
+    def input_path(self) -> Path:
+        """Where the manifest has the file that a program gets."""
+        return self.folder / "inputs" / f"{self.id}.safetensors"
+
+    def write_input(self, path: Path) -> None:
+        """The file that a program gets."""
+        shutil.copyfile(self.input_path, path)
+
+    @cached_property
+    def input(self) -> Tensors:
+        """Weight and Gram matrix, and the options as text."""
+        return read_tensors(self.input_path)
+
+    @cached_property
+    def answer(self) -> Tensors:
+        """What is expected; empty where the certificate or a refusal is."""
+        path = self.folder / "expected" / f"{self.id}.safetensors"
+        return read_tensors(path) if self.expected in ("weights", "mask") else Tensors({}, {})
+
+    @property
+    def weight(self) -> Tensor:
+        """W, (c, b); bfloat16 as float32."""
+        return self.input["weight"]
+
+    @property
+    def gram(self) -> Tensor:
+        """G, (b, b)."""
+        return self.input["gram"]
+
+    @property
+    def block_size(self) -> int | float:
+        """B; what is no whole number in a refusal stays one."""
+        text = self.input.metadata["block_size"]
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+
+    @property
+    def damping(self) -> float:
+        """γ."""
+        return float(self.input.metadata["damping"])
+
+
+def load_cases(folder: Path = FOLDER) -> tuple[Case, ...]:
+    """All cases of a manifest. Raises ValueError for one that is not as docs/vectors.md says."""
+    manifest = parse_json((folder / "manifest.json").read_bytes())
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{folder / 'manifest.json'} is no manifest of format {FORMAT}")
+    cases = tuple(_cases(manifest, folder))
+    if len(cases) != manifest.get("total"):
+        raise ValueError(f"{len(cases)} cases in the manifest, {manifest.get('total')} announced")
+    if len({case.id for case in cases}) != len(cases):
+        raise ValueError("two cases of the manifest have the same id")
+    return cases
+
+
+def _cases(manifest: Mapping[str, Any], folder: Path) -> Iterator[Case]:
+    entries = manifest.get("cases")
+    if not isinstance(entries, list):
+        raise ValueError("cases must be a list")
+    for entry in entries:
+        try:
+            case = Case(
+                **{**entry, "flags": tuple(entry["flags"]), "names": tuple(entry["names"])},
+                folder=folder,
+            )
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"no case: {entry!r}") from error
+        check_id(case.id)
+        if case.expected not in EXPECTED:
+            raise ValueError(f"case {case.id} expects {case.expected!r}")
+        yield case
+
+
+def check_id(name: object) -> None:
+    """An id becomes a file name: ValueError unless it is made of a-z, 0-9, - and inner dots."""
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+    if not isinstance(name, str) or not name or set(name) - allowed or name.startswith("."):
+        raise ValueError(f"no id of a case: {name!r}")
+
+
+def load_case(name: str) -> Case:
+    """The case of that id. Raises ValueError if there is none."""
+    for case in load_cases():
+        if case.id == name:
+            return case
+    raise ValueError(f"case must be the id of one in the manifest, got {name!r}")

@@ -1,0 +1,133 @@
+"""The verdict on one case. docs/vectors.md, **Condition**."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference.patterns import parse_pattern
+from verification.certificate import Check, certify
+from verification.conformance.capabilities import Capabilities
+from verification.conformance.cases import Case
+from verification.conformance.implementation import Answer, Failed, Implementation, Output, Refused
+from verification.thresholds import UNIT_ROUNDOFF, VECTOR_WEIGHTS
+
+MAX_NAMED = 300  # characters of a message that are shown
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one case.
+
+    unsupported  why it was not judged, None if it was
+    checks       all that were made; empty if unsupported
+    answer       what was judged
+    """
+
+    case: Case
+    unsupported: str | None
+    checks: tuple[Check, ...]
+    answer: Answer | None
+
+    @property
+    def passed(self) -> bool:
+        """True if it was judged and every check passed."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def judge(case: Case, implementation: Implementation) -> Verdict:
+    """Let it prune a case, and judge the answer."""
+    capabilities = implementation.capabilities
+    missing = capabilities.missing(case)
+    if missing:
+        return Verdict(case, missing, (), None)
+    answer = implementation.answer(case)
+    checks = judge_answer(case, answer, capabilities)
+    plain = getattr(implementation, "plain_answer", None)
+    if plain and not all(check.passed for check in checks):
+        again = judge_answer(case, plain(case), capabilities)
+        if all(check.passed for check in again):
+            note = "wrong for matrices with gaps in memory, right for plain ones"
+            checks = (*checks, Check("layout", "interface", 1, 0, "", note))
+    return Verdict(case, None, checks, answer)
+
+
+def judge_answer(case: Case, answer: Answer, capabilities: Capabilities) -> tuple[Check, ...]:
+    """All checks of one answer."""
+    if isinstance(answer, Failed):
+        return (Check(answer.check, "interface", 1, 0, "", answer.message),)
+    if case.expected == "refusal":
+        return (_refusal(case, answer),)
+    if isinstance(answer, Refused):
+        note = f"refused, but it is legal: {answer.message[:MAX_NAMED]}"
+        return (Check("output", "section 2", 1, 0, "", note),)
+    arithmetic = capabilities.judged_arithmetic(case.dtype)
+    certificate = certify(
+        case.weight,
+        case.gram,
+        answer.weight,
+        parse_pattern(case.pattern),
+        method=case.method,
+        block_size=int(case.block_size),
+        damping=case.damping,
+        mask=answer.mask,
+        arithmetic=arithmetic,
+        storage=case.storage or (case.dtype if arithmetic != case.dtype else None),
+        block_losses=answer.block_losses,
+    )
+    return (*_against_vector(case, answer), *certificate.checks)
+
+
+def _refusal(case: Case, answer: Output | Refused) -> Check:
+    """Refused, and the argument is named."""
+    wanted = " or ".join(case.names)
+    if isinstance(answer, Output):
+        return Check("refusals", "section 2", 1, 0, "", f"not refused; {wanted} is wrong")
+    named = any(re.search(rf"\b{re.escape(name)}\b", answer.message) for name in case.names)
+    note = f"the message names no {wanted}: {answer.message[:MAX_NAMED].strip()!r}"
+    return Check("refusals", "section 2", 0 if named else 1, 0, "", "" if named else note)
+
+
+def _against_vector(case: Case, output: Output) -> list[Check]:
+    """The mask bit for bit, and the weights up to the rounding of right code."""
+    checks = []
+    if "mask" in case.answer:
+        wrong = output.mask != case.answer["mask"].astype(bool)
+        where = ""
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            done = "removed" if output.mask[row, column] else "kept"
+            where = f"first at row {row}, column {column}: {done}"
+        checks.append(Check("vector mask", "sections 2, 3", int(wrong.sum()), 0, where))
+    if "weight" in case.answer and not any(check.value for check in checks):
+        ratio, where = weight_ratio(case, output)
+        checks.append(Check("vector weights", "section 4", ratio, VECTOR_WEIGHTS.value, where))
+    return checks
+
+
+def weight_ratio(case: Case, output: Output) -> tuple[float, str]:
+    """The largest difference from the exact answer, over u κ max|W_i| plus the storage's rounding.
+
+    Returns it and where it is.
+    """
+    exact = case.answer["weight"]
+    assert case.condition is not None
+    u = UNIT_ROUNDOFF[case.dtype]
+    largest = np.abs(np.asarray(case.weight, dtype=float)).max(axis=1, keepdims=True)
+    allowed = u * case.condition * np.maximum(largest, np.abs(exact))
+    if case.storage:
+        smallest = np.finfo(np.float32).smallest_subnormal
+        steps = {"float16": 2.0**-24, "bfloat16": 2.0**-133}.get(case.storage, float(smallest))
+        allowed = allowed + UNIT_ROUNDOFF[case.storage] * np.abs(exact) + steps / 2
+    difference = np.abs(np.asarray(output.weight, dtype=float) - exact)
+    ratio = np.divide(
+        difference, allowed, out=np.where(difference > 0, np.inf, 0.0), where=allowed > 0
+    )
+    ratio = np.where(np.isfinite(difference), ratio, np.inf)
+    row, column = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    return float(ratio[row, column]), f"worst at row {row}, column {column}"

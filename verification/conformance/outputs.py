@@ -1,0 +1,86 @@
+"""Outputs in files: made by a program under test, or elsewhere. docs/vectors.md."""
+
+from pathlib import Path
+
+import numpy as np
+
+from verification.conformance.capabilities import Capabilities, read_capabilities
+from verification.conformance.cases import Case
+from verification.conformance.implementation import Answer, Failed, Output, Refused
+from verification.conformance.tensors import parse_json, read_tensors
+
+MAX_OUTPUT = 2**24
+MAX_MESSAGE = 2**16
+
+
+def read_output(case: Case, path: Path) -> Answer:
+    """An output file, its types and shapes checked."""
+    try:
+        found = read_tensors(path, MAX_OUTPUT)
+    except (OSError, ValueError) as error:
+        return Failed("output", f"{path.name} cannot be read: {error}")
+    for name in ("weight", "mask"):
+        if name not in found:
+            return Failed("output", f"{path.name} holds no tensor {name}")
+    wanted = case.input.types["weight"]
+    if found.types["weight"] != wanted:
+        return Failed("output", f"weight must be {wanted}, got {found.types['weight']}")
+    if found.types["mask"] not in ("BOOL", "U8") or (found["mask"] > 1).any():
+        return Failed("output", f"mask must be BOOL or U8, 0 and 1, got {found.types['mask']}")
+    if found.types.get("block_losses", "F64") != "F64":
+        return Failed("output", f"block_losses must be F64, got {found.types['block_losses']}")
+    return check_shapes(
+        case, Output(found["weight"], found["mask"].astype(bool), found.get("block_losses"))
+    )
+
+
+def check_shapes(case: Case, output: Output) -> Answer:
+    """The output itself, or what is wrong with its shapes."""
+    for name, array in (("weight", output.weight), ("mask", output.mask)):
+        if array.shape != case.weight.shape:
+            return Failed("output", f"{name} must be {case.weight.shape}, got {array.shape}")
+    if output.block_losses is not None and np.ndim(output.block_losses) != 1:
+        return Failed("output", f"block_losses must be a list, got {output.block_losses.shape}")
+    return output
+
+
+class OutputsFolder:
+    """Outputs made elsewhere: ID.safetensors, or ID.json with {"refused": message}.
+
+    `describe.json` in the folder declares what is supported.
+    """
+
+    def __init__(self, folder: Path, method: str) -> None:
+        if not folder.is_dir():
+            raise ValueError(f"outputs must be a folder, got {folder}")
+        described = folder / "describe.json"
+        declared = parse_json(_text(described)) if described.is_file() else {}
+        self._folder = folder
+        self._capabilities = read_capabilities(declared, method, str(folder))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What describe.json says."""
+        return self._capabilities
+
+    def answer(self, case: Case) -> Answer:
+        """Look for the output of a case; ids are no paths, `load_cases` has seen to that."""
+        refusal = self._folder / f"{case.id}.json"
+        if refusal.is_file():
+            try:
+                said = parse_json(_text(refusal))
+            except (OSError, ValueError) as error:
+                return Failed("output", f"{refusal.name} cannot be read: {error}")
+            if not isinstance(said, dict) or not isinstance(said.get("refused"), str):
+                return Failed("output", f'{refusal.name} must be {{"refused": message}}')
+            return Refused(said["refused"])
+        return read_output(case, self._folder / f"{case.id}.safetensors")
+
+    def reproduce(self, case: Case) -> str:
+        """Where the files are."""
+        return f"input:  {case.input_path}\noutput: {self._folder / case.id}.safetensors"
+
+
+def _text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_MESSAGE)

@@ -1,0 +1,128 @@
+"""Judging an implementation over many cases, and what came of it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from verification.conformance.cases import Case
+from verification.conformance.implementation import Implementation, Output
+from verification.conformance.judge import Verdict, judge
+from verification.diagnosis import Explanation, explain
+from verification.diagnosis.evidence import evidence_of
+
+# Outputs that are explained: more take time and say the same.
+MAX_EXPLAINED = 40
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that failed, with explanations, the likeliest first, and how to see it again."""
+
+    verdict: Verdict
+    explanations: tuple[Explanation, ...]
+    reproduce: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All verdicts on one implementation."""
+
+    name: str
+    verdicts: tuple[Verdict, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cases passed, failed, and were not supported."""
+        judged = [verdict for verdict in self.verdicts if not verdict.unsupported]
+        passed = sum(verdict.passed for verdict in judged)
+        return {
+            "passed": passed,
+            "failed": len(judged) - passed,
+            "unsupported": len(self.verdicts) - len(judged),
+        }
+
+    @property
+    def passed(self) -> bool:
+        """True if something was judged and nothing failed."""
+        return self.counts["passed"] > 0 and self.counts["failed"] == 0
+
+    def explanations(self) -> list[tuple[Explanation, int, Failure]]:
+        """The likeliest explanation of every failure: one of each key, how often, an example."""
+        likeliest = [f for f in self.failures if f.explanations]
+        often = Counter(failure.explanations[0].key for failure in likeliest)
+        first = {f.explanations[0].key: f for f in reversed(likeliest)}
+        return [(first[key].explanations[0], n, first[key]) for key, n in often.most_common()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "implementation": self.name,
+            "passed": self.passed,
+            **self.counts,
+            "unsupported_because": dict(
+                Counter(v.unsupported for v in self.verdicts if v.unsupported)
+            ),
+            "failures": [_as_dict(failure) for failure in self.failures],
+        }
+
+
+def verify(
+    implementation: Implementation,
+    cases: Sequence[Case],
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Judge all cases; explain what failed."""
+    verdicts = []
+    for done, case in enumerate(cases):
+        if progress:
+            progress(done, len(cases))
+        verdicts.append(judge(case, implementation))
+    if progress:
+        progress(len(cases), len(cases))
+    failed = [verdict for verdict in verdicts if not verdict.unsupported and not verdict.passed]
+    explained = {id(verdict) for verdict in _spread(failed, MAX_EXPLAINED)}
+    failures = tuple(
+        Failure(
+            verdict,
+            tuple(_explanations(verdict)) if id(verdict) in explained else (),
+            implementation.reproduce(verdict.case),
+        )
+        for verdict in failed
+    )
+    return Report(implementation.capabilities.name, tuple(verdicts), failures)
+
+
+def _spread(verdicts: Sequence[Verdict], most: int) -> Iterable[Verdict]:
+    """So many of them, evenly from first to last."""
+    step = max(1, -(-len(verdicts) // most))
+    return verdicts[::step]
+
+
+def _explanations(verdict: Verdict) -> list[Explanation]:
+    answer = verdict.answer
+    if not isinstance(answer, Output) or not np.isfinite(answer.weight).all():
+        return []
+    if verdict.case.expected == "refusal":
+        return []
+    return explain(evidence_of(verdict.case, answer))
+
+
+def _as_dict(failure: Failure) -> dict[str, Any]:
+    verdict = failure.verdict
+    return {
+        "case": verdict.case.id,
+        "flags": list(verdict.case.flags),
+        "checks": [
+            {"check": c.name, "rule": c.rule, "value": str(c.value), "threshold": c.threshold,
+             "where": c.where, "note": c.note}
+            for c in verdict.failures
+        ],
+        "explanations": [
+            {"key": e.key, "rule": e.rule, "text": e.text} for e in failure.explanations
+        ],
+        "reproduce": failure.reproduce,
+    }  # fmt: skip

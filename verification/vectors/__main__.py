@@ -1,0 +1,10 @@
+"""`python -m verification.vectors [FOLDER]`: make the conformance vectors again."""
+
+import sys
+from pathlib import Path
+
+from verification.vectors import FOLDER
+from verification.vectors.make import make_vectors
+
+folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+print(f"{make_vectors(folder)} cases in {folder}")

@@ -1,0 +1,135 @@
+"""The layers that the vectors are made of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference.patterns import Pattern, SemiStructured, parse_pattern
+from verification.catalogue import catalogue, whole_numbers
+
+METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
+# Entries whose weights storage can spoil in different ways.
+STORED = (
+    "dead columns",
+    "equal columns",
+    "half-precision ties",
+    "ragged last block",
+    "loud column",
+)
+# Sizes at which an error of a whole block or group shows, and n is not half of m.
+LARGE_PATTERNS = {
+    "thanos": (
+        "unstructured:0.29", "unstructured:0.71", "1:4", "5:8+outliers:0.13",
+        "structured:0.37", "structured:0.37+outliers:0.1",
+    ),
+    "sparsegpt": ("unstructured:0.29", "3:4", "structured:0.37"),
+    "wanda": ("unstructured:0.29", "3:4", "structured:0.37"),
+    "magnitude": ("unstructured:0.29", "3:4", "structured:0.37"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one pruning case is about.
+
+    name    part of the case's id
+    flags   what is hard about it
+    """
+
+    name: str
+    method: str
+    pattern: Pattern
+    weight: NDArray[np.floating[Any]]
+    gram: NDArray[np.floating[Any]]
+    block_size: int
+    damping: float
+    dtype: str
+    storage: str | None
+    flags: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """`method-type-name-kind`."""
+        return f"{self.method}-{self.storage or self.dtype}-{self.name}-{_kind(self.pattern)}"
+
+
+def layers() -> Iterator[Layer]:
+    """All of them: the catalogue in both arithmetics, in narrow storage, and larger layers."""
+    for dtype in ("float64", "float32"):
+        yield from _catalogue(dtype, None)
+    for storage in ("float16", "bfloat16"):
+        yield from _catalogue("float32", storage)
+    for dtype in ("float64", "float32"):
+        yield from _large(dtype)
+
+
+def _catalogue(dtype: str, storage: str | None) -> Iterator[Layer]:
+    for hard in catalogue(dtype):
+        if storage and hard.name not in STORED:
+            continue
+        weight = _eight_bits(hard.weight) if storage == "bfloat16" else hard.weight
+        flags = (hard.name.replace(" ", "-"), *(("storage",) if storage else ()))
+        for method in METHODS:
+            for pattern in hard.patterns():
+                if method != "thanos" and getattr(pattern, "outlier_rows", False):
+                    continue  # the baselines refuse them
+                yield Layer(
+                    f"{hard.number:02d}",
+                    method,
+                    pattern,
+                    weight,
+                    hard.gram,
+                    hard.block_size,
+                    hard.damping,
+                    dtype,
+                    storage,
+                    flags,
+                )
+
+
+def _large(dtype: str) -> Iterator[Layer]:
+    for number, (method, patterns) in enumerate(LARGE_PATTERNS.items(), start=1):
+        rng = Random(1000 + number)
+        weight = whole_numbers(rng, (18, 48), 2**16 - 1) / 2**14
+        X = whole_numbers(rng, (48, 90), 8)
+        X += whole_numbers(rng, (48, 1), 2) * whole_numbers(rng, (1, 90), 4)  # what all share
+        X[7] *= 32  # and one that is loud
+        gram = X @ X.T
+        for pattern in map(parse_pattern, patterns):
+            yield Layer(
+                f"large-{_text(pattern)}",
+                method,
+                pattern,
+                weight.astype(dtype),
+                gram.astype(dtype),
+                16 if number % 2 else 32,  # 32: the last block is ragged
+                2.0**-6,
+                dtype,
+                None,
+                ("large",),
+            )
+
+
+def _eight_bits(weight: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Weights below 4 on a grid of 1/64: what bfloat16 holds."""
+    sizes = np.maximum(np.floor(np.abs(weight) * 64), 1) / 64
+    rounded: NDArray[np.floating[Any]] = (np.sign(weight) * sizes).astype(weight.dtype)
+    return rounded
+
+
+def _kind(pattern: Pattern) -> str:
+    kind = {"Unstructured": "unstructured", "SemiStructured": "nm", "Structured": "structured"}[
+        type(pattern).__name__
+    ]
+    return f"{kind}-outliers" if getattr(pattern, "outlier_rows", 0) else kind
+
+
+def _text(pattern: Pattern) -> str:
+    """What tells patterns of one kind apart in an id."""
+    if isinstance(pattern, SemiStructured):
+        return f"{pattern.n}of{pattern.m}"
+    return f"{round(100 * float(pattern.sparsity))}"

@@ -1,0 +1,111 @@
+"""What every implementation refuses, as cases: spec section 2, last bullet, and section 6."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[Any]
+
+
+def _changed(matrix: Matrix, place: tuple[int, int], value: float) -> Matrix:
+    copy = matrix.copy()
+    copy[place] = value
+    return copy
+
+
+WEIGHT = np.arange(1.0, 9.0).reshape(2, 4)
+GRAM = np.diag([1.0, 2.0, 3.0, 4.0])
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One input that is refused; the message has to hold one of the words `names`."""
+
+    name: str
+    names: tuple[str, ...]
+    method: str = "thanos"
+    pattern: str = "unstructured:0.5"
+    weight: Matrix = field(default_factory=lambda: WEIGHT)
+    gram: Matrix = field(default_factory=lambda: GRAM)
+    block_size: float = 2
+    damping: float = 0.0078125
+
+    @property
+    def id(self) -> str:
+        """`refusal-name`."""
+        return f"refusal-{self.name}"
+
+
+# An argument of the text form may be called by its own name or by that of the whole.
+SPARSITY, OUTLIERS = ("sparsity", "pattern"), ("outlier_rows", "pattern")
+N, M = ("n", "pattern"), ("m", "pattern")
+
+
+def refusals() -> Iterator[Refusal]:
+    """All of them."""
+    for name, pattern, names in (
+        ("sparsity-is-1", "unstructured:1.0", SPARSITY),
+        ("sparsity-negative", "structured:-0.1", SPARSITY),
+        ("sparsity-nan", "unstructured:nan", SPARSITY),
+        ("sparsity-no-number", "unstructured:half", SPARSITY),
+        ("alpha-is-1", "2:4+outliers:1", OUTLIERS),
+        ("alpha-negative", "structured:0.25+outliers:-0.5", OUTLIERS),
+        ("m-is-0", "0:0", M),
+        ("n-above-m", "5:4", N),
+        ("n-negative", "-1:4", N),
+        ("n-no-whole-number", "1.5:4", N),
+        ("no-pattern", "2:4:6", ("pattern",)),
+        ("m-does-not-divide-columns", "1:3", M),
+        ("more-columns-than-there-are", "structured:0.9+outliers:0.5", (*SPARSITY, "outlier_rows")),
+    ):
+        yield Refusal(name, names, pattern=pattern)
+    yield from _numbers()
+    yield from _matrices()
+    yield from _grams()
+    for method in ("magnitude", "wanda", "sparsegpt"):
+        yield Refusal(f"outlier-rows-{method}", OUTLIERS, method, "2:4+outliers:0.1")
+
+
+def _numbers() -> Iterator[Refusal]:
+    block, damping = ("block_size",), ("damping",)
+    yield Refusal("m-does-not-divide-block", block, pattern="2:4", block_size=2)
+    yield Refusal("block-size-0", block, block_size=0)
+    yield Refusal("block-size-0-structured", block, pattern="structured:0.5", block_size=0)
+    yield Refusal("block-size-negative", block, block_size=-2)
+    yield Refusal("block-size-no-whole-number", block, block_size=2.5)
+    yield Refusal("damping-0", damping, damping=0.0)
+    yield Refusal("damping-negative", damping, damping=-1.0)
+    yield Refusal("damping-nan", damping, damping=float("nan"))
+    yield Refusal("damping-infinite", damping, damping=float("inf"))
+
+
+def _matrices() -> Iterator[Refusal]:
+    weight, gram = ("weight",), ("gram",)
+    yield Refusal("weight-vector", weight, weight=WEIGHT[0])
+    yield Refusal("weight-stack", weight, weight=WEIGHT[None])
+    yield Refusal("weight-no-rows", weight, weight=WEIGHT[:0])
+    yield Refusal("weight-no-columns", weight, weight=WEIGHT[:, :0], gram=GRAM[:0, :0])
+    yield Refusal("weight-integers", weight, weight=WEIGHT.astype(np.int64))
+    yield Refusal("weight-nan", weight, weight=_changed(WEIGHT, (1, 2), np.nan))
+    yield Refusal("weight-infinite", weight, weight=_changed(WEIGHT, (1, 2), -np.inf))
+    yield Refusal("gram-too-small", gram, gram=GRAM[:3, :3])
+    yield Refusal("gram-not-square", gram, gram=GRAM[:, :3])
+    yield Refusal("gram-integers", gram, gram=GRAM.astype(np.int64))
+    yield Refusal("gram-nan", gram, gram=_changed(GRAM, (3, 3), np.nan))
+    yield Refusal("gram-infinite", gram, gram=_changed(GRAM, (0, 1), np.inf))
+
+
+def _grams() -> Iterator[Refusal]:
+    gram = ("gram",)
+    yield Refusal("gram-asymmetric", gram, gram=_changed(GRAM, (0, 1), 2.0**-10))
+    yield Refusal("gram-negative-diagonal", gram, gram=_changed(GRAM, (2, 2), -1.0))
+    dead = GRAM.copy()
+    dead[0, 0], dead[0, 1], dead[1, 0] = 0.0, 2.0**-30, 2.0**-30
+    yield Refusal("gram-dead-but-not-empty", gram, gram=dead)
+    indefinite = GRAM.copy()
+    indefinite[0, 1] = indefinite[1, 0] = 4.0
+    for method in ("thanos", "magnitude", "wanda", "sparsegpt"):
+        yield Refusal(f"gram-indefinite-{method}", gram, method, gram=indefinite)
