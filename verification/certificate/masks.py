@@ -65,12 +65,19 @@ def _judge(selection: Selection, mask: Mask, rules: Rules, tally: Tally) -> None
     if undecidable.any() or wrong.any():
         values = selection.values[:, : selection.decided]
         plain = _threshold(selection, selection.values)[:, : selection.decided]
-        beyond = np.where(picks, values - plain, plain - values)
-        room = np.where(picks, values - lowest + high - plain, highest - values + plain - low)
+        # Where none or all should go the threshold is infinite, and no margin makes up for that.
+        with np.errstate(invalid="ignore"):
+            beyond = np.where(picks, values - plain, plain - values)
+            room = np.where(picks, values - lowest + high - plain, highest - values + plain - low)
         deviating = beyond > 0
         tally.undecidable += int(undecidable.sum())
         tally.deviating += int((undecidable & deviating).sum())
-        ratios = np.divide(beyond, room, out=np.zeros_like(beyond), where=deviating & (room > 0))
+        ratios = np.divide(
+            beyond,
+            room,
+            out=np.where(deviating, np.inf, 0.0),
+            where=deviating & (room > 0) & np.isfinite(beyond),
+        )
         tally.closest = max(tally.closest, float(ratios.max(initial=0.0)))
     if wrong.any():
         tally.wrong += int(wrong.sum())

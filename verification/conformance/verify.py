@@ -62,7 +62,7 @@ class Report:
         return {
             "implementation": self.name,
             "passed": self.passed,
-            **self.counts,
+            "counts": self.counts,
             "unsupported_because": dict(
                 Counter(v.unsupported for v in self.verdicts if v.unsupported)
             ),

@@ -9,13 +9,9 @@ from scipy.optimize import minimize_scalar
 import reference
 from verification.diagnosis.evidence import Array, Evidence, Mask
 from verification.diagnosis.simulation import simulate
-from verification.diagnosis.suspects import (
-    Suspect,
-    suspects,
-    times_damping,
-    with_damping,
-    with_fitted_step,
-)
+from verification.diagnosis.suspect import Suspect
+from verification.diagnosis.suspects import suspects
+from verification.diagnosis.thanos_suspects import times_damping, with_damping, with_fitted_step
 
 # A suspect must come this much closer to the output than right code does.
 CLOSER = 0.1
@@ -105,7 +101,7 @@ def _seen(e: Evidence, right: Array, mask: Mask) -> Iterator[Explanation]:
         )  # fmt: skip
     if not mask.any() or not (~mask).any():
         return
-    if (e.mask == ~mask).all():
+    if (e.mask == ~mask).all() and not e.pruned[~e.mask].any():
         yield Explanation("mask-inverted", "section 2", "the mask is True where weights stay", 0.0)
 
 

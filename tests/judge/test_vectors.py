@@ -1,0 +1,92 @@
+"""The vectors are complete, as their page says, and made by nothing but exact arithmetic."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from verification.conformance import load_case, load_cases
+from verification.vectors import FOLDER
+from verification.vectors.make import make_vectors
+from verification.vectors.refusals import refusals
+
+MAX_BYTES = 5_000_000
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vectors")
+    make_vectors(folder)
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    data = [*folder.glob("*/*.safetensors"), folder / "manifest.json"]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in data}
+
+
+def test_making_them_again_gives_the_same_bytes(made: Path) -> None:
+    expected, found = files(FOLDER), files(made)
+    assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == []
+
+
+def test_manifest_is_what_its_schema_says() -> None:
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    jsonschema.validate(manifest, json.loads((FOLDER / "schema.json").read_text()))
+    used = {flag for case in manifest["cases"] for flag in case["flags"]}
+    assert used == set(manifest["flags"])
+
+
+def test_they_are_small() -> None:
+    assert sum(len(content) for content in files(FOLDER).values()) <= MAX_BYTES
+
+
+def test_every_kind_is_there() -> None:
+    cases = load_cases()
+    assert len(cases) == 690
+    kinds = Counter((case.method, case.storage or case.dtype) for case in cases)
+    for method in ("thanos", "magnitude", "wanda", "sparsegpt"):
+        for dtype in ("float64", "float32", "float16", "bfloat16"):
+            assert kinds[method, dtype] >= 15
+    expected = Counter(case.expected for case in cases)
+    assert expected["refusal"] == len(list(refusals()))
+    # What only a certificate can judge proves less: the vectors are for the others.
+    assert expected["certificate"] < len(cases) / 10
+
+
+def test_inputs_are_dyadic_with_few_bits() -> None:
+    for case in load_cases():
+        if case.expected != "refusal":
+            for matrix in (case.weight, case.gram):
+                mantissas = np.frexp(np.asarray(matrix, dtype=float))[0] * 2**24
+                assert (mantissas == np.rint(mantissas)).all(), case.id
+
+
+@pytest.mark.parametrize("change", ["lost", "extra", "twice", "format", "path"])
+def test_a_manifest_that_is_not_whole_is_refused(change: str, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "vectors")
+    file = tmp_path / "vectors" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    if change == "lost":
+        del manifest["cases"][7]
+    elif change == "extra":
+        manifest["cases"].append({**manifest["cases"][7], "id": "one-more"})
+    elif change == "twice":
+        manifest["cases"][7] = manifest["cases"][8]
+    elif change == "format":
+        manifest["format"] = 2
+    else:
+        manifest["cases"][7]["id"] = "../outside"
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"\S"):
+        load_cases(tmp_path / "vectors")
+
+
+def test_an_unknown_case_is_named() -> None:
+    with pytest.raises(ValueError, match="'no-such-case'"):
+        load_case("no-such-case")

@@ -1,0 +1,184 @@
+"""Python functions, programs and folders of outputs get the same verdict."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import reference
+from verification.conformance import Failed, Output, Refused, load_case, load_cases
+from verification.conformance.callables import PythonFunction, load_callable
+from verification.conformance.command import main
+from verification.conformance.programs import Program
+from verification.conformance.tensors import write_tensors
+
+ONLY = "thanos-float64-0"  # nine catalogue entries in all patterns, less those of B = 1 and so on
+
+# The reference as a program: what somebody would write around a library.
+PROGRAM = """
+import json, sys
+sys.path.insert(0, {root!r})
+if sys.argv[1] == "--describe":
+    print(json.dumps({{"methods": ["thanos"], "dtypes": ["float64"], "refusals": True}}))
+    raise SystemExit
+from verification.conformance.builtin import reference
+from verification.conformance.tensors import read_tensors, write_tensors
+given = read_tensors(sys.argv[1])
+about = given.metadata
+try:
+    block_size = float(about["block_size"])
+    block_size = int(block_size) if block_size.is_integer() else block_size
+    weight, mask, losses = reference(
+        given["weight"], given["gram"], about["pattern"], block_size, float(about["damping"]),
+        method=about["method"],
+    )
+except ValueError as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(2)
+write_tensors(sys.argv[2], {{"weight": weight, "mask": mask, "block_losses": losses}}, {{}})
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    script = tmp_path / "prune.py"
+    script.write_text(PROGRAM.format(root=str(Path(__file__).parents[2])))
+    return f"{sys.executable} {script}"
+
+
+@pytest.mark.parametrize("name", ["reference", "torch"])
+def test_our_own_pass_everything(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name]) == 0
+    printed = capsys.readouterr().out
+    assert "690 passed, 0 failed, 0 not supported" in printed
+    assert printed.endswith("PASSED\n")
+
+
+def test_a_program(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--command", program, "--only", "thanos-float64-06"]) == 0
+    assert "5 cases: 5 passed" in capsys.readouterr().out
+    case = load_case("refusal-damping-nan")
+    refused = Program(program, "thanos").answer(case)
+    assert isinstance(refused, Refused)
+    assert "damping" in refused.message
+
+
+def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    function = PythonFunction(load_callable("reference"), "thanos", "reference")
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    (folder / "describe.json").write_text('{"name": "elsewhere", "refusals": true}')
+    for case in load_cases():
+        if not case.id.startswith((ONLY, "refusal")) or case.method != "thanos":
+            continue
+        answer = function.answer(case)
+        if isinstance(answer, Refused):
+            (folder / f"{case.id}.json").write_text(json.dumps({"refused": answer.message}))
+        else:
+            assert isinstance(answer, Output)
+            tensors = {"weight": answer.weight, "mask": answer.mask}
+            write_tensors(folder / f"{case.id}.safetensors", tensors, {})
+    report = tmp_path / "report.json"
+    for only in (ONLY, "refusal"):
+        assert main(["--outputs", str(folder), "--only", only, "--json", str(report)]) == 0
+    said = json.loads(report.read_text())
+    assert said["implementation"] == "elsewhere"
+    assert said["passed"] is True
+    (folder / f"{ONLY}3-unstructured.safetensors").unlink()
+    assert main(["--outputs", str(folder), "--only", ONLY]) == 1
+    assert f"{ONLY}3-unstructured.safetensors cannot be read" in capsys.readouterr().out
+
+
+def test_inputs_can_be_taken_elsewhere(tmp_path: Path) -> None:
+    assert main(["--export", str(tmp_path / "inputs")]) == 0
+    assert len(list((tmp_path / "inputs").iterdir())) == len(load_cases())
+    assert main(["--export", str(tmp_path / "inputs")]) == 2  # it is not empty any more
+
+
+def only_unstructured(*arguments: Any) -> Any:
+    return load_callable("reference")(*arguments)[:2]
+
+
+def test_what_is_not_supported_is_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    only_unstructured.patterns = ["unstructured"]  # type: ignore[attr-defined]
+    name = f"{__name__}:only_unstructured"
+    assert main([name, "--only", "thanos-float64-03"]) == 0
+    assert "5 cases: 1 passed, 0 failed, 4 not supported" in capsys.readouterr().out
+
+
+def test_an_empty_run_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    only_unstructured.patterns = ["unstructured"]  # type: ignore[attr-defined]
+    assert main([f"{__name__}:only_unstructured", "--only", "thanos-float64-03-nm"]) == 2
+    assert "nothing was judged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--command"),
+        (["reference", "--outputs", "."], "--command"),
+        (["no_such_module:prune"], "no_such_module"),
+        (["reference.thanos:nothing"], "nothing"),
+        (["reference.patterns:re"], "re"),
+        (["thanos"], "pkg.module:function"),
+        (["--command", "no-such-program"], "no-such-program"),
+        (["--command", "   "], "command"),
+        (["--command", "true", "--timeout", "0"], "timeout"),
+        (["--outputs", "no-such-folder"], "no-such-folder"),
+        (["reference", "--only", "no-such-case"], "no-such-case"),
+    ],
+)
+def test_usage_errors(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("declared", "named"),
+    [
+        ({"patterns": ["2:4"]}, "2:4"),
+        ({"dtypes": "float64"}, "dtypes"),
+        ({"methods": ["obd"]}, "obd"),
+        ({"refusals": 1}, "refusals"),
+        ({"arithmetic": "float16"}, "float16"),
+    ],
+)
+def test_declarations_are_checked(declared: dict[str, Any], named: str) -> None:
+    def prune(*_: Any) -> None:
+        raise AssertionError
+
+    for key, value in declared.items():
+        setattr(prune, key, value)
+    with pytest.raises(ValueError, match=named):
+        PythonFunction(prune, "thanos", "mine")
+
+
+def test_declared_precision_is_capped_by_the_dtype() -> None:
+    """Claiming float32 for float64 cases does not loosen their bounds."""
+
+    def coarse(weight: Any, gram: Any, pattern: str, block_size: int, damping: float) -> Any:
+        pruned = reference.thanos(
+            weight, gram, reference.parse_pattern(pattern), block_size=block_size, damping=damping
+        )
+        return pruned.weight.astype(np.float32).astype(np.float64), pruned.mask
+
+    coarse.arithmetic = "float32"  # type: ignore[attr-defined]
+    function = PythonFunction(coarse, "thanos", "coarse")
+    assert function.capabilities.judged_arithmetic("float64") == "float64"
+    from verification.conformance import judge
+
+    assert not judge(load_case("thanos-float64-13-unstructured"), function).passed
+
+
+def test_a_program_that_says_nothing_fails(tmp_path: Path) -> None:
+    case = load_case("thanos-float64-13-unstructured")
+    silent = Program(shutil.which("true") or "true", "thanos").answer(case)
+    assert isinstance(silent, Failed)
+    assert silent.check == "output"
+    failing = Program(shutil.which("false") or "false", "thanos").answer(case)
+    assert isinstance(failing, Failed)
+    assert "exit status 1" in failing.message

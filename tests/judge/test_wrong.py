@@ -1,0 +1,90 @@
+"""The judge is judged: every bug is caught by the check that names it, and explained."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reference.patterns import parse_pattern
+from tests.judge.wrong import WRONG, Wrong
+from tests.judge.wrong.layers import REFUSED, Showcase, layer, showcases
+from tests.judge.wrong.right import prune
+from verification.conformance import Case, Output, Verdict, judge
+from verification.conformance.callables import PythonFunction
+from verification.conformance.made import made_case
+from verification.diagnosis import explain
+from verification.diagnosis.evidence import evidence_of
+from verification.exact import exact_prune
+
+# Seed, rows, columns and B: nothing was tuned on these.
+CALLS = ((101, 12, 48, 16), (102, 9, 40, 8))
+BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRONG])
+
+
+def function(wrong: Wrong) -> PythonFunction:
+    """The bug as somebody would hand it in, declaring all that it takes part in."""
+
+    def run(*arguments: Any, method: str) -> Any:
+        assert method == wrong.method
+        return wrong.run(*arguments)
+
+    run.methods = (wrong.method,)  # type: ignore[attr-defined]
+    run.dtypes = ("float64", "float32")  # type: ignore[attr-defined]
+    run.refusals = True  # type: ignore[attr-defined]
+    return PythonFunction(run, wrong.method, wrong.bug)
+
+
+def cases(wrong: Wrong) -> Iterator[Case]:
+    for seed, rows, columns, block_size in CALLS:
+        for shown in showcases(wrong, rows, columns, block_size):
+            yield case_of(wrong, shown, seed, rows, columns)
+
+
+def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -> Case:
+    W, G = layer(seed, rows, columns, features=shown.features, refused=shown.refused)
+    options: dict[str, Any] = {
+        "method": wrong.method,
+        "block_size": shown.block_size,
+        "damping": shown.damping,
+    }
+    mask = None
+    if "ties" in wrong.features:  # only the exact mask tells ties apart
+        mask = np.array(exact_prune(W, G, parse_pattern(shown.pattern), **options).mask)
+    refused = REFUSED[shown.refused] if shown.refused else ()
+    return made_case(W, G, shown.pattern, mask=mask, refused=refused, **options)
+
+
+def verdicts(wrong: Wrong) -> list[Verdict]:
+    found = [judge(case, function(wrong)) for case in cases(wrong)]
+    assert found
+    assert not any(verdict.unsupported for verdict in found)
+    return found
+
+
+@BY_BUG
+def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong) -> None:
+    for verdict in verdicts(wrong):
+        failed = {check.name for check in verdict.failures}
+        assert wrong.check in failed, (verdict.case.pattern, failed)
+        if wrong.diagnosis:
+            assert isinstance(verdict.answer, Output)
+            explanations = explain(evidence_of(verdict.case, verdict.answer))
+            assert explanations, verdict.case.pattern
+            assert explanations[0].key == wrong.diagnosis, explanations
+
+
+@BY_BUG
+def test_right_code_passes_on_the_same_layers(wrong: Wrong) -> None:
+    right = Wrong("none", lambda *a: prune(*a, method=wrong.method), "", None, wrong.method)
+    for case in cases(wrong):
+        verdict = judge(case, function(right))
+        assert verdict.passed, (case.pattern, verdict.failures)
+
+
+def test_there_are_enough_bugs_and_every_check_catches_one() -> None:
+    assert len({wrong.bug for wrong in WRONG}) >= 45
+    assert {wrong.check for wrong in WRONG} == {
+        "output", "input", "refusals", "finite", "outliers", "counts", "masks", "zeros",
+        "updates", "kept", "vector mask",
+    }  # fmt: skip

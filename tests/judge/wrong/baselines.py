@@ -1,0 +1,146 @@
+"""Bugs in the baselines, and one method that is handed in as another."""
+
+from typing import Any
+
+import numpy as np
+
+from reference.patterns import Unstructured
+from tests.judge.wrong.arrays import Array, Mask
+from tests.judge.wrong.bug import bug
+from tests.judge.wrong.masks import NormNotRooted
+from tests.judge.wrong.right import Right
+
+
+class AtMostTheThreshold(Right):
+    """Masks are `score <= threshold`, the threshold being the first score that stays."""
+
+    def smallest(self, values: Array, count: int) -> Mask:
+        of_a_block = values.ndim == 2  # n:m and whole columns take the k smallest
+        return super().smallest(values, count + 1 if of_a_block else count)
+
+
+class DeadColumnsBeforehand(Right):
+    """SparseGPT with dead columns zeroed beforehand, and the budget spent on live ones."""
+
+    def sparsegpt(self) -> tuple[Array, Mask]:
+        weights, mask = super().sparsegpt()
+        dead = np.diag(self.G) == 0
+        return np.where(dead, 0.0, weights), mask | dead
+
+    def losses_alone(self, weights: Array, J: slice) -> Array:
+        return np.where(np.diag(self.G)[J] == 0, np.inf, super().losses_alone(weights, J))
+
+
+class GroupsAtBlockStart(Right):
+    """SparseGPT's n:m masks are chosen at the start of a block, not when the sweep gets there."""
+
+    def reached(self, weights: Array, mask: Mask, j: int, block: tuple[int, int]) -> None:
+        if j == block[0]:
+            self.at_start = weights
+        super().reached(self.at_start, mask, j, block)
+
+
+class PivotNotSquared(Right):
+    """SparseGPT's score is W² / U_jj: the pivot of the factor is taken for that of R."""
+
+    def losses_alone(self, weights: Array, J: slice) -> Array:
+        return np.asarray(weights[:, J] ** 2 / np.diag(self.U)[J])
+
+
+class PerLayer(Right):
+    """Wanda compares over the whole layer, like magnitude, instead of within each row."""
+
+    def wanda(self) -> tuple[Array, Mask]:
+        if not isinstance(self.pattern, Unstructured):
+            return super().wanda()
+        S = self.scores(self.W, 0)
+        return self.zeroed(self.smallest(S, self.weights_removed(S.size)))
+
+
+class PerRow(Right):
+    """Magnitude compares within each row, like Wanda, instead of over the whole layer."""
+
+    def magnitude(self) -> tuple[Array, Mask]:
+        if not isinstance(self.pattern, Unstructured):
+            return super().magnitude()
+        return self.zeroed(self.of_each_row(np.abs(self.W), self.weights_removed(self.shape[1])))
+
+
+class Rescaled(Right):
+    """Kept weights are scaled so that every row has the norm that it had."""
+
+    def zeroed(self, mask: Mask) -> tuple[Array, Mask]:
+        weights, mask = super().zeroed(mask)
+        before, after = (np.linalg.norm(x, axis=1, keepdims=True) for x in (self.W, weights))
+        return weights * before / np.where(after > 0, after, 1.0), mask
+
+
+class ThroughHalf(Right):
+    """Kept weights pass through float16, because masks were made on a half-precision copy."""
+
+    def zeroed(self, mask: Mask) -> tuple[Array, Mask]:
+        weights, mask = super().zeroed(mask)
+        return weights.astype(np.float16).astype(np.float64), mask
+
+
+class Magnitude(Right):
+    """Magnitude pruning, whatever was asked for."""
+
+    def run(self, method: str) -> tuple[Any, Any]:
+        return super().run("magnitude")
+
+
+class Wanda(Right):
+    """Wanda, whatever was asked for."""
+
+    def run(self, method: str) -> tuple[Any, Any]:
+        return super().run("wanda")
+
+
+class SparseGPT(Right):
+    """SparseGPT, whatever was asked for."""
+
+    def run(self, method: str) -> tuple[Any, Any]:
+        return super().run("sparsegpt")
+
+
+class Thanos(Right):
+    """Thanos, whatever was asked for."""
+
+    def run(self, method: str) -> tuple[Any, Any]:
+        return super().run("thanos")
+
+
+LAYER, PLAIN = ("unstructured",), ("unstructured", "n:m", "structured")
+
+WRONG = [
+    bug("SparseGPT: one weight too many", AtMostTheThreshold, "counts", "count-off-by-one",
+        method="sparsegpt", patterns=LAYER),
+    bug("magnitude: one weight too many", AtMostTheThreshold, "counts", "count-off-by-one",
+        method="magnitude", patterns=LAYER),
+    bug("SparseGPT: dead columns outside the budget", DeadColumnsBeforehand, "counts",
+        "dead-columns-extra", method="sparsegpt", patterns=PLAIN, features=("dead-columns",)),
+    bug("SparseGPT: n:m chosen at the block's start", GroupsAtBlockStart, "masks",
+        "chosen-at-block-start", method="sparsegpt", patterns=("n:m",),
+        features=("m-above-1", "wide-block")),
+    bug("SparseGPT: pivot not squared", PivotNotSquared, "masks", "pivot-not-squared",
+        method="sparsegpt", patterns=("unstructured", "n:m")),
+    bug("Wanda: per layer", PerLayer, "counts", "compared-over-the-layer", method="wanda",
+        patterns=LAYER),
+    bug("Wanda: norm not rooted", NormNotRooted, "masks", "norm-not-rooted", method="wanda",
+        patterns=("unstructured", "n:m")),
+    bug("Wanda: kept weights rescaled", Rescaled, "kept", None, method="wanda", patterns=PLAIN),
+    bug("magnitude: per row", PerRow, "masks", "compared-by-rows", method="magnitude",
+        patterns=LAYER),
+    bug("magnitude: kept weights through float16", ThroughHalf, "kept", None, method="magnitude",
+        patterns=PLAIN),
+    bug("magnitude called Thanos", Magnitude, "updates", "another-method", patterns=LAYER),
+    bug("Wanda called Thanos", Wanda, "updates", "another-method", patterns=LAYER),
+    bug("SparseGPT called Thanos", SparseGPT, "updates", "another-method", patterns=PLAIN),
+    bug("Thanos called SparseGPT", Thanos, "updates", "another-method", method="sparsegpt",
+        patterns=PLAIN),
+    bug("Wanda called magnitude", Wanda, "masks", "another-method", method="magnitude",
+        patterns=PLAIN),
+    bug("magnitude called Wanda", Magnitude, "masks", "another-method", method="wanda",
+        patterns=PLAIN),
+]  # fmt: skip

@@ -1,0 +1,89 @@
+"""What a deliberately wrong implementation says about itself."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from tests.judge.wrong.arrays import Floats
+from tests.judge.wrong.right import Right
+
+Run: TypeAlias = Callable[[Floats, Floats, str, int, float], tuple[Any, Any]]
+
+ALL = ("unstructured", "n:m", "structured", "outlier-rows")
+IN_BLOCKS = ("unstructured", "n:m", "outlier-rows")  # structured pruning of Thanos has no blocks
+
+# What a call has to be like, beyond its pattern, for a bug that has the feature to show.
+FEATURES = {
+    "binary-count": "p times the weights is exact as a decimal and not in binary floating point",
+    "uneven-count": "p times the weights, or columns, is no whole number",
+    "uneven-outliers": "alpha times the rows is no whole number",
+    "n-not-half": "n is not m/2",
+    "m-above-1": "m is more than 1",
+    "structured-outliers": "a pattern with outlier rows is structured, not n:m",
+    "few-removed": "so few weights go, or outlier rows lose none, that a row loses none of a block",
+    "dead-columns": "some columns have no input",
+    "zero-gram": "no column has an input",
+    "ties": "all columns have the same norm and weights are equal: only the expected mask shows it",
+    "quiet-inputs": "the mean of diag G is near 1",
+    "loud-inputs": "some G_jj exceed the largest float16",
+    "loud-row": "one row has far larger weights than the others",
+    "spiky-rows": "a few weights are far larger than the others of their columns",
+    "cancelling-row": "large weights of one row cancel over correlated inputs",
+    "fortran-order": "the weight is stored column by column",
+    "single-precision": "the arrays are float32",
+    "one-column-blocks": "B = 1",
+    "wide-block": "B > b",
+    "block-of-256": "B is at least 256",
+    "many-blocks": "B < b",
+    "refused": "the call is one that section 2 refuses",
+}
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One bug.
+
+    bug        what is wrong
+    run        prune(weight, gram, pattern, block_size, damping) -> (weight, mask)
+    check      the check that must fail: of `certify` given the mask, or output, input, refusals
+    diagnosis  the explanation that must come out likeliest; None where none fits
+    method     what it claims to be
+    patterns   kinds of patterns on which it can show: "outlier-rows" for all with outlier rows,
+               n:m, and structured where "structured" is among the kinds or there is no other;
+               the other three kinds for patterns without
+    features   what else a call needs for it to show, keys of FEATURES
+    argument   refusals: the spoiled call, one of `layers.REFUSED`, that it does not refuse properly
+    about      where people make it
+    """
+
+    bug: str
+    run: Run
+    check: str
+    diagnosis: str | None
+    method: str = "thanos"
+    patterns: tuple[str, ...] = ALL
+    features: tuple[str, ...] = ()
+    argument: str = ""
+    about: str = ""
+
+
+def bug(
+    name: str,
+    kind: type[Right],
+    check: str,
+    diagnosis: str | None,
+    method: str = "thanos",
+    patterns: tuple[str, ...] = ALL,
+    features: tuple[str, ...] = (),
+    argument: str = "",
+) -> Wrong:
+    """A bug that is a subclass of the right implementation; the class says what it is about."""
+
+    def run(
+        weight: Floats, gram: Floats, pattern: str, block_size: int, damping: float
+    ) -> tuple[Any, Any]:
+        return kind(weight, gram, pattern, block_size, damping).run(method)
+
+    about = inspect.cleandoc(kind.__doc__ or "")
+    return Wrong(name, run, check, diagnosis, method, patterns, features, argument, about)

@@ -1,0 +1,193 @@
+"""Bugs in how many weights go."""
+
+from collections.abc import Iterator
+from math import ceil, floor
+
+import numpy as np
+
+from reference.patterns import SemiStructured, Structured, Unstructured
+from tests.judge.wrong.arrays import Array, Mask
+from tests.judge.wrong.bug import bug
+from tests.judge.wrong.right import Right
+
+TOTALS = ("unstructured", "structured")
+GROUPS = ("n:m", "outlier-rows")
+
+
+class OneTooMany(Right):
+    """A threshold is read from the sorted scores at index k, and `<=` compares with it."""
+
+    def weights_removed(self, weights: int) -> int:
+        return super().weights_removed(weights) + 1
+
+    def columns_removed(self, columns: int) -> int:
+        return super().columns_removed(columns) + 1
+
+
+class OneTooFew(Right):
+    """A threshold is read from the sorted scores at index k - 1, and `<` compares with it."""
+
+    def weights_removed(self, weights: int) -> int:
+        return super().weights_removed(weights) - 1
+
+    def columns_removed(self, columns: int) -> int:
+        return super().columns_removed(columns) - 1
+
+
+class RoundedUp(Right):
+    """The count is the ceiling of p c b: "at least this sparse" instead of "at most"."""
+
+    def weights_removed(self, weights: int) -> int:
+        assert isinstance(self.pattern, Unstructured)
+        return ceil(self.pattern.sparsity * weights)
+
+
+class ColumnsRoundedDown(Right):
+    """The count of columns is `int(...)` like that of weights, where the paper has a ceiling."""
+
+    def columns_removed(self, columns: int) -> int:
+        assert isinstance(self.pattern, Structured)
+        return floor(self.pattern.sparsity * columns / (1 - self.pattern.outlier_rows))
+
+
+class InBinary(Right):
+    """`int(p * c * b)` in binary floating point, as in the published code: 0.29 * 100 is 28."""
+
+    def weights_removed(self, weights: int) -> int:
+        assert isinstance(self.pattern, Unstructured)
+        return int(float(self.pattern.sparsity) * weights)
+
+
+class FullCountInEveryBlock(Right):
+    """The residual count of (3) is never reduced by what earlier blocks have removed."""
+
+    def choose(self, weights: Array, mask: Mask, j1: int, j2: int) -> Mask:
+        return super().choose(weights, np.zeros_like(mask), j1, j2)
+
+
+class KeepsN(Right):
+    """n of m are kept, as NVIDIA counts, instead of removed, as the paper does."""
+
+    def of_each_group(self, values: Array) -> Mask:
+        assert isinstance(self.pattern, SemiStructured)
+        n, m = self.pattern.n, self.pattern.m
+        return self.of_each_row(values.reshape(-1, m), m - n).reshape(values.shape)
+
+
+class GroupsMisaligned(Right):
+    """Groups begin half a group late, and the last one takes its rest from the block's start."""
+
+    def of_each_group(self, values: Array) -> Mask:
+        assert isinstance(self.pattern, SemiStructured)
+        shift = self.pattern.m // 2
+        return np.roll(super().of_each_group(np.roll(values, -shift, axis=1)), shift, axis=1)
+
+
+class ColumnsOfAllRows(Right):
+    """⌈pb⌉ columns, without the factor 1/(1 - α) that makes up for the outlier rows."""
+
+    def columns_removed(self, columns: int) -> int:
+        assert isinstance(self.pattern, Structured)
+        return ceil(self.pattern.sparsity * columns)
+
+
+class DeadColumnsExtra(Right):
+    """Dead columns are removed beforehand and outside the budget, as in the published code."""
+
+    def thanos(self) -> tuple[Array, Mask]:
+        weights, mask = super().thanos()
+        # H decouples a dead column: that it goes as well moves nothing else.
+        return self.dead_zeroed(weights), mask | self.dead()
+
+    def choose(self, weights: Array, mask: Mask, j1: int, j2: int) -> Mask:
+        return super().choose(weights, mask, j1, j2) & ~self.dead()[j1:j2]
+
+    def scores(self, weights: Array, j1: int) -> Array:
+        """Infinite where a column is dead, so that the budget is spent on live ones."""
+        dead = self.dead()[j1 : j1 + weights.shape[1]]
+        return np.where(dead, np.inf, super().scores(weights, j1))
+
+    def dead(self) -> Mask:
+        return np.asarray(np.diag(self.G) == 0)
+
+    def dead_zeroed(self, weights: Array) -> Array:
+        return np.where(self.dead(), 0.0, weights)
+
+
+class WholeBlocksOnly(Right):
+    """The loop runs over `b // B` blocks: a narrower last one, or one with B > b, is left out."""
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        for k in range(self.shape[1] // self.block_size):
+            yield k * self.block_size, (k + 1) * self.block_size
+
+
+WRONG = [
+    bug("count one too large", OneTooMany, "counts", "count-off-by-one", patterns=TOTALS),
+    bug("count one too small", OneTooFew, "counts", "count-off-by-one", patterns=TOTALS),
+    bug(
+        "count rounded up",
+        RoundedUp,
+        "counts",
+        "count-rounded-up",
+        patterns=("unstructured",),
+        features=("uneven-count",),
+    ),
+    bug(
+        "count of columns rounded down",
+        ColumnsRoundedDown,
+        "counts",
+        "count-off-by-one",
+        patterns=("structured",),
+        features=("uneven-count",),
+    ),
+    bug(
+        "count in binary floating point",
+        InBinary,
+        "counts",
+        "count-in-binary",
+        patterns=("unstructured",),
+        features=("binary-count",),
+    ),
+    bug(
+        "full count in every block",
+        FullCountInEveryBlock,
+        "counts",
+        None,
+        patterns=("unstructured",),
+        features=("many-blocks",),
+    ),
+    bug("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
+    bug(
+        "groups across borders",
+        GroupsMisaligned,
+        "counts",
+        "group-misaligned",
+        patterns=GROUPS,
+        features=("m-above-1",),
+    ),
+    bug(
+        "columns counted without outlier rows",
+        ColumnsOfAllRows,
+        "counts",
+        "structured-count",
+        patterns=("outlier-rows",),
+        features=("structured-outliers",),
+    ),
+    bug(
+        "dead columns outside the budget",
+        DeadColumnsExtra,
+        "counts",
+        "dead-columns-extra",
+        patterns=("unstructured", "n:m", "structured"),
+        features=("dead-columns",),
+    ),
+    bug(
+        "whole blocks only",
+        WholeBlocksOnly,
+        "counts",
+        None,
+        patterns=("unstructured", "n:m", "outlier-rows"),
+        features=("wide-block",),
+    ),
+]

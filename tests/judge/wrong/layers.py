@@ -1,0 +1,220 @@
+"""Layers on which the bugs show, of any seed and size, and the calls that show each of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import numpy as np
+
+from tests.judge.wrong.arrays import Array, Floats
+from tests.judge.wrong.bug import Wrong
+
+LARGEST_HALF = 65504.0
+
+# Calls that must be refused, and words of which the message has to hold one.
+REFUSED = {
+    "weight-nan": ("weight",),
+    "weight-integers": ("weight",),
+    "gram-asymmetric": ("gram",),
+    "gram-dead-row": ("gram",),
+    "gram-indefinite": ("gram",),
+    "gram-too-large": ("gram",),
+    "damping-zero": ("damping",),
+    "block-size-zero": ("block_size",),
+    "block-size-by-m": ("block_size",),
+    "columns-by-m": ("m is", "m ="),
+    "sparsity-one": ("sparsity",),
+    "too-many-columns": ("sparsity",),
+    "outlier-rows": ("outlier_rows",),
+}
+
+
+@dataclass(frozen=True)
+class Showcase:
+    """A call that shows a bug.
+
+    features  what `layer` has to be told
+    refused   the key of REFUSED, what `layer` has to be told as well; "" for a legal call
+    """
+
+    pattern: str
+    block_size: int
+    damping: float = 0.01
+    features: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def layer(
+    seed: int, rows: int, columns: int, *, features: tuple[str, ...] = (), refused: str = ""
+) -> tuple[Floats, Floats]:
+    """A weight, (rows, columns), and the Gram matrix of its inputs, float64 unless told otherwise.
+
+    Inputs are correlated, of very different loudness, and one column is far louder than all
+    others, as language models have them.
+
+    features  of `bug.FEATURES`; those that concern the call alone change nothing
+    refused   of REFUSED; the same
+    """
+    rng = np.random.default_rng([seed, rows, columns])
+    weight: Array = rng.standard_normal((rows, columns))
+    X = _inputs(rng, columns)
+    if "spiky-rows" in features:
+        spiky = rng.permutation(columns)[: columns // 2]
+        weight[:, spiky] *= 0.1
+        weight[rng.integers(rows, size=len(spiky)), spiky] = rows / 2
+        X /= np.linalg.norm(X, axis=1, keepdims=True)
+    if "loud-row" in features:
+        weight[0] *= 20.0
+    if "ties" in features:
+        weight = rng.choice([-1.0, -0.5, 0.5, 1.0], (rows, columns))
+        X = rng.choice([-1.0, 1.0], X.shape)
+    if "dead-columns" in features:
+        X[np.unique([columns // 5, columns // 2, columns - 2])] = 0.0
+    if "zero-gram" in features:
+        X[:] = 0.0
+    gram: Array = X @ X.T
+    if "quiet-inputs" in features:
+        gram /= np.diag(gram).mean()
+    if "loud-inputs" in features:
+        gram *= LARGEST_HALF / np.median(np.diag(gram))
+    if "cancelling-row" in features:
+        weight[1] = _cancelling_row(rng, weight, gram)
+    gram = (gram + gram.T) / 2
+    if "single-precision" in features:
+        return _spoiled(weight.astype(np.float32), gram.astype(np.float32), refused)
+    return _spoiled(
+        np.asfortranarray(weight) if "fortran-order" in features else weight, gram, refused
+    )
+
+
+def _inputs(rng: np.random.Generator, columns: int) -> Array:
+    """X, (columns, tokens), with more tokens than columns: G alone is definite."""
+    tokens, causes = 3 * columns + 8, columns // 4 + 1
+    common = rng.standard_normal((columns, causes)) @ rng.standard_normal((causes, tokens))
+    own = 0.3 * rng.standard_normal((columns, tokens))
+    loudness = rng.lognormal(size=(columns, 1))
+    loudness[columns // 3] = 20.0
+    return np.asarray((common + own) * loudness)
+
+
+def _cancelling_row(rng: np.random.Generator, weight: Array, gram: Array) -> Array:
+    """A row with four times the largest Σ_j W_ij² G_jj, whose outputs nearly cancel."""
+    norms = np.sqrt(np.diag(gram))
+    directions = np.linalg.eigh(gram / np.outer(norms, norms))[1]
+    quietest = directions[:, : max(len(norms) // 10, 1)]
+    row: Array = quietest @ rng.standard_normal(quietest.shape[1]) / norms
+    largest = (weight**2 @ norms**2).max()
+    return np.asarray(2 * row * np.sqrt(largest / (row**2 @ norms**2)))
+
+
+def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats]:
+    """The layer, made one that has to be refused."""
+    matrices: dict[str, Any] = {"weight": weight, "gram": gram}
+    norms = np.sqrt(np.diag(gram))
+    i, j = np.sort(np.argsort(norms)[-2:])  # the two loudest columns
+    if refused == "weight-nan":
+        weight[-1, -1] = np.nan
+    elif refused == "weight-integers":
+        matrices["weight"] = np.rint(10 * weight).astype(np.int64)
+    elif refused == "gram-asymmetric":
+        gram[i, j] += 1e-3 * norms[i] * norms[j]
+    elif refused == "gram-indefinite":
+        gram[i, j] = gram[j, i] = 10 * norms[i] * norms[j]
+    elif refused == "gram-dead-row":
+        gram[-1] = gram[:, -1] = 0.0
+        gram[-1, 0] = gram[0, -1] = 1e-9 * norms[0] ** 2
+    elif refused == "gram-too-large":
+        matrices["gram"] = np.pad(gram, (0, 1)) + np.diag(np.append(0 * norms, norms[0] ** 2))
+    return matrices["weight"], matrices["gram"]
+
+
+def showcases(wrong: Wrong, rows: int, columns: int, block_size: int = 16) -> tuple[Showcase, ...]:
+    """The calls that show a bug on layers of a size, for each kind of pattern.
+
+    Empty if it cannot show at this size, as when no group of columns fits.
+    """
+    if wrong.argument:
+        return _refused_call(wrong.argument, columns, block_size)
+    if "one-column-blocks" in wrong.features:
+        block_size = 1
+    if "wide-block" in wrong.features:
+        block_size = columns + 3
+    if "block-of-256" in wrong.features:
+        block_size = max(256, columns)
+    elif "many-blocks" in wrong.features and block_size >= columns:
+        return ()
+    texts = dict.fromkeys(_texts(wrong, rows, columns, block_size))
+    return tuple(Showcase(text, block_size, features=wrong.features) for text in texts)
+
+
+def _texts(wrong: Wrong, rows: int, columns: int, block_size: int) -> Iterator[str]:
+    """The patterns that have the features, of the kinds on which the bug can show."""
+    groups = _groups(columns, block_size, "n-not-half" in wrong.features)
+    for kind in wrong.patterns:
+        if kind == "unstructured":
+            yield f"unstructured:{_share(wrong.features, rows * columns)}"
+        elif kind == "structured":
+            yield f"structured:{_share(wrong.features, columns)}"
+        elif groups and kind == "n:m":
+            yield groups
+        elif kind == "outlier-rows":
+            lone = wrong.patterns == ("outlier-rows",)
+            if groups and "structured-outliers" not in wrong.features:
+                yield f"{groups}+outliers:{_uneven(('0.1', '0.15', '0.1111111'), rows)}"
+            if lone or "structured" in wrong.patterns:
+                yield f"structured:0.3+outliers:{_uneven(('0.2', '0.22', '0.2222222'), rows)}"
+
+
+def _uneven(shares: tuple[str, ...], among: int) -> str:
+    """The first share of a number that is no whole number."""
+    return next(share for share in shares if (Fraction(share) * among).denominator > 1)
+
+
+def _groups(columns: int, block_size: int, n_not_half: bool) -> str | None:
+    """The n:m that fits the layer, or None."""
+    for m in (4, 8, 3, 5, 6) if n_not_half else (4, 2, 8, 3, 5, 6):
+        if columns % m == 0 and (block_size >= columns or block_size % m == 0):
+            return f"1:{m}" if n_not_half or m == 3 else f"{m // 2}:{m}"
+    return None
+
+
+def _share(features: tuple[str, ...], among: int) -> str:
+    """p for a count among so many weights, or columns."""
+    if "few-removed" in features:
+        return "0.02"
+    if "uneven-count" in features:
+        return _uneven(("0.3", "0.37", "0.3333333"), among)
+    if "binary-count" in features:
+        typed = [f"0.{k:02d}" for k in range(1, 100)]
+        rounded_up = "0.49999999999999999"  # 0.5 in binary
+        return next(
+            (p for p in typed if int(float(p) * among) != floor(Fraction(p) * among)), rounded_up
+        )
+    return "0.5"
+
+
+def _refused_call(refused: str, columns: int, block_size: int) -> tuple[Showcase, ...]:
+    """The call that a key of REFUSED stands for; the layer does the rest."""
+    pattern, damping = "unstructured:0.5", 0.01
+    if refused == "sparsity-one":
+        pattern = "unstructured:1"
+    elif refused == "too-many-columns":
+        pattern = "structured:0.6+outliers:0.5"
+    elif refused == "outlier-rows":
+        pattern = f"{_groups(columns, columns, False) or '1:1'}+outliers:0.1"
+        block_size = columns
+    elif refused == "damping-zero":
+        damping = 0.0
+    elif refused == "block-size-zero":
+        block_size = 0
+    elif refused == "columns-by-m":
+        m = next(m for m in range(2, columns + 2) if columns % m)
+        pattern, block_size = f"1:{m}", columns
+    elif refused == "block-size-by-m":
+        m = next((m for m in range(2, columns // 2 + 1) if columns % m == 0), 0)
+        if not m:
+            return ()
+        pattern, block_size = f"1:{m}", m + 1
+    return (Showcase(pattern, block_size, damping, refused=refused),)

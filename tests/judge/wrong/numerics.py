@@ -1,0 +1,109 @@
+"""Bugs in the arithmetic: too coarse, too short, or a division by zero."""
+
+from typing import Any
+
+import numpy as np
+
+from tests.judge.wrong.arrays import Array, Indices, Mask
+from tests.judge.wrong.bug import IN_BLOCKS, bug
+from tests.judge.wrong.right import Right
+
+
+class StoppedTooEarly(Right):
+    """Two steps of conjugate gradients for the multipliers, and no look at the residual."""
+
+    def multipliers(self, R_qq: Array, removed: Array) -> Array:
+        solution, residual = np.zeros_like(removed), removed
+        direction = residual
+        for _ in range(2):
+            if not residual.any():
+                break
+            product = R_qq @ direction
+            step = residual @ residual / (direction @ product)
+            solution = solution + step * direction
+            previous, residual = residual, residual - step * product
+            direction = residual + residual @ residual / (previous @ previous) * direction
+        return solution
+
+
+class UnguardedSolver(Right):
+    """Conjugate gradients for all rows at once divide 0 by 0 in a row that loses nothing."""
+
+    def update(self, weights: Array, mask: Mask, j1: int, j2: int) -> Array:
+        R, picked = self.inverse_rows(j1, j2), mask[:, j1:j2]
+        residual = np.where(picked, weights[:, j1:j2], 0.0)
+        direction, multipliers = residual, np.zeros_like(residual)
+        squares = _of_each_row(residual, residual)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for _ in range(2 * (j2 - j1)):
+                product = np.where(picked, direction @ R[:, : j2 - j1], 0.0)
+                step = squares / _of_each_row(direction, product)
+                multipliers = multipliers + step * direction
+                residual = residual - step * product
+                previous, squares = squares, _of_each_row(residual, residual)
+                direction = residual + squares / previous * direction
+        updated = weights.copy()
+        updated[:, j1:] -= multipliers @ R
+        updated[:, j1:j2][picked] = 0.0
+        return updated
+
+
+def _of_each_row(left: Array, right: Array) -> Array:
+    return np.asarray((left * right).sum(axis=1, keepdims=True))
+
+
+class HalfPrecision(Right):
+    """The current weights are kept in float16, and updates are added up in it."""
+
+    def made_up(self, row: Array, q: Indices, R: Array) -> Array:
+        change = super().made_up(row, q, R) - row
+        return (row.astype(np.float16) + change.astype(np.float16)).astype(np.float64)
+
+
+class SinglePrecision(Right):
+    """The multipliers are solved for in float32, although the arrays are float64."""
+
+    def multipliers(self, R_qq: Array, removed: Array) -> Array:
+        solution = np.linalg.solve(R_qq.astype(np.float32), removed.astype(np.float32))
+        return solution.astype(np.float64)
+
+
+class HalfPrecisionNorms(Right):
+    """Squares of inputs are added up in float16, as in the published code: they overflow."""
+
+    def scores(self, weights: Array, j1: int) -> Array:
+        with np.errstate(over="ignore"):
+            squares = np.diag(self.G).astype(np.float16)[j1 : j1 + weights.shape[1]]
+        return np.abs(weights) * np.sqrt(squares.astype(np.float64))
+
+
+class DividedByDead(Right):
+    """(6) in units in which all inputs have the norm 1: a dead column is divided by zero."""
+
+    def made_up(self, row: Array, q: Indices, R: Array) -> Array:
+        norms = np.sqrt(np.diag(self.G))[-len(row) :]
+        with np.errstate(invalid="ignore"):
+            moved = super().made_up(row, q, R) * norms / norms
+        moved[q] = 0.0
+        return np.asarray(moved)
+
+
+class NaNForZero(Right):
+    """Removed weights are marked with NaN and never turned into zeros."""
+
+    def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
+        return super().handed_back(np.where(mask, np.nan, weights), mask)
+
+
+WRONG = [
+    bug("solver stopped too early", StoppedTooEarly, "updates", None),
+    bug("solver divides 0 by 0", UnguardedSolver, "finite", None,
+        patterns=("unstructured", "outlier-rows"), features=("few-removed",)),
+    bug("float16 accumulation", HalfPrecision, "updates", None),
+    bug("float32 solver in float64", SinglePrecision, "updates", None),
+    bug("norms in float16", HalfPrecisionNorms, "masks", None, patterns=IN_BLOCKS,
+        features=("loud-inputs",)),
+    bug("dead column divided by zero", DividedByDead, "finite", None,
+        patterns=("unstructured", "n:m"), features=("dead-columns", "many-blocks")),
+    bug("NaN for removed", NaNForZero, "finite", None),
+]  # fmt: skip

@@ -1,0 +1,84 @@
+"""The baselines with one thing done differently. Spec section 6."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference.patterns import SemiStructured, Structured, Unstructured, column_blocks
+from reference.update import inverse, joint_update
+from verification.diagnosis.evidence import Array, Evidence, Mask
+from verification.diagnosis.simulation import smallest
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a baseline goes; the defaults are right.
+
+    score        of columns J from the weights, the norms and the pivots of H; squares for SparseGPT
+    more         weights or columns that go beyond the count
+    by_rows      whether an unstructured choice is made within each row
+    at_start     SparseGPT: groups are chosen when a block begins
+    """
+
+    score: Callable[[Array, Array, Array], Array]
+    more: int = 0
+    by_rows: bool = False
+    at_start: bool = False
+
+
+def magnitude_score(weights: Array, norms: Array, pivots: Array) -> Array:
+    """|W|."""
+    return np.abs(weights)
+
+
+def wanda_score(weights: Array, norms: Array, pivots: Array) -> Array:
+    """S."""
+    return np.abs(weights) * norms
+
+
+def sparsegpt_score(weights: Array, norms: Array, pivots: Array) -> Array:
+    """W² / (U_jj)²."""
+    return weights**2 / pivots
+
+
+def zeroed(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
+    """Magnitude or Wanda, done as `v` says."""
+    scores = v.score(e.weight, e.norms, np.ones(e.shape[1]))
+    mask = _choice(e, v, scores, 0, e.shape[1])
+    return np.where(mask, 0.0, e.weight), mask
+
+
+def swept(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
+    """SparseGPT, done as `v` says."""
+    b = e.shape[1]
+    lam = e.damping * np.mean(np.diag(e.gram))
+    H = e.gram + (lam if lam > 0 else 1.0) * np.eye(b)
+    pivots = np.array([inverse(H[j:, j:])[0, 0] for j in range(b)])
+    W, mask = e.weight.copy(), np.zeros(e.shape, dtype=bool)
+    for j1, j2 in column_blocks(b, e.block_size):
+        at_start = W.copy()
+        for j in range(j1, j2):
+            k1, k2 = (j, j + e.group) if e.group > 1 else (j1, j2)
+            if j == j1 or (e.group > 1 and j % e.group == 0):
+                source = at_start if v.at_start else W
+                scores = v.score(source[:, k1:k2], e.norms[k1:k2], pivots[k1:k2])
+                mask[:, k1:k2] = _choice(e, v, scores, k1, k2)
+            W[:, j:] = joint_update(W[:, j:], mask[:, j : j + 1], H[j:, j:])
+    return W, mask
+
+
+def _choice(e: Evidence, v: Baseline, scores: Array, j1: int, j2: int) -> Mask:
+    """The mask of columns [j1, j2)."""
+    c, pattern = e.shape[0], e.pattern
+    if isinstance(pattern, SemiStructured):
+        groups = scores.reshape(-1, pattern.m)
+        return np.array([smallest(g, pattern.n) for g in groups]).reshape(scores.shape)
+    if isinstance(pattern, Structured):
+        count = pattern.removed(j2) - (pattern.removed(j1) if j1 else 0)
+        return np.tile(smallest(scores.mean(axis=0), count + v.more), (c, 1))
+    assert isinstance(pattern, Unstructured)
+    if v.by_rows:
+        count = pattern.removed(j2) - pattern.removed(j1)
+        return np.array([smallest(row, count + v.more) for row in scores])
+    return smallest(scores, pattern.removed(c * j2) - pattern.removed(c * j1) + v.more)

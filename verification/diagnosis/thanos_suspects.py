@@ -1,0 +1,217 @@
+"""Mistakes of Thanos, and what each would have made of the input."""
+
+from collections.abc import Iterator
+from math import ceil, floor
+
+import numpy as np
+
+from reference.patterns import SemiStructured, Structured, Unstructured
+from verification.diagnosis.evidence import Array, Evidence
+from verification.diagnosis.simulation import Variation, mean_damping, plain_score, simulate
+from verification.diagnosis.suspect import Suspect
+
+METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
+
+
+_Listed = tuple[str, str, str, Variation]
+
+
+def of_thanos(e: Evidence) -> Iterator[Suspect]:
+    """Mistakes of Thanos that are on a list; the fitted ones are apart."""
+    for key, rule, text, variation in _variations(e):
+        yield Suspect(key, rule, text, lambda v=variation: simulate(e, v))  # type: ignore[misc]
+
+
+def _variations(e: Evidence) -> Iterator[_Listed]:
+    yield from _of_masks(e)
+    yield from _of_counts(e)
+    yield from _of_outliers(e)
+    yield from _of_updates(e)
+    yield from _of_damping(e)
+
+
+def _of_masks(e: Evidence) -> Iterator[_Listed]:
+    grouped = isinstance(e.pattern, SemiStructured)
+    yield ("tie-to-higher-index", "section 2", "ties are broken towards the higher index",
+           Variation(ties="high"))  # fmt: skip
+    if not isinstance(e.pattern, Structured):
+        key, text = ("nm-chosen-once", "n:m is chosen once, from the original weights")
+        if not grouped:
+            key, text = "mask-of-original-weights", "the mask is the one of the original weights"
+        yield (
+            key,
+            "(3), (4)",
+            f"{text}: later blocks did not use the updated ones",
+            Variation(adaptive=False),
+        )
+    if isinstance(e.pattern, Unstructured):
+        yield ("block-local-mask", "(3)", "every block gives its own share of the count: "
+               "the residual mask is to be chosen among all columns that are left",
+               Variation(local=True))  # fmt: skip
+    for key, what, score in (
+        ("mask-by-magnitude", "|W|, without the norms of the inputs", _magnitude),
+        ("norm-not-rooted", "|W| G_jj: the norm is the root of G_jj", _unrooted),
+        ("mask-by-obs", "W² / ((H_JJ)⁻¹)_jj instead of |W| ‖X_j‖", _obs),
+        ("norms-with-damping", "norms that were read off H, with its damping", _damped_norms),
+        ("score-with-sign", "W ‖X_j‖ with its sign", _signed),
+        ("largest-go", "the largest scores instead of the smallest", _negative),
+    ):
+        yield key, "(2)", f"the mask is chosen by {what}", Variation(score=score)
+    if isinstance(e.pattern, Structured):
+        yield ("structured-over-all-rows", "(5)", "columns are scored over all rows, "
+               "outlier rows included", Variation(score_rows="all"))  # fmt: skip
+        yield ("structured-unsquared", "(5)", "columns are scored by Σ S instead of Σ S²",
+               Variation(power=1))  # fmt: skip
+
+
+def _of_counts(e: Evidence) -> Iterator[_Listed]:
+    if isinstance(e.pattern, SemiStructured):
+        n, m = e.pattern.n, e.pattern.m
+        yield ("n-kept", "section 2", f"{n} of {m} are kept: n counts the zeros",
+               Variation(zeros=lambda _: m - n))  # fmt: skip
+        for shift in range(1, m):
+            yield ("group-misaligned", "section 2", f"groups begin {shift} columns late",
+                   Variation(shift=shift))  # fmt: skip
+        return
+    p = e.pattern.sparsity
+    yield ("count-in-binary", "section 2", "the count is taken in binary floating point",
+           Variation(weights=lambda _, k: int(float(p) * k)))  # fmt: skip
+    yield ("count-rounded-up", "section 2", "the count is rounded up",
+           Variation(weights=lambda _, k: ceil(p * k)))  # fmt: skip
+    if isinstance(e.pattern, Structured):
+        alpha = e.pattern.outlier_rows
+        yield ("structured-count", "section 2", "the count of columns leaves out 1/(1 − α)",
+               Variation(columns=lambda _, k: ceil(p * k)))  # fmt: skip
+        yield ("count-off-by-one", "section 2", "the count of columns is rounded down",
+               Variation(columns=lambda _, k: floor(p * k / (1 - alpha))))  # fmt: skip
+    for more in (1, -1):
+        word = "too many" if more > 0 else "too few"
+        yield ("count-off-by-one", "section 2", f"one weight or column {word} goes",
+               Variation(weights=lambda e, k, more=more: e.pattern.removed(k) + more,  # type: ignore
+                         columns=lambda e, k, more=more: e.pattern.removed(k) + more))  # type: ignore  # fmt: skip
+
+
+def _of_outliers(e: Evidence) -> Iterator[_Listed]:
+    if isinstance(e.pattern, Unstructured):
+        return
+    count = e.outlier_count
+    alpha = e.pattern.outlier_rows
+    yield ("outlier-rows-one-too-many", "section 2", "one outlier row too many",
+           Variation(outliers=lambda _: count + 1))  # fmt: skip
+    if count:
+        yield ("outlier-rows-by-norms", "section 2", "outlier rows are chosen by Σ_j W_ij² G_jj "
+               "instead of h_i = ‖W_i X‖²",
+               Variation(spared=lambda e: np.asarray(e.weight**2 @ np.diag(e.gram))))  # fmt: skip
+        yield ("outlier-rows-smallest", "section 2", "the rows of the smallest h are spared",
+               Variation(spared=lambda e: -e.h))  # fmt: skip
+        yield ("outlier-rows-rounded-down", "section 2", "⌊αc⌋ outlier rows instead of ⌈αc⌉",
+               Variation(outliers=lambda e: floor(alpha * e.shape[0])))  # fmt: skip
+        yield ("no-outlier-rows", "section 2", "no row is spared",
+               Variation(outliers=lambda _: 0))  # fmt: skip
+
+
+def _of_updates(e: Evidence) -> Iterator[_Listed]:
+    for key, update, text in (
+        ("stale-inverse", "stale", "R is cut out of H⁻¹: of (H_JJ)⁻¹ only the free columns count"),
+        ("sequential-update", "sequential", "columns of a block go one after another, not jointly"),
+        ("only-zeroed", "none", "kept weights make up for nothing"),
+        ("frozen-columns-moved", "all", "columns before the block move once more"),
+        ("frozen-columns-moved", "anew", "every block solves anew for all kept weights"),
+        ("wrong-triangle", "triangle", "R is U Uᵀ instead of Uᵀ U: the wrong triangle of a factor"),
+        ("transposed-update", "transposed", "R_kJ is U_kk U_kJ: a transpose is missing"),
+    ):
+        yield key, "(6)", text, Variation(update=update)
+    b = e.shape[1]
+    if isinstance(e.pattern, Structured) and e.block_size < b:
+        yield ("wrong-block-size", "(6)", "structured pruning goes block by block: it is one block",
+               Variation(update="blockwise"))  # fmt: skip
+    for width in dict.fromkeys((2 * e.width, e.width // 2, b, e.block_size, 128, 1)):
+        width = min(max(width // e.group, 1) * e.group, b)
+        if width != e.width:
+            yield ("wrong-block-size", "section 3", f"blocks are {width} columns wide",
+                   Variation(width=lambda _, width=width: width))  # type: ignore[misc]  # fmt: skip
+
+
+def _of_damping(e: Evidence) -> Iterator[_Listed]:
+    diagonal = np.diag(e.gram)
+    live = diagonal[diagonal > 0]
+    lam = mean_damping(e)
+    yield (
+        "no-damping",
+        "section 1",
+        "λ is 0: the damping is missing",
+        Variation(damping=lambda _: 0.0),
+    )
+    if 0 < len(live) < len(diagonal):
+        yield ("damping-mean-of-live-columns", "section 1", "λ takes the mean of live columns only",
+               Variation(damping=lambda _: e.damping * live.mean()))  # fmt: skip
+    for what, value in (
+        ("half of what it should be", lam / 2),
+        ("twice what it should be", lam * 2),
+        ("1 % too large", lam * 1.01),
+        ("γ times the trace, not the mean", lam * len(diagonal)),
+        ("γ times the largest G_jj, not their mean", e.damping * float(diagonal.max())),
+        ("γ itself", e.damping),
+        ("of a mean in which dead columns count as 1",
+         e.damping * float(np.where(diagonal == 0, 1.0, diagonal).mean())),
+    ):  # fmt: skip
+        if value != lam:
+            yield (
+                "damping-off",
+                "section 1",
+                f"λ is {what}",
+                Variation(
+                    damping=lambda _, value=value: value  # type: ignore[misc]
+                ),
+            )
+
+
+def with_fitted_step(e: Evidence, right: Array) -> Suspect | None:
+    """All moves times one factor: the factor that fits the first block best."""
+    J = slice(0, e.width)
+    kept = ~e.mask[:, J]
+    wanted = (right - e.weight)[:, J][kept]
+    found = (e.pruned - e.weight)[:, J][kept]
+    if not wanted.any() or not np.isfinite(found).all():
+        return None
+    step = float(wanted @ found / (wanted @ wanted))
+    variation = Variation(step=step)
+    return Suspect("half-step", "(6)", f"the moves are {step:.4g} times as long as they should be",
+                   lambda: simulate(e, variation))  # fmt: skip
+
+
+def with_damping(e: Evidence, factor: float) -> Suspect:
+    """λ times a factor."""
+    variation = times_damping(factor)
+    return Suspect("damping-off", "section 1", f"λ is {factor:.3g} times what it should be",
+                   lambda: simulate(e, variation))  # fmt: skip
+
+
+def times_damping(factor: float) -> Variation:
+    """λ times a factor, all else right."""
+    return Variation(damping=lambda e: factor * mean_damping(e))
+
+
+def _magnitude(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
+    return np.abs(weights)
+
+
+def _unrooted(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
+    return np.abs(weights) * e.norms[j1 : j1 + weights.shape[1]] ** 2
+
+
+def _obs(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
+    return np.asarray(np.abs(weights) / np.sqrt(np.diag(R)[: weights.shape[1]]))
+
+
+def _damped_norms(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
+    norms = np.sqrt(e.norms**2 + mean_damping(e))
+    return np.abs(weights) * norms[j1 : j1 + weights.shape[1]]
+
+
+def _signed(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
+    return np.sign(weights) * plain_score(e, weights, R, j1)
+
+
+def _negative(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
+    return -plain_score(e, weights, R, j1)
