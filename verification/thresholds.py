@@ -15,9 +15,6 @@ SMALLEST = {"float32": 2.0**-149, "bfloat16": 2.0**-133, "float16": 2.0**-24}
 ROUNDINGS = 8
 # (7) of float32 code beyond the floor: what spec section 5 found right code to need.
 COSINE_FLOAT32 = 3e-5
-# Factorising H in float64 is off by some u |M|ᵀ|M|, which moves weights by u κ of their size: no
-# float64 code can do better, and neither can the certificate, which factorises H itself.
-COSINE_PER_CONDITION = 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,9 @@ MARGIN = Threshold(
     "masks",
     r"$|S_{ij} - t|$ of a choice on the wrong side of the threshold $t$, over $\delta_{ij}$ "
     r"and that of $t$ together",
-    "weights that updates have moved carry their rounding into the scores",
+    "moved weights carry their rounding into the scores, and that of the factorisation of H: "
+    r"$\delta_{ij}$ of section 5 and "
+    r"$8u_{64}\sqrt{\kappa_1(H)}\,\max_j|W_{ij}|\,\lVert X_j\rVert$ together",
 )
 OUTLIERS = Threshold(
     "outlier margin",
@@ -62,13 +61,14 @@ LOSSES = Threshold(
     "losses",
     "losses",
     r"$|\ell_k - \lVert E_k\rVert^2|$ over $\sum(2|E|a + a^2) + 8u\lVert |D||M|^{\mathsf T}\rVert^2"
-    r" + u_{64}\,\kappa_1(H)\lVert E_k\rVert^2$, $a = (8u + u_s)(|W| + |\hat W|)|M|^{\mathsf T}$",
+    r" + 8u_{64}\,\kappa_1(H)\lVert E_k\rVert^2$, $a = (8u + u_s)(|W| + |\hat W|)|M|^{\mathsf T}$",
     "losses are squares of E, with its rounding and that of the factorisation",
 )
 REFIT = Threshold(
     "refit",
     "refit",
-    r"$f$ after the refit over $f$ before it $+ \sum(2|E|a + a^2)$",
+    r"what $f$ is higher after the refit than before it, over "
+    r"$2\sqrt{\sum E^2a^2} + \sum a^2$",
     "a refit never raises f (T10), and f is known up to the rounding of E",
 )
 VECTOR_WEIGHTS = Threshold(
@@ -81,8 +81,12 @@ VECTOR_WEIGHTS = Threshold(
 THRESHOLDS = (GRADIENT, MARGIN, OUTLIERS, LOSSES, REFIT, VECTOR_WEIGHTS)
 
 
+def factor_error(condition: float) -> float:
+    """The relative error that the factorisation of H in float64 makes in weights and gradients."""
+    return ROUNDINGS * UNIT_ROUNDOFF["float64"] * condition
+
+
 def cosine_threshold(u: float, condition: float) -> float:
     """What (7) may be after the floor, for arithmetic of unit roundoff u and κ(H)."""
-    of_the_factor = COSINE_PER_CONDITION * UNIT_ROUNDOFF["float64"] * condition
     single = u > UNIT_ROUNDOFF["float64"]
-    return max(COSINE_FLOAT32, of_the_factor) if single else of_the_factor
+    return max(COSINE_FLOAT32, factor_error(condition)) if single else factor_error(condition)

@@ -65,6 +65,16 @@ class Case:
         return M, 1 / max(float(reciprocal), np.finfo(float).tiny)
 
     @cached_property
+    def factor_rounding(self) -> Array:
+        """How far the factorisation of H, in float64, may move weights of each row, (c, 1).
+
+        D = E U, E is off by some u ‖E‖, and ‖E‖ ‖U‖ is at most ‖D‖ √κ.
+        """
+        largest = np.maximum(np.abs(self.W), np.abs(self.pruned)).max(axis=1, keepdims=True)
+        u = UNIT_ROUNDOFF["float64"]
+        return np.asarray(ROUNDINGS * u * np.sqrt(self.condition) * largest)
+
+    @cached_property
     def U(self) -> Array:
         """Upper triangular, M⁻ᵀ: (H_JJ)⁻¹ = U_JJᵀ U_JJ for every trailing J."""
         # Mᵀ is what LAPACK, which reads by columns, takes without a copy.

@@ -46,6 +46,7 @@ def scores(
         u = ROUNDINGS * case.u + case.u_storage
         margins = spread * (u * factors)
         margins += u * S
+        margins += case.factor_rounding * factors
     if errors is not None:
         margins += errors[: weights.shape[1]] * S
     return S, margins

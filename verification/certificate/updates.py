@@ -8,7 +8,7 @@ from reference.patterns import column_blocks
 from verification.certificate.case import Array, Case, Mask, magnitudes, times_lower_transposed
 from verification.certificate.report import Check
 from verification.certificate.rules import Rules
-from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF, cosine_threshold
+from verification.thresholds import ROUNDINGS, cosine_threshold, factor_error
 
 EXACT_ROWS = 4  # rows of a block whose excess is computed exactly; T8 bounds the others
 
@@ -58,7 +58,7 @@ def check_losses(case: Case, rules: Rules, block_losses: ArrayLike) -> Check:
     # Factorising H makes a relative error of some u in |M|ᵀ |M|, and D H Dᵀ feels it.
     D_sizes = times_lower_transposed(magnitudes(case.pruned - case.W), magnitudes(case.M))
     of_the_factor = ROUNDINGS * case.u * float(np.sum(D_sizes.astype(np.float64) ** 2))
-    relative = UNIT_ROUNDOFF["float64"] * case.condition
+    relative = factor_error(case.condition)
     worst, where = 0.0, ""
     for k, (j1, j2) in enumerate(blocks):
         E, rounding = case.E[:, j1:j2], case.E_rounding[:, j1:j2]

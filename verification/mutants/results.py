@@ -1,0 +1,154 @@
+"""The results file: what is known of every mutant, so that a second run has less to do."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from verification.benchmarks.environment import commit, machine
+from verification.mutants.equivalent import explanation
+from verification.mutants.mutant import Mutant
+from verification.mutants.running import Outcome
+from verification.mutants.scope import NOT_JUDGED
+
+ROOT = Path(__file__).parents[2]
+# All that decides about a mutant; what is known for other files is not known for these.
+DECIDING = (
+    "reference/*.py",
+    "verification/catalogue.py",
+    "verification/thresholds.py",
+    "verification/certificate/*.py",
+    "verification/conformance/*.py",
+    "verification/vectors/*.json",
+    "verification/vectors/*/*",
+    *(f"verification/mutants/{name}.py"
+      for name in ("sites", "tables", "mutators", "mutant", "package", "trials", "running")),
+)  # fmt: skip
+
+
+def fingerprint(root: Path = ROOT) -> str:
+    """A hash of the reference, the judge, its vectors and the mutators."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in DECIDING for path in root.glob(pattern)}):
+        if path.is_file():
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+class Results:
+    """What is known of some mutants, in memory and in a file."""
+
+    def __init__(self, path: Path, command: str, source: str, fresh: bool = False) -> None:
+        """Read what the file knows of the same source; ValueError if it is no results file."""
+        self._path, self._command, self._source = path, command, source
+        self._origin = {"commit": commit(), "machine": machine()}
+        self._known: dict[str, dict[str, Any]] = {}
+        if path.exists() and not fresh:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or "source" not in found:
+                raise ValueError(f"out must be a results file of mutants or new, got {path}")
+            if found["source"] == source:
+                self._known = found["mutants"]
+
+    def __contains__(self, mutant: Mutant) -> bool:
+        return mutant.id in self._known
+
+    def add(self, mutant: Mutant, outcome: Outcome) -> None:
+        """Keep it, in the file too."""
+        entry: dict[str, Any] = {"status": outcome.status}
+        if outcome.trial:
+            entry["trial"] = outcome.trial
+        if outcome.checks:
+            entry["checks"] = list(outcome.checks)
+        if outcome.status != "killed":
+            known = explanation(mutant)
+            entry |= {
+                "function": mutant.function,
+                "before": mutant.before,
+                "after": mutant.after,
+                "why": known.why if known else "",
+                "explanation": known.reason if known else "",
+            }
+        self._known[mutant.id] = entry
+        self._write()
+
+    def explain_again(self, mutants: Iterable[Mutant]) -> None:
+        """Take over explanations that have changed since a mutant was judged."""
+        for mutant in mutants:
+            entry = self._known.get(mutant.id)
+            if entry and entry["status"] == "survived":
+                known = explanation(mutant)
+                entry["why"] = known.why if known else ""
+                entry["explanation"] = known.reason if known else ""
+        self._write()
+
+    def status(self, mutant: Mutant) -> str:
+        """Of a mutant that is known."""
+        return str(self._known[mutant.id]["status"])
+
+    def survivors(self) -> dict[str, dict[str, Any]]:
+        """Those that no check killed, and those over which the judge itself fell."""
+        return {
+            name: entry
+            for name, entry in sorted(self._known.items(), key=_place)
+            if entry["status"] in ("survived", "crashed")
+        }
+
+    def unexplained(self) -> dict[str, dict[str, Any]]:
+        """Survivors without a reason."""
+        survivors = self.survivors().items()
+        return {
+            name: entry
+            for name, entry in survivors
+            if entry["status"] == "crashed" or not entry["explanation"]
+        }
+
+    def counts(self) -> dict[str, int]:
+        """How many there are, by what became of them; survivors by why they may."""
+        statuses = Counter(entry["status"] for entry in self._known.values())
+        whys = Counter(entry["why"] or "unexplained" for entry in self.survivors().values())
+        return {"mutants": len(self._known), **dict(sorted(statuses.items())),
+                **{f"survived: {why}": n for why, n in sorted(whys.items())}}  # fmt: skip
+
+    def killed_by(self) -> dict[str, int]:
+        """Mutants by every check that failed in the trial that killed them."""
+        checks = Counter(
+            check
+            for entry in self._known.values()
+            if entry["status"] == "killed"
+            for check in entry["checks"]
+        )
+        return dict(checks.most_common())
+
+    def _write(self) -> None:
+        """All of it or nothing; one line a mutant."""
+        head = {
+            "command": self._command,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **self._origin,
+            "source": self._source,
+            "counts": self.counts(),
+            "killed_by": self.killed_by(),
+            "not_judged": {".".join(place): why for place, why in NOT_JUDGED.items()},
+            "unexplained": list(self.unexplained()),
+        }
+        lines = [
+            f"  {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
+            for name, entry in sorted(self._known.items(), key=_place)
+        ]
+        text = json.dumps(head, indent=1, ensure_ascii=False)
+        text = f'{text[:-2]},\n "mutants": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+        beside = self._path.with_name(self._path.name + ".new")
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, self._path)
+
+
+def _place(item: tuple[str, Any]) -> tuple[str, int, int, str]:
+    """Order of the ids: by module, line and column."""
+    module, line, column, kind = item[0].split(":")
+    return module, int(line), int(column), kind

@@ -1,0 +1,127 @@
+"""What a mutant has to survive, one trial after another, small and telling ones first."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from reference.patterns import Pattern, parse_pattern
+from verification.catalogue import HardInput, catalogue
+from verification.certificate import certify
+from verification.conformance.callables import PythonFunction
+from verification.conformance.capabilities import pattern_kinds
+from verification.conformance.cases import Case, load_cases
+from verification.conformance.judge import judge
+from verification.mutants.package import adapted
+
+# Entries of the catalogue in this order, as they tell most; the others follow.
+TELLING = (13, 5, 17, 3)
+SWITCHES: tuple[dict[str, Any], ...] = (
+    {"adaptive": False},
+    {"residual": "local"},
+    {"update": "sequential"},
+    {"metric": "magnitude"},
+    {"metric": "obs"},
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One input.
+
+    name  the id of a case, or what a switch is tried on
+    run   from the package under trial to the names of the checks that fail, none if all pass
+    """
+
+    name: str
+    run: Callable[[ModuleType], tuple[str, ...]]
+
+
+def trials() -> tuple[Trial, ...]:
+    """All cases that implementations are judged with, and the switches of `thanos`."""
+    first, others = ordered(load_cases())
+    return (*map(_case, first), *_switches(), *map(_case, others))
+
+
+def ordered(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """One case of every method and pattern, and all refusals; then, by turns, what is left."""
+    refusals = [case for case in cases if case.expected == "refusal"]
+    groups: dict[object, list[Case]] = {}
+    for case in sorted(set(cases) - set(refusals), key=_rank):
+        groups.setdefault((case.method, pattern_kinds(case.pattern)), []).append(case)
+    first, *others = zip_longest(*groups.values())
+    rest = [case for turn in others for case in turn if case is not None]
+    return [*first, *refusals], rest
+
+
+def _rank(case: Case) -> tuple[int, int, str]:
+    numbers = [f"-{number:02d}-" in case.id for number in TELLING]
+    precision = ("float64", "float32", "float16", "bfloat16").index(case.storage or case.dtype)
+    place = numbers.index(True) if True in numbers else len(numbers) + ("large" in case.flags)
+    return precision, place, case.id
+
+
+def _case(case: Case) -> Trial:
+    case.input, case.answer  # noqa: B018  # read them once, before mutants are forked
+
+    def run(package: ModuleType) -> tuple[str, ...]:
+        function = PythonFunction(adapted(package), "thanos", "mutant")
+        verdict = judge(case, function)
+        assert not verdict.unsupported, verdict.unsupported
+        return tuple(check.name for check in verdict.failures)
+
+    return Trial(case.id, run)
+
+
+def _switches() -> list[Trial]:
+    """The ablation switches of `thanos`: no case has them, but the certificate knows them."""
+    known = {entry.number: entry for entry in catalogue("float64")}
+    found = [
+        _switch(known[number], pattern, switch)
+        for number in TELLING
+        for switch in SWITCHES
+        for pattern in known[number].patterns()
+    ]
+    return [*found, *(_unknown(argument) for argument in ("residual", "update", "metric"))]
+
+
+def _switch(layer: HardInput, pattern: Pattern, switch: dict[str, Any]) -> Trial:
+    options: dict[str, Any] = {"block_size": layer.block_size, "damping": layer.damping, **switch}
+
+    def run(package: ModuleType) -> tuple[str, ...]:
+        try:
+            with np.errstate(all="ignore"):
+                pruned = package.thanos(
+                    layer.weight, layer.gram, package.parse_pattern(str(pattern)), **options
+                )
+        except Exception:
+            return ("output",)
+        certificate = certify(
+            layer.weight,
+            layer.gram,
+            pruned.weight,
+            pattern,
+            mask=pruned.mask,
+            block_losses=pruned.block_losses,
+            **options,
+        )
+        return tuple(check.name for check in certificate.checks if not check.passed)
+
+    words = "".join(f"-{key}-{value}" for key, value in switch.items())
+    return Trial(f"switch{words}-{layer}-{pattern}", run)
+
+
+def _unknown(argument: str) -> Trial:
+    def run(package: ModuleType) -> tuple[str, ...]:
+        try:
+            package.thanos([[1.0]], [[1.0]], parse_pattern("1:1"), **{argument: "unheard-of"})
+        except ValueError as error:
+            return () if argument in str(error) else ("refusals",)
+        except Exception:
+            return ("output",)
+        return ("refusals",)
+
+    return Trial(f"switch-{argument}-unheard-of", run)
