@@ -12,7 +12,9 @@ import pytest
 import reference
 from verification.conformance import Failed, Output, Refused, load_case, load_cases
 from verification.conformance.callables import PythonFunction, load_callable
+from verification.conformance.capabilities import Capabilities
 from verification.conformance.command import main
+from verification.conformance.judge import judge_answer
 from verification.conformance.programs import Program
 from verification.conformance.tensors import write_tensors
 
@@ -54,7 +56,7 @@ def program(tmp_path: Path) -> str:
 def test_our_own_pass_everything(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == 0
     printed = capsys.readouterr().out
-    assert "690 passed, 0 failed, 0 not supported" in printed
+    assert "712 passed, 0 failed, 0 not supported" in printed
     assert printed.endswith("PASSED\n")
 
 
@@ -172,6 +174,46 @@ def test_declared_precision_is_capped_by_the_dtype() -> None:
     from verification.conformance import judge
 
     assert not judge(load_case("thanos-float64-13-unstructured"), function).passed
+
+
+def test_a_function_that_ends_the_process_gets_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"{__name__}:ending", "--only", "thanos-float64-13-nm"]) == 1
+    assert "raised SystemExit" in capsys.readouterr().out
+
+
+def ending(*_: Any) -> None:
+    sys.exit(0)
+
+
+def test_a_module_that_ends_the_process_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ending_at_once.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["ending_at_once:prune"]) == 2
+    assert "ending_at_once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        ("block_size must be at least 1, got -2", ""),
+        ("block_size is -2.0: too small", ""),
+        ("block_size must be at least 1", "not its value -2"),
+        ("block_size 2 or sparsity 0.5 or damping 0.01", "not its value -2"),
+        ("block_size-2", "not its value -2"),
+        ("blocksize must be at least 1, got -2", "names no block_size"),
+    ],
+)
+def test_a_refusal_names_argument_and_value(message: str, complaint: str) -> None:
+    checks = judge_answer(
+        load_case("refusal-block-size-negative"),
+        Refused(message),
+        Capabilities("mine", ("thanos",)),
+    )
+    (check,) = checks
+    assert check.passed == (not complaint)
+    assert complaint in check.note
 
 
 def test_a_program_that_says_nothing_fails(tmp_path: Path) -> None:

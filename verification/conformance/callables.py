@@ -34,7 +34,7 @@ def load_callable(name: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"implementation {name!r} cannot be imported: {error}") from error
     for part in function.split("."):
         if not hasattr(found, part):
@@ -100,7 +100,9 @@ class PythonFunction:
                 )
         except ValueError as error:
             return Refused(str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit as well: no verdict without a judge
             return Failed("output", f"raised {type(error).__name__}: {error}")
         if not (_same(weight, case.weight) and _same(gram, case.gram)):
             return Failed("input", "the arrays that it was given were changed")

@@ -19,7 +19,8 @@ class Case:
     """One case of the manifest, with the files beside it.
 
     condition  an upper bound of the condition number of H; None for a refusal
-    names      refusals: one of them has to be named
+    names      refusals: one of these words has to be in the message
+    values     refusals: and one of these values, if there are any
     """
 
     id: str
@@ -31,6 +32,7 @@ class Case:
     condition: float | None
     flags: tuple[str, ...]
     names: tuple[str, ...]
+    values: tuple[str, ...]
     folder: Path
 
     @property
@@ -94,10 +96,8 @@ def _cases(manifest: Mapping[str, Any], folder: Path) -> Iterator[Case]:
         raise ValueError("cases must be a list")
     for entry in entries:
         try:
-            case = Case(
-                **{**entry, "flags": tuple(entry["flags"]), "names": tuple(entry["names"])},
-                folder=folder,
-            )
+            lists = {key: tuple(entry[key]) for key in ("flags", "names", "values")}
+            case = Case(**{**entry, **lists}, folder=folder)
         except (TypeError, KeyError) as error:
             raise ValueError(f"no case: {entry!r}") from error
         check_id(case.id)

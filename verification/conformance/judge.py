@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import isclose, isnan
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from verification.conformance.implementation import Answer, Failed, Implementati
 from verification.thresholds import UNIT_ROUNDOFF, VECTOR_WEIGHTS
 
 MAX_NAMED = 300  # characters of a message that are shown
+SHOWN = 1e-5  # how exactly a message shows a number: C prints six digits
+# Not inside of a word: "finite" holds no "inf", and "float64" no 64.
+NUMBER = re.compile(
+    r"(?<![\w.])[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)(?!\w)", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -84,13 +90,30 @@ def judge_answer(case: Case, answer: Answer, capabilities: Capabilities) -> tupl
 
 
 def _refusal(case: Case, answer: Output | Refused) -> Check:
-    """Refused, and the argument is named."""
+    """Refused, and the argument and its value are named."""
     wanted = " or ".join(case.names)
     if isinstance(answer, Output):
         return Check("refusals", "section 2", 1, 0, "", f"not refused; {wanted} is wrong")
-    named = any(re.search(rf"\b{re.escape(name)}\b", answer.message) for name in case.names)
-    note = f"the message names no {wanted}: {answer.message[:MAX_NAMED].strip()!r}"
-    return Check("refusals", "section 2", 0 if named else 1, 0, "", "" if named else note)
+    note = ""
+    if not any(re.search(rf"\b{re.escape(name)}\b", answer.message) for name in case.names):
+        note = f"the message names no {wanted}"
+    elif case.values and not any(_holds(answer.message, value) for value in case.values):
+        note = f"the message names {wanted}, but not its value {' or '.join(case.values)}"
+    if note:
+        note = f"{note}: {answer.message[:MAX_NAMED].strip()!r}"
+    return Check("refusals", "section 2", int(bool(note)), 0, "", note)
+
+
+def _holds(message: str, value: str) -> bool:
+    """Whether a message shows a value: as it was typed, or a number that equals it."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value in message
+    found = (float(text) for text in NUMBER.findall(message))
+    return any(
+        isclose(other, number, rel_tol=SHOWN) or (isnan(other) and isnan(number)) for other in found
+    )
 
 
 def _against_vector(case: Case, output: Output) -> list[Check]:

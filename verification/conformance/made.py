@@ -47,7 +47,19 @@ def made_case(
     """
     dtype = gram.dtype.name
     expected = "refusal" if refused else "certificate" if mask is None else "mask"
-    case = MadeCase(name, expected, method, str(pattern), dtype, storage, None, (), refused, Path())
+    case = MadeCase(
+        name,
+        expected,
+        method,
+        str(pattern),
+        dtype,
+        storage,
+        condition=None,
+        flags=(),
+        names=refused,
+        values=(),
+        folder=Path(),
+    )
     types = {name: _TYPES.get(array.dtype.name, "I64") for name, array in
              (("weight", weight), ("gram", gram))}  # fmt: skip
     if storage:

@@ -32,6 +32,7 @@ def exact_problem(
 ) -> ExactProblem:
     """What floating-point numbers stand for: every one of them is a fraction."""
     W, G = fractions(weight), fractions(gram)
+    G = [[(g + G[j][i]) / 2 for j, g in enumerate(row)] for i, row in enumerate(G)]
     mean = sum((G[j][j] for j in range(len(G))), Fraction(0)) / len(G)
     lam = Fraction(damping) * mean if mean else Fraction(1)
     H = [[g + (lam if i == j else 0) for j, g in enumerate(row)] for i, row in enumerate(G)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from math import isqrt
 from typing import Any
 
@@ -17,6 +18,8 @@ from reference.patterns import (
 )
 from verification.exact.choices import Candidate, Closeness, choose, choose_largest
 from verification.exact.problem import ExactProblem, Row, Rows, exact_problem, solve
+
+LARGEST_WHOLE = 2**24  # float32 holds every whole number below it
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,23 @@ class _Run:
         pattern, everyone = self.pattern, range(self.rows)
         if isinstance(pattern, Unstructured) or not pattern.outliers(self.rows):
             return list(everyone)
-        dead = not any(map(any, self.problem.G))
-        nothing = [dead or not any(row) for row in self.problem.W]
         candidates = [
-            Candidate((i, 0), self._output(i), True, "zero" if nothing[i] else None)
-            for i in everyone
+            Candidate((i, 0), self._output(i), True, self._summed_exactly(i)) for i in everyone
         ]
         count = pattern.outliers(self.rows)
         outliers = {i for i, _ in choose_largest(candidates, count, self.closeness)}
         return [i for i in everyone if i not in outliers]
+
+    def _summed_exactly(self, i: int) -> bool | None:
+        """True for whole numbers whose h_i no arithmetic rounds, else None."""
+        row, G = [abs(value) for value in self.problem.W[i]], self.problem.G
+        sizes = [sum((w * abs(g) for w, g in zip(row, column, strict=True)), Fraction(0))
+                 for column in G]  # fmt: skip
+        h = sum((w * size for w, size in zip(row, sizes, strict=True)), Fraction(0))
+        if h == 0:
+            return True  # a sum of zeros
+        whole = all(value.denominator == 1 for value in chain(row, *G))
+        return True if whole and h < LARGEST_WHOLE else None
 
     def _output(self, i: int) -> Fraction:
         """h_i = W_i G W_iᵀ."""

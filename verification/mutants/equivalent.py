@@ -193,11 +193,6 @@ _ENTRIES: dict[tuple[str, str, str], tuple[tuple[str, str, str], ...]] = {
          NO_OTHER_RESULT, "of G_ij - G_ji and G_ji - G_ij, both there, one is the absolute value"),
     ),
     ("inputs", "checked_gram",
-     "j = np.argmin(diagonal)"): (
-        ("j = np.argmax(diagonal)",
-         WORDS_ONLY, SHOWN),
-    ),
-    ("inputs", "checked_gram",
      "i, j = np.unravel_index(np.argmax(asymmetry), G.shape)"): (
         ("i, j = np.unravel_index(np.argmin(asymmetry), G.shape)",
          WORDS_ONLY, SHOWN),
@@ -214,8 +209,6 @@ _ENTRIES: dict[tuple[str, str, str], tuple[tuple[str, str, str], ...]] = {
     ("inputs", "_finite_matrix",
      "i, j = np.argwhere(~np.isfinite(matrix))[0]"): (
         ("i, j = np.argwhere(~np.isfinite(matrix))[-1]",
-         WORDS_ONLY, SHOWN),
-        ("i, j = np.argwhere(np.isfinite(matrix))[0]",
          WORDS_ONLY, SHOWN),
     ),
 }  # fmt: skip

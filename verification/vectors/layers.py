@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from reference.patterns import Pattern, SemiStructured, parse_pattern
 from verification.catalogue import catalogue, whole_numbers
+from verification.vectors.special import specials
 
 METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
 # Entries whose weights storage can spoil in different ways.
@@ -58,13 +59,14 @@ class Layer:
 
 
 def layers() -> Iterator[Layer]:
-    """All of them: the catalogue in both arithmetics, in narrow storage, and larger layers."""
+    """The catalogue in both arithmetics, in narrow storage, larger layers, and special ones."""
     for dtype in ("float64", "float32"):
         yield from _catalogue(dtype, None)
     for storage in ("float16", "bfloat16"):
         yield from _catalogue("float32", storage)
     for dtype in ("float64", "float32"):
         yield from _large(dtype)
+        yield from _special(dtype)
 
 
 def _catalogue(dtype: str, storage: str | None) -> Iterator[Layer]:
@@ -111,6 +113,23 @@ def _large(dtype: str) -> Iterator[Layer]:
                 dtype,
                 None,
                 ("large",),
+            )
+
+
+def _special(dtype: str) -> Iterator[Layer]:
+    for special in specials():
+        for pattern in map(parse_pattern, special.patterns):
+            yield Layer(
+                special.name,
+                "thanos",
+                pattern,
+                special.weight.astype(dtype),
+                special.gram.astype(dtype),
+                special.block_size,
+                special.damping,
+                dtype,
+                None,
+                (special.flag,),
             )
 
 

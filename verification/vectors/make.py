@@ -86,6 +86,7 @@ def _prune_case(folder: Path, layer: Layer, exact: ExactPruned) -> dict[str, Any
         "condition": condition,
         "flags": list(layer.flags),
         "names": [],
+        "values": [],
     }
 
 
@@ -105,6 +106,7 @@ def _expected(layer: Layer, exact: ExactPruned, condition: float) -> str:
 def _condition(layer: Layer) -> float:
     """The condition number of H, rounded up to a power of two: the same on every machine."""
     G = layer.gram.astype(np.float64)
+    G = (G + G.T) / 2
     mean = float(np.mean(np.diag(G) / (np.max(G) or 1.0)))
     G = G / (np.max(G) or 1.0)
     H = G + (layer.damping * mean if mean else 1.0) * np.eye(len(G))
@@ -138,6 +140,7 @@ def _refusal_case(folder: Path, refusal: Refusal) -> dict[str, Any]:
         "condition": None,
         "flags": [],
         "names": list(refusal.names),
+        "values": list(refusal.values),
     }
 
 

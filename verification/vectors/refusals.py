@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from verification.vectors.special import SCALES, asymmetric
+
 Matrix = NDArray[Any]
 
 
@@ -22,10 +24,15 @@ GRAM = np.diag([1.0, 2.0, 3.0, 4.0])
 
 @dataclass(frozen=True)
 class Refusal:
-    """One input that is refused; the message has to hold one of the words `names`."""
+    """One input that is refused.
+
+    names   the message has to hold one of these words
+    values  and one of these numbers or texts; empty where no single one is wrong
+    """
 
     name: str
     names: tuple[str, ...]
+    values: tuple[str, ...] = ()
     method: str = "thanos"
     pattern: str = "unstructured:0.5"
     weight: Matrix = field(default_factory=lambda: WEIGHT)
@@ -46,40 +53,47 @@ N, M = ("n", "pattern"), ("m", "pattern")
 
 def refusals() -> Iterator[Refusal]:
     """All of them."""
-    for name, pattern, names in (
-        ("sparsity-is-1", "unstructured:1.0", SPARSITY),
-        ("sparsity-negative", "structured:-0.1", SPARSITY),
-        ("sparsity-nan", "unstructured:nan", SPARSITY),
-        ("sparsity-no-number", "unstructured:half", SPARSITY),
-        ("alpha-is-1", "2:4+outliers:1", OUTLIERS),
-        ("alpha-negative", "structured:0.25+outliers:-0.5", OUTLIERS),
-        ("m-is-0", "0:0", M),
-        ("n-above-m", "5:4", N),
-        ("n-negative", "-1:4", N),
-        ("n-no-whole-number", "1.5:4", N),
-        ("no-pattern", "2:4:6", ("pattern",)),
-        ("m-does-not-divide-columns", "1:3", M),
-        ("more-columns-than-there-are", "structured:0.9+outliers:0.5", (*SPARSITY, "outlier_rows")),
+    for name, pattern, names, value in (
+        ("sparsity-is-1", "unstructured:1.0", SPARSITY, "1"),
+        ("sparsity-negative", "structured:-0.1", SPARSITY, "-0.1"),
+        ("sparsity-nan", "unstructured:nan", SPARSITY, "nan"),
+        ("sparsity-no-number", "unstructured:half", SPARSITY, "half"),
+        ("alpha-is-1", "2:4+outliers:1", OUTLIERS, "1"),
+        ("alpha-negative", "structured:0.25+outliers:-0.5", OUTLIERS, "-0.5"),
+        ("m-is-0", "0:0", M, "0"),
+        ("n-above-m", "5:4", N, "5"),
+        ("n-negative", "-1:4", N, "-1"),
+        ("n-no-whole-number", "1.5:4", N, "1.5"),
+        ("no-pattern", "2:4:6", ("pattern",), "2:4:6"),
+        ("m-does-not-divide-columns", "1:3", M, "3"),
     ):
-        yield Refusal(name, names, pattern=pattern)
+        yield Refusal(name, names, (value,), pattern=pattern)
+    yield Refusal("m-does-not-divide-columns-of-one-block", M, ("3",), pattern="1:3", block_size=4)
+    yield Refusal(
+        "more-columns-than-there-are",
+        (*SPARSITY, "outlier_rows"),
+        ("0.9", "0.5"),
+        pattern="structured:0.9+outliers:0.5",
+    )
     yield from _numbers()
     yield from _matrices()
     yield from _grams()
     for method in ("magnitude", "wanda", "sparsegpt"):
-        yield Refusal(f"outlier-rows-{method}", OUTLIERS, method, "2:4+outliers:0.1")
+        yield Refusal(f"outlier-rows-{method}", OUTLIERS, ("0.1",), method, "2:4+outliers:0.1")
 
 
 def _numbers() -> Iterator[Refusal]:
     block, damping = ("block_size",), ("damping",)
-    yield Refusal("m-does-not-divide-block", block, pattern="2:4", block_size=2)
-    yield Refusal("block-size-0", block, block_size=0)
-    yield Refusal("block-size-0-structured", block, pattern="structured:0.5", block_size=0)
-    yield Refusal("block-size-negative", block, block_size=-2)
-    yield Refusal("block-size-no-whole-number", block, block_size=2.5)
-    yield Refusal("damping-0", damping, damping=0.0)
-    yield Refusal("damping-negative", damping, damping=-1.0)
-    yield Refusal("damping-nan", damping, damping=float("nan"))
-    yield Refusal("damping-infinite", damping, damping=float("inf"))
+    yield Refusal("m-does-not-divide-block", block, ("2",), pattern="2:4", block_size=2)
+    yield Refusal("block-size-0", block, ("0",), block_size=0)
+    yield Refusal("block-size-0-nm", block, ("0",), pattern="2:4", block_size=0)
+    yield Refusal("block-size-0-structured", block, ("0",), pattern="structured:0.5", block_size=0)
+    yield Refusal("block-size-negative", block, ("-2",), block_size=-2)
+    yield Refusal("block-size-no-whole-number", block, ("2.5",), block_size=2.5)
+    yield Refusal("damping-0", damping, ("0",), damping=0.0)
+    yield Refusal("damping-negative", damping, ("-1",), damping=-1.0)
+    yield Refusal("damping-nan", damping, ("nan",), damping=float("nan"))
+    yield Refusal("damping-infinite", damping, ("inf",), damping=float("inf"))
 
 
 def _matrices() -> Iterator[Refusal]:
@@ -89,23 +103,27 @@ def _matrices() -> Iterator[Refusal]:
     yield Refusal("weight-no-rows", weight, weight=WEIGHT[:0])
     yield Refusal("weight-no-columns", weight, weight=WEIGHT[:, :0], gram=GRAM[:0, :0])
     yield Refusal("weight-integers", weight, weight=WEIGHT.astype(np.int64))
-    yield Refusal("weight-nan", weight, weight=_changed(WEIGHT, (1, 2), np.nan))
-    yield Refusal("weight-infinite", weight, weight=_changed(WEIGHT, (1, 2), -np.inf))
+    yield Refusal("weight-nan", weight, ("nan",), weight=_changed(WEIGHT, (1, 2), np.nan))
+    yield Refusal("weight-infinite", weight, ("-inf",), weight=_changed(WEIGHT, (1, 2), -np.inf))
     yield Refusal("gram-too-small", gram, gram=GRAM[:3, :3])
     yield Refusal("gram-not-square", gram, gram=GRAM[:, :3])
     yield Refusal("gram-integers", gram, gram=GRAM.astype(np.int64))
-    yield Refusal("gram-nan", gram, gram=_changed(GRAM, (3, 3), np.nan))
-    yield Refusal("gram-infinite", gram, gram=_changed(GRAM, (0, 1), np.inf))
+    yield Refusal("gram-nan", gram, ("nan",), gram=_changed(GRAM, (3, 3), np.nan))
+    yield Refusal("gram-infinite", gram, ("inf",), gram=_changed(GRAM, (0, 1), np.inf))
 
 
 def _grams() -> Iterator[Refusal]:
     gram = ("gram",)
     yield Refusal("gram-asymmetric", gram, gram=_changed(GRAM, (0, 1), 2.0**-10))
-    yield Refusal("gram-negative-diagonal", gram, gram=_changed(GRAM, (2, 2), -1.0))
+    for name, scale in SCALES.items():
+        yield Refusal(f"gram-asymmetric-{name}", gram, gram=asymmetric(scale, 2.0**-16))
+    for name, entry in (("", -1.0), ("-mended-by-damping", -(2.0**-10))):
+        yield Refusal(f"gram-negative-diagonal{name}", gram, (repr(entry),),
+                      gram=_changed(GRAM, (2, 2), entry))  # fmt: skip
     dead = GRAM.copy()
     dead[0, 0], dead[0, 1], dead[1, 0] = 0.0, 2.0**-30, 2.0**-30
     yield Refusal("gram-dead-but-not-empty", gram, gram=dead)
     indefinite = GRAM.copy()
     indefinite[0, 1] = indefinite[1, 0] = 4.0
     for method in ("thanos", "magnitude", "wanda", "sparsegpt"):
-        yield Refusal(f"gram-indefinite-{method}", gram, method, gram=indefinite)
+        yield Refusal(f"gram-indefinite-{method}", gram, method=method, gram=indefinite)
