@@ -3,13 +3,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test bench clean
+.PHONY: test bench mutants fuzz verify clean
 
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Longer checks, with recorded results in docs/results.
+verify: mutants fuzz
+	$(BIN)/thanos verify reference
+	$(BIN)/thanos verify torch
+	$(BIN)/python -m verification.tolerances
+
+mutants: .venv/installed
+	$(BIN)/python -m verification.mutants
+
+fuzz: .venv/installed
+	$(BIN)/python -m verification.fuzz --count 1000000
 
 bench: .venv/installed
 	$(BIN)/thanos bench --quick

@@ -12,7 +12,7 @@ from verification.mutants import Mutant, Outcome, mutants_of, run
 from verification.mutants.__main__ import main
 from verification.mutants.equivalent import EXPLANATIONS, explanation
 from verification.mutants.package import sources
-from verification.mutants.results import Results
+from verification.mutants.results import ROOT, Results, fingerprint
 from verification.mutants.scope import MODULES, selected
 from verification.mutants.trials import Trial, ordered, trials
 
@@ -141,6 +141,14 @@ def test_an_equivalent_mutant_survives(mutants: list[Mutant], cases: tuple[Trial
 def test_every_explanation_is_of_a_mutant(mutants: list[Mutant]) -> None:
     found = [known for known in map(explanation, mutants) if known]
     assert sorted(found, key=str) == sorted(EXPLANATIONS, key=str)
+
+
+def test_recorded_run_explains_every_survivor() -> None:
+    record = json.loads((ROOT / "docs" / "results" / "mutants.json").read_text())
+    assert record["source"] == fingerprint(), "judge or reference changed: run `make mutants`"
+    assert record["unexplained"] == []
+    counts = record["counts"]
+    assert counts["mutants"] == len(selected(MODULES)) == counts["killed"] + counts["survived"]
 
 
 def changed(line: str, other: str) -> Mutant:
