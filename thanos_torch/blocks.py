@@ -26,7 +26,7 @@ def walk_blocks(
         block, W[:, j1:j2], E = step(W, (j1, j2), removed)
         W[:, j2:].addmm_(E, U[j1:j2, j2:])
         mask[:, j1:j2] = block
-        removed += int(block.sum())
+        removed += int(torch.count_nonzero(block))
         losses.append(E.double().square().sum())
     return Pruned(
         layer.restored(W, mask), mask, layer.restored_losses(torch.stack(losses)), diagnostics

@@ -1,5 +1,6 @@
 """The k smallest, ties to the lower row-major index. Spec section 2."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,17 +53,25 @@ def _threshold(values: Tensor, count: int) -> tuple[Tensor, int, int]:
     below, inside = 0, values
     if len(values) >= SAMPLE_FROM:
         low, high = _bracket(values, count)
-        under = int((values < low).sum())
+        under = int(torch.count_nonzero(values < low))
         between = values[(values >= low) & (values <= high)]
         # The bracket comes from a sample and may miss; then all values are looked at.
         if under < count <= under + len(between):
             below, inside = under, between
-    threshold = inside.kthvalue(count - below).values
+    threshold = _kth_smallest(inside, count - below)
     return (
         threshold,
-        below + int((inside < threshold).sum()),
-        below + int((inside <= threshold).sum()),
+        below + int(torch.count_nonzero(inside < threshold)),
+        below + int(torch.count_nonzero(inside <= threshold)),
     )
+
+
+def _kth_smallest(values: Tensor, k: int) -> Tensor:
+    """The k-th smallest of flat values: one number, so that any way of finding it is the same."""
+    if values.device.type != "cpu":
+        return values.kthvalue(k).values
+    # NumPy's introselect takes a twentieth of the time of torch's kthvalue on a CPU.
+    return values.new_tensor(np.partition(values.numpy(), k - 1)[k - 1])
 
 
 def _bracket(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
