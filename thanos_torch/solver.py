@@ -37,11 +37,13 @@ def multipliers(R: Tensor, mask: Tensor, W: Tensor, diagnostics: Diagnostics) ->
     right = (W.double() * scale).masked_fill_(~mask, 0.0)
     target = TARGET[W.dtype] * right.norm(dim=1)
     solution, residual = torch.zeros_like(right), right.clone()
-    rows = (target > 0).nonzero()[:, 0]  # of the rows that are not done yet
+    working = target > 0  # the rows that are not done yet
     steps = 0
     for _ in range(MAX_PASSES):
-        if len(rows) == 0:
+        if not working.any():
             break
+        # A slice is a view where indices would copy: mostly all rows are at work.
+        rows = slice(None) if working.all() else working.nonzero()[:, 0]
         picks = mask[rows]
         pass_solution, pass_steps = _conjugate_gradients(
             rounded, picks.to(W.dtype), residual[rows].to(W.dtype)
@@ -51,11 +53,12 @@ def multipliers(R: Tensor, mask: Tensor, W: Tensor, diagnostics: Diagnostics) ->
         # Only the rows at work change, and only their residuals are needed again.
         residual[rows] = (right[rows] - solution[rows] @ system).masked_fill_(~picks, 0.0)
         # Written so that NaN counts as not done.
-        rows = rows[~(residual[rows].norm(dim=1) <= target[rows])]
-    if len(rows):
-        solution[rows] = _direct(system, mask[rows], right[rows])
+        working &= ~(residual.norm(dim=1) <= target)
+    failed = working.nonzero()[:, 0]
+    if len(failed):
+        solution[failed] = _direct(system, mask[failed], right[failed])
     diagnostics.solver_steps.append(steps)
-    diagnostics.direct_rows += len(rows)
+    diagnostics.direct_rows += len(failed)
     return solution * scale
 
 
