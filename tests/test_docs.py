@@ -1,10 +1,15 @@
 """Every code block in README and docs is executed and its output compared.
 
-The blocks are `pycon` doctests and share their names within a page. No other block is allowed.
+`pycon` blocks are doctests and share their names within a page. In `console` blocks every `$` line
+is a command, run by bash from the project's root, and what follows is what it prints, errors
+included; a line of dots stands for any lines. No other block is allowed.
 """
 
 import doctest
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,16 +18,32 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONDONTWRITEBYTECODE": "1",  # the work tree stays as it is
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return [body for found, body in BLOCK.findall(page.read_text()) if found == language]
 
 
+def commands() -> list[tuple[str, str]]:
+    """Every command of the console blocks, and what it prints."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "console"):
+            first, *parts = re.split(r"^\$ ", block, flags=re.MULTILINE)
+            assert not first, f"{page.name}: a console block starts with a command"
+            found += [(part.split("\n", 1)[0], part.split("\n", 1)[1]) for part in parts]
+    return found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_is_of_a_kind_that_is_executed(page: Path) -> None:
     languages = {language for language, _ in BLOCK.findall(page.read_text())}
-    assert languages <= {"pycon"}
+    assert languages <= {"pycon", "console"}
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "pycon")], ids=lambda p: p.name)
@@ -34,3 +55,18 @@ def test_python_blocks_print_what_the_page_says(page: Path) -> None:
     runner.run(example, out=problems.append)
     assert runner.summarize(verbose=False).attempted > 0
     assert not problems, "".join(problems)
+
+
+@pytest.mark.parametrize(("command", "expected"), commands())
+def test_commands_print_what_the_page_says(command: str, expected: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert doctest.OutputChecker().check_output(expected, done.stdout, OPTIONS), done.stdout

@@ -6,7 +6,7 @@ from torch import Tensor
 from thanos_torch.result import Diagnostics
 
 # What a residual, relative to its right side, must fall to. It reaches the gradient multiplied by
-# up to the root of the condition number of R, and the certificate's bounds are 3e-5 and 1e-10.
+# up to the root of the condition number of R, which the certificate bounds: docs/tolerances.md.
 TARGET = {torch.float32: 1e-8, torch.float64: 1e-15}
 # By how much one pass of conjugate gradients reduces it, far from the end of float32's digits.
 REDUCTION = 1e-4

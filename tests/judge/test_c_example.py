@@ -1,0 +1,29 @@
+"""The example in C is built and judged by the lines of its own page."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from verification.conformance import load_cases
+from verification.conformance.command import main
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "examples" / "c" / "README.md").read_text()
+
+
+def test_it_passes_all_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (build,) = re.findall(r"^    (cc .*)$", PAGE, re.MULTILINE)
+    assert "    thanos verify --command docs/examples/c/thanos\n" in PAGE
+    assert shutil.which("cc"), "a C compiler is needed: cc was not found"
+    program = tmp_path / "thanos"
+    sources = [str(path) for path in sorted((ROOT / "docs" / "examples" / "c").glob("*.c"))]
+    line = build.replace("docs/examples/c/*.c", shlex.join(sources))
+    line = line.replace("docs/examples/c/thanos ", f"{shlex.quote(str(program))} ")
+    subprocess.run(shlex.split(line), check=True, cwd=tmp_path)
+    assert main(["--command", str(program)]) == 0
+    total = len(load_cases())
+    assert f"{total} cases: {total} passed, 0 failed" in capsys.readouterr().out
