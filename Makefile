@@ -21,7 +21,7 @@ mutants: .venv/installed
 	$(BIN)/python -m verification.mutants
 
 fuzz: .venv/installed
-	$(BIN)/python -m verification.fuzz --count 1000000
+	$(BIN)/python -m verification.fuzz --out docs/results/fuzz.json
 
 bench: .venv/installed
 	$(BIN)/thanos bench --quick

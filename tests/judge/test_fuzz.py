@@ -1,0 +1,81 @@
+"""The fuzzer finds what it is there for, and nothing in the readers: a short run of `make fuzz`."""
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from verification.fuzz.__main__ import main
+from verification.fuzz.targets import Target, targets
+from verification.fuzz.trial import made_input, run
+
+RECORD = Path(__file__).parents[2] / "docs" / "results" / "fuzz.json"
+
+
+@pytest.mark.parametrize("name", list(targets()))
+def test_readers_take_whatever_comes(name: str) -> None:
+    tally = run(name, targets()[name], seed=1, numbers=range(1500))
+    assert tally.findings == []
+    assert tally.refused > 300
+    assert tally.accepted > 0  # the inputs are not only noise
+
+
+def crash(content: bytes, folder: Path) -> object:
+    return content[10**6]
+
+
+def hang(content: bytes, folder: Path) -> object:
+    while True:
+        with contextlib.suppress(Exception):  # a reader that catches what it can
+            time.sleep(0.01)
+
+
+def swell(content: bytes, folder: Path) -> object:
+    return bytearray(2**33)
+
+
+def leave(content: bytes, folder: Path) -> object:
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    ("reader", "named"),
+    [(crash, "IndexError"), (hang, "no end"), (swell, "MemoryError"), (leave, "SystemExit")],
+)
+def test_bad_readers_are_noticed(reader: object, named: str) -> None:
+    tally = run("planted", Target((b"seed",), reader), seed=0, numbers=range(1))  # type: ignore[arg-type]
+    assert [named in str(found["what"]) for found in tally.findings] == [True]
+
+
+def test_inputs_are_the_same_every_time_and_differ() -> None:
+    target = targets()["tensors"]
+    inputs = [made_input("tensors", target, 0, number) for number in range(200)]
+    assert inputs == [made_input("tensors", target, 0, number) for number in range(200)]
+    assert len(set(inputs)) > 190
+    assert inputs[0] != made_input("tensors", target, 1, 0)
+
+
+def test_command_and_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "fuzz.json"
+    assert main(["--count", "300", "--only", "pattern", "--out", str(out)]) == 0
+    assert "300 inputs" in capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert (written["inputs"], written["findings"]) == (300, [])
+    assert main(["--only", "pattern", "--number", "7"]) == 0
+    assert capsys.readouterr().out.startswith("b'")
+
+
+def test_recorded_run_is_a_million_without_findings() -> None:
+    record = json.loads(RECORD.read_text())
+    assert record["inputs"] >= 1_000_000
+    assert record["findings"] == []
+    assert set(record["targets"]) == set(targets())
+
+
+@pytest.mark.parametrize("arguments", [["--count", "0"], ["--only", "x"], ["--number", "1"]])
+def test_usage_errors(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
