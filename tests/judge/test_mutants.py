@@ -163,7 +163,7 @@ def changed(line: str, other: str) -> Mutant:
         ("    while True:\n        pass\n", "timed out", ()),
         ("    import os\n    os._exit(0)\n", "killed", ("death",)),
         ("    np.empty(2**50)\n", "killed", ("output",)),
-        ("    raise SystemExit\n", "killed", ("death",)),
+        ("    raise SystemExit\n", "killed", ("output",)),
     ],
 )
 def test_what_mutants_may_do(
