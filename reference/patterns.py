@@ -116,7 +116,7 @@ _TEXT_FORM = re.compile(
 
 
 # Five digits of exponent would take an exact fraction of thousands of digits: surely a mistake.
-_ENDLESS_EXPONENT = re.compile(r"[eE][+-]?\d{5}")
+_ENDLESS_EXPONENT = re.compile(r"[eE][+-]?[\d_]{5}")
 
 
 def parse_pattern(text: str) -> Pattern:

@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from verification.fuzz.__main__ import main
+from verification.fuzz.mutations import _node
 from verification.fuzz.targets import Target, targets
-from verification.fuzz.trial import made_input, run
+from verification.fuzz.trial import Tally, made_input, run
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "fuzz.json"
 
@@ -36,17 +39,57 @@ def swell(content: bytes, folder: Path) -> object:
     return bytearray(2**33)
 
 
+def hang_and_catch_everything(content: bytes, folder: Path) -> object:
+    try:
+        while True:
+            time.sleep(0.01)
+    except BaseException:
+        while True:
+            time.sleep(0.01)
+
+
+def die(content: bytes, folder: Path) -> object:
+    os._exit(0)
+
+
 def leave(content: bytes, folder: Path) -> object:
     raise SystemExit(0)
 
 
 @pytest.mark.parametrize(
     ("reader", "named"),
-    [(crash, "IndexError"), (hang, "no end"), (swell, "MemoryError"), (leave, "SystemExit")],
+    [
+        (crash, "IndexError"),
+        (hang, "no end"),
+        (hang_and_catch_everything, "no end"),
+        (swell, "MemoryError"),
+        (leave, "SystemExit"),
+    ],
 )
 def test_bad_readers_are_noticed(reader: object, named: str) -> None:
     tally = run("planted", Target((b"seed",), reader), seed=0, numbers=range(1))  # type: ignore[arg-type]
     assert [named in str(found["what"]) for found in tally.findings] == [True]
+
+
+def die_in_a_pool(job: tuple[str, int, range]) -> tuple[str, Tally, float]:
+    die(b"", Path())
+    return job[0], Tally(), 0.0
+
+
+def test_a_process_that_dies_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("verification.fuzz.__main__.run_chunk", die_in_a_pool)
+    assert main(["--count", "10", "--only", "json"]) == 1
+    assert "a process died, perhaps in 0 to 9 of json" in capsys.readouterr().out
+
+
+def test_values_of_json_are_changed_in_files_that_stay_right() -> None:
+    seed = targets()["output"].seeds[0]
+    changed = {_node(Random(number), seed, ()) for number in range(200)}
+    headers = [json.loads(one[8 : 8 + int.from_bytes(one[:8], "little")]) for one in changed]
+    assert len(headers) > 100
+    assert all(isinstance(header, dict) for header in headers)
 
 
 def test_inputs_are_the_same_every_time_and_differ() -> None:
@@ -64,7 +107,11 @@ def test_command_and_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     written = json.loads(out.read_text())
     assert (written["inputs"], written["findings"]) == (300, [])
     assert main(["--only", "pattern", "--number", "7"]) == 0
-    assert capsys.readouterr().out.startswith("b'")
+    printed = capsys.readouterr().out
+    assert printed.startswith("b'")
+    assert "findings 0" in printed
+    assert main(["--seconds", "1e-9", "--only", "pattern"]) == 0
+    assert int(capsys.readouterr().out.split()[0]) < 1_000_000
 
 
 def test_recorded_run_is_a_million_without_findings() -> None:
@@ -74,7 +121,10 @@ def test_recorded_run_is_a_million_without_findings() -> None:
     assert set(record["targets"]) == set(targets())
 
 
-@pytest.mark.parametrize("arguments", [["--count", "0"], ["--only", "x"], ["--number", "1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--count", "0"], ["--only", "x"], ["--number", "1"], ["--seconds", "0"], ["--seconds", "x"]],
+)
 def test_usage_errors(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

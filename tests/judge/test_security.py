@@ -1,14 +1,25 @@
 """Files from others are data, and programs under test are kept within limits."""
 
 import ast
+import json
+import os
+import shutil
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from verification.conformance import Failed, load_case
+from reference.patterns import parse_pattern
+from verification.conformance import Failed, Output, Refused, load_case, load_cases
+from verification.conformance.capabilities import Capabilities
+from verification.conformance.command import main
+from verification.conformance.judge import judge_answer
+from verification.conformance.outputs import OutputsFolder
 from verification.conformance.programs import Program
+from verification.conformance.tensors import parse_json, parse_tensors, read_tensors
+from verification.vectors import FOLDER
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -17,7 +28,12 @@ SOURCES = sorted(
     for path in (ROOT / part).rglob("*.py")
 )
 MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "torch.load", "np.load"}
+NAMES = {"eval", "exec", "compile", "system", "popen", "load_module"}  # imported by themselves too
+CALLS = {
+    *NAMES, *(f"{module}.{name}" for module in ("builtins", "os") for name in NAMES),
+    "torch.load", "np.load", "numpy.load", "yaml.load", "subprocess.getoutput",
+}  # fmt: skip
+KEYWORDS = {"shell": "False", "allow_pickle": "False", "trust_remote_code": "False"}
 
 
 def forbidden(source: str) -> Iterator[str]:
@@ -29,10 +45,7 @@ def forbidden(source: str) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             yield from CALLS & {ast.unparse(node.func)}
             for keyword in node.keywords:
-                if (
-                    keyword.arg in ("shell", "allow_pickle")
-                    and ast.unparse(keyword.value) != "False"
-                ):
+                if keyword.arg in KEYWORDS and ast.unparse(keyword.value) != KEYWORDS[keyword.arg]:
                     yield keyword.arg
 
 
@@ -45,11 +58,115 @@ def test_nothing_executes_data(path: Path) -> None:
     "source",
     [
         "import pickle", "from marshal import loads", "eval(x)", "os.system(x)", "torch.load(f)",
-        "subprocess.run(x, shell=True)", "np.loadtxt(f, allow_pickle=flag)",
+        "subprocess.run(x, shell=True)", "np.loadtxt(f, allow_pickle=flag)", "builtins.eval(x)",
+        "from os import system; system(x)", "numpy.load(f)", "load(x, trust_remote_code=True)",
     ],
 )  # fmt: skip
 def test_the_check_sees_what_it_looks_for(source: str) -> None:
     assert list(forbidden(source))
+
+
+CASE = "thanos-float64-13-unstructured"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "/etc/passwd", "..", "a/../b", "a\0b", "a b", "$(id)", "a;b", "", 7],
+)
+def test_ids_are_no_paths(tmp_path: Path, name: object) -> None:
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    manifest |= {"cases": [manifest["cases"][0] | {"id": name}], "total": 1}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="no id of a case"):
+        load_cases(tmp_path)
+
+
+def test_links_out_of_a_folder_of_outputs_are_refused(tmp_path: Path) -> None:
+    right = FOLDER / "expected" / f"{CASE}.safetensors"
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    link = outputs / f"{CASE}.safetensors"
+    case = load_case(CASE)
+    link.symlink_to(right)
+    answer = OutputsFolder(outputs, "thanos").answer(case)
+    assert isinstance(answer, Failed)
+    assert "leads out" in answer.message
+    shutil.copyfile(right, outputs / "same.safetensors")
+    link.unlink()
+    link.symlink_to("same.safetensors")
+    assert isinstance(OutputsFolder(outputs, "thanos").answer(case), Output)
+    link.unlink()
+    link.symlink_to(link)
+    assert isinstance(OutputsFolder(outputs, "thanos").answer(case), Failed)
+    (outputs / "describe.json").symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match="leads out"):
+        OutputsFolder(outputs, "thanos")
+
+
+def test_a_pipe_in_a_folder_of_outputs_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"{CASE}.safetensors")
+    answer = OutputsFolder(tmp_path, "thanos").answer(load_case(CASE))
+    assert isinstance(answer, Failed)
+    assert "no file" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("shape", "offsets"),
+    [([2**40], [0, 2**43]), ([2**40, 2**15], [0, 8]), ([10**17] * 8, [0, 0]), ([2**62], [0, 8])],
+)
+def test_sizes_are_refused_before_anything_is_allocated(shape: object, offsets: object) -> None:
+    header = json.dumps({"a": {"dtype": "F64", "shape": shape, "data_offsets": offsets}}).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="tensor|digits"):
+            parse_tensors(len(header).to_bytes(8, "little") + header + bytes(8))
+        with pytest.raises(ValueError, match="header of"):
+            parse_tensors((2**63).to_bytes(8, "little") + header)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**40)  # a hole: no room on the disk
+    with pytest.raises(ValueError, match=str(2**40)):
+        read_tensors(tmp_path / "large")
+
+
+@pytest.mark.parametrize(
+    "text", ["1e-99999", "1e-9_9_9_9_9_9_9_9", "1e9_9999", "1E0_00_09_99_99_99", "1/" + "9" * 5000]
+)
+def test_no_share_takes_endless_digits(text: str) -> None:
+    with pytest.raises(ValueError, match="sparsity"):
+        parse_pattern(f"unstructured:{text}")
+
+
+def test_no_json_takes_endless_digits() -> None:
+    with pytest.raises(ValueError, match="digits"):
+        parse_json("9" * 10**6)
+
+
+def test_a_message_of_digits_is_judged_in_time() -> None:
+    message = "block_size " + "1" * 60000 + "a"
+    start = time.monotonic()
+    judge_answer(
+        load_case("refusal-block-size-negative"), Refused(message), Capabilities("", ("thanos",))
+    )
+    assert time.monotonic() - start < 2
+
+
+def test_names_and_messages_cannot_write_the_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "mine\x1b[2J\ud800\r\nPASSED\n"
+    (tmp_path / "describe.json").write_text(json.dumps({"name": forged}))
+    (tmp_path / f"{CASE}.json").write_text(json.dumps({"refused": forged}))
+    assert main(["--outputs", str(tmp_path), "--only", CASE]) == 1
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "PASSED" not in printed.splitlines()
+    assert printed.endswith("FAILED\n")
 
 
 def script(tmp_path: Path, lines: str) -> str:
@@ -60,7 +177,7 @@ def script(tmp_path: Path, lines: str) -> str:
 
 
 def failure(command: str, timeout: float = 10.0) -> str:
-    answer = Program(command, "thanos", timeout).answer(load_case("thanos-float64-13-unstructured"))
+    answer = Program(command, "thanos", timeout).answer(load_case(CASE))
     assert isinstance(answer, Failed)
     return answer.message
 
@@ -94,6 +211,19 @@ def test_what_is_printed_without_end_is_cut(tmp_path: Path) -> None:
 
 def test_an_output_without_end_is_cut(tmp_path: Path) -> None:
     assert "exit status" in failure(script(tmp_path, 'exec cat /dev/zero > "$2"'))
+
+
+def test_an_error_message_without_end_is_cut(tmp_path: Path) -> None:
+    assert len(failure(script(tmp_path, "exec yes >&2"))) < 1000
+
+
+def test_a_pipe_is_no_output(tmp_path: Path) -> None:
+    assert "no file" in failure(script(tmp_path, 'mkfifo "$2"'))
+
+
+@pytest.mark.parametrize("by", ["/dev/zero", "/proc/kcore", "."])
+def test_a_link_in_the_place_of_the_input_is_not_followed(tmp_path: Path, by: str) -> None:
+    assert "changed" in failure(script(tmp_path, f'rm "$1"; ln -s {by} "$1"'))
 
 
 def test_a_link_is_no_output(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from verification.thresholds import UNIT_ROUNDOFF, VECTOR_WEIGHTS
 
 MAX_NAMED = 300  # characters of a message that are shown
 SHOWN = 1e-5  # how exactly a message shows a number: C prints six digits
-# Not inside of a word: "finite" holds no "inf", and "float64" no 64.
+# Not inside of a word: "finite" holds no "inf", and "float64" no 64. Digits match in one way only:
+# with two, a message of nothing else would take minutes.
 NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)(?!\w)", re.I
+    r"(?<![\w.])[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)(?!\w)", re.I
 )
 
 

@@ -1,5 +1,6 @@
 """Outputs in files: made by a program under test, or elsewhere. docs/vectors.md."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ MAX_MESSAGE = 2**16
 def read_output(case: Case, path: Path) -> Answer:
     """An output file, its types and shapes checked."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")  # a pipe would keep its reader waiting for ever
         found = read_tensors(path, MAX_OUTPUT)
     except (OSError, ValueError) as error:
         return Failed("output", f"{path.name} cannot be read: {error}")
@@ -53,9 +56,9 @@ class OutputsFolder:
     def __init__(self, folder: Path, method: str) -> None:
         if not folder.is_dir():
             raise ValueError(f"outputs must be a folder, got {folder}")
-        described = folder / "describe.json"
-        declared = parse_json(_text(described)) if described.is_file() else {}
         self._folder = folder
+        described = self._file("describe.json")
+        declared = parse_json(_text(described)) if described.is_file() else {}
         self._capabilities = read_capabilities(declared, method, str(folder))
 
     @property
@@ -65,7 +68,10 @@ class OutputsFolder:
 
     def answer(self, case: Case) -> Answer:
         """Look for the output of a case; ids are no paths, `load_cases` has seen to that."""
-        refusal = self._folder / f"{case.id}.json"
+        try:
+            refusal, output = (self._file(f"{case.id}.{end}") for end in ("json", "safetensors"))
+        except ValueError as error:
+            return Failed("output", str(error))
         if refusal.is_file():
             try:
                 said = parse_json(_text(refusal))
@@ -74,11 +80,18 @@ class OutputsFolder:
             if not isinstance(said, dict) or not isinstance(said.get("refused"), str):
                 return Failed("output", f'{refusal.name} must be {{"refused": message}}')
             return Refused(said["refused"])
-        return read_output(case, self._folder / f"{case.id}.safetensors")
+        return read_output(case, output)
 
     def reproduce(self, case: Case) -> str:
         """Where the files are."""
         return f"input:  {case.input_path}\noutput: {self._folder / case.id}.safetensors"
+
+    def _file(self, name: str) -> Path:
+        """One of the folder, made by who knows whom: ValueError for a link to elsewhere."""
+        path = self._folder / name
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._folder)):
+            raise ValueError(f"{name} is a link that leads out of the folder of outputs")
+        return path
 
 
 def _text(path: Path) -> bytes:

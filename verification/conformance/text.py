@@ -11,7 +11,18 @@ SHOWN = 3  # failures without an explanation that are shown in full
 
 def report_text(report: Report, capabilities: Capabilities) -> str:
     """Several lines."""
-    return "\n".join(_lines(report, capabilities))
+    return "\n".join(_shown(line) for line in _lines(report, capabilities))
+
+
+def _shown(line: str) -> str:
+    """Names and messages are what others wrote: nothing of them may look like a verdict of ours.
+
+    Control characters, which move the cursor, are escaped; further lines are indented.
+    """
+    return "\n        ".join(
+        "".join(char if char.isprintable() else ascii(char)[1:-1] for char in part)
+        for part in line.split("\n")
+    )
 
 
 def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:

@@ -1,22 +1,26 @@
 """`python -m verification.fuzz`: spoiled files for every reader, on all cores, with a record.
 
 Exit status 1 if a reader crashed, hung or took too much memory. `--only TARGET --number N` shows
-one input again.
+one input and what its reader makes of it.
 """
 
 import argparse
 import json
 import os
+import platform
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from math import inf
 from multiprocessing import get_context
 from pathlib import Path
 
 from verification.benchmarks.environment import commit, cores, machine
 from verification.fuzz.targets import targets
-from verification.fuzz.trial import Tally, made_input, run_chunk
+from verification.fuzz.trial import Tally, made_input, run, run_chunk
 
 OUT = Path(__file__).parents[2] / "docs" / "results" / "fuzz.json"
 CHUNK = 5000
@@ -25,30 +29,22 @@ SHOWN = 20  # findings that are printed and kept
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz; returns the exit status."""
-    options = _options(arguments)
-    known = targets()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _options(given)
     if options.number is not None:
-        print(made_input(options.only, known[options.only], options.seed, options.number))
-        return 0
-    names = [options.only] if options.only else list(known)
-    share = -(-options.count // len(names))
-    chunks = [
-        (name, range(start, min(start + CHUNK, share)))
-        for start in range(0, share, CHUNK)
-        for name in names
-    ]
+        return _again(options.only, options.seed, options.number)
+    names = [options.only] if options.only else list(targets())
+    origin: dict[str, object] = {  # before the run: who knows what changes meanwhile
+        "command": " ".join(["python -m verification.fuzz", *given]),
+        "commit": commit(),
+        "machine": machine(),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "seed": options.seed,
+    }
     start = time.perf_counter()
-    tallies = {name: Tally() for name in names}
-    peak = 0.0
-    jobs = [(name, options.seed, numbers) for name, numbers in chunks]
-    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
-        for done, (name, tally, grown) in enumerate(pool.map(run_chunk, jobs), start=1):
-            tallies[name].add(tally)
-            peak = max(peak, grown)
-            print(f"\r{done / len(jobs):.0%}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    seconds = time.perf_counter() - start
-    record = _record(options.seed, tallies, peak, seconds)
+    tallies, peak = _all(_jobs(names, options.count, options.seed), start + options.seconds)
+    record = origin | _results(tallies, peak, time.perf_counter() - start)
     for line in _lines(record):
         print(line)
     if options.out:
@@ -58,12 +54,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if record["findings"] else 0
 
 
-def _record(seed: int, tallies: dict[str, Tally], peak: float, seconds: float) -> dict[str, object]:
+def _jobs(names: Sequence[str], count: int, seed: int) -> list[tuple[str, int, range]]:
+    """All numbers of all targets in parts, the targets in turns."""
+    share = -(-count // len(names))
+    return [
+        (name, seed, range(start, min(start + CHUNK, share)))
+        for start in range(0, share, CHUNK)
+        for name in names
+    ]
+
+
+def _all(jobs: Sequence[tuple[str, int, range]], deadline: float) -> tuple[dict[str, Tally], float]:
+    """What came of each target until the deadline, and the most that memory grew by."""
+    tallies = {name: Tally() for name, _, _ in jobs}
+    peak = 0.0
+    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(run_chunk, job) for job in jobs]
+        for done, future in enumerate(waiting, start=1):
+            try:
+                name, tally, grown = future.result()
+            except BrokenProcessPool:
+                _add_died(tallies, jobs, waiting)
+                break
+            tallies[name].add(tally)
+            peak = max(peak, grown)
+            print(f"\r{done / len(jobs):.0%}", end="", file=sys.stderr, flush=True)
+            if time.perf_counter() > deadline:
+                for left in waiting[done:]:
+                    left.cancel()
+                break
+    print(file=sys.stderr)
+    return tallies, peak
+
+
+def _add_died(
+    tallies: dict[str, Tally],
+    jobs: Sequence[tuple[str, int, range]],
+    waiting: Sequence[Future[tuple[str, Tally, float]]],
+) -> None:
+    """A process died: it had one of the first parts without a result, which is a finding."""
+    unfinished = [
+        job
+        for job, future in zip(jobs, waiting, strict=True)
+        if future.cancelled() or future.exception() is not None
+    ]
+    for name, _, numbers in unfinished[: cores()]:
+        what = f"a process died, perhaps in {numbers.start} to {numbers.stop - 1} of {name}"
+        tallies[name].findings.append({"target": name, "number": numbers.start, "what": what})
+
+
+def _again(name: str, seed: int, number: int) -> int:
+    """Show one input, and what its reader makes of it."""
+    target = targets()[name]
+    print(made_input(name, target, seed, number))
+    tally = run(name, target, seed, range(number, number + 1))
+    for found in tally.findings:
+        print(found["what"])
+    print(f"accepted {tally.accepted}, refused {tally.refused}, findings {len(tally.findings)}")
+    return 1 if tally.findings else 0
+
+
+def _results(tallies: dict[str, Tally], peak: float, seconds: float) -> dict[str, object]:
     return {
-        "command": "python -m verification.fuzz",
-        "commit": commit(),
-        "machine": machine(),
-        "seed": seed,
         "inputs": sum(tally.accepted + tally.refused + len(tally.findings)
                       for tally in tallies.values()),
         "targets": {
@@ -98,6 +150,7 @@ def _lines(record: dict[str, object]) -> list[str]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m verification.fuzz", description=__doc__)
     parser.add_argument("--count", type=_positive, default=1_000_000, help="inputs in all")
+    parser.add_argument("--seconds", type=_duration, default=inf, help="then begin no more of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(targets()), help="one reader")
     parser.add_argument("--number", type=int, help="show this input of --only")
@@ -106,6 +159,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.number is not None and not options.only:
         parser.error("--number needs --only")
     return options
+
+
+def _duration(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"must be positive, got {text!r}")
+    return seconds
 
 
 def _positive(text: str) -> int:

@@ -1,7 +1,9 @@
 """How a right file is spoiled: a few random changes, of bytes and of what JSON holds."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 # What readers stumble over: numbers that are too large, of another type or no numbers, texts that
 # end too early, nesting.
@@ -10,7 +12,16 @@ TOKENS = (
     b"18446744073709551615", b"9223372036854775807", b"4611686018427387904", b"1" * 400,
     b"[" * 500, b'{"a":' * 200, b"../../etc/passwd", b"\x00", b"\xff\xfe", b"\\ud800",
     b'"F64"', b'"BOOL"', b'"shape"', b"e99999999", b"1/0", b":", b"+outliers:",
+    b"_", b"e-", b"e-9_9_9_9_9_9_9_9", b"9" * 3000, b"[" * 900 + b"]" * 900, b"\x1b[2J", b"\n",
 )  # fmt: skip
+# The same for values of JSON that stays right around them.
+NODES: tuple[Any, ...] = (
+    -1, 0, 1, 2, 2**31, 10**17, 2**53, 2**64, 0.5, -0.0, 1e308, float("inf"), float("nan"), None,
+    True, False, "", "..", "../../etc/passwd", "/etc/passwd", "a\0b", "\ud800", "\x1b[2J", "F64",
+    "BF16", "BOOL", "x" * 5000, [], {}, [[]], [-1], [0] * 9, [10**17, 0], [True], [1.0], {"a": {}},
+    {"": 0}, ["thanos", {}],
+)  # fmt: skip
+KEYS = ("", "../x", "__metadata__", "weight", "id", "\ud800")
 MAX_CHANGES = 4
 
 
@@ -79,6 +90,49 @@ def _value(rng: Random, content: bytes, _: tuple[bytes, ...]) -> bytes:
     return changed
 
 
+def _node(rng: Random, content: bytes, _: tuple[bytes, ...]) -> bytes:
+    """One value of the JSON changed, removed, copied or put under another key."""
+    header = 0 if content.startswith(b"{") else int.from_bytes(content[:8], "little")
+    text = content[8 : 8 + header] if header else content
+    try:
+        changed = _with_other_node(rng, json.loads(text))
+    except (ValueError, RecursionError):  # spoiled already, or nested too deeply to write
+        return content
+    if not header:
+        return changed
+    return len(changed).to_bytes(8, "little") + changed + content[8 + header :]
+
+
+def _with_other_node(rng: Random, found: Any) -> bytes:
+    places = list(_places(found))
+    if not places:
+        return json.dumps(rng.choice(NODES)).encode()
+    holder, key = rng.choice(places)
+    kind = rng.randrange(4)
+    if kind == 0 and isinstance(holder, dict):
+        holder[rng.choice(KEYS)] = holder.pop(key)
+    elif kind == 1:
+        del holder[key]
+    elif kind == 2:
+        other, at = rng.choice(places)
+        holder[key] = json.loads(json.dumps(other[at]))  # a copy: it may hold the place itself
+    else:
+        holder[key] = rng.choice(NODES)
+    return json.dumps(found, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
+
+
+def _places(found: Any) -> Iterator[tuple[Any, Any]]:
+    """All (container, key or index) of a value of JSON."""
+    waiting = [found]
+    while waiting:
+        holder = waiting.pop()
+        if isinstance(holder, dict | list):
+            for key in holder if isinstance(holder, dict) else range(len(holder)):
+                yield holder, key
+                waiting.append(holder[key])
+
+
 CHANGES: tuple[Callable[[Random, bytes, tuple[bytes, ...]], bytes], ...] = (
     _flip, _truncate, _insert, _remove, _repeat, _splice, _length, _value, _value,
+    _node, _node, _node,
 )  # fmt: skip

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reference.patterns import parse_pattern
-from verification.conformance.capabilities import read_capabilities
-from verification.conformance.cases import load_case, load_cases
-from verification.conformance.implementation import Answer, Failed
+from verification.conformance.capabilities import Capabilities, read_capabilities
+from verification.conformance.cases import Case, load_case, load_cases
+from verification.conformance.implementation import Answer, Failed, Refused
+from verification.conformance.judge import judge_answer
 from verification.conformance.outputs import OutputsFolder, read_output
 from verification.conformance.tensors import parse_json, parse_tensors
 from verification.vectors import FOLDER
 
 CASE = "thanos-float64-13-unstructured"
+REFUSAL = "refusal-block-size-negative"
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,23 @@ def _not_failed(answer: Answer) -> Answer:
     return answer
 
 
+def _judged(case: Case, answer: Answer) -> None:
+    """Answers are others' too: the judge says what is wrong with them and does not fall over."""
+    checks = judge_answer(case, answer, Capabilities("mine", ("thanos",)))
+    if not all(check.passed for check in checks):
+        raise ValueError("failed")
+
+
 def targets() -> dict[str, Target]:
     """All of them, by name."""
-    case = load_case(CASE)
+    case, refusal = load_case(CASE), load_case(REFUSAL)
     files = [FOLDER / "inputs" / f"{CASE}.safetensors", FOLDER / "expected" / f"{CASE}.safetensors"]
     tensors = tuple(file.read_bytes() for file in files)
+    stored = tuple(  # bfloat16 and float16
+        (FOLDER / "inputs" / f"{other.id}.safetensors").read_bytes()
+        for storage in ("bfloat16", "float16")
+        for other in [next(one for one in load_cases() if one.storage == storage)]
+    )
     manifest = json.loads((FOLDER / "manifest.json").read_text())
     manifest["cases"] = manifest["cases"][:2] + manifest["cases"][-2:]
     manifest["total"] = len(manifest["cases"])
@@ -53,6 +67,10 @@ def targets() -> dict[str, Target]:
         (folder / "output.safetensors").write_bytes(content)
         return _not_failed(read_output(case, folder / "output.safetensors"))
 
+    def judged(content: bytes, folder: Path) -> None:
+        (folder / "output.safetensors").write_bytes(content)
+        _judged(case, read_output(case, folder / "output.safetensors"))
+
     def cases(content: bytes, folder: Path) -> object:
         (folder / "manifest.json").write_bytes(content)
         return load_cases(folder)
@@ -62,7 +80,7 @@ def targets() -> dict[str, Target]:
         return _not_failed(OutputsFolder(folder, "thanos").answer(case))
 
     return {
-        "tensors": Target(tensors, lambda content, _: parse_tensors(content)),
+        "tensors": Target((*tensors, *stored), lambda content, _: parse_tensors(content)),
         "json": Target((whole, description), lambda content, _: parse_json(content)),
         "describe": Target(
             (description,), lambda content, _: read_capabilities(parse_json(content), "thanos", "")
@@ -72,6 +90,14 @@ def targets() -> dict[str, Target]:
             lambda content, _: parse_pattern(content.decode()),
         ),
         "output": Target(tensors[1:], output),
+        "judge": Target(tensors[1:], judged),
+        "message": Target(
+            (
+                b"block_size must be at least 1, got -2",
+                b"block_size is -2.0: too small, 1e-3 < nan",
+            ),
+            lambda content, _: _judged(refusal, Refused(content.decode(errors="replace"))),
+        ),
         "manifest": Target((whole,), cases),
         "outputs": Target((b'{"refused": "damping must be positive, got 0"}',), outputs),
     }

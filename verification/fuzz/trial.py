@@ -1,5 +1,6 @@
 """One spoiled input, held against the rules: a value or a ValueError, in time and in memory."""
 
+import faulthandler
 import resource
 import shutil
 import signal
@@ -14,6 +15,9 @@ from verification.fuzz.mutations import spoiled
 from verification.fuzz.targets import Target, targets
 
 LIMIT = 1.0  # seconds for one input
+# Seconds for many. Nothing can be raised into a loop in C that never comes back to Python: then the
+# process ends itself, and which numbers it had is a finding.
+CHUNK_LIMIT = 300.0
 MEMORY = 2**29  # bytes that a process may come to need beyond what it has at the start
 
 
@@ -48,7 +52,11 @@ def run_chunk(job: tuple[str, int, range]) -> tuple[str, Tally, float]:
     name, seed, numbers = job
     target = targets()[name]
     before = _peak_memory()
-    return name, run(name, target, seed, numbers), _peak_memory() - before
+    faulthandler.dump_traceback_later(CHUNK_LIMIT, exit=True)
+    try:
+        return name, run(name, target, seed, numbers), _peak_memory() - before
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def run(name: str, target: Target, seed: int, numbers: range) -> Tally:
@@ -75,18 +83,22 @@ def run(name: str, target: Target, seed: int, numbers: range) -> Tally:
 
 def _try(target: Target, content: bytes, folder: Path, tally: Tally) -> str:
     """What is wrong with the reader, "" if nothing."""
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
     try:
-        target.read(content, folder)
-        tally.accepted += 1
+        # Again and again: a destructor, or a reader that catches everything, may swallow the first.
+        signal.setitimer(signal.ITIMER_REAL, LIMIT, LIMIT / 20)
+        try:
+            target.read(content, folder)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except (ValueError, OSError):
         tally.refused += 1
+        return ""
     except HangError:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         return f"no end after {LIMIT:g} seconds"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"[:300]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    tally.accepted += 1
     return ""
 
 
