@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from verification.catalogue import HardInput, catalogue
 
+__all__ = ["Layer", "Problem", "block_sizes", "hard_inputs", "layers", "patterns", "problems"]
+
 Array = NDArray[np.float64]
 
 KINDS = ("unstructured", "semi-structured", "structured")

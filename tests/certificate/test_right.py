@@ -12,6 +12,7 @@ from reference import Pattern, SemiStructured, Structured, Unstructured
 from tests.certificate.wrong import BLOCK, DAMPING, GRAM, SEMI, WEIGHT
 from tests.implementations import SWITCHES, Implementation, each_implementation, each_method
 from verification import certify
+from verification.certificate.case import make_case
 from verification.strategies import Problem, problems
 
 
@@ -112,3 +113,16 @@ def test_stored_in_a_narrower_type(storage: str) -> None:
     with_storage = certify(WEIGHT, GRAM, stored, SemiStructured(2, 4), storage=storage, **options)
     assert with_storage.passed, with_storage
     assert not certify(WEIGHT, GRAM, stored, SemiStructured(2, 4), **options).passed
+
+
+def test_the_condition_number_sees_two_equal_columns() -> None:
+    # LAPACK's estimate alone is too low by a factor of ten and more.
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        X = rng.choice([-1.0, 1.0], (8, 12))
+        X[4] = X[2]
+        G = X @ X.T
+        case = make_case(np.ones((1, 8)), G, np.ones((1, 8)), 0.01, "float64", None)
+        H = case.G + case.lam * np.eye(8)
+        true = np.linalg.cond(H, 1)
+        assert true / 3 <= case.condition <= true * (1 + 1e-9)

@@ -76,8 +76,7 @@ class PythonFunction:
         more = "".join(f", {key}={value!r}" for key, value in options.items())
         return (
             f"from {module} import {function.split('.')[0]}\n"
-            f"from verification.conformance import load_case\n"
-            f"case = load_case({case.id!r})\n"
+            f"{case.as_python()}\n"
             f"weight, mask, *_ = {function}(case.weight, case.gram, {case.pattern!r}, "
             f"{case.block_size!r}, {case.damping!r}{more})"
         )

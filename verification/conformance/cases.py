@@ -55,6 +55,10 @@ class Case:
         path = self.folder / "expected" / f"{self.id}.safetensors"
         return read_tensors(path) if self.expected in ("weights", "mask") else Tensors({}, {})
 
+    def as_python(self) -> str:
+        """Lines that make `case` again."""
+        return f"from verification.conformance import load_case\ncase = load_case({self.id!r})"
+
     @property
     def weight(self) -> Tensor:
         """W, (c, b); bfloat16 as float32."""

@@ -11,10 +11,10 @@ SHOWN = 3  # failures without an explanation that are shown in full
 
 def report_text(report: Report, capabilities: Capabilities) -> str:
     """Several lines."""
-    return "\n".join(_shown(line) for line in _lines(report, capabilities))
+    return "\n".join(printable(line) for line in _lines(report, capabilities))
 
 
-def _shown(line: str) -> str:
+def printable(line: str) -> str:
     """Names and messages are what others wrote: nothing of them may look like a verdict of ours.
 
     Control characters, which move the cursor, are escaped; further lines are indented.

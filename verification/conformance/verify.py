@@ -88,7 +88,7 @@ def verify(
     failures = tuple(
         Failure(
             verdict,
-            tuple(_explanations(verdict)) if id(verdict) in explained else (),
+            tuple(explanations(verdict)) if id(verdict) in explained else (),
             implementation.reproduce(verdict.case),
         )
         for verdict in failed
@@ -102,7 +102,8 @@ def _spread(verdicts: Sequence[Verdict], most: int) -> Iterable[Verdict]:
     return verdicts[::step]
 
 
-def _explanations(verdict: Verdict) -> list[Explanation]:
+def explanations(verdict: Verdict) -> list[Explanation]:
+    """Known mistakes that reproduce an output, the likeliest first."""
     answer = verdict.answer
     if not isinstance(answer, Output) or not np.isfinite(answer.weight).all():
         return []

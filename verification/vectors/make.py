@@ -1,9 +1,7 @@
 """Making the vectors: inputs, exact answers, the manifest. docs/vectors.md."""
 
 import json
-import math
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,12 @@ import numpy as np
 from verification.conformance.cases import FORMAT
 from verification.conformance.tensors import write_tensors
 from verification.exact import ExactPruned, exact_prune
+from verification.vectors.expected import condition_of, is_certain, rounded_once
 from verification.vectors.flags import FLAGS
 from verification.vectors.layers import Layer, layers
 from verification.vectors.refusals import Refusal, refusals
 
-UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
 TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-# A choice is taken for sure if scores differ by this many times their rounding error: u for
-# scores of given weights, u κ once they have moved.
-CLEAR_ORIGINAL = 128
-CLEAR_MOVED = 16
-# Above this u κ a weight of right code has less than two correct digits: nothing to compare.
-NO_DIGITS = 0.01
 
 
 def make_vectors(folder: Path) -> int:
@@ -67,12 +59,13 @@ def _prune_cases(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _prune_case(folder: Path, layer: Layer, exact: ExactPruned) -> dict[str, Any]:
-    condition = _condition(layer)
-    expected = _expected(layer, exact, condition)
+    condition = condition_of(layer.gram, layer.damping)
+    expected = "certificate"
+    if is_certain(exact, layer.method, layer.dtype, condition):
+        expected = "mask" if "large" in layer.flags else "weights"
     answer = {}
     if expected == "weights":
-        # Fraction to float rounds once, to nearest.
-        answer["weight"] = np.array([[float(value) for value in row] for row in exact.weight])
+        answer["weight"] = rounded_once(exact)
     if expected != "certificate":
         answer["mask"] = np.array(exact.mask, dtype=np.uint8)
         write_tensors(folder / "expected" / f"{layer.id}.safetensors", answer, {"id": layer.id})
@@ -88,32 +81,6 @@ def _prune_case(folder: Path, layer: Layer, exact: ExactPruned) -> dict[str, Any
         "names": [],
         "values": [],
     }
-
-
-def _expected(layer: Layer, exact: ExactPruned, condition: float) -> str:
-    """What can be told for sure of right code that rounds."""
-    u = UNIT_ROUNDOFF[layer.dtype]
-    if exact.closeness.original < CLEAR_ORIGINAL * Fraction(u):
-        return "certificate"
-    if layer.method in ("thanos", "sparsegpt"):  # the others move nothing
-        if exact.closeness.moved < CLEAR_MOVED * Fraction(u * condition):
-            return "certificate"
-        if u * condition > NO_DIGITS:
-            return "certificate"
-    return "mask" if "large" in layer.flags else "weights"
-
-
-def _condition(layer: Layer) -> float:
-    """The condition number of H, rounded up to a power of two: the same on every machine."""
-    G = layer.gram.astype(np.float64)
-    G = (G + G.T) / 2
-    mean = float(np.mean(np.diag(G) / (np.max(G) or 1.0)))
-    G = G / (np.max(G) or 1.0)
-    H = G + (layer.damping * mean if mean else 1.0) * np.eye(len(G))
-    smallest = layer.damping * mean if mean else 1.0  # G is semidefinite
-    eigenvalues = np.linalg.eigvalsh(H)
-    ratio = eigenvalues[-1] / max(eigenvalues[0], smallest)
-    return float(2.0 ** math.ceil(math.log2(ratio) - 1e-9))
 
 
 def _refusal_case(folder: Path, refusal: Refusal) -> dict[str, Any]:

@@ -1,0 +1,180 @@
+"""`pytest --thanos-impl`: what it runs, what it says, and that every property can fail."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from verification.conformance import Output
+from verification.conformance.builtin import reference
+from verification.conformance.callables import PythonFunction
+from verification.plugin.broken import Broken
+from verification.plugin.properties import PROFILES, Properties
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "conformance"
+NOTHING_RAN, WRONG_OPTION = 5, 4
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Pytest as a stranger runs it, in a folder without tests of its own."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    return subprocess.run(
+        [*command, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_reference_passes_everything_in_less_than_a_minute(tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = run(tmp_path, "--thanos-impl", "reference")
+    took = time.monotonic() - start
+    assert done.returncode == 0, done.stdout
+    assert "thanos: reference judged for thanos, magnitude, wanda, sparsegpt" in done.stdout
+    assert "profile quick with 20 examples" in done.stdout
+    assert re.search(r"\n=+ 238 passed in ", done.stdout)  # none skipped
+    assert took < 60
+
+
+def test_the_fast_version_passes(tmp_path: Path) -> None:
+    done = run(tmp_path, "--thanos-impl", "torch", "-k", "certificate and n:m")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_failure_is_explained_and_its_lines_show_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = run(EXAMPLES, "--thanos-impl", "mine:prune")
+    assert done.returncode == 1
+    assert "likeliest: mask-of-original-weights, (3), (4)" in done.stdout
+    assert re.search(r"SKIPPED \[\d+\] .*not supported: dtype float32", done.stdout)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    shown = re.findall(r"to see it again:\n((?:  .*\n)+)", done.stdout)
+    assert len(shown) > 5
+    for lines in shown:
+        names: dict[str, Any] = {}
+        exec(re.sub("^  ", "", lines, flags=re.M), names)
+        right = reference(
+            names["case"].weight,
+            names["case"].gram,
+            names["case"].pattern,
+            int(names["case"].block_size),
+            names["case"].damping,
+        )
+        assert (names["mask"] != right[1]).any()
+
+
+def test_the_corrected_example_passes_what_it_supports() -> None:
+    done = run(EXAMPLES, "--thanos-impl", "mine:fixed")
+    assert done.returncode == 0, done.stdout
+    assert "skipped" in done.stdout
+
+
+def test_a_run_in_which_nothing_was_judged_is_no_success() -> None:
+    done = run(EXAMPLES, "--thanos-impl", "mine:fixed", "-k", "float32 and certificate")
+    assert done.returncode == NOTHING_RAN
+    assert "no test is supported by mine:fixed: nothing was judged" in done.stdout
+
+
+def test_an_implementation_that_is_not_there_is_an_error_of_use(tmp_path: Path) -> None:
+    done = run(tmp_path, "--thanos-impl", "mime:prune")
+    assert done.returncode == WRONG_OPTION
+    assert "implementation 'mime:prune' cannot be imported" in done.stderr
+
+
+def test_own_tests_run_as_well(tmp_path: Path) -> None:
+    (tmp_path / "test_own.py").write_text("def test_own(): pass\n")
+    done = run(tmp_path, "--thanos-impl", "reference", "-k", "own or refusals", "-v")
+    assert done.returncode == 0
+    assert "test_own.py::test_own PASSED" in done.stdout
+    assert "thanos::refusals[wanda] PASSED" in done.stdout
+
+
+def test_who_does_not_ask_for_it_pays_nothing() -> None:
+    script = (
+        "import sys, verification.plugin; assert not {'numpy', 'hypothesis'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# One bug for every property: only that one, or that one too, has to see it.
+
+
+def half_step(weight: Any, *arguments: Any) -> tuple[Any, Any]:
+    pruned, mask, _ = reference(weight, *arguments)
+    return np.where(mask, 0, weight + (pruned - weight) / 2), mask
+
+
+def higher_index(weight: Any, gram: Any, *arguments: Any) -> tuple[Any, Any]:
+    pruned, mask, _ = reference(weight[::-1], gram, *arguments)
+    return pruned[::-1], mask[::-1]
+
+
+def last_bit(*arguments: Any) -> tuple[Any, Any]:
+    pruned, mask, _ = reference(*arguments)
+    return np.nextafter(pruned, np.where(mask, 0, 2 * pruned)), mask
+
+
+def fixed_damping(weight: Any, gram: Any, pattern: str, block_size: int, _: float) -> Any:
+    return reference(weight, gram, pattern, block_size, 0.01)[:2]
+
+
+def afraid_of_large_numbers(weight: Any, gram: Any, *arguments: Any) -> Any:
+    if np.abs(weight).max() > 32:
+        weight = weight * np.float64(1 + 2.0**-30)
+    return reference(weight, gram, *arguments)[:2]
+
+
+def takes_anything(weight: Any, gram: Any, pattern: str, block_size: int, damping: float) -> Any:
+    try:
+        return reference(weight, gram, pattern, block_size, damping)[:2]
+    except ValueError:
+        return weight, np.zeros(weight.shape, dtype=bool)
+
+
+def underflowing(weight: Any, gram: Any, *arguments: Any) -> Any:
+    if np.abs(weight).max() < 1e-80:
+        return weight * 0, np.ones(weight.shape, dtype=bool)
+    return reference(weight, gram, *arguments)[:2]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "check"),
+    [
+        ("certificate[thanos-unstructured-float64]", half_step, "updates"),
+        ("certificate[thanos-n:m-float64]", fixed_damping, "updates"),
+        ("exact-answer[thanos-unstructured]", higher_index, "vector mask"),
+        ("nothing-removed[thanos-structured]", last_bit, "kept"),
+        ("invariance[thanos-unstructured]", afraid_of_large_numbers, "updates"),
+        ("refusals[thanos]", takes_anything, "refusals"),
+        ("hard-input[09-near-underflow-thanos-float64]", underflowing, "counts"),
+    ],
+)
+def test_every_property_can_fail(name: str, wrong: Callable[..., Any], check: str) -> None:
+    def prune(*arguments: Any) -> Any:
+        return wrong(*arguments)
+
+    prune.refusals = True  # type: ignore[attr-defined]
+    implementation = PythonFunction(prune, "thanos", "wrong")
+    (tested,) = (each for each in Properties(implementation) if each.name == name)
+    with pytest.raises(Broken) as broken:
+        tested.run(PROFILES["quick"])
+    assert check in {failure.name for failure in broken.value.failures}
+
+
+def test_counterexamples_are_small() -> None:
+    def prune(*arguments: Any) -> Any:
+        return half_step(*arguments)
+
+    implementation = PythonFunction(prune, "thanos", "wrong")
+    tested = next(iter(Properties(implementation)))
+    with pytest.raises(Broken) as broken:
+        tested.run(PROFILES["quick"])
+    answer = broken.value.verdict.answer
+    assert isinstance(answer, Output)
+    assert answer.weight.size <= 4
+    assert "1 x 2" in str(broken.value)

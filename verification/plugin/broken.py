@@ -1,0 +1,41 @@
+"""What a person reads when a property does not hold."""
+
+from collections.abc import Iterator, Sequence
+
+from verification.certificate import Check
+from verification.conformance.implementation import Implementation
+from verification.conformance.judge import Verdict
+from verification.conformance.text import printable
+from verification.conformance.verify import explanations
+
+
+class Broken(AssertionError):  # noqa: N818 - a verdict, no error of the code that raises it
+    """A property that does not hold: what failed, why presumably, and how to see it again.
+
+    The text is made when it is asked for: looking for a small counterexample raises many.
+    """
+
+    def __init__(
+        self, verdict: Verdict, failures: Sequence[Check], implementation: Implementation
+    ) -> None:
+        super().__init__(verdict.case.id)
+        self.verdict, self.failures, self._implementation = verdict, failures, implementation
+
+    def __str__(self) -> str:
+        return "\n".join(printable(line) for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        case = self.verdict.case
+        rows, columns = case.weight.shape
+        stored = f" stored as {case.storage}" if case.storage else ""
+        yield (
+            f"{case.method} {case.pattern} on a layer of {rows} x {columns}, "
+            f"{case.dtype}{stored}, block size {case.block_size}, damping {case.damping}"
+        )
+        for check in self.failures:
+            yield f"  {check}"
+        for explanation in explanations(self.verdict)[:1]:
+            yield f"likeliest: {explanation.key}, {explanation.rule}: {explanation.text}"
+        yield "to see it again:"
+        for line in self._implementation.reproduce(case).splitlines():
+            yield f"  {line}"

@@ -1,0 +1,218 @@
+"""The calls that properties are tested with, as cases of the judge."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+from hypothesis import strategies as st
+
+from reference.patterns import Pattern, SemiStructured, parse_pattern
+from verification.catalogue import HardInput
+from verification.conformance.cases import Case
+from verification.conformance.implementation import Output
+from verification.conformance.made import made_case
+from verification.conformance.storage import stored
+from verification.exact import exact_prune
+from verification.strategies import Problem, problems
+from verification.vectors.expected import condition_of, is_certain, rounded_once
+
+# Kinds of patterns, each with one that stands for it when support is asked for.
+KINDS = {
+    "unstructured": "unstructured:0.5",
+    "n:m": "2:4",
+    "structured": "structured:0.5",
+    "n:m+outliers": "2:4+outliers:0.25",
+    "structured+outliers": "structured:0.5+outliers:0.25",
+}
+_STRATEGY_KINDS = {"n:m": "semi-structured"}
+
+Back: TypeAlias = Callable[[Output], Output]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The most rows and columns of a layer."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The type that is computed in, and the one of half precision that weights are stored in."""
+
+    dtype: str
+    storage: str | None = None
+
+    def __str__(self) -> str:
+        return self.storage or self.dtype
+
+
+PRECISIONS = (
+    Precision("float64"),
+    Precision("float32"),
+    Precision("float32", "float16"),
+    Precision("float32", "bfloat16"),
+)
+
+
+def case_of(problem: Problem, method: str, precision: Precision) -> Case:
+    """A drawn problem in a precision."""
+    return made_case(
+        stored(problem.weight, precision.storage or precision.dtype),
+        problem.gram.astype(precision.dtype),
+        problem.pattern,
+        method=method,
+        block_size=problem.block_size,
+        damping=problem.damping,
+        storage=precision.storage,
+    )
+
+
+def representative(method: str, kind: str, precision: Precision) -> Case:
+    """One whose support is that of all calls like it."""
+    weight = stored(np.ones((4, 4)), precision.storage or precision.dtype)
+    gram = np.eye(4).astype(precision.dtype)
+    return made_case(weight, gram, KINDS[kind], method=method, storage=precision.storage)
+
+
+def calls(
+    method: str, kind: str, precision: Precision, sizes: Sizes, *, ties: bool = True
+) -> st.SearchStrategy[Case]:
+    """Calls of a kind of pattern; without `ties` no saliencies are equal."""
+    plain, _, outliers = kind.partition("+")
+    drawn = problems(
+        kinds=(_STRATEGY_KINDS.get(plain, plain),),
+        outlier_rows=bool(outliers),
+        max_rows=sizes.rows,
+        max_columns=sizes.columns,
+        ties=ties,
+    )
+    if outliers:
+        drawn = drawn.filter(lambda problem: _outlier_rows(problem.pattern) > 0)
+    return drawn.map(lambda problem: case_of(problem, method, precision))
+
+
+def _outlier_rows(pattern: Pattern) -> float:
+    return float(getattr(pattern, "outlier_rows", 0))
+
+
+def exact_case(case: Case) -> Case:
+    """The same with its exact answer, where right code must find it; as it was elsewhere."""
+    options: dict[str, Any] = {
+        "method": case.method,
+        "block_size": int(case.block_size),
+        "damping": case.damping,
+    }
+    exact = exact_prune(case.weight, case.gram, parse_pattern(case.pattern), **options)
+    condition = condition_of(case.gram, case.damping)
+    if not is_certain(exact, case.method, case.dtype, condition):
+        return case
+    return made_case(
+        case.weight,
+        case.gram,
+        case.pattern,
+        mask=np.array(exact.mask),
+        exact=rounded_once(exact),
+        condition=condition,
+        **options,
+    )
+
+
+def removing_nothing(case: Case) -> Case:
+    """The same with a pattern that removes nothing."""
+    pattern = parse_pattern(case.pattern)
+    nothing: Pattern = (
+        replace(pattern, n=0)
+        if isinstance(pattern, SemiStructured)
+        else replace(pattern, sparsity=Fraction(0))
+    )
+    return _with(case, pattern=nothing)
+
+
+@st.composite
+def transformed(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> tuple[Case, Case, Back]:
+    """A case, the same under T7, and the way back for its answer.
+
+    The factors are powers of two, which round nothing: X times t, W times s, rows in another
+    order.
+    """
+    case = draw(cases)
+    t = 2.0 ** draw(st.integers(-6, 6), label="exponent of t")
+    s = 1.0 if case.storage else 2.0 ** draw(st.integers(-6, 6), label="exponent of s")
+    s *= draw(st.sampled_from((1.0, -1.0)), label="sign of s")
+    order = np.array(draw(st.permutations(range(len(case.weight))), label="order of rows"))
+
+    def back(output: Output) -> Output:
+        weight, mask = np.empty_like(output.weight), np.empty_like(output.mask)
+        weight[order], mask[order] = output.weight / np.asarray(s, output.weight.dtype), output.mask
+        weight[mask & (weight == 0)] = 0.0  # 0 over a negative number is -0
+        return Output(weight, mask)
+
+    scaled = case.weight[order] * np.asarray(s, dtype=case.weight.dtype)
+    # A zero G has λ = 1, which does not scale: section 1 fixes it so.
+    return case, _with(case, weight=scaled, gram=case.gram * np.asarray(t * t, case.dtype)), back
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
+    """A case with one argument that section 2 refuses."""
+    case = draw(cases)
+    argument = draw(st.sampled_from(("damping", "block_size", "weight", "gram", "asymmetry")))
+    if argument == "damping":
+        damping = draw(st.sampled_from((0.0, -0.01, float("nan"), float("inf"))))
+        return _with(case, damping=damping, refused=("damping",))
+    if argument == "block_size":
+        return _with(case, block_size=draw(st.integers(-9, 0)), refused=("block_size",))
+    name = "weight" if argument == "weight" else "gram"
+    matrix = (case.weight if name == "weight" else case.gram).copy()
+    place = tuple(draw(st.integers(0, size - 1)) for size in matrix.shape)
+    if argument == "asymmetry" and place[0] != place[1]:
+        matrix[place] += 1 + np.abs(matrix).max()
+    else:
+        matrix[place] = draw(st.sampled_from((np.nan, np.inf, -np.inf)))
+    return _with(case, refused=(name,), **{name: matrix})
+
+
+def hard_cases(hard: HardInput, method: str, kinds: tuple[str, ...]) -> Iterator[Case]:
+    """An entry of the catalogue with its patterns of these kinds."""
+    layer = (
+        "from verification.catalogue import catalogue\n"
+        f"hard = catalogue({hard.gram.dtype.name!r})[{hard.number - 1}]\n"
+        "weight, gram = hard.weight, hard.gram"
+    )
+    for pattern in hard.patterns():
+        if kind_of(pattern) in kinds:
+            yield made_case(
+                hard.weight,
+                hard.gram,
+                pattern,
+                method=method,
+                block_size=hard.block_size,
+                damping=hard.damping,
+                name=str(hard),
+                layer=layer,
+            )
+
+
+def kind_of(pattern: Pattern) -> str:
+    """The key of KINDS."""
+    plain = str(pattern).partition(":")[0]
+    plain = plain if plain in KINDS else "n:m"
+    return plain + ("+outliers" if _outlier_rows(pattern) else "")
+
+
+def _with(case: Case, **changes: Any) -> Case:
+    arguments: dict[str, Any] = {
+        "weight": case.weight,
+        "gram": case.gram,
+        "pattern": case.pattern,
+        "method": case.method,
+        "block_size": case.block_size,
+        "damping": case.damping,
+        "storage": case.storage,
+        "name": case.id,
+    }
+    return made_case(**{**arguments, **changes})

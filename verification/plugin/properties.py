@@ -1,0 +1,204 @@
+"""What is tested: properties of the specification, for any implementation, by Hypothesis.
+
+A property draws a call, lets the implementation answer, and raises `Broken` with a diagnosis if
+the answer is not as the specification says. Rotations of the inputs, part of T7, are no property
+here: an implementation is given G, which they do not change.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from verification.catalogue import HardInput, catalogue
+from verification.certificate import Check
+from verification.conformance.cases import Case
+from verification.conformance.implementation import Implementation, Output
+from verification.conformance.judge import Verdict, judge, judge_answer
+from verification.plugin.broken import Broken
+from verification.plugin.calls import (
+    KINDS,
+    PRECISIONS,
+    Precision,
+    Sizes,
+    calls,
+    exact_case,
+    hard_cases,
+    removing_nothing,
+    representative,
+    spoiled,
+    transformed,
+)
+
+TINY = Sizes(4, 8)  # exact arithmetic takes its time
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How hard to look.
+
+    examples     of every property
+    sizes        of the layers
+    derandomize  the same examples in every run, so that CI is stable
+    """
+
+    examples: int
+    sizes: Sizes
+    derandomize: bool = True
+
+    @property
+    def settings(self) -> settings:
+        """For Hypothesis: no deadline, no files, the smallest counterexample."""
+        return settings(
+            max_examples=self.examples,
+            derandomize=self.derandomize,
+            deadline=None,
+            database=None,
+            report_multiple_bugs=False,
+            phases=(Phase.generate, Phase.shrink),
+        )
+
+
+PROFILES = {
+    "quick": Profile(20, Sizes(6, 12)),
+    "normal": Profile(150, Sizes(8, 24)),
+    "nightly": Profile(2000, Sizes(24, 48), derandomize=False),
+}
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property for one method, kind of pattern and precision.
+
+    missing  why it is not supported, None if it is
+    run      raises Broken if it does not hold
+    """
+
+    name: str
+    missing: str | None
+    run: Callable[[Profile], None]
+
+
+class Properties:
+    """All of them, for one implementation."""
+
+    def __init__(self, implementation: Implementation) -> None:
+        self._implementation = implementation
+        self._capabilities = implementation.capabilities
+
+    def __iter__(self) -> Iterator[Property]:
+        for method in self._capabilities.methods:
+            yield from self._of_method(method)
+
+    def _of_method(self, method: str) -> Iterator[Property]:
+        kinds = tuple(kind for kind in KINDS if method == "thanos" or "+" not in kind)
+        for kind, precision in product(kinds, PRECISIONS):
+            yield self._drawn("certificate", method, kind, (precision,), self._certified)
+        for kind in kinds:
+            full = tuple(each for each in PRECISIONS if not each.storage)
+            yield self._drawn("exact-answer", method, kind, full, self._exact, TINY)
+            yield self._drawn("nothing-removed", method, kind, PRECISIONS, self._untouched)
+            yield self._drawn("invariance", method, kind, PRECISIONS, self._invariant)
+        yield self._refusals(method)
+        for dtype in ("float64", "float32"):
+            for hard in catalogue(dtype):
+                yield self._hard(hard, method, kinds, Precision(dtype))
+
+    def _missing(self, method: str, kind: str, precision: Precision) -> str | None:
+        return self._capabilities.missing(representative(method, kind, precision))
+
+    def _drawn(
+        self,
+        name: str,
+        method: str,
+        kind: str,
+        precisions: tuple[Precision, ...],
+        check: Callable[[st.DataObject, st.SearchStrategy[Case]], None],
+        sizes: Sizes | None = None,
+    ) -> Property:
+        """A property of drawn calls, in one of several precisions."""
+        reasons = {each: self._missing(method, kind, each) for each in precisions}
+        supported = [each for each, reason in reasons.items() if reason is None]
+        one = f"-{precisions[0]}" if len(precisions) == 1 else ""
+        ties = check != self._invariant
+
+        def run(profile: Profile) -> None:
+            @profile.settings
+            @given(st.data())
+            def holds(data: st.DataObject) -> None:
+                precision = data.draw(st.sampled_from(supported), label="precision")
+                drawn = calls(method, kind, precision, sizes or profile.sizes, ties=ties)
+                check(data, drawn)
+
+            holds()
+
+        missing = None if supported else next(iter(reasons.values()))
+        return Property(f"{name}[{method}-{kind}{one}]", missing, run)
+
+    def _refusals(self, method: str) -> Property:
+        missing = None if self._capabilities.refusals else "refusals"
+        precision = Precision("float64")
+
+        def run(profile: Profile) -> None:
+            @profile.settings
+            @given(spoiled(calls(method, "unstructured", precision, profile.sizes)))
+            def holds(case: Case) -> None:
+                self._judged(case)
+
+            holds()
+
+        return Property(f"refusals[{method}]", missing, run)
+
+    def _hard(
+        self, hard: HardInput, method: str, kinds: tuple[str, ...], precision: Precision
+    ) -> Property:
+        reasons = {kind: self._missing(method, kind, precision) for kind in kinds}
+        supported = tuple(kind for kind, reason in reasons.items() if reason is None)
+
+        def run(profile: Profile) -> None:
+            for case in hard_cases(hard, method, supported):
+                self._judged(case)
+
+        missing = None if supported else next(iter(reasons.values()))
+        return Property(f"hard-input[{hard}-{method}-{precision}]", missing, run)
+
+    # The properties ------------------------------------------------------------------------
+
+    def _judged(self, case: Case) -> Verdict:
+        """The certificate, and what is known of the answer; the input has not changed."""
+        verdict = judge(case, self._implementation)
+        self._passes(verdict)
+        return verdict
+
+    def _passes(self, verdict: Verdict) -> None:
+        if not verdict.passed:
+            raise Broken(verdict, verdict.failures, self._implementation)
+
+    def _certified(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
+        """Sections 2 to 4 by the certificate of section 5."""
+        self._judged(data.draw(drawn))
+
+    def _exact(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
+        """The answer is that of exact arithmetic, where rounding could not have made another."""
+        self._judged(exact_case(data.draw(drawn)))
+
+    def _untouched(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
+        """Nothing removed: every weight stays, bit for bit."""
+        verdict = self._judged(removing_nothing(data.draw(drawn)))
+        assert isinstance(verdict.answer, Output)
+        changed = verdict.answer.weight != verdict.case.weight
+        if changed.any():
+            check = Check("kept", "section 2", int(changed.sum()), 0, "", "changed, none removed")
+            raise Broken(verdict, [check], self._implementation)
+
+    def _invariant(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
+        """T7: the answer to the same layer in other units and another order is right for it."""
+        plain, other, back = data.draw(transformed(drawn))
+        verdict = self._judged(other)
+        assert isinstance(verdict.answer, Output)
+        checks = judge_answer(plain, back(verdict.answer), self._capabilities)
+        failed = [check for check in checks if not check.passed]
+        if failed:
+            raise Broken(verdict, failed, self._implementation)
