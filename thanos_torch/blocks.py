@@ -16,8 +16,11 @@ BlockStep = Callable[[Tensor, tuple[int, int], int], tuple[Tensor, Tensor, Tenso
 def walk_blocks(
     layer: Layer, U: Tensor, block_size: int, step: BlockStep, diagnostics: Diagnostics
 ) -> Pruned:
-    """Prune block by block, left to right; `step` picks a block's mask and updates it."""
-    W = layer.weight.clone()
+    """Prune block by block, left to right; `step` picks a block's mask and updates it.
+
+    The layer's scaled weight is overwritten: fresh memory of its size is what costs most here.
+    """
+    W = layer.weight
     c, b = W.shape
     mask = torch.zeros(c, b, dtype=torch.bool, device=W.device)
     losses = []
@@ -27,7 +30,7 @@ def walk_blocks(
         W[:, j2:].addmm_(E, U[j1:j2, j2:])
         mask[:, j1:j2] = block
         removed += int(torch.count_nonzero(block))
-        losses.append(E.double().square().sum())
+        losses.append(torch.linalg.vector_norm(E, dtype=torch.float64).square())
     return Pruned(
         layer.restored(W, mask), mask, layer.restored_losses(torch.stack(losses)), diagnostics
     )

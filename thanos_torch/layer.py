@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reference.patterns import Pattern
+from reference.patterns import Pattern, column_blocks
+
+PANEL = 64  # rows that are compared with as many columns at one time
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,9 @@ class Layer:
 
     original          (c, b), as given
     weight            (c, b), W in units of 2**weight_exponent, in the arithmetic of the run
-    gram              (b, b), G in units of 2**gram_exponent, in the arithmetic it was given in
+    gram              (b, b), G as given but for its symmetry: a scaled copy would be large
     damping           γ
-    lam               λ = γ · mean(diag G) in the units of G, or 1 for a zero G
+    lam               λ = γ · mean(diag G) in units of 2**gram_exponent, or 1 for a zero G
     """
 
     original: Tensor
@@ -38,23 +40,44 @@ class Layer:
 
     def hessian(self, dtype: torch.dtype) -> Tensor:
         """H = G + λI, (b, b), in new memory. Spec section 1."""
-        H = self.gram.to(dtype, copy=True)
+        H = self.scaled_gram(dtype)
         H.diagonal().add_(self.lam)
         return H
 
+    def reversed_hessian(self, dtype: torch.dtype) -> Tensor:
+        """The same with its rows and columns in reversed order."""
+        H = self._in_units(self.gram.flip(0, 1), dtype)
+        H.diagonal().add_(self.lam)
+        return H
+
+    def scaled_gram(self, dtype: torch.dtype) -> Tensor:
+        """G in its units, (b, b), in new memory."""
+        return self._in_units(self.gram.clone(), dtype)
+
+    def _in_units(self, gram: Tensor, dtype: torch.dtype) -> Tensor:
+        """`gram`, which is overwritten, in its units: never in a type too narrow for it before."""
+        wide = gram.to(torch.promote_types(gram.dtype, dtype))
+        return _scale_in_place(wide, -self.gram_exponent).to(dtype)
+
     def column_norms(self) -> Tensor:
         """‖X_j‖ = sqrt(G_jj), (b,). Spec section 1."""
-        return self.gram.diagonal().sqrt().to(self.dtype)
+        diagonal = _scale_in_place(self.gram.diagonal().clone(), -self.gram_exponent)
+        return diagonal.sqrt_().to(self.dtype)
 
     def scaled_weight(self, weight: Tensor) -> Tensor:
         """Another weight of this layer in the layer's units and arithmetic."""
         return _times_power_of_two(weight.to(self.dtype), -self.weight_exponent)
 
     def restored(self, weight: Tensor, mask: Tensor) -> Tensor:
-        """A result in the units and dtype of the original; rows that lost nothing bit for bit."""
-        restored = _times_power_of_two(weight, self.weight_exponent).to(self.original.dtype)
-        touched = mask.any(dim=1, keepdim=True)
-        return torch.where(touched, restored, self.original)
+        """A result in the units and dtype of the original; rows that lost nothing bit for bit.
+
+        `weight` is overwritten: fresh memory of its size costs more than the scaling.
+        """
+        restored = _scale_in_place(weight, self.weight_exponent).to(self.original.dtype)
+        untouched = (~mask.any(dim=1, keepdim=True)).expand_as(mask)
+        if untouched.any():
+            restored = torch.where(untouched, self.original, restored)
+        return restored
 
     def restored_losses(self, losses: Tensor) -> Tensor:
         """Losses in the units of the original, float64."""
@@ -77,16 +100,15 @@ def prepare(
 
     arithmetic = torch.float64 if weight.dtype == torch.float64 else torch.float32
     W = weight.to(arithmetic)
-    weight_exponent = _exponent(W.abs().max().item())
+    weight_exponent = _exponent(max(abs(end.item()) for end in W.aminmax()))
     W = _times_power_of_two(W, -weight_exponent)
 
     G = gram if gram.dtype == torch.float64 else gram.float()
     # Divided first: a sum of entries near the largest number would overflow.
     mean = (G.diagonal().double() / len(G)).sum().item()
     gram_exponent = 2 * (_exponent(mean) // 2)
-    if not torch.equal(G, G.T):
+    if not _is_symmetric(G):
         G = G / 2 + G.T / 2
-    G = _times_power_of_two(G, -gram_exponent)
     lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
     return Layer(weight, W, G, damping, lam, weight_exponent, gram_exponent)
 
@@ -97,7 +119,7 @@ def check_matrix(name: str, matrix: Tensor) -> None:
         raise ValueError(f"{name} must be a matrix with entries, got shape {tuple(matrix.shape)}")
     if not matrix.is_floating_point():
         raise ValueError(f"{name} must hold floating-point numbers, got {matrix.dtype}")
-    if not torch.isfinite(matrix).all():
+    if not torch.stack(matrix.aminmax()).isfinite().all():  # NaN is both ends of what holds it
         i, j = (~torch.isfinite(matrix)).nonzero()[0].tolist()
         raise ValueError(f"{name} must be finite, got {name}[{i}, {j}] = {matrix[i, j].item()}")
 
@@ -117,11 +139,10 @@ def check_gram(gram: Tensor, weight: Tensor) -> None:
     if (diagonal < 0).any():
         j = int(diagonal.argmin())
         raise ValueError(f"gram[{j}, {j}] must not be negative, got {diagonal[j].item()}")
-    nonzero_row = gram.any(dim=1)
-    if ((diagonal == 0) & nonzero_row).any():
-        j = int(((diagonal == 0) & nonzero_row).nonzero()[0])
-        raise ValueError(f"gram[{j}, {j}] is 0 but row {j} is not: no Gram matrix is like that")
-    if torch.equal(gram, gram.T):
+    for j in (diagonal == 0).nonzero()[:, 0].tolist():
+        if gram[j].any():
+            raise ValueError(f"gram[{j}, {j}] is 0 but row {j} is not: no Gram matrix is like that")
+    if _is_symmetric(gram):
         return
     norms = diagonal.double().sqrt()
     asymmetry = (gram.double() - gram.double().T).abs() - 1e-5 * torch.outer(norms, norms)
@@ -133,12 +154,25 @@ def check_gram(gram: Tensor, weight: Tensor) -> None:
         )
 
 
+def _is_symmetric(matrix: Tensor) -> bool:
+    """Whether it equals its transpose; by panels, for reading by columns misses the cache."""
+    return all(
+        torch.equal(matrix[start:end, :end], matrix[:end, start:end].T)
+        for start, end in column_blocks(len(matrix), PANEL)
+    )
+
+
 def _exponent(value: float) -> int:
     """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
     return math.frexp(value)[1] - 1 if value else 0
 
 
 def _times_power_of_two(values: Tensor, exponent: int) -> Tensor:
-    """Exact, in two halves because 2**exponent itself may overflow. New memory."""
+    """Exact, in new memory."""
+    return _scale_in_place(values.clone(), exponent)
+
+
+def _scale_in_place(values: Tensor, exponent: int) -> Tensor:
+    """Times 2**exponent, in two halves because the factor itself may overflow."""
     half = exponent // 2
-    return values * 2.0**half * 2.0 ** (exponent - half)
+    return values.mul_(2.0**half).mul_(2.0 ** (exponent - half))

@@ -9,13 +9,22 @@ from thanos_torch.layer import Layer
 METRICS = ("wanda", "magnitude", "obs")
 
 
-def scores(layer: Layer, W_J: Tensor, U_JJ: Tensor, metric: str) -> Tensor:
-    """S of the columns J = [j1, b), (c, |J|): (2) or another metric of section 7."""
+def column_factors(layer: Layer, U_JJ: Tensor, metric: str) -> Tensor | None:
+    """What (2), or another metric of section 7, needs to know of the columns J, (|J|,)."""
     if metric == "magnitude":
-        return W_J.abs()
+        return None
     if metric == "obs":
-        return W_J.square() / U_JJ.square().sum(dim=0)  # the diagonal of (H_JJ)⁻¹ = U_JJᵀ U_JJ
-    return W_J.abs() * layer.column_norms()[-W_J.shape[1] :]
+        return U_JJ.square().sum(dim=0)  # the diagonal of (H_JJ)⁻¹ = U_JJᵀ U_JJ
+    return layer.column_norms()[-len(U_JJ) :]
+
+
+def scores(W: Tensor, factors: Tensor | None, metric: str) -> Tensor:
+    """S of some weights, in new memory; `factors` are those of their columns."""
+    if factors is None:
+        return W.abs()
+    if metric == "obs":
+        return W.square().div_(factors)
+    return W.abs().mul_(factors)
 
 
 def outlier_mask(layer: Layer, pattern: Pattern) -> Tensor:
@@ -24,6 +33,6 @@ def outlier_mask(layer: Layer, pattern: Pattern) -> Tensor:
     outliers = torch.zeros(len(W), 1, dtype=torch.bool, device=W.device)
     count = 0 if isinstance(pattern, Unstructured) else pattern.outliers(len(W))
     if count:
-        h = ((W @ layer.gram.to(W.dtype)) * W).sum(dim=1)
+        h = ((W @ layer.scaled_gram(W.dtype)) * W).sum(dim=1)
         outliers[h.sort(descending=True, stable=True).indices[:count]] = True
     return outliers

@@ -37,14 +37,21 @@ def smallest_of_each_row(values: Tensor, count: int) -> Tensor:
 
 def smallest_of_each_group(values: Tensor, n: int, m: int) -> Tensor:
     """Mask of the `n` smallest of every aligned group of `m` columns of a row. Spec (4)."""
-    groups = values.reshape(*values.shape[:-1], -1, m)  # (c, groups, m)
+    rows, columns = values.shape
+    groups = values.reshape(rows, columns // m, m).permute(2, 0, 1).contiguous()
+    mask = smallest_of_first(groups, n)
+    return mask.permute(1, 2, 0).reshape(rows, columns)
+
+
+def smallest_of_first(values: Tensor, n: int) -> Tensor:
+    """Mask of the `n` smallest along the first dimension, ties to the lower index."""
     # A weight goes if fewer than n of its group come before it: m passes over the matrix, no sort.
-    rank = torch.zeros_like(groups, dtype=torch.int16 if m < 2**15 else torch.int32)
+    m = len(values)
+    rank = torch.zeros_like(values, dtype=torch.uint8 if m < 2**8 else torch.int32)
     for other in range(m):
-        column = groups[..., other : other + 1]
-        rank[..., :other] += column < groups[..., :other]
-        rank[..., other + 1 :] += column <= groups[..., other + 1 :]
-    return (rank < n).reshape(values.shape)
+        rank[:other] += values[other] < values[:other]
+        rank[other + 1 :] += values[other] <= values[other + 1 :]
+    return rank < n
 
 
 def _threshold(values: Tensor, count: int) -> tuple[Tensor, int, int]:
@@ -57,7 +64,7 @@ def _threshold(values: Tensor, count: int) -> tuple[Tensor, int, int]:
         # The bracket comes from a sample and may miss; then all values are looked at.
         if under < count <= under + len(between):
             below, inside = under, between
-    threshold = _kth_smallest(inside, count - below)
+    threshold = kth_smallest(inside, count - below)
     return (
         threshold,
         below + int(torch.count_nonzero(inside < threshold)),
@@ -65,7 +72,7 @@ def _threshold(values: Tensor, count: int) -> tuple[Tensor, int, int]:
     )
 
 
-def _kth_smallest(values: Tensor, k: int) -> Tensor:
+def kth_smallest(values: Tensor, k: int) -> Tensor:
     """The k-th smallest of flat values: one number, so that any way of finding it is the same."""
     if values.device.type != "cpu":
         return values.kthvalue(k).values

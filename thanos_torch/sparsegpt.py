@@ -28,7 +28,8 @@ def sparsegpt(
     """
     refuse_outlier_rows("sparsegpt", pattern)
     layer = prepare(weight, gram, pattern, block_size, damping)
-    U = inverse_factor(layer)
+    diagnostics = Diagnostics()
+    U = inverse_factor(layer, diagnostics)
 
     def step(W: Tensor, block: tuple[int, int], _: int) -> tuple[Tensor, Tensor, Tensor]:
         j1, j2 = block
@@ -44,4 +45,4 @@ def sparsegpt(
             mask = whole_columns(score, pattern.removed(j2) - pattern.removed(j1))
         return mask, *sequential_update(W_k, mask, U_kk)
 
-    return walk_blocks(layer, U, block_size, step, Diagnostics())
+    return walk_blocks(layer, U, block_size, step, diagnostics)

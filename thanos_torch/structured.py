@@ -7,7 +7,7 @@ from reference.patterns import Structured, column_blocks
 from thanos_torch.factor import inverse_factor, reversed_cholesky
 from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics, Pruned
-from thanos_torch.scores import outlier_mask, scores
+from thanos_torch.scores import column_factors, outlier_mask, scores
 from thanos_torch.selection import smallest
 from thanos_torch.update import sequential_update
 
@@ -20,8 +20,9 @@ def structured(layer: Layer, pattern: Structured, update: str, metric: str) -> P
     W = layer.weight
     rows = (~outlier_mask(layer, pattern)).flatten().nonzero()[:, 0]
     needs_U = update == "sequential" or metric == "obs"
-    U = inverse_factor(layer) if needs_U else layer.gram
-    S = scores(layer, W[rows], U, metric)
+    diagnostics = Diagnostics()
+    U = inverse_factor(layer, diagnostics) if needs_U else layer.gram
+    S = scores(W[rows], column_factors(layer, U, metric), metric)
     v = (S if metric == "obs" else S.square()).sum(dim=0)  # obs is a square already
     removed = smallest(v[None], pattern.removed(W.shape[1]))[0]
 
@@ -33,7 +34,7 @@ def structured(layer: Layer, pattern: Structured, update: str, metric: str) -> P
     mask = torch.zeros_like(W, dtype=torch.bool)
     mask[rows] = removed
     return Pruned(
-        layer.restored(pruned, mask), mask, layer.restored_losses(loss[None]), Diagnostics()
+        layer.restored(pruned, mask), mask, layer.restored_losses(loss[None]), diagnostics
     )
 
 

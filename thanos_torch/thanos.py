@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
-from reference.patterns import Pattern, SemiStructured, Structured
+from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from thanos_torch.blocks import walk_blocks
 from thanos_torch.factor import inverse_factor
 from thanos_torch.layer import prepare
+from thanos_torch.residual import ResidualMask
 from thanos_torch.result import Diagnostics, Pruned
-from thanos_torch.scores import METRICS, outlier_mask, scores
+from thanos_torch.scores import METRICS, column_factors, outlier_mask, scores
 from thanos_torch.selection import smallest, smallest_of_each_group
 from thanos_torch.structured import structured
 from thanos_torch.update import joint_update, sequential_update
@@ -51,17 +52,29 @@ def thanos(
         return structured(layer, pattern, update, metric)
 
     diagnostics = Diagnostics()
-    U = inverse_factor(layer)
+    U = inverse_factor(layer, diagnostics)
     spared = outlier_mask(layer, pattern)
-    first_scores = None if adaptive else scores(layer, layer.weight, U, metric)
+    first_weight = layer.weight if adaptive else layer.weight.clone()  # the walk overwrites it
+    first = None if adaptive else column_factors(layer, U, metric)
+    search = ResidualMask()
 
     def step(W: Tensor, block: tuple[int, int], removed: int) -> tuple[Tensor, Tensor, Tensor]:
         j1, j2 = block
-        if first_scores is not None:
-            S = first_scores[:, j1:]
+        if adaptive:
+            seen, factors = W, column_factors(layer, U[j1:, j1:], metric)
         else:
-            S = scores(layer, W[:, j1:], U[j1:, j1:], metric)
-        mask = _block_mask(S, block, pattern, residual == "global", removed) & ~spared
+            seen, factors = first_weight, None if first is None else first[j1:]
+
+        def S(rows: slice, width: int | None = None) -> Tensor:
+            columns = slice(j1, None if width is None else j1 + width)
+            return scores(seen[rows, columns], None if factors is None else factors[:width], metric)
+
+        if isinstance(pattern, Unstructured) and residual == "global":
+            r = pattern.removed(W.numel()) - removed
+            mask = search.choose(S, (len(W), W.shape[1] - j1), r, j2 - j1)
+        else:
+            mask = _block_mask(S(slice(None), j2 - j1), block, pattern)
+        mask &= ~spared
         U_kk = U[j1:j2, j1:j2]
         if update == "joint":
             return mask, *joint_update(W[:, j1:j2], mask, U_kk, diagnostics)
@@ -70,19 +83,12 @@ def thanos(
     return walk_blocks(layer, U, block_size, step, diagnostics)
 
 
-def _block_mask(
-    S: Tensor, block: tuple[int, int], pattern: Pattern, over_all: bool, removed: int
-) -> Tensor:
-    """The picks of block [j1, j2) from the scores of the columns [j1, b): (3) or (4)."""
-    j1, j2 = block
-    width = j2 - j1
+def _block_mask(S: Tensor, block: tuple[int, int], pattern: Pattern) -> Tensor:
+    """The picks of block [j1, j2) from its own scores: (4), or a block's own share."""
     if isinstance(pattern, SemiStructured):
-        return smallest_of_each_group(S[:, :width], pattern.n, pattern.m)
-    rows = len(S)
-    if over_all:
-        r = pattern.removed(rows * (j1 + S.shape[1])) - removed
-        return smallest(S, r, width)
-    return smallest(S[:, :width], pattern.removed(rows * j2) - pattern.removed(rows * j1))
+        return smallest_of_each_group(S, pattern.n, pattern.m)
+    c, (j1, j2) = len(S), block
+    return smallest(S, pattern.removed(c * j2) - pattern.removed(c * j1))
 
 
 def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:

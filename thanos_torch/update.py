@@ -8,9 +8,15 @@ move by E_k U_kJ, and ‖E_k‖² is the loss (T3).
 import torch
 from torch import Tensor
 
+from reference.patterns import column_blocks
 from thanos_torch.result import Diagnostics
-from thanos_torch.selection import smallest_of_each_group
+from thanos_torch.selection import smallest_of_first
 from thanos_torch.solver import multipliers
+
+# Rows are solved in parts of so many entries, 1 MB in float32: what a step touches stays in the
+# cache, and the memory for it does not grow with the block.
+ENTRIES = 2**18
+MIN_ROWS = 64
 
 
 def joint_update(
@@ -23,9 +29,19 @@ def joint_update(
     """
     # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
-    U = U.double()
-    E = -(multipliers(U.T @ U, mask, W, diagnostics) @ U.T)
-    return (W + E @ U).to(W.dtype).masked_fill_(mask, 0.0), E.to(W.dtype)
+    if diagnostics.factor != "float32":
+        U = U.double()
+    R = U.T @ U
+    new, E, most = torch.empty_like(W), torch.empty_like(W), 0
+    for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
+        rows = slice(start, end)
+        mu, steps = multipliers(R, mask[rows], W[rows], diagnostics)
+        move = (mu @ U.T).neg_()
+        new[rows] = torch.addmm(W[rows].to(U.dtype), move, U)
+        E[rows] = move
+        most = max(most, steps)
+    diagnostics.solver_steps.append(most)
+    return new.masked_fill_(mask, 0.0), E
 
 
 def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +67,7 @@ def choosing_sequential_update(
     for j in range(len(U)):
         if j % m == 0:
             score = (columns[j : j + m] / pivots[j : j + m]).square()
-            picks[j : j + m] = smallest_of_each_group(score.T, n, m).T
+            picks[j : j + m] = smallest_of_first(score, n)
         _remove_column(columns, picks[j], U, E, j)
     return columns.T, E.T, picks.T
 
