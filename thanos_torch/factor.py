@@ -16,6 +16,7 @@ from thanos_torch.result import Diagnostics
 BENIGN_INFLATION = 16.0
 # Triangles up to this size are inverted by substitution.
 SUBSTITUTED = 256
+PANELS = 4
 
 
 def reversed_cholesky(layer: Layer, order: Tensor | None = None) -> Tensor:
@@ -90,7 +91,13 @@ def _invert(L: Tensor) -> Tensor:
         return L
     half = size // 2
     A, C = _invert(L[:half, :half]), _invert(L[half:, half:])
-    L[half:, :half] = (C @ (L[half:, :half] @ A)).neg_()
+    corner = L[half:, :half]
+    # Both factors are triangular: panels leave most of their zeros out.
+    product = torch.empty_like(corner)
+    for start, end in column_blocks(half, max(SUBSTITUTED, half // PANELS)):
+        torch.mm(corner[:, start:], A[start:, start:end], out=product[:, start:end])
+    for start, end in column_blocks(size - half, max(SUBSTITUTED, half // PANELS)):
+        corner[start:end] = (C[start:end, :end] @ product[:end]).neg_()
     return L
 
 

@@ -24,7 +24,7 @@ class Scores(Protocol):
 
 
 # Entries of the scores that are made at one time: 512 KB in float32.
-ENTRIES = 2**17
+ENTRIES = 2**18
 # Below this many scores a bracket costs more than it saves.
 BRACKET_FROM = 2**16
 NARROWEST, WIDEST = 2e-3, 0.2  # half the width of a bracket, relative to its middle

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from thanos_torch.cli.bench import bench
+from thanos_torch.cli.bench_speed import speed
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.prune import prune
 from thanos_torch.cli.verify import verify
@@ -18,7 +19,10 @@ app = typer.Typer(
 )
 app.command()(prune)
 app.command("eval")(evaluate)
-app.command()(bench)
+benches = typer.Typer(rich_markup_mode=None)
+benches.callback(invoke_without_command=True)(bench)
+benches.command()(speed)
+app.add_typer(benches, name="bench")
 app.command(
     # The judge reads its options itself: they are the same without this program.
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

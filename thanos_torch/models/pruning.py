@@ -1,6 +1,6 @@
 """Pruning a whole model, decoder block by decoder block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,7 @@ def prune_model(
     device: torch.device | str = "cpu",
     on_layer: Callable[[PrunedLayer], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    only: Callable[[int], bool] | None = None,
 ) -> ModelReport:
     """Prune all linear layers in the decoder blocks of a causal language model, in place.
 
@@ -45,6 +46,7 @@ def prune_model(
     device       where the decoder block at work is held
     on_layer     called with every layer once it is pruned
     progress     called with what is being done, the layers done, and their number
+    only         decoder blocks, by their index, that are pruned; others stay dense, recorded so
 
     Each block is calibrated with the outputs of the pruned blocks before it. Raises ValueError:
     before anything changes if the arguments do not fit the model; later, naming the layer and
@@ -67,13 +69,16 @@ def prune_model(
             progress(f"block {index}: calibration", len(report.layers), total)
         home = next(block.parameters()).device
         block.to(device)
-        with watch.stage("calibration"), InputGrams(group, watch) as inputs:
-            for _ in replay.run(index):
-                inputs.next_batch()
-        for name, layer in group.items():
-            if progress:
-                progress(name.removeprefix(f"{prefix}."), len(report.layers), total)
-            run.prune(name, layer, inputs.matrix(name))
+        if only and not only(index):
+            run.leave(group, "its block was not chosen")
+        else:
+            with watch.stage("calibration"), InputGrams(group, watch) as inputs:
+                for _ in replay.run(index):
+                    inputs.next_batch()
+            for name, layer in group.items():
+                if progress:
+                    progress(name.removeprefix(f"{prefix}."), len(report.layers), total)
+                run.prune(name, layer, inputs.matrix(name))
         if index + 1 < len(blocks):
             with watch.stage("calibration"):
                 replay.advance(index)
@@ -102,6 +107,12 @@ class _Run:
     report: ModelReport
     watch: Stopwatch
     on_layer: Callable[[PrunedLayer], None] | None
+
+    def leave(self, layers: Mapping[str, nn.Linear], reason: str) -> None:
+        """Record layers that stay dense."""
+        for name, layer in layers.items():
+            shape = (layer.out_features, layer.in_features)
+            self.report.layers.append(LayerRecord(name, shape, left_dense=reason))
 
     def prune(self, name: str, layer: nn.Linear, gram: Tensor | None) -> None:
         """Prune one layer in place, have it judged, record it; without `gram` it stays dense."""

@@ -1,0 +1,122 @@
+"""The shortcuts of the fast version give what the long way gives."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from thanos_torch import SemiStructured, Unstructured, thanos
+from thanos_torch.factor import inverse_factor
+from thanos_torch.layer import prepare
+from thanos_torch.residual import ResidualMask
+from thanos_torch.result import Diagnostics
+from thanos_torch.selection import smallest
+from verification import certify
+
+ROWS, COLUMNS, BLOCK = 300, 600, 50  # enough scores for a bracket in most blocks
+
+
+def drifting(grid: float | None) -> list[Tensor]:
+    """Scores of the columns that are left, block by block; they change a little."""
+    torch.manual_seed(1)
+    W = torch.randn(ROWS, COLUMNS)
+    parts = []
+    for j in range(0, COLUMNS, BLOCK):
+        W += 0.02 * torch.randn(ROWS, COLUMNS)
+        parts.append(W[:, j:].abs() if grid is None else (W[:, j:] / grid).round().abs() * grid)
+    return parts
+
+
+def served(part: Tensor) -> Any:
+    return lambda rows, width=None: part[rows, :width].clone()
+
+
+@pytest.mark.parametrize("grid", [None, 0.5, 1e-3], ids=["distinct", "many ties", "few ties"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 1.0])
+def test_the_bracket_changes_no_mask(share: float, grid: float | None) -> None:
+    search = ResidualMask()
+    for part in drifting(grid):
+        count = int(share * part.numel())
+        mask = search.choose(served(part), (ROWS, part.shape[1]), count, BLOCK)
+        assert torch.equal(mask, smallest(part, count, BLOCK))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-30, 0.3, 1e30])
+def test_a_bracket_that_misses_changes_no_mask(threshold: float) -> None:
+    part = drifting(None)[0]
+    for count in (1, 1000, part.numel() // 2, part.numel() - 1):
+        search = ResidualMask(threshold, 1e-6)
+        mask = search.choose(served(part), (ROWS, COLUMNS), count, BLOCK)
+        assert torch.equal(mask, smallest(part, count, BLOCK))
+
+
+def test_the_bracket_follows_the_threshold() -> None:
+    search, widths = ResidualMask(), []
+    for part in drifting(None)[:6]:
+        search.choose(served(part), (ROWS, part.shape[1]), part.numel() // 2, BLOCK)
+        widths.append(search.width)
+    assert max(widths[1:]) < 0.1  # of a threshold that moves by a hundredth
+
+
+def inputs(kind: str, columns: int) -> Tensor:
+    torch.manual_seed(2)
+    X = torch.randn(columns, 2 * columns)
+    if kind == "equal columns":
+        X[3] = X[7]
+    if kind == "loud directions":
+        X += 4 * torch.randn(columns, 2) @ torch.randn(2, 2 * columns)
+    return X
+
+
+@pytest.mark.parametrize(
+    ("kind", "damping", "expected"),
+    [
+        ("independent", 0.01, "float32"),
+        ("independent", 1.0, "float32"),
+        ("equal columns", 0.01, "float64"),
+        ("loud directions", 1e-4, "float64"),
+        ("equal columns", 1.0, "float32"),  # damped away
+    ],
+)
+@pytest.mark.parametrize("columns", [40, 300])  # with and without a look at the first columns
+def test_the_factor_is_float32_only_where_that_loses_no_digits(
+    columns: int, kind: str, damping: float, expected: str
+) -> None:
+    X = inputs(kind, columns)
+    G, W = X @ X.T, torch.randn(8, columns)
+    diagnostics = Diagnostics()
+    U = inverse_factor(prepare(W, G, Unstructured(0.5), 16, damping), diagnostics)
+    assert diagnostics.factor == expected
+    exact = inverse_factor(
+        prepare(W.double(), G.double(), Unstructured(0.5), 16, damping), Diagnostics()
+    )
+    off = (U.double() - exact).norm(dim=0) / exact.norm(dim=0)
+    # u by the root of the inflation, 4, where the factor is float32, and sqrt(b) sums of it.
+    assert float(off.max()) < 4 * 2.0**-24 * 4 * columns**0.5
+    assert torch.equal(U, U.triu())
+
+
+@pytest.mark.parametrize("pattern", [Unstructured(0.5), SemiStructured(2, 4)], ids=str)
+@pytest.mark.parametrize("kind", ["independent", "loud directions"])
+def test_rows_in_parts_are_certified_and_choose_the_same(
+    kind: str, pattern: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = inputs(kind, 96)
+    G, W = X @ X.T, torch.randn(200, 96)
+    whole = thanos(W, G, pattern, block_size=32)
+    monkeypatch.setattr("thanos_torch.update.ENTRIES", 1)  # 64 rows
+    parts = thanos(W, G, pattern, block_size=32)
+    assert torch.equal(parts.mask, whole.mask)
+    for pruned in (whole, parts):
+        verdict = certify(
+            W.numpy(),
+            G.numpy(),
+            pruned.weight.numpy(),
+            pattern,
+            block_size=32,
+            arithmetic="float32",
+            mask=pruned.mask.numpy(),
+            block_losses=pruned.block_losses.numpy(),
+        )
+        assert verdict.passed, verdict

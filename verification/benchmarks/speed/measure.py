@@ -1,0 +1,183 @@
+"""Timing one layer: product units, peak memory, and the certificate before any of them counts."""
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import thanos_torch
+from reference.patterns import Pattern, Structured
+from verification import certify
+
+DAMPING = 0.01
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One method on one layer.
+
+    units     median of the time over that of the product just before it
+    seconds   median
+    peak      share of the machine's float32 matrix-product speed that useful operations reach
+    memory    bytes beyond input and result, None where the system does not tell
+    steps     most conjugate-gradient steps in a block, and their mean over blocks
+    """
+
+    method: str
+    pattern: str
+    shape: tuple[int, int]
+    block_size: int
+    inputs: str
+    units: float
+    seconds: float
+    peak: float
+    memory: int | None
+    steps: tuple[int, float]
+    factor: str
+    direct_rows: int
+    certified: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def layer(shape: tuple[int, int], inputs: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """W and G for `independent` inputs, or `correlated` ones: loud shared directions."""
+    rows, columns = shape
+    generator = torch.Generator().manual_seed(SEED)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    X = normal(columns, 2 * columns)
+    if inputs == "correlated":
+        X *= torch.rand(columns, 1, generator=generator).add(0.1)
+        X += normal(columns, 8) @ normal(8, 2 * columns)
+    W = normal(rows, columns)
+    return W.to(device), (X @ X.T).to(device)
+
+
+def time_layer(
+    method: str,
+    pattern: Pattern,
+    shape: tuple[int, int],
+    *,
+    block_size: int = 128,
+    inputs: str = "independent",
+    repeats: int = 3,
+    device: str = "cpu",
+    made: tuple[Tensor, Tensor] | None = None,
+) -> Timing:
+    """Prune a layer some times; see Timing. `made` is its W and G, if they are at hand."""
+    W, G = made or layer(shape, inputs, device)
+    prune = getattr(thanos_torch, method)
+
+    def run() -> Any:
+        return prune(W, G, pattern, block_size=block_size, damping=DAMPING)
+
+    memory, pruned = peak_memory(run, device)
+    certified = certify(
+        W.cpu().numpy(),
+        G.cpu().numpy(),
+        pruned.weight.cpu().numpy(),
+        pattern,
+        method=method,
+        block_size=block_size,
+        damping=DAMPING,
+        arithmetic="float32",
+        mask=pruned.mask.cpu().numpy(),
+        block_losses=pruned.block_losses.cpu().numpy(),
+    ).passed
+    A, B = torch.randn_like(G), torch.randn_like(G)
+    clock(lambda: A @ B, device)
+    seconds, units = [], []
+    for _ in range(repeats):
+        # A product is short: the mean of some, before and after what is measured.
+        before = product_seconds(A, B, device)
+        seconds.append(clock(run, device))
+        units.append(seconds[-1] / ((before + product_seconds(A, B, device)) / 2))
+    steps = pruned.diagnostics.solver_steps
+    result_bytes = pruned.weight.nbytes + pruned.mask.nbytes
+    return Timing(
+        method,
+        str(pattern),
+        shape,
+        block_size,
+        inputs,
+        median(units),
+        median(seconds),
+        operations(method, pattern, shape, block_size, steps) / (2 * shape[1] ** 3) / median(units),
+        None if memory is None else max(0, memory - result_bytes),
+        (max(steps, default=0), sum(steps) / max(1, len(steps))),
+        pruned.diagnostics.factor,
+        pruned.diagnostics.direct_rows,
+        certified,
+    )
+
+
+def clock(run: Callable[[], Any], device: str = "cpu") -> float:
+    """Seconds of one call; on a device, until its work is done."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def product_seconds(A: Tensor, B: Tensor, device: str) -> float:
+    """The mean of as many products as take a tenth of a second, three at most, one at least."""
+    times = [clock(lambda: A @ B, device)]
+    while sum(times) < 0.1 and len(times) < 3:
+        times.append(clock(lambda: A @ B, device))
+    return sum(times) / len(times)
+
+
+def operations(
+    method: str, pattern: Pattern, shape: tuple[int, int], block_size: int, steps: list[int]
+) -> float:
+    """Floating-point operations that the algorithm cannot do without, in matrix products."""
+    rows, columns = shape
+    if isinstance(pattern, Structured):
+        kept = columns - pattern.removed(columns)
+        return columns**3 / 3 + rows * kept**2 + 2 * rows * kept * (columns - kept)
+    factor = 2 * columns**3 / 3  # Cholesky, and the inverse of a triangle
+    update = rows * columns**2
+    width = min(block_size, columns)
+    if method == "sparsegpt":
+        return factor + update + rows * columns * width
+    solver = sum(2 * rows * width**2 * (taken + 2) for taken in steps)
+    return factor + update + solver
+
+
+def peak_memory(run: Callable[[], Any], device: str = "cpu") -> tuple[int | None, Any]:
+    """By how much the memory of the process grows at most during a call, and what it returns."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        result = run()
+        return torch.cuda.max_memory_allocated() - before, result
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is
+    except OSError:
+        return None, run()
+    before = _status("VmRSS")
+    result = run()
+    return _status("VmHWM") - before, result
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,97 @@
+"""The verdicts of a speed.json, as rows of a table and as a page."""
+
+from typing import Any
+
+HEADINGS = ["layer", "method", "pattern", "inputs", "units", "limit", "seconds", "of peak",
+            "extra MiB", "limit", "steps", "factor", "certificate", "pass"]  # fmt: skip
+
+
+def verdicts(results: dict[str, Any]) -> list[tuple[str, bool, str]]:
+    """Points 1 to 5 of the promise: what, whether it holds, the numbers."""
+    timed = results["layers"]
+    judged = [each for each in timed if each["limit"] is not None]
+    slow = [each for each in judged if each["units"] > each["limit"]]
+    large = [
+        each
+        for each in timed
+        if each["memory"] is not None and each["memory"] > each["memory_limit"]
+    ]
+    model, growth = results["model"], results["growth"]
+    uncertified = [each for each in timed if not each["certified"]]
+    return [
+        ("1 units", not slow, f"{len(judged) - len(slow)} of {len(judged)} within their limit"),
+        (
+            "2 real model",
+            model["share"] <= model["limit"],
+            f"pruning takes {model['share']:.2f} of two calibration passes (limit "
+            f"{model['limit']}), at most {model['most_steps']} steps a block, "
+            f"{model['direct_rows']} rows solved directly",
+        ),
+        (
+            "3 selection",
+            results["selection"]["share"] <= results["selection"]["limit"],
+            f"{results['selection']['share']:.2f} of the time at "
+            f"{results['selection']['shape'][0]} x {results['selection']['shape'][1]}",
+        ),
+        ("4 memory", not large, f"{len(timed) - len(large)} of {len(timed)} within their limit"),
+        (
+            "5 growth",
+            not growth["cliffs"],
+            "exponents "
+            + ", ".join(f"{name} {value:.2f}" for name, value in growth["exponents"].items())
+            + (f"; cliffs at {'; '.join(growth['cliffs'])}" if growth["cliffs"] else ""),
+        ),
+        (
+            "certificates",
+            not uncertified and model["certified"] and growth["certified"],
+            f"{len(timed) - len(uncertified)} of {len(timed)} random layers, "
+            f"{len(model['layers'])} real ones {'all' if model['certified'] else 'NOT all'}",
+        ),
+    ]
+
+
+def rows(results: dict[str, Any]) -> list[list[str]]:
+    """One a timing. No time without a certificate."""
+    shown = []
+    for each in results["layers"]:
+        mib = None if each["memory"] is None else each["memory"] / 2**20
+        times = [f"{each['units']:.1f}", f"{each['seconds']:.2f}", f"{each['peak']:.0%}"]
+        units, seconds, peak = times if each["certified"] else ["-"] * 3
+        fits = each["limit"] is None or each["units"] <= each["limit"]
+        small = each["memory"] is None or each["memory"] <= each["memory_limit"]
+        shown.append(
+            [
+                "{} x {}".format(*each["shape"]),
+                each["method"],
+                each["pattern"],
+                each["inputs"],
+                units,
+                "-" if each["limit"] is None else f"{each['limit']:.1f}",
+                seconds,
+                peak,
+                "-" if mib is None else f"{mib:.0f}",
+                f"{each['memory_limit'] / 2**20:.0f}",
+                f"{each['steps'][0]}" if each["steps"][0] else "-",
+                each["factor"],
+                "passed" if each["certified"] else "FAILED",
+                "yes" if fits and small and each["certified"] else "NO",
+            ]
+        )
+    return shown
+
+
+def page(results: dict[str, Any]) -> str:
+    """speed.md: the verdicts, the table, where the numbers come from."""
+    origin = results["environment"]
+    lines = ["# Cost of pruning a layer", ""]
+    lines += [f"- {'yes' if holds else '**no**'}: {what}: {how}"
+              for what, holds, how in verdicts(results)]  # fmt: skip
+    lines += ["", "| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(results)]
+    lines += [
+        "",
+        f"`{results['command']}` at commit {origin['commit']}, {origin['machine']}, "
+        f"torch {origin['versions']['torch']}, {results['threads']} threads, {origin['date']}, "
+        f"{results['minutes']:.1f} minutes.",
+    ]
+    return "\n".join(lines) + "\n"

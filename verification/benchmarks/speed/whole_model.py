@@ -1,0 +1,75 @@
+"""All layers of a real model: pruning them against the passes that calibrate them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from reference.patterns import Unstructured
+from thanos_torch.models import (
+    DEFAULT_DATASET,
+    DEFAULT_MODEL,
+    calibration_windows,
+    load_model,
+    prune_model,
+)
+from verification import certify
+from verification.benchmarks.speed.limits import MODEL_SHARE
+
+WINDOWS, LENGTH = 16, 1024  # 16 thousand tokens
+Progress = Callable[[str, int, int], None]
+
+
+def measure_model(
+    every: int, progress: Progress | None = None, dataset: str = DEFAULT_DATASET
+) -> dict[str, Any]:
+    """Prune the layers of every so many-th decoder block of SmolLM2-135M, unstructured 50 %.
+
+    Blocks that are left dense are passed once instead of twice: the time of calibration is scaled
+    to two passes of every block, that of pruning to all layers, as if blocks were alike.
+    """
+    loaded = load_model(DEFAULT_MODEL)
+    windows = calibration_windows(
+        loaded.tokenizer, dataset, nsamples=WINDOWS, seqlen=LENGTH, seed=0
+    ).ids
+    report = prune_model(
+        loaded.model,
+        windows,
+        Unstructured(0.5),
+        judge=certify,
+        progress=progress,
+        only=lambda block: block % every == 0,
+    )
+    blocks = loaded.model.config.num_hidden_layers
+    pruned = len(range(0, blocks, every))
+    calibration = report.seconds["calibration"] * 2 * blocks / (blocks + pruned)
+    pruning = report.seconds["pruning"] * blocks / pruned
+    records = [each for each in report.layers if not each.left_dense]
+    layers: list[dict[str, Any]] = [
+        {
+            "name": each.name,
+            "shape": each.shape,
+            "seconds": each.seconds,
+            "certified": each.verified,
+            **each.diagnostics,
+        }
+        for each in records
+    ]
+    return {
+        "model": DEFAULT_MODEL,
+        "dataset": dataset,
+        "origin": loaded.origin,
+        "tokens": WINDOWS * LENGTH,
+        "threads": torch.get_num_threads(),
+        "blocks": blocks,
+        "pruned_blocks": pruned,
+        "seconds": dict(report.seconds),
+        "calibration_of_all": calibration,
+        "pruning_of_all": pruning,
+        "share": pruning / calibration,
+        "limit": MODEL_SHARE,
+        "certified": all(each.verified for each in records),
+        "most_steps": max(max(each["solver_steps"]) for each in layers),
+        "direct_rows": sum(each["direct_rows"] for each in layers),
+        "layers": layers,
+    }
