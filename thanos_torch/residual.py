@@ -1,19 +1,20 @@
 """The residual mask (3): which weights of a block are among the r smallest of all that are left.
 
 The scores of all columns from the block to the end are asked for one number, the r-th smallest.
-From block to block it moves little. So the scores are made row by row in a buffer that stays in
-the cache, counted below a bracket around the last threshold, and only those inside are kept and
-searched. Every step is exact: if the bracket misses, all scores are looked at.
+From block to block it moves little. So on a CPU the scores are made some rows at a time, in a
+buffer that stays in the cache, and counted below a bracket around the last threshold; only those
+inside are kept and searched. Every step is exact: if the bracket misses, all scores are looked at.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
-from thanos_torch.selection import kth_smallest, smallest
+from thanos_torch.selection import kth_smallest, smallest, smallest_on_device, with_first_ties
 
 
 class Scores(Protocol):
@@ -23,8 +24,9 @@ class Scores(Protocol):
         ...
 
 
+EVERYTHING = slice(None)
 # Entries of the scores that are made at one time: 512 KB in float32.
-ENTRIES = 2**18
+ENTRIES = 2**17
 # Below this many scores a bracket costs more than it saves.
 BRACKET_FROM = 2**16
 NARROWEST, WIDEST = 2e-3, 0.2  # half the width of a bracket, relative to its middle
@@ -42,45 +44,54 @@ class ResidualMask:
     threshold: float | None = None
     width: float = WIDEST
 
-    def choose(self, scores: Scores, shape: tuple[int, int], count: int, width: int) -> Tensor:
+    def choose(self, scores: Scores, shape: tuple[int, int], count: Tensor, width: int) -> Tensor:
         """Mask of the first `width` columns: their weights among the `count` smallest scores.
 
         shape  of all scores, (c, |J|); ties go to the lower row-major index
+        count  (), on the device of the scores
         """
-        rows, columns = shape
-        everything = slice(0, rows)
-        found = None
-        if rows * columns >= BRACKET_FROM and 0 < count < rows * columns:
-            found = self._search(scores, shape, count)
+        if count.device.type != "cpu":
+            return smallest_on_device(scores(EVERYTHING), count, width)
+        r, found = int(count), None
+        if shape[0] * shape[1] >= BRACKET_FROM and 0 < r < shape[0] * shape[1]:
+            found = self._search(scores, shape, r)
         if found is None:
-            return smallest(scores(everything), count, width)
-        threshold, up_to = found
+            return smallest(scores(EVERYTHING), r)[:, :width]
+        threshold, below, up_to = found
         self._remember(float(threshold))
-        if up_to != count:  # more weights equal the threshold than there is room for
-            return smallest(scores(everything), count, width)
-        return scores(everything, width) <= threshold
+        shown = scores(EVERYTHING, width)
+        if up_to == r:
+            return shown <= threshold
+        # More weights equal the threshold than there is room for.
+        ties = [(scores(rows) == threshold).sum(dim=1) for rows in _parts(shape)]
+        return with_first_ties(shown, threshold, torch.cat(ties), r - below)
 
     def _search(
         self, scores: Scores, shape: tuple[int, int], count: int
-    ) -> tuple[Tensor, int] | None:
-        """The count-th smallest score and how many are up to it; None if the bracket missed."""
+    ) -> tuple[Tensor, int, int] | None:
+        """The count-th smallest score, how many are below, how many up to it; None at a miss."""
         if self.threshold is None:
             self._sample(scores, shape, count)
         assert self.threshold is not None
         low, high = self.threshold * (1 - self.width), self.threshold * (1 + self.width)
         below, inside = 0, []
-        for start, end in column_blocks(shape[0], max(1, ENTRIES // shape[1])):
-            part = scores(slice(start, end))
+        for rows in _parts(shape):
+            # NumPy compares and compresses several times faster than torch.
+            part = scores(rows).numpy()
             under = part < low
-            below += int(torch.count_nonzero(under))
-            inside.append(_kept(part, (part <= high).logical_xor_(under)))
-        between = torch.cat(inside)
+            below += int(np.count_nonzero(under))
+            inside.append(part[(part <= high) != under])
+        between = torch.from_numpy(np.concatenate(inside))
         if not below < count <= below + len(between):
             self.width = WIDEST
             self.threshold = None
             return None
         threshold = kth_smallest(between, count - below)
-        return threshold, below + int(torch.count_nonzero(between <= threshold))
+        return (
+            threshold,
+            below + int(torch.count_nonzero(between < threshold)),
+            below + int(torch.count_nonzero(between <= threshold)),
+        )
 
     def _sample(self, scores: Scores, shape: tuple[int, int], count: int) -> None:
         """A first guess, from some rows."""
@@ -96,8 +107,7 @@ class ResidualMask:
         self.threshold = threshold
 
 
-def _kept(values: Tensor, mask: Tensor) -> Tensor:
-    """values[mask]; NumPy skips runs of False, which torch counts one by one."""
-    if values.device.type != "cpu":
-        return values[mask]
-    return torch.from_numpy(values.numpy()[mask.numpy()])
+def _parts(shape: tuple[int, int]) -> list[slice]:
+    """Rows to make the scores of at one time."""
+    rows = max(1, ENTRIES // shape[1])
+    return [slice(start, end) for start, end in column_blocks(shape[0], rows)]

@@ -31,7 +31,7 @@ def sparsegpt(
     diagnostics = Diagnostics()
     U = inverse_factor(layer, diagnostics)
 
-    def step(W: Tensor, block: tuple[int, int], _: int) -> tuple[Tensor, Tensor, Tensor]:
+    def step(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         j1, j2 = block
         W_k, U_kk = W[:, j1:j2], U[j1:j2, j1:j2]
         if isinstance(pattern, SemiStructured):

@@ -18,27 +18,26 @@ SWEEP = 128
 def structured(layer: Layer, pattern: Structured, update: str, metric: str) -> Pruned:
     """Remove whole columns from the ordinary rows, spec (5) and (6). One block loss."""
     W = layer.weight
-    rows = (~outlier_mask(layer, pattern)).flatten().nonzero()[:, 0]
+    outliers = outlier_mask(layer, pattern).flatten()
+    # A slice is a view where indices would copy.
+    rows = (~outliers).nonzero()[:, 0] if outliers.any() else slice(None)
     needs_U = update == "sequential" or metric == "obs"
     diagnostics = Diagnostics()
     U = inverse_factor(layer, diagnostics) if needs_U else layer.gram
     S = scores(W[rows], column_factors(layer, U, metric), metric)
-    v = (S if metric == "obs" else S.square()).sum(dim=0)  # obs is a square already
+    v = (S if metric == "obs" else S.square_()).sum(dim=0)  # obs is a square already
     removed = smallest(v[None], pattern.removed(W.shape[1]))[0]
-
-    pruned = W.clone()
-    if update == "joint":
-        pruned[rows], loss = _joint(layer, W[rows], removed)
-    else:
-        pruned[rows], loss = _sequential(W[rows], removed, U)
     mask = torch.zeros_like(W, dtype=torch.bool)
     mask[rows] = removed
-    return Pruned(
-        layer.restored(pruned, mask), mask, layer.restored_losses(loss[None]), diagnostics
-    )
+    del S
+
+    change = _joint if update == "joint" else _sequential
+    pruned, loss = change(layer, W[rows], removed, U)
+    W[rows] = pruned  # in place of the scaled weight: nobody needs it any more
+    return Pruned(layer.restored(W, mask), mask, layer.restored_losses(loss[None]), diagnostics)
 
 
-def _joint(layer: Layer, W: Tensor, removed: Tensor) -> tuple[Tensor, Tensor]:
+def _joint(layer: Layer, W: Tensor, removed: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
     """Spec (6) with J = all columns: least squares on the columns F that stay.
 
     With the removed columns q moved to the front, M falls into M_qq, M_Fq, M_FF. The optimum has
@@ -48,15 +47,13 @@ def _joint(layer: Layer, W: Tensor, removed: Tensor) -> tuple[Tensor, Tensor]:
     q, F = removed.nonzero()[:, 0], (~removed).nonzero()[:, 0]
     M = reversed_cholesky(layer, order=torch.cat([q, F]))
     s = len(q)
-    right = W[:, q] @ M[s:, :s].T
-    pruned = torch.zeros_like(W)
-    pruned[:, F] = W[:, F] + torch.linalg.solve_triangular(
-        M[s:, s:].T, right, upper=True, left=False
-    )
-    return pruned, (W[:, q] @ M[:s, :s].T).double().square().sum()
+    W_q = W.index_select(1, q)
+    D_F = torch.linalg.solve_triangular(M[s:, s:].T, W_q @ M[s:, :s].T, upper=True, left=False)
+    pruned = torch.zeros_like(W).index_copy_(1, F, D_F.add_(W.index_select(1, F)))
+    return pruned, (W_q @ M[:s, :s].T).double().square().sum()
 
 
-def _sequential(W: Tensor, removed: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
+def _sequential(layer: Layer, W: Tensor, removed: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     """The ablation: the removed columns one after another, the earlier ones frozen."""
     pruned = W.clone()
     loss = torch.zeros((), dtype=torch.float64, device=W.device)

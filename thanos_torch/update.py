@@ -11,7 +11,7 @@ from torch import Tensor
 from reference.patterns import column_blocks
 from thanos_torch.result import Diagnostics
 from thanos_torch.selection import smallest_of_first
-from thanos_torch.solver import multipliers
+from thanos_torch.solver import MaskedSolver
 
 # Rows are solved in parts of so many entries, 1 MB in float32: what a step touches stays in the
 # cache, and the memory for it does not grow with the block.
@@ -20,7 +20,7 @@ MIN_ROWS = 64
 
 
 def joint_update(
-    W: Tensor, mask: Tensor, U: Tensor, diagnostics: Diagnostics
+    W: Tensor, mask: Tensor, U: Tensor, solver: MaskedSolver, diagnostics: Diagnostics
 ) -> tuple[Tensor, Tensor]:
     """Joint update of one block, spec (6).
 
@@ -35,13 +35,12 @@ def joint_update(
     new, E, most = torch.empty_like(W), torch.empty_like(W), 0
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)
-        mu, steps = multipliers(R, mask[rows], W[rows], diagnostics)
-        move = (mu @ U.T).neg_()
-        new[rows] = torch.addmm(W[rows].to(U.dtype), move, U)
+        move = (solver.multipliers(R, mask[rows], W[rows]) @ U.T).neg_()
+        new[rows] = torch.addmm(W[rows].to(U.dtype), move, U).masked_fill_(mask[rows], 0.0)
         E[rows] = move
-        most = max(most, steps)
+        most = max(most, solver.steps)
     diagnostics.solver_steps.append(most)
-    return new.masked_fill_(mask, 0.0), E
+    return new, E
 
 
 def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,12 @@ from reference.masks import smallest_of_each_group as reference_groups
 from tests.certificate.wrong import BLOCK, GRAM, WEIGHT
 from tests.implementations import DEVICES
 from tests.ratios import check_same_numbers
-from thanos_torch.selection import smallest, smallest_of_each_group, smallest_of_each_row
+from thanos_torch.selection import (
+    smallest,
+    smallest_of_each_group,
+    smallest_of_each_row,
+    smallest_on_device,
+)
 from thanos_torch.update import choosing_sequential_update, sequential_update
 from verification import certify
 
@@ -114,7 +119,7 @@ def test_selection_is_the_stable_sort(
     found = smallest(given, count).cpu().numpy()
     assert (found == reference_smallest(values, count)).all()
     width = max(1, shape[1] // 3)
-    part = smallest(given, count, width).cpu().numpy()
+    part = smallest_on_device(given, torch.tensor(count), width).numpy()
     assert (part == reference_smallest(values, count)[:, :width]).all()
     of_row = int(share * shape[1])
     rows = smallest_of_each_row(given, of_row).cpu().numpy()
