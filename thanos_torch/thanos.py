@@ -10,9 +10,9 @@ from thanos_torch.blocks import walk_blocks
 from thanos_torch.factor import inverse_factor
 from thanos_torch.layer import Layer, prepare
 from thanos_torch.precision import full_precision
-from thanos_torch.residual import ResidualMask
+from thanos_torch.residual import Candidates, ResidualMask
 from thanos_torch.result import Diagnostics, Pruned
-from thanos_torch.scores import METRICS, column_factors, outlier_mask, scores
+from thanos_torch.scores import METRICS, column_factors, outlier_mask
 from thanos_torch.selection import smallest, smallest_of_each_group
 from thanos_torch.solver import MaskedSolver
 from thanos_torch.structured import structured
@@ -100,16 +100,12 @@ class BlockWalk:
             else:
                 seen, factors = first_weight, None if first is None else first[j1:]
 
-            def S(rows: slice, width: int | None = None) -> Tensor:
-                columns = slice(j1, None if width is None else j1 + width)
-                known = None if factors is None else factors[:width]
-                return scores(seen[rows, columns], known, self.metric)
-
+            left = Candidates(seen[:, j1:], factors, self.metric)
             if isinstance(self.pattern, Unstructured) and self.residual == "global":
                 r = self.pattern.removed(W.numel()) - removed
-                mask = search.choose(S, (len(W), W.shape[1] - j1), r, j2 - j1)
+                mask = search.choose(left, r, j2 - j1)
             else:
-                mask = _block_mask(S(slice(None), j2 - j1), block, self.pattern)
+                mask = _block_mask(left.scores(j2 - j1), block, self.pattern)
             mask &= ~spared
             U_kk = U[j1:j2, j1:j2]
             if self.update == "joint":
