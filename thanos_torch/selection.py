@@ -15,7 +15,7 @@ def smallest(values: Tensor, count: int) -> Tensor:
     if count >= values.numel():
         return torch.ones_like(values, dtype=torch.bool)
     if values.device.type != "cpu":
-        return smallest_on_device(values, values.new_tensor(count, dtype=torch.int64))
+        return smallest_on_device(values, torch.full((), count, device=values.device))
     threshold, below, up_to = _threshold(values.flatten(), count)
     if up_to == count:
         return values <= threshold
