@@ -101,11 +101,7 @@ class BlockWalk:
                 seen, factors = first_weight, None if first is None else first[j1:]
 
             left = Candidates(seen[:, j1:], factors, self.metric)
-            if isinstance(self.pattern, Unstructured) and self.residual == "global":
-                r = self.pattern.removed(W.numel()) - removed
-                mask = search.choose(left, r, j2 - j1)
-            else:
-                mask = _block_mask(left.scores(j2 - j1), block, self.pattern)
+            mask = self.choose_mask(left, search, block, removed)
             mask &= ~spared
             U_kk = U[j1:j2, j1:j2]
             if self.update == "joint":
@@ -114,13 +110,22 @@ class BlockWalk:
 
         return walk_blocks(layer, U, self.block_size, step, diagnostics)
 
+    def choose_mask(
+        self, left: Candidates, search: ResidualMask, block: tuple[int, int], removed: Tensor
+    ) -> Tensor:
+        """The picks of block [j1, j2): (3), (4), or a block's own share of an unstructured count.
 
-def _block_mask(S: Tensor, block: tuple[int, int], pattern: Pattern) -> Tensor:
-    """The picks of block [j1, j2) from its own scores: (4), or a block's own share."""
-    if isinstance(pattern, SemiStructured):
-        return smallest_of_each_group(S, pattern.n, pattern.m)
-    c, (j1, j2) = len(S), block
-    return smallest(S, pattern.removed(c * j2) - pattern.removed(c * j1))
+        left     what is left to choose from, the columns from j1 on
+        removed  how many weights are gone already, ()
+        """
+        (c, left_columns), (j1, j2) = left.weight.shape, block
+        if isinstance(self.pattern, SemiStructured):
+            return smallest_of_each_group(left.scores(j2 - j1), self.pattern.n, self.pattern.m)
+        if self.residual == "global":
+            r = self.pattern.removed(c * (j1 + left_columns)) - removed
+            return search.choose(left, r, j2 - j1)
+        share = self.pattern.removed(c * j2) - self.pattern.removed(c * j1)
+        return smallest(left.scores(j2 - j1), share)
 
 
 def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
