@@ -31,7 +31,8 @@ SLIDING: dict[str, Any] = {
     "sliding_window": 4,
     "layer_types": ["sliding_attention", "full_attention"],
 }
-HALF_ROTATED: Any = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+ROTATED: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
+HALF_ROTATED = {**ROTATED, "partial_rotary_factor": 0.5}
 EXPERTS: dict[str, Any] = {**GROUPED, "num_experts_per_tok": 2}
 FALCON: dict[str, Any] = {**EQUAL, "ffn_hidden_size": 32}
 FALCON_40B: dict[str, Any] = {
@@ -105,7 +106,7 @@ FAMILIES = {
     ),
     # Experts stored inputs first, the rows of gate and up taking turns.
     "GPT-OSS": Family(
-        hf.GptOssConfig(**EXPERTS, num_local_experts=3, sliding_window=4),
+        hf.GptOssConfig(**EXPERTS, num_local_experts=3, sliding_window=4, rope_parameters=ROTATED),
         "model.layers",
         shapes.MIXTRAL,
     ),

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import Gemma3Config
 
+from tests.models.families import FAMILIES
 from tests.models.tiny import llama_config, random_model, random_windows
 from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
 from thanos_torch.models.inputs import InputGrams
@@ -41,6 +43,18 @@ def test_experts_are_no_blocks_and_routers_no_layers() -> None:
     assert other_weights(blocks, name) == [
         f"layers.{i}.{other}" for i in (0, 1) for other in others
     ]
+
+
+def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
+    vision = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 5}
+    config = Gemma3Config(
+        text_config=FAMILIES["Gemma 3"].config,
+        vision_config={**vision, "num_attention_heads": 4, "image_size": 16, "patch_size": 4},
+        mm_tokens_per_image=4,
+    )
+    name, blocks = decoder_blocks(random_model(config))
+    assert name == "model.language_model.layers"
+    assert len(blocks) == 2
 
 
 def collect(model: Any, index: int, windows: Tensor) -> InputGrams:

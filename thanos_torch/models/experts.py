@@ -48,41 +48,44 @@ class ExpertProducts(TorchFunctionMode):
     ) -> Any:
         """Run any function of torch, after a look at what it multiplies."""
         kwargs = kwargs or {}
-        read = [part for part in (*args, *kwargs.values()) if self._owner(part)]
-        weight = _multiplied(func, args) if read else None
+        owner = next(filter(None, map(self._owner, _tensors([args, [*kwargs.values()]]))), None)
+        if owner is None:
+            return func(*args, **kwargs)
+        weight = _multiplied(func, args)
         if weight is not None and (place := _place(weight)) in self._names:
-            name = self._names[place]
-            if name:
+            if name := self._names[place]:
                 self._look(name, args[0])
             return func(*args, **kwargs)
         result = func(*args, **kwargs)
-        if read and not self._in_sight(result):
+        if not all(self._owner(tensor) for tensor in _tensors(result)):
             raise ValueError(
-                f"{self._owner(read[0])}: what each expert reads cannot be told, as their weights "
+                f"{owner}: what each expert reads cannot be told, as their weights "
                 f"go into {resolve_name(func)}: only products of inputs and one expert are known"
             )
         return result
 
-    def _owner(self, value: object) -> str | None:
-        """The name of the fused parameter that `value` is, or is a view of."""
-        if not isinstance(value, Tensor):
-            return None
-        return self._fused.get(id(value)) or self._fused.get(id(value._base))
+    def _owner(self, tensor: Tensor) -> str | None:
+        """The name of the fused parameter that a tensor is, or is a view of."""
+        return self._fused.get(id(tensor)) or self._fused.get(id(tensor._base))
 
-    def _in_sight(self, result: object) -> bool:
-        """Whether no tensor in `result` but views of the fused parameters holds their numbers."""
-        parts = result if isinstance(result, tuple | list) else [result]
-        return all(self._owner(part) for part in parts if isinstance(part, Tensor))
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """The tensors in arguments or results, lists of them included."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
 
 
 def _multiplied(func: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
     """The second factor of a product of inputs (..., b) with it, as a view (c, b)."""
-    if func is F.linear and len(args) > 1:
-        weight: Tensor = args[1]
+    if len(args) < 2 or not isinstance(args[1], Tensor):
+        return None
+    weight = args[1]
+    if func is F.linear:
         return weight
-    if func in _PRODUCTS and args[1].dim() == 2:
-        return args[1].T  # type: ignore[no-any-return]
-    return None
+    return weight.T if func in _PRODUCTS and weight.dim() == 2 else None
 
 
 def _place(weight: Tensor) -> _Place:
