@@ -1,6 +1,7 @@
 """Every supported family: all its layers are pruned, certified, and come back from disk."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.models.tiny import (
     random_windows,
     save_checkpoint,
 )
+from tests.test_imports import ROOT
 from thanos_torch import Pattern, SemiStructured, Unstructured
 from thanos_torch.models import MASKS, load_model, prune_model, read_masks
 from thanos_torch.models import save_checkpoint as save_pruned
@@ -87,3 +89,19 @@ def test_calibration_inputs_are_those_of_a_plain_forward_pass(family: str) -> No
         block = f"{FAMILIES[family].blocks}.{index}"
         pruned = model.get_submodule(block).state_dict()
         half_pruned.get_submodule(block).load_state_dict(pruned)
+
+
+def test_the_page_lists_these_families_and_their_layers() -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    rows = re.findall(r"^\| (\w.*) \| `([\w.]+)` \| (.*) \|$", page, re.MULTILINE)
+    listed = {name: (blocks, cell) for names, blocks, cell in rows for name in names.split(", ")}
+    assert set(listed) == set(FAMILIES)
+    for name, family in FAMILIES.items():
+        blocks, cell = listed[name]
+        assert blocks == family.blocks
+        if family.second:
+            assert cell == "as Mixtral, and in blocks without experts as Llama"
+            assert family.first == FAMILIES["Llama"].first
+        kinds = {re.sub(r"\.\d+\.", ".*.", layer) for layer in family.second or family.first}
+        of = listed["Mixtral"][1] if family.second else cell
+        assert kinds == set(re.findall(r"`([^`]+)`", of)), name
