@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import MixtralConfig, Qwen3MoeConfig
-from transformers.pytorch_utils import Conv1D
 
 from tests.models.families import EXPERTS, FAMILIES
-from tests.models.tiny import BLOCK_SIZE, grams_by_hooks, random_model, random_windows
+from tests.models.tiny import (
+    BLOCK_SIZE,
+    FUSED,
+    fused_module,
+    grams_by_hooks,
+    random_model,
+    random_windows,
+)
 from thanos_torch import Unstructured
 from thanos_torch.models import prune_model
 from thanos_torch.models.blocks import decoder_blocks, prunable_layers
@@ -24,48 +30,6 @@ from thanos_torch.models.stopwatch import Stopwatch
 from verification import certify
 
 HALF = Unstructured(0.5)
-FUSED = torch.arange(24.0).view(2, 3, 4)
-
-
-def fused_module(is_transposed: bool) -> Any:
-    module: Any = nn.Module()
-    module.is_transposed = is_transposed
-    module.weight = nn.Parameter(FUSED.clone())
-    module.bias = nn.Parameter(torch.zeros(2, 3))
-    return module
-
-
-def conv1d() -> Any:
-    build: Any = Conv1D  # which lacks type hints
-    return build(3, 4)
-
-
-STORED: dict[str, tuple[Callable[[], Any], str, Tensor]] = {
-    "linear": (lambda: nn.Linear(4, 3), "layer", FUSED[0]),
-    "transposed": (conv1d, "layer", FUSED[0]),
-    "expert": (lambda: fused_module(False), "layer.1.weight", FUSED[0]),
-    "transposed expert": (lambda: fused_module(True), "layer.1.weight", FUSED.view(2, 4, 3)[1]),
-}
-
-
-@pytest.mark.parametrize("case", STORED)
-def test_a_layer_writes_where_it_reads(case: str) -> None:
-    build, name, weight = STORED[case]
-    module = build()
-    before = copy.deepcopy(module.state_dict())
-    layer = {layer.name: layer for layer in layers_of(module, "layer")}[name]
-    assert layer.parameter == "layer.weight"
-    assert layer.shape == tuple(weight.shape)
-    layer.write(weight)
-    found = layer.read()
-    assert torch.equal(found, weight)
-    assert found.is_contiguous()
-    found.zero_()
-    assert torch.equal(layer.read(), weight)  # what was read is a copy
-    held = module.weight[1] if layer.expert else module.weight
-    assert torch.equal(held, weight.T if "transposed" in case else weight)
-    if layer.expert:
-        assert torch.equal(module.weight[0], before["weight"][0])
 
 
 def test_experts_without_tokens_stay_dense_and_are_reported() -> None:

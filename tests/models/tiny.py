@@ -16,6 +16,7 @@ from transformers import (
 
 WORDS = 256  # one token a byte
 BLOCK_SIZE = 8
+FUSED = torch.arange(24.0).view(2, 3, 4)  # two experts of one layer
 
 
 def llama_config(**changes: Any) -> LlamaConfig:
@@ -42,6 +43,15 @@ def random_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -
             if weight.dim() > 1:
                 weight.normal_(std=0.3)
     return model
+
+
+def fused_module(is_transposed: bool) -> Any:
+    """A module that holds FUSED."""
+    module: Any = nn.Module()
+    module.is_transposed = is_transposed
+    module.weight = nn.Parameter(FUSED.clone())
+    module.bias = nn.Parameter(torch.zeros(2, 3))
+    return module
 
 
 def random_windows(count: int = 6, seqlen: int = 32) -> Tensor:
