@@ -181,10 +181,11 @@ def test_bad_models_and_folders(thanos: Thanos, dense: Path, tmp_path: Path) -> 
     assert (done.status, done.err.count("\n")) == (1, 0)
     assert "out must be a new or empty folder" in done.err
 
-    gpt2 = tiny.save_checkpoint(tiny.random_model(tiny.conv1d_config()), tmp_path / "gpt2")
-    done = thanos("prune", gpt2, "--out", tmp_path / "out", *options)
+    empty = tiny.random_model(tiny.llama_config(num_hidden_layers=0))
+    tiny.save_checkpoint(empty, tmp_path / "empty")
+    done = thanos("prune", tmp_path / "empty", "--out", tmp_path / "out", *options)
     assert done.status == 1
-    assert "GPT2LMHeadModel has no prunable layers" in done.err
+    assert "LlamaForCausalLM has no prunable layers" in done.err
 
     done = thanos("prune", tmp_path / "full", "--out", tmp_path / "out", *options)
     assert done.status == 1

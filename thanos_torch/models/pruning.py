@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from reference.patterns import Pattern
 from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
 from thanos_torch.models.inputs import InputGrams
+from thanos_torch.models.layers import Layer
 from thanos_torch.models.masks import PackedMask
 from thanos_torch.models.recipe import Recipe
 from thanos_torch.models.replay import Replay
@@ -36,7 +37,7 @@ def prune_model(
     progress: Callable[[str, int, int], None] | None = None,
     only: Callable[[int], bool] | None = None,
 ) -> ModelReport:
-    """Prune all linear layers in the decoder blocks of a causal language model, in place.
+    """Prune all layers in the decoder blocks of a causal language model, in place.
 
     model        a Hugging Face causal LM in evaluation mode
     windows      (nsamples, seqlen) token ids to calibrate with
@@ -108,26 +109,25 @@ class _Run:
     watch: Stopwatch
     on_layer: Callable[[PrunedLayer], None] | None
 
-    def leave(self, layers: Mapping[str, nn.Linear], reason: str) -> None:
+    def leave(self, layers: Mapping[str, Layer], reason: str) -> None:
         """Record layers that stay dense."""
         for name, layer in layers.items():
-            shape = (layer.out_features, layer.in_features)
-            self.report.layers.append(LayerRecord(name, shape, left_dense=reason))
+            self.report.layers.append(LayerRecord(name, layer.shape, left_dense=reason))
 
-    def prune(self, name: str, layer: nn.Linear, gram: Tensor | None) -> None:
+    def prune(self, name: str, layer: Layer, gram: Tensor | None) -> None:
         """Prune one layer in place, have it judged, record it; without `gram` it stays dense."""
-        record = LayerRecord(name, (layer.out_features, layer.in_features))
+        record = LayerRecord(name, layer.shape)
         self.report.layers.append(record)
         if gram is None:
             record.left_dense = "no calibration token reached it"
             return
-        arithmetic = torch.float64 if layer.weight.dtype == torch.float64 else torch.float32
-        weight, gram = layer.weight.to(arithmetic, copy=True), gram.to(arithmetic)
+        arithmetic = torch.float64 if layer.dtype == torch.float64 else torch.float32
+        weight, gram = layer.read().to(arithmetic), gram.to(arithmetic)
         before = self.watch.seconds["pruning"]
         try:
             with self.watch.stage("pruning"):
                 pruned, kept = self.recipe.prune(weight, gram)
-            with self.watch.stage("certificates"), blas_threads(layer.in_features):
+            with self.watch.stage("certificates"), blas_threads(len(gram)):
                 verdict = self.recipe.verdict(weight, gram, pruned, kept)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
@@ -138,16 +138,16 @@ class _Run:
             record.relative_error = relative_error(weight, kept.weight, gram)
         record.removed = int(kept.mask.sum())
         record.diagnostics = kept.diagnostics.as_dict()
-        record.stored_exactly = _store(name, layer, kept.weight)
+        record.stored_exactly = _store(layer, kept.weight)
         self.report.masks[name] = PackedMask.of(kept.mask)
         if self.on_layer:
             self.on_layer(PrunedLayer(name, weight, gram, kept))
 
 
-def _store(name: str, layer: nn.Linear, weight: Tensor) -> bool:
+def _store(layer: Layer, weight: Tensor) -> bool:
     """Put a pruned weight into the layer; True if that holds its plain rounding afterwards."""
-    rounded = weight.to(layer.weight.dtype)
+    rounded = weight.to(layer.dtype)
     if not rounded.isfinite().all():
-        raise ValueError(f"{name}: pruned weights are not finite in {rounded.dtype}")
-    layer.weight.copy_(weight)
-    return torch.equal(layer.weight, rounded)
+        raise ValueError(f"{layer.name}: pruned weights are not finite in {rounded.dtype}")
+    layer.write(weight)
+    return torch.equal(layer.read(), rounded)

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from reference.patterns import Pattern, refuse_outlier_rows
 from thanos_torch import Pruned, magnitude, refit, sparsegpt, thanos, wanda
+from thanos_torch.models.layers import Layer
 from thanos_torch.models.report import Judge, Verdict
 
 METHODS: dict[str, Callable[..., Pruned]] = {
@@ -46,7 +47,7 @@ class Recipe:
     damping: float
     refit_steps: int
 
-    def check(self, layers: Mapping[str, nn.Linear]) -> None:
+    def check(self, layers: Mapping[str, Layer]) -> None:
         """Find out before hours of work what would stop it later. Raises ValueError."""
         check_options(
             self.pattern,
@@ -57,7 +58,7 @@ class Recipe:
         )
         for name, layer in layers.items():
             try:
-                self.pattern.check(layer.out_features, layer.in_features, self.block_size)
+                self.pattern.check(*layer.shape, self.block_size)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
 

@@ -40,7 +40,7 @@ class PrunedLayer:
 class LayerRecord:
     """What happened to one layer.
 
-    name            as in the model; its weight is `name`.weight
+    name            as in the model, as `Layer.name`
     shape           (c, b)
     removed         weights removed, the count of the mask
     relative_error  tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, of the float32 result
@@ -82,8 +82,8 @@ class LayerRecord:
 class ModelReport:
     """What happened to a model.
 
-    layers   one record for each linear layer of the decoder blocks, in the order of the model
-    others   names of other matrices in the blocks, which are never pruned: routers, fused experts
+    layers   one record for each layer of the decoder blocks, in the order of the model
+    others   names of other matrices in the blocks, which are never pruned: routers, say
     seconds  by stage: calibration, gram, pruning, errors, certificates
     masks    of the layers that were pruned; not part of `as_dict`
     """
