@@ -88,10 +88,13 @@ def _factorise(H: Tensor) -> bool:
     H[:half, half:] = 0
     if not _factorise(last):
         return False
-    # M_21ᵀ M_22 = H_21ᵀ: with the unknowns as rows, which is the faster way around.
-    corner.copy_(torch.linalg.solve_triangular(last, corner.T, upper=False, left=False).T)
-    # Panels leave out most of the triangle that nobody reads.
-    for start, end in column_blocks(half, max(SMALL, half // PANELS)):
+    # Panels keep what is in flight small, and leave out most of the triangle that nobody reads.
+    panels = list(column_blocks(half, max(SMALL, half // PANELS)))
+    for start, end in panels:
+        # M_21ᵀ M_22 = H_21ᵀ: with the unknowns as rows, which is the faster way around.
+        panel = corner[:, start:end]
+        panel.copy_(torch.linalg.solve_triangular(last, panel.T, upper=False, left=False).T)
+    for start, end in panels:
         first[start:, start:end].addmm_(corner[:, start:].T, corner[:, start:end], alpha=-1)
     return _factorise(first)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from reference.patterns import column_blocks
 from thanos_torch.result import Diagnostics
 from thanos_torch.selection import smallest_of_first
-from thanos_torch.solver import MaskedSolver
+from thanos_torch.solver import BlockSystem, MaskedSolver
 
 # Rows are solved in parts of so many entries, 1 MB in float32: what a step touches stays in the
 # cache, and the memory for it does not grow with the block.
@@ -31,12 +31,12 @@ def joint_update(
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
     if diagnostics.factor != "float32":
         U = U.double()
-    R = U.T @ U
+    block = BlockSystem.of(U.T @ U, W.dtype)
     new, E, most = torch.empty_like(W), torch.empty_like(W), 0
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)
-        move = (solver.multipliers(R, mask[rows], W[rows]) @ U.T).neg_()
-        new[rows] = torch.addmm(W[rows].to(U.dtype), move, U).masked_fill_(mask[rows], 0.0)
+        move = (solver.multipliers(block, mask[rows], W[rows]) @ U.T).neg_()
+        new[rows] = zeroed(torch.addmm(W[rows].to(U.dtype), move, U), ~mask[rows])
         E[rows] = move
         most = max(most, solver.steps)
     diagnostics.solver_steps.append(most)
@@ -45,7 +45,7 @@ def joint_update(
 
 def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     """One column after another, the earlier ones frozen: SparseGPT's update. Shapes as above."""
-    columns, picks = _by_column(W), mask.T
+    columns, picks = _by_column(W), mask.T.to(W.dtype, memory_format=torch.contiguous_format)
     E = torch.zeros_like(columns)
     for j in range(len(U)):
         _remove_column(columns, picks[j], U, E, j)
@@ -67,15 +67,24 @@ def choosing_sequential_update(
         if j % m == 0:
             score = (columns[j : j + m] / pivots[j : j + m]).square()
             picks[j : j + m] = smallest_of_first(score, n)
-        _remove_column(columns, picks[j], U, E, j)
+        _remove_column(columns, picks[j].to(columns.dtype), U, E, j)
     return columns.T, E.T, picks.T
 
 
 def _remove_column(columns: Tensor, picks: Tensor, U: Tensor, E: Tensor, j: int) -> None:
-    """Spec (6) for the one column j: R_jJ / R_jj = U_jJ / U_jj."""
-    E[j] = (columns[j] / -U[j, j]).masked_fill_(~picks, 0.0)
+    """Spec (6) for the one column j: R_jJ / R_jj = U_jJ / U_jj; `picks` is 1 or 0."""
+    E[j] = (columns[j] / -U[j, j]).mul_(picks)
     columns[j + 1 :].addr_(U[j, j + 1 :], E[j])
-    columns[j].masked_fill_(picks, 0.0)
+    zeroed(columns[j], 1 - picks)
+
+
+def zeroed(values: Tensor, keep: Tensor) -> Tensor:
+    """`values` with +0.0 where `keep` is 0 or False, in place.
+
+    A product is several times faster than filling by a mask that no branch predictor foresees;
+    adding 0 makes a plus of the minus that it leaves on some zeros.
+    """
+    return values.mul_(keep).add_(0.0)
 
 
 def _by_column(W: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ OTHER_WORDS: dict[Any, Any] = {
     Tensor.__invert__: torch.logical_not,
     Tensor.contiguous: lambda it: it.clone(memory_format=torch.contiguous_format),
     Tensor.double: lambda it: torch.ops.aten._to_copy(it, dtype=torch.float64),
-    Tensor.to: lambda it, dtype, copy=False: torch.ops.aten._to_copy(it, dtype=dtype),
+    Tensor.to: lambda it, dtype, **_: torch.ops.aten._to_copy(it, dtype=dtype),
 }
 
 
