@@ -9,9 +9,9 @@ from reference.patterns import column_blocks
 from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics, Pruned
 
-# (current W, (j1, j2), weights removed so far: a tensor, ()) ->
-#     mask, new W_k, E_k: (c, j2 - j1) each
-BlockStep = Callable[[Tensor, tuple[int, int], Tensor], tuple[Tensor, Tensor, Tensor]]
+# (current W, (j1, j2), weights removed so far: a tensor, ()) -> mask, E_k: (c, j2 - j1) each; the
+# block's columns of W are overwritten
+BlockStep = Callable[[Tensor, tuple[int, int], Tensor], tuple[Tensor, Tensor]]
 
 
 def walk_blocks(
@@ -28,7 +28,7 @@ def walk_blocks(
     losses = []
     removed = torch.zeros((), dtype=torch.int64, device=W.device)
     for j1, j2 in column_blocks(b, block_size):
-        block, W[:, j1:j2], E = step(W, (j1, j2), removed)
+        block, E = step(W, (j1, j2), removed)
         W[:, j2:].addmm_(E, U[j1:j2, j2:])
         mask[:, j1:j2] = block
         removed += torch.count_nonzero(block)

@@ -34,7 +34,7 @@ class BlockSystem:
     """What the systems of all rows of a block share, scaled to unit diagonal.
 
     scale    (B,), the roots of 1 / diag R, which make it so
-    exact    (B, B), in the type of R: float64, or float32 where the factor is benign
+    exact    (B, B), in the type of the μ: float64, or float32 where the factor is benign
     rounded  the same in the arithmetic of the run
     inverse  its inverse, in the arithmetic of the run
     """
@@ -45,12 +45,16 @@ class BlockSystem:
     inverse: Tensor
 
     @classmethod
-    def of(cls, R: Tensor, arithmetic: torch.dtype) -> "BlockSystem":
-        """The block with R = (H_JJ)⁻¹ on its own columns, (B, B)."""
-        scale = R.diagonal().rsqrt()
-        exact = R * scale * scale[:, None]
-        inverse = torch.linalg.inv_ex(exact.double()).inverse
-        return cls(scale, exact, exact.to(arithmetic), inverse.to(arithmetic))
+    def of(cls, U: Tensor, accurate: Tensor) -> "BlockSystem":
+        """The block with R = Uᵀ U, (B, B): U in the arithmetic of the run, and in that of μ."""
+        exact = accurate.T @ accurate
+        scale = exact.diagonal().rsqrt()
+        exact.mul_(scale).mul_(scale[:, None])
+        # As a product with its own transpose it is positive definite in any precision.
+        identity = torch.eye(len(U), dtype=U.dtype, device=U.device)
+        root = torch.linalg.solve_triangular(U, identity, upper=True)
+        root.div_(scale[:, None])
+        return cls(scale, exact, exact.to(U.dtype), root @ root.T)
 
 
 @dataclass
@@ -128,7 +132,8 @@ class MaskedSolver:
             move, _ = self._pass(block, picks, residual[rows].to(arithmetic), goal)
             solution[rows] += move
             # Only the rows at work change, and only their residuals are needed again.
-            residual[rows] = (right[rows] - solution[rows] @ block.exact).mul_(picks)
+            product = torch.addmm(right[rows], solution[rows], block.exact, alpha=-1)
+            residual[rows] = product.mul_(picks)
             # Written so that NaN counts as not done.
             norms = _norms(residual)
             working &= ~(norms <= target)[:, 0]

@@ -91,9 +91,7 @@ class BlockWalk:
         first = None if self.adaptive else column_factors(layer, U, self.metric)
         search = ResidualMask()
 
-        def step(
-            W: Tensor, block: tuple[int, int], removed: Tensor
-        ) -> tuple[Tensor, Tensor, Tensor]:
+        def step(W: Tensor, block: tuple[int, int], removed: Tensor) -> tuple[Tensor, Tensor]:
             j1, j2 = block
             if self.adaptive:
                 seen, factors = W, column_factors(layer, U[j1:, j1:], self.metric)
@@ -105,8 +103,8 @@ class BlockWalk:
             mask &= ~spared
             U_kk = U[j1:j2, j1:j2]
             if self.update == "joint":
-                return mask, *joint_update(W[:, j1:j2], mask, U_kk, solver, diagnostics)
-            return mask, *sequential_update(W[:, j1:j2], mask, U_kk)
+                return mask, joint_update(W[:, j1:j2], mask, U_kk, solver, diagnostics)
+            return mask, sequential_update(W[:, j1:j2], mask, U_kk)
 
         return walk_blocks(layer, U, self.block_size, step, diagnostics)
 

@@ -1,7 +1,7 @@
 """How the kept weights make up for the removed ones. Spec section 4.
 
-Every update takes a block's current weights and returns its new ones and E_k = D_k M_kkᵀ for the
-move D_k between them, all (c, B). E_k is all that the rest needs: the columns behind the block
+Every update overwrites a block's current weights by its new ones and returns E_k = D_k M_kkᵀ for
+the move D_k between them, all (c, B). E_k is all that the rest needs: the columns behind the block
 move by E_k U_kJ, and ‖E_k‖² is the loss (T3).
 """
 
@@ -13,15 +13,15 @@ from thanos_torch.result import Diagnostics
 from thanos_torch.selection import smallest_of_first
 from thanos_torch.solver import BlockSystem, MaskedSolver
 
-# Rows are solved in parts of so many entries, 1 MB in float32: what a step touches stays in the
-# cache, and the memory for it does not grow with the block.
-ENTRIES = 2**18
+# Rows are solved in parts of so many entries, half a MB in float32: what a step touches stays in
+# the cache, and the memory for it does not grow with the block.
+ENTRIES = 2**17
 MIN_ROWS = 64
 
 
 def joint_update(
     W: Tensor, mask: Tensor, U: Tensor, solver: MaskedSolver, diagnostics: Diagnostics
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Joint update of one block, spec (6).
 
     W, mask  (c, B), the block's current weights and picks
@@ -29,35 +29,34 @@ def joint_update(
     """
     # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
-    if diagnostics.factor != "float32":
-        U = U.double()
-    block = BlockSystem.of(U.T @ U, W.dtype)
-    new, E, most = torch.empty_like(W), torch.empty_like(W), 0
+    arithmetic = U if diagnostics.factor == "float32" else U.double()
+    block = BlockSystem.of(U, arithmetic)
+    U = arithmetic
+    E, most = torch.empty(W.shape, dtype=W.dtype, device=W.device), 0
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)
         move = (solver.multipliers(block, mask[rows], W[rows]) @ U.T).neg_()
-        new[rows] = zeroed(torch.addmm(W[rows].to(U.dtype), move, U), ~mask[rows])
+        W[rows] = zeroed(torch.addmm(W[rows].to(U.dtype), move, U), ~mask[rows])
         E[rows] = move
         most = max(most, solver.steps)
     diagnostics.solver_steps.append(most)
-    return new, E
+    return E
 
 
-def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
+def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> Tensor:
     """One column after another, the earlier ones frozen: SparseGPT's update. Shapes as above."""
     columns, picks = _by_column(W), mask.T.to(W.dtype, memory_format=torch.contiguous_format)
     E = torch.zeros_like(columns)
     for j in range(len(U)):
         _remove_column(columns, picks[j], U, E, j)
-    return columns.T, E.T
+    W.copy_(columns.T)
+    return E.T
 
 
-def choosing_sequential_update(
-    W: Tensor, U: Tensor, n: int, m: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def choosing_sequential_update(W: Tensor, U: Tensor, n: int, m: int) -> tuple[Tensor, Tensor]:
     """The same, with the picks of every group of m chosen when the sweep reaches it. Spec 6.
 
-    Returns the new weights, E_k and the mask.
+    Returns E_k and the mask.
     """
     columns = _by_column(W)
     E = torch.zeros_like(columns)
@@ -68,7 +67,8 @@ def choosing_sequential_update(
             score = (columns[j : j + m] / pivots[j : j + m]).square()
             picks[j : j + m] = smallest_of_first(score, n)
         _remove_column(columns, picks[j].to(columns.dtype), U, E, j)
-    return columns.T, E.T, picks.T
+    W.copy_(columns.T)
+    return E.T, picks.T
 
 
 def _remove_column(columns: Tensor, picks: Tensor, U: Tensor, E: Tensor, j: int) -> None:
@@ -88,5 +88,5 @@ def zeroed(values: Tensor, keep: Tensor) -> Tensor:
 
 
 def _by_column(W: Tensor) -> Tensor:
-    """A transposed copy: columns of W are contiguous in it, and W itself stays as it is."""
+    """A transposed copy: a sweep goes over columns, which are contiguous in it."""
     return W.T.clone(memory_format=torch.contiguous_format)
