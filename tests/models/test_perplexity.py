@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from transformers import PreTrainedConfig
+from transformers import Gemma3Config, Gemma3TextConfig
 
 from tests.models.tiny import WORDS, llama_config, random_model, random_windows
 from thanos_torch.models import perplexity
@@ -32,7 +32,9 @@ def test_overlapping_windows_score_each_token_once(stride: int, scored: int) -> 
     starts = range(0, 200 - 32 + 1, stride)
     windows = torch.stack([text[start : start + 32] for start in starts])
     result = perplexity(model, windows, stride=stride)
-    losses = {}  # by place in the text; the first window to reach a token gives it most context
+    losses: dict[
+        int, float
+    ] = {}  # by place in the text; the first window to reach a token gives it most context
     with torch.no_grad():
         for start, window in zip(starts, windows, strict=True):
             odds = model(window[None]).logits[0].double().log_softmax(-1)
@@ -46,10 +48,10 @@ def test_overlapping_windows_score_each_token_once(stride: int, scored: int) -> 
 
 
 def test_the_longest_window_is_that_of_the_text_config() -> None:
+    # Models of text and images nest the config of the text.
+    config = Gemma3Config(text_config=Gemma3TextConfig(max_position_embeddings=16))
     model = random_model(llama_config())
-    nested = PreTrainedConfig()
-    nested.get_text_config = lambda: llama_config(max_position_embeddings=16)
-    model.config = nested
+    model.config = config
     with pytest.raises(ValueError, match="seqlen must be at most 16"):
         perplexity(model, random_windows(1, 17))
 
