@@ -16,7 +16,7 @@ from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.stopwatch import Stopwatch
 from thanos_torch.models.threads import blas_threads
-from thanos_torch.models.windows import check_length
+from thanos_torch.models.windows import check_windows
 
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 
@@ -57,7 +57,7 @@ def prune_model(
     prefix, blocks = decoder_blocks(model)
     layers = prunable_layers(blocks, prefix)
     recipe.check({name: layer for group in layers for name, layer in group.items()})
-    check_length(model, windows)
+    check_windows(model, windows)
 
     watch = Stopwatch(device, STAGES)
     others = other_weights(blocks, prefix)
