@@ -13,17 +13,22 @@ from thanos_torch.cli.options import (
     Model,
     Seqlen,
     check_device,
-    explained,
-    read_pattern,
 )
 from thanos_torch.cli.prune_report import show_record
+from thanos_torch.cli.what import (
+    Exclude,
+    Include,
+    PatternText,
+    Recipe,
+    described,
+    read_rules,
+)
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
     LoadedModel,
     Windows,
     calibration_windows,
-    check_options,
     finished_run,
     load_model,
     prune_model,
@@ -37,11 +42,12 @@ PACKAGES = ("thanos-pruning", "torch", "transformers")
 
 
 def prune(
-    pattern: Annotated[
-        str, typer.Option(help="unstructured:0.5, 2:4, structured:0.3, 2:4+outliers:0.1, ...")
-    ],
     out: Annotated[Path, typer.Option(help="New or empty folder for the pruned checkpoint.")],
     model: Model = DEFAULT_MODEL,
+    pattern: PatternText = None,
+    recipe: Recipe = None,
+    include: Include = None,
+    exclude: Exclude = None,
     method: Annotated[str, typer.Option(help="thanos, magnitude, wanda, sparsegpt")] = "thanos",
     dataset: Dataset = DEFAULT_DATASET,
     nsamples: Annotated[int, typer.Option(help="Windows to calibrate with.")] = 32,
@@ -60,7 +66,8 @@ def prune(
     In n:m, n counts the ZEROS of every group of m. Exit status 0 means that every layer was
     pruned and that its certificate passed.
     """
-    wanted = read_pattern(pattern, n_counts_zeros)
+    options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
+    rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options)
     check_device(device)
     text: dict[str, Any] = {
         "dataset": dataset,
@@ -68,14 +75,7 @@ def prune(
         "seqlen": seqlen,
         "seed": seed,
     }
-    options: dict[str, Any] = {
-        "method": method,
-        "block_size": block_size,
-        "damping": damping,
-        "refit_steps": refit,
-    }
-    check_options(wanted, **options)  # before a model is loaded, which can take minutes
-    settings: dict[str, Any] = {"model": model, "pattern": str(wanted), **text, **options}
+    settings: dict[str, Any] = {"model": model, **text, "asked": rules.as_dict()}
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
     record = finished_run(out, settings)
     if record:
@@ -89,15 +89,14 @@ def prune(
             report = prune_model(
                 loaded.model,
                 windows.ids,
-                wanted,
+                rules,
                 judge=certify,
                 device=device,
                 progress=show,
-                **options,
             )
         record = {"settings": settings, **origin, "versions": versions, **report.as_dict()}
         save_checkpoint(loaded, out, record=record, masks=report.masks)
-    show_record(record, explained(wanted), out)
+    show_record(record, described(rules), out)
     raise typer.Exit(0 if record["verified"] else 1)
 
 

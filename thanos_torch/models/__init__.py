@@ -6,32 +6,41 @@ from thanos_torch.models.loading import DEFAULT_MODEL, RECORD, LoadedModel, load
 from thanos_torch.models.masks import PackedMask, read_masks
 from thanos_torch.models.perplexity import Perplexity, perplexity
 from thanos_torch.models.pruning import prune_model, relative_error
-from thanos_torch.models.recipe import METHODS, check_options
+from thanos_torch.models.recipe import METHODS, LayerOptions
+from thanos_torch.models.recipe_file import read_recipe
 from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
+from thanos_torch.models.rules import DENSE, Choice, Dense, Plan, Rule, Rules
 from thanos_torch.models.text import DEFAULT_DATASET
 from thanos_torch.models.windows import Windows, calibration_windows, evaluation_windows
 
 __all__ = [
     "DEFAULT_DATASET",
     "DEFAULT_MODEL",
+    "DENSE",
     "MASKS",
     "METHODS",
     "RECORD",
+    "Choice",
+    "Dense",
+    "LayerOptions",
     "LayerRecord",
     "LoadedModel",
     "ModelReport",
     "PackedMask",
     "Perplexity",
+    "Plan",
     "PrunedLayer",
+    "Rule",
+    "Rules",
     "Windows",
     "calibration_windows",
-    "check_options",
     "evaluation_windows",
     "finished_run",
     "load_model",
     "perplexity",
     "prune_model",
     "read_masks",
+    "read_recipe",
     "refuse_unusable",
     "relative_error",
     "save_checkpoint",
