@@ -175,6 +175,7 @@ PROGRAM = """
 import sys
 sys.modules[{package!r}] = None  # importing it fails, as if it was not there
 sys.argv = ["thanos", "eval", {model!r}]
+from thanos_torch.cli import main
 main()
 """
 

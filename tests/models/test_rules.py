@@ -69,7 +69,7 @@ def test_include_and_exclude() -> None:
 REFUSED_RULES: dict[str, tuple[Rules, str]] = {
     "glob": (Rules(HALF, include=("*.qproj",)), r"--include: '\*.qproj' .*near misses: \*.q_proj"),
     "kinds": (Rules(HALF, exclude=("zzz",)), r"'zzz' matches none of the 4 .*: \*.q_proj, \*.up_p"),
-    "head": (Rules(HALF, include=("lm_head",)), "'lm_head' matches none .* never the output head"),
+    "head": (Rules(HALF, include=("lm_head",)), "'lm_head' matches none .*never the output head"),
     "rule": (Rules(HALF, (Rule(("mlp",), HALF, "r.toml, rule 1"),)), "r.toml, rule 1: 'mlp' match"),
     "shadowed": (
         Rules(HALF, (Rule(("*.mlp.*",), HALF, "rule 1"), Rule(("*",), TWO_FOUR, "rule 2"))),

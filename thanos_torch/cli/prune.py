@@ -28,9 +28,11 @@ from thanos_torch.models import (
     DEFAULT_MODEL,
     LoadedModel,
     Windows,
+    base_licence,
     calibration_windows,
     finished_run,
     load_model,
+    model_card,
     prune_model,
     refuse_unusable,
     save_checkpoint,
@@ -83,7 +85,8 @@ def prune(
     else:
         refuse_unusable(out)
         loaded, windows = _load(model, text)
-        origin = {"model": loaded.provenance(), "text": windows.provenance()}
+        base = {**loaded.provenance(), "licence": base_licence(model)}
+        origin = {"model": base, "text": windows.provenance()}
         versions = {name: _version(name) for name in PACKAGES}
         with progress_bar("pruning") as show:
             report = prune_model(
@@ -95,7 +98,8 @@ def prune(
                 progress=show,
             )
         record = {"settings": settings, **origin, "versions": versions, **report.as_dict()}
-        save_checkpoint(loaded, out, record=record, masks=report.masks)
+        card = model_card(record)
+        save_checkpoint(loaded, out, record=record, masks=report.masks, card=card)
     show_record(record, described(rules), out)
     raise typer.Exit(0 if record["verified"] else 1)
 

@@ -1,15 +1,20 @@
 """Whole Hugging Face models: load, prune, save, measure. Needs the extra `models`."""
 
-from thanos_torch.models.checkpoint import MASKS, finished_run, save_checkpoint
+from thanos_torch.models.card import model_card
+from thanos_torch.models.checkpoint import finished_run, save_checkpoint
 from thanos_torch.models.folders import refuse_unusable, stamp
+from thanos_torch.models.inspection import SeenLayer, inspect_folder, read_record
+from thanos_torch.models.licence import base_licence
 from thanos_torch.models.loading import DEFAULT_MODEL, RECORD, LoadedModel, load_model
 from thanos_torch.models.masks import PackedMask, read_masks
 from thanos_torch.models.perplexity import Perplexity, perplexity
 from thanos_torch.models.pruning import prune_model, relative_error
+from thanos_torch.models.reapply import HeldMasks, reapply_checkpoint, reapply_masks
 from thanos_torch.models.recipe import METHODS, LayerOptions
 from thanos_torch.models.recipe_file import read_recipe
 from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.rules import DENSE, Choice, Dense, Plan, Rule, Rules
+from thanos_torch.models.tensors import MASKS
 from thanos_torch.models.text import DEFAULT_DATASET
 from thanos_torch.models.windows import Windows, calibration_windows, evaluation_windows
 
@@ -22,6 +27,7 @@ __all__ = [
     "RECORD",
     "Choice",
     "Dense",
+    "HeldMasks",
     "LayerOptions",
     "LayerRecord",
     "LoadedModel",
@@ -32,15 +38,22 @@ __all__ = [
     "PrunedLayer",
     "Rule",
     "Rules",
+    "SeenLayer",
     "Windows",
+    "base_licence",
     "calibration_windows",
     "evaluation_windows",
     "finished_run",
+    "inspect_folder",
     "load_model",
+    "model_card",
     "perplexity",
     "prune_model",
     "read_masks",
     "read_recipe",
+    "read_record",
+    "reapply_checkpoint",
+    "reapply_masks",
     "refuse_unusable",
     "relative_error",
     "save_checkpoint",

@@ -1,5 +1,6 @@
 """Recipes: TOML files that say how each layer of a model is pruned."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "damping": (float, int),
     "refit": (int,),
 }
+_FIELDS = {"refit": "refit_steps"}  # where `LayerOptions` has another name
 
 
 def read_recipe(file: Path, fallback: Mapping[str, Any]) -> Rules:
@@ -93,3 +95,20 @@ def _choice(source: str, said: Mapping[str, Any]) -> Choice:
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     return options
+
+
+def recipe_lines(asked: Mapping[str, Any]) -> list[str]:
+    """The lines of a recipe that asks for the same; `asked` as in `Rules.as_dict`."""
+    lines = _option_lines(asked["default"]) if asked["default"] else []
+    for rule in asked["rules"]:
+        lines += ["", "[[rules]]", f"layers = {json.dumps(rule['layers'])}", *_option_lines(rule)]
+    return lines
+
+
+def _option_lines(options: Mapping[str, Any]) -> list[str]:
+    # What JSON writes for texts and numbers is TOML as well.
+    return [
+        f"{key} = {json.dumps(options[name])}"
+        for key, name in ((key, _FIELDS.get(key, key)) for key in _TYPES)
+        if name in options
+    ]
