@@ -6,6 +6,7 @@ import typer
 
 from thanos_torch.cli.bench import bench
 from thanos_torch.cli.bench_speed import speed
+from thanos_torch.cli.certify import certify
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.inspect import inspect
 from thanos_torch.cli.prune import prune
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(prune)
 app.command()(inspect)
+app.command()(certify)
 app.command()(reapply)
 app.command("eval")(evaluate)
 benches = typer.Typer(rich_markup_mode=None)

@@ -18,6 +18,7 @@ from thanos_torch.cli.prune_report import show_record
 from thanos_torch.cli.what import (
     Exclude,
     Include,
+    KeepGram,
     PatternText,
     Recipe,
     described,
@@ -26,6 +27,7 @@ from thanos_torch.cli.what import (
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
+    GramWriter,
     LoadedModel,
     Windows,
     base_licence,
@@ -59,6 +61,7 @@ def prune(
     damping: Annotated[float, typer.Option(help="Share of mean(diag G) on the diagonal.")] = 0.01,
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     device: Device = "cpu",
+    keep_gram: KeepGram = None,
     n_counts_zeros: Annotated[
         bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
     ] = False,
@@ -79,11 +82,14 @@ def prune(
     }
     settings: dict[str, Any] = {"model": model, **text, "asked": rules.as_dict()}
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
+    if keep_gram:
+        settings["keep_gram"] = str(keep_gram)
     record = finished_run(out, settings)
     if record:
         say(f"{out} holds the result of this very run already.")
     else:
-        refuse_unusable(out)
+        for folder in filter(None, (out, keep_gram)):
+            refuse_unusable(folder)
         loaded, windows = _load(model, text)
         base = {**loaded.provenance(), "licence": base_licence(model)}
         origin = {"model": base, "text": windows.provenance()}
@@ -95,6 +101,7 @@ def prune(
                 rules,
                 judge=certify,
                 device=device,
+                on_layer=GramWriter(keep_gram) if keep_gram else None,
                 progress=show,
             )
         record = {"settings": settings, **origin, "versions": versions, **report.as_dict()}

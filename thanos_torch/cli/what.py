@@ -16,6 +16,10 @@ Recipe = Annotated[
     Path | None,
     typer.Option(help="TOML file with patterns by layer; what it sets goes before other options."),
 ]
+KeepGram = Annotated[
+    Path | None,
+    typer.Option(help="New or empty folder for the Gram matrices, which `thanos certify` needs."),
+]
 Include = Annotated[
     list[str] | None, typer.Option(help="Glob on layer names: prune no others. Repeatable.")
 ]

@@ -152,7 +152,8 @@ class _Run:
         record.stored_exactly = _store(name, layer, kept.weight)
         self.report.masks[name] = PackedMask.of(kept.mask)
         if self.on_layer:
-            self.on_layer(PrunedLayer(name, weight, gram, kept))
+            before_refit = pruned.weight if choice.refit_steps else None
+            self.on_layer(PrunedLayer(name, weight, gram, kept, before_refit))
 
 
 def _store(name: str, layer: nn.Linear, weight: Tensor) -> bool:

@@ -28,12 +28,14 @@ class PrunedLayer:
     weight  (c, b), before
     gram    (b, b), the Gram matrix that it was pruned with
     pruned  the result, after the refit if one was asked for
+    before_refit    (c, b), the weight before that refit; None if there was none
     """
 
     name: str
     weight: Tensor
     gram: Tensor
     pruned: Pruned
+    before_refit: Tensor | None = None
 
 
 @dataclass
