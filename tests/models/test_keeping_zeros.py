@@ -72,7 +72,7 @@ def test_a_hook_keeps_the_zeros_through_every_step(pruned: Path) -> None:
 
 def test_masks_that_do_not_fit_are_refused(pruned: Path, tmp_path: Path) -> None:
     other = tiny.random_model(tiny.llama_config(intermediate_size=32))
-    with pytest.raises(ValueError, match=r"masks: model.layers.0.mlp.* has the shape .* its mask"):
+    with pytest.raises(ValueError, match=r"masks: model.layers.*mlp.* has the shape .* its mask"):
         reapply_masks(other, pruned)
     short = tiny.random_model(tiny.llama_config(num_hidden_layers=2))
     with pytest.raises(ValueError, match=r"masks: the model has no model.layers.2.*weight"):

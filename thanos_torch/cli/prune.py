@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from thanos_torch.cli.display import progress_bar, say
+from thanos_torch.cli.dry_run import show_plan
 from thanos_torch.cli.options import (
     Dataset,
     Device,
@@ -16,6 +17,7 @@ from thanos_torch.cli.options import (
 )
 from thanos_torch.cli.prune_report import show_record
 from thanos_torch.cli.what import (
+    DryRun,
     Exclude,
     Include,
     KeepGram,
@@ -46,8 +48,10 @@ PACKAGES = ("thanos-pruning", "torch", "transformers")
 
 
 def prune(
-    out: Annotated[Path, typer.Option(help="New or empty folder for the pruned checkpoint.")],
     model: Model = DEFAULT_MODEL,
+    out: Annotated[
+        Path | None, typer.Option(help="New or empty folder for the pruned checkpoint.")
+    ] = None,
     pattern: PatternText = None,
     recipe: Recipe = None,
     include: Include = None,
@@ -62,6 +66,7 @@ def prune(
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     device: Device = "cpu",
     keep_gram: KeepGram = None,
+    dry_run: DryRun = False,
     n_counts_zeros: Annotated[
         bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
     ] = False,
@@ -73,6 +78,11 @@ def prune(
     """
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options)
+    if dry_run:
+        show_plan(model, rules, described(rules), nsamples, seqlen)
+        raise typer.Exit(0)
+    if out is None:
+        raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")
     check_device(device)
     text: dict[str, Any] = {
         "dataset": dataset,

@@ -20,6 +20,10 @@ KeepGram = Annotated[
     Path | None,
     typer.Option(help="New or empty folder for the Gram matrices, which `thanos certify` needs."),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show what would be pruned, estimate memory and time, no more."),
+]
 Include = Annotated[
     list[str] | None, typer.Option(help="Glob on layer names: prune no others. Repeatable.")
 ]

@@ -22,9 +22,8 @@ class GramWriter:
     def __init__(self, folder: Path) -> None:
         """Continues a folder that holds the beginning of the same run."""
         self._folder = folder
-        self._owners: dict[
-            str, str
-        ] = {}  # by the hash of the matrix: the layer that it is named by
+        # By hash of the matrix: the layer that names its file.
+        self._owners: dict[str, str] = {}
         self._index: dict[str, str] = _read_index(folder) if (folder / INDEX).is_file() else {}
 
     def __call__(self, layer: PrunedLayer) -> None:
