@@ -23,8 +23,8 @@ weights of its linear layers are exactly zero. Zeros are stored as zeros: the ch
 | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-In n:m, n of every m weights in a row are **zeros**. {verdict} A certificate proves from the weights
-before and after, and from the Gram matrix of the calibration inputs, that masks and kept weights
+In n:m, n of every m weights in a row are **zeros**. {verdict}
+A certificate proves from the weights before and after, and from the Gram matrix of the calibration inputs, that masks and kept weights
 are those of the method; it vouches for the weights as computed, before rounding to {dtype}.
 
 - Calibration: {windows} windows of {seqlen} tokens from {dataset} ({part}), seed {seed};
@@ -104,6 +104,8 @@ def _row(kind: tuple[str, ...], group: list[Mapping[str, Any]]) -> str:
     weights = sum(layer["shape"][0] * layer["shape"][1] for layer in group)
     removed = sum(layer["removed"] for layer in group) / weights
     certified = f"{sum(layer['verified'] for layer in group)} of {len(group)}"
+    if all(layer["asked_dense"] for layer in group):
+        certified = "as asked"
     name, *options = kind
     cells = [name, str(len(group)), *options, f"{removed:.2%}", certified]
     return f"| {' | '.join(cells)} |"
