@@ -24,8 +24,9 @@ weights of its linear layers are exactly zero. Zeros are stored as zeros: the ch
 {rows}
 
 In n:m, n of every m weights in a row are **zeros**. {verdict}
-A certificate proves from the weights before and after, and from the Gram matrix of the calibration inputs, that masks and kept weights
-are those of the method; it vouches for the weights as computed, before rounding to {dtype}.
+A certificate proves from the weights before and after, and from the Gram matrix of the inputs,
+that masks and kept weights are those of the method; it vouches for the weights as computed,
+before rounding to {dtype}.
 
 - Calibration: {windows} windows of {seqlen} tokens from {dataset} ({part}), seed {seed};
   SHA-256 of the text {sha256}
