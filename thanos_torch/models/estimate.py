@@ -43,7 +43,7 @@ def measure_speed() -> Speed:
 
 
 def memory_parts(model: nn.Module, layers: Sequence[PlannedLayer], tokens: int) -> dict[str, float]:
-    """Bytes at the worst moment of pruning, by what takes them.
+    """Bytes at the worst moment, by what takes them.
 
     model   on the meta device, as of `meta_model`
     tokens  windows times their length
@@ -58,14 +58,16 @@ def memory_parts(model: nn.Module, layers: Sequence[PlannedLayer], tokens: int) 
             grams[layer.block] = grams.get(layer.block, 0) + 4 * layer.shape[1] ** 2
     solver = max(2 * 4 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
     judge = max(8 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
-    return {
-        "program and libraries": _resident(),
-        "model": weights,
+    working = {
         "activations": tokens * width * element + 4 * BATCH_TOKENS * _widest(layers) * element,
         "Gram matrices of a block": max(grams.values(), default=0),
         "solver": solver + SOLVER_FIXED,
         "certificate": CERTIFICATE_MATRICES * judge,
     }
+    # In the end the checkpoint is loaded and compared with the model, when the rest is free again.
+    more = max(0.0, weights - sum(working.values()))
+    fixed = {"program and libraries": _resident(), "model": weights}
+    return {**fixed, **working, "more to compare the saved checkpoint": more}
 
 
 def time_parts(
