@@ -76,8 +76,8 @@ def _front(model: Mapping[str, Any]) -> str:
     lines = ["tags:", "- pruned", "- thanos"]
     if model.get("licence"):
         lines.insert(0, f"license: {model['licence']}")
-    if model.get("hub_id"):
-        lines.insert(0, f"base_model: {model['hub_id']}")
+    if model["commit"]:  # only what comes from a hub has one
+        lines.insert(0, f"base_model: {model['source']}")
     return "\n".join(lines) + "\n"
 
 
