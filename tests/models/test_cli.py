@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +11,11 @@ import pytest
 import torch
 
 from tests.models import tiny
+from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
-from thanos_torch.cli import main
 from thanos_torch.cli import prune as prune_command
 from thanos_torch.models import MASKS, RECORD, load_model, read_masks
 from verification import certify
-
-
-@dataclass
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-
-Thanos = Callable[..., Outcome]
-
-
-@pytest.fixture
-def thanos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Thanos:
-    """Runs the program with some arguments."""
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
-            return Outcome(1, out, err + code)
-        return Outcome(int(code or 0), out, err)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "dense"
-    return tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), folder)
-
-
-SMALL = ("--nsamples", 4, "--seqlen", 32, "--block-size", 8)
 
 
 def test_prune_then_eval(thanos: Thanos, dense: Path, tmp_path: Path) -> None:

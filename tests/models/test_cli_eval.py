@@ -9,10 +9,8 @@ from safetensors.torch import load_file
 
 from tests.evaluation.items import write_items
 from tests.models import tiny
-from tests.models.test_cli import SMALL, Thanos, thanos
+from tests.models.conftest import SMALL, Thanos
 from thanos_torch.models import MASKS
-
-__all__ = ["thanos"]  # a fixture
 
 
 @pytest.fixture(scope="module")

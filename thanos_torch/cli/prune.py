@@ -7,25 +7,36 @@ from typing import Annotated, Any
 import typer
 
 from thanos_torch.cli.display import progress_bar, say
+from thanos_torch.cli.dry_run import show_plan
 from thanos_torch.cli.options import (
     Dataset,
     Device,
     Model,
     Seqlen,
     check_device,
-    explained,
-    read_pattern,
 )
 from thanos_torch.cli.prune_report import show_record
+from thanos_torch.cli.what import (
+    DryRun,
+    Exclude,
+    Include,
+    KeepGram,
+    PatternText,
+    Recipe,
+    described,
+    read_rules,
+)
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
+    GramWriter,
     LoadedModel,
     Windows,
+    base_licence,
     calibration_windows,
-    check_options,
     finished_run,
     load_model,
+    model_card,
     prune_model,
     refuse_unusable,
     save_checkpoint,
@@ -37,11 +48,14 @@ PACKAGES = ("thanos-pruning", "torch", "transformers")
 
 
 def prune(
-    pattern: Annotated[
-        str, typer.Option(help="unstructured:0.5, 2:4, structured:0.3, 2:4+outliers:0.1, ...")
-    ],
-    out: Annotated[Path, typer.Option(help="New or empty folder for the pruned checkpoint.")],
     model: Model = DEFAULT_MODEL,
+    out: Annotated[
+        Path | None, typer.Option(help="New or empty folder for the pruned checkpoint.")
+    ] = None,
+    pattern: PatternText = None,
+    recipe: Recipe = None,
+    include: Include = None,
+    exclude: Exclude = None,
     method: Annotated[str, typer.Option(help="thanos, magnitude, wanda, sparsegpt")] = "thanos",
     dataset: Dataset = DEFAULT_DATASET,
     nsamples: Annotated[int, typer.Option(help="Windows to calibrate with.")] = 32,
@@ -51,6 +65,8 @@ def prune(
     damping: Annotated[float, typer.Option(help="Share of mean(diag G) on the diagonal.")] = 0.01,
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     device: Device = "cpu",
+    keep_gram: KeepGram = None,
+    dry_run: DryRun = False,
     n_counts_zeros: Annotated[
         bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
     ] = False,
@@ -60,7 +76,13 @@ def prune(
     In n:m, n counts the ZEROS of every group of m. Exit status 0 means that every layer was
     pruned and that its certificate passed.
     """
-    wanted = read_pattern(pattern, n_counts_zeros)
+    options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
+    rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options)
+    if dry_run:
+        show_plan(model, rules, described(rules), nsamples, seqlen)
+        raise typer.Exit(0)
+    if out is None:
+        raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")
     check_device(device)
     text: dict[str, Any] = {
         "dataset": dataset,
@@ -68,36 +90,34 @@ def prune(
         "seqlen": seqlen,
         "seed": seed,
     }
-    options: dict[str, Any] = {
-        "method": method,
-        "block_size": block_size,
-        "damping": damping,
-        "refit_steps": refit,
-    }
-    check_options(wanted, **options)  # before a model is loaded, which can take minutes
-    settings: dict[str, Any] = {"model": model, "pattern": str(wanted), **text, **options}
+    settings: dict[str, Any] = {"model": model, **text, "asked": rules.as_dict()}
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
+    if keep_gram:
+        settings["keep_gram"] = str(keep_gram)
     record = finished_run(out, settings)
     if record:
         say(f"{out} holds the result of this very run already.")
     else:
-        refuse_unusable(out)
+        for folder in filter(None, (out, keep_gram)):
+            refuse_unusable(folder)
         loaded, windows = _load(model, text)
-        origin = {"model": loaded.provenance(), "text": windows.provenance()}
+        base = {**loaded.provenance(), "licence": base_licence(model)}
+        origin = {"model": base, "text": windows.provenance()}
         versions = {name: _version(name) for name in PACKAGES}
         with progress_bar("pruning") as show:
             report = prune_model(
                 loaded.model,
                 windows.ids,
-                wanted,
+                rules,
                 judge=certify,
                 device=device,
+                on_layer=GramWriter(keep_gram) if keep_gram else None,
                 progress=show,
-                **options,
             )
         record = {"settings": settings, **origin, "versions": versions, **report.as_dict()}
-        save_checkpoint(loaded, out, record=record, masks=report.masks)
-    show_record(record, explained(wanted), out)
+        card = model_card(record)
+        save_checkpoint(loaded, out, record=record, masks=report.masks, card=card)
+    show_record(record, described(rules), out)
     raise typer.Exit(0 if record["verified"] else 1)
 
 

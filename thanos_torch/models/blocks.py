@@ -62,6 +62,11 @@ def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, Layer]
     return layers
 
 
+def layer_shapes(layers: list[dict[str, Layer]]) -> dict[str, tuple[int, int]]:
+    """The shape (c, b) of every layer, by name, as `prunable_layers` gives them."""
+    return {name: layer.shape for group in layers for name, layer in group.items()}
+
+
 def other_weights(blocks: nn.ModuleList, prefix: str) -> list[str]:
     """Names of the matrices inside the blocks that are no prunable layer's weight.
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from thanos_torch.models.card import CARD
 from thanos_torch.models.folders import new_folder
 from thanos_torch.models.loading import RECORD, LoadedModel, load_model, quiet_transformers
 from thanos_torch.models.masks import PackedMask, write_masks
-
-MASKS = "masks.safetensors"
+from thanos_torch.models.tensors import MASKS
 
 
 def save_checkpoint(
@@ -21,11 +21,13 @@ def save_checkpoint(
     *,
     record: Mapping[str, object],
     masks: Mapping[str, PackedMask],
+    card: str = "",
 ) -> None:
     """Write a checkpoint with exact zeros, `thanos.json`, and the masks; all of it or nothing.
 
     record  what was done, JSON-able; `settings` in it lets `finished_run` know the run again
     masks   by layer
+    card    Markdown, of `model_card`
 
     The checkpoint is loaded again before it gets its name: ValueError if one bit differs, or if
     `folder` is occupied.
@@ -40,6 +42,8 @@ def save_checkpoint(
         write_masks(partial / MASKS, masks)
         text = json.dumps(record, indent=1, allow_nan=False)
         (partial / RECORD).write_text(text + "\n", encoding="utf-8")
+        if card:
+            (partial / CARD).write_text(card, encoding="utf-8")
 
 
 def check_reload(model: torch.nn.Module, folder: Path) -> None:

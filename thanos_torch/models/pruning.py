@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from reference.patterns import Pattern
-from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
+from thanos_torch.models.blocks import decoder_blocks, layer_shapes, other_weights, prunable_layers
 from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.layers import Layer
 from thanos_torch.models.masks import PackedMask
-from thanos_torch.models.recipe import Recipe
+from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, LayerRecord, ModelReport, PrunedLayer
+from thanos_torch.models.rules import Dense, Plan, Rules
 from thanos_torch.models.stopwatch import Stopwatch
 from thanos_torch.models.threads import blas_threads
 from thanos_torch.models.windows import check_windows
@@ -25,7 +26,7 @@ STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 def prune_model(
     model: nn.Module,
     windows: Tensor,
-    pattern: Pattern,
+    pattern: Pattern | Rules,
     *,
     judge: Judge | None,
     method: str = "thanos",
@@ -41,8 +42,9 @@ def prune_model(
 
     model        a Hugging Face causal LM in evaluation mode
     windows      (nsamples, seqlen) token ids to calibrate with
+    pattern      for all layers; or rules, which also say the next four for each of them
     judge        certifies every layer, `verification.certify`; None leaves the model uncertified
-    method       thanos, magnitude, wanda or sparsegpt; pattern, block_size, damping as for those
+    method       thanos, magnitude, wanda or sparsegpt; block_size and damping as for those
     refit_steps  steps of `refit` after each layer, 0 for none
     device       where the decoder block at work is held
     on_layer     called with every layer once it is pruned
@@ -53,16 +55,18 @@ def prune_model(
     before anything changes if the arguments do not fit the model; later, naming the layer and
     leaving the model half-pruned, if a layer's calibration or weights are not finite.
     """
-    recipe = Recipe(pattern, judge, method, block_size, damping, refit_steps)
+    rules = pattern
+    if not isinstance(rules, Rules):
+        rules = Rules(LayerOptions(rules, method, block_size, damping, refit_steps))
     prefix, blocks = decoder_blocks(model)
     layers = prunable_layers(blocks, prefix)
-    recipe.check({name: layer for group in layers for name, layer in group.items()})
+    plan = rules.plan(layer_shapes(layers))
     check_windows(model, windows)
 
     watch = Stopwatch(device, STAGES)
     others = other_weights(blocks, prefix)
-    report = ModelReport(method, str(pattern), [], others, watch.seconds, {})
-    run = _Run(recipe, report, watch, on_layer)
+    report = ModelReport([], others, watch.seconds, {})
+    run = _Run(plan, judge, report, watch, on_layer)
     replay = Replay(model, blocks, windows, device)
     total = sum(len(group) for group in layers)
     for index, (block, group) in enumerate(zip(blocks, layers, strict=True)):
@@ -73,8 +77,9 @@ def prune_model(
         if only and not only(index):
             run.leave(group, "its block was not chosen")
         else:
-            with watch.stage("calibration"), InputGrams(group, watch) as inputs:
-                for _ in replay.run(index):
+            wanted = {n: layer for n, layer in group.items() if not isinstance(plan[n], Dense)}
+            with watch.stage("calibration"), InputGrams(wanted, watch) as inputs:
+                for _ in replay.run(index) if wanted else ():
                     inputs.next_batch()
             for name, layer in group.items():
                 if progress:
@@ -104,7 +109,8 @@ def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float
 class _Run:
     """A run under way: what is asked for, and what has come of it."""
 
-    recipe: Recipe
+    plan: Plan
+    judge: Judge | None
     report: ModelReport
     watch: Stopwatch
     on_layer: Callable[[PrunedLayer], None] | None
@@ -118,6 +124,11 @@ class _Run:
         """Prune one layer in place, have it judged, record it; without `gram` it stays dense."""
         record = LayerRecord(name, layer.shape)
         self.report.layers.append(record)
+        choice = self.plan[name]
+        if isinstance(choice, Dense):
+            record.left_dense, record.asked_dense = choice.reason, True
+            return
+        record.options = choice.as_dict()
         if gram is None:
             record.left_dense = "no calibration token reached it"
             return
@@ -126,9 +137,9 @@ class _Run:
         before = self.watch.seconds["pruning"]
         try:
             with self.watch.stage("pruning"):
-                pruned, kept = self.recipe.prune(weight, gram)
+                pruned, kept = choice.prune(weight, gram)
             with self.watch.stage("certificates"), blas_threads(len(gram)):
-                verdict = self.recipe.verdict(weight, gram, pruned, kept)
+                verdict = choice.verdict(self.judge, weight, gram, pruned, kept)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         record.seconds = self.watch.seconds["pruning"] - before
@@ -141,7 +152,8 @@ class _Run:
         record.stored_exactly = _store(layer, kept.weight)
         self.report.masks[name] = PackedMask.of(kept.mask)
         if self.on_layer:
-            self.on_layer(PrunedLayer(name, weight, gram, kept))
+            before_refit = pruned.weight if choice.refit_steps else None
+            self.on_layer(PrunedLayer(name, weight, gram, kept, before_refit))
 
 
 def _store(layer: Layer, weight: Tensor) -> bool:

@@ -28,12 +28,14 @@ class PrunedLayer:
     weight  (c, b), before
     gram    (b, b), the Gram matrix that it was pruned with
     pruned  the result, after the refit if one was asked for
+    before_refit    (c, b), the weight before that refit; None if there was none
     """
 
     name: str
     weight: Tensor
     gram: Tensor
     pruned: Pruned
+    before_refit: Tensor | None = None
 
 
 @dataclass
@@ -48,7 +50,9 @@ class LayerRecord:
     certificate     the judge's verdict on the float32 result; None: uncertified, nobody judged
     stored_exactly  the model holds that result, rounded once to its dtype
     diagnostics     how the numbers were made
+    options         what was asked for: pattern, method, block_size, damping, refit_steps
     left_dense      why the layer was not pruned; empty if it was
+    asked_dense     whether that is what was asked for
     """
 
     name: str
@@ -59,7 +63,9 @@ class LayerRecord:
     certificate: dict[str, object] | None = None
     stored_exactly: bool = False
     diagnostics: dict[str, object] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
     left_dense: str = ""
+    asked_dense: bool = False
 
     @property
     def sparsity(self) -> float:
@@ -88,8 +94,6 @@ class ModelReport:
     masks    of the layers that were pruned; not part of `as_dict`
     """
 
-    method: str
-    pattern: str
     layers: list[LayerRecord]
     others: list[str]
     seconds: dict[str, float]
@@ -97,8 +101,18 @@ class ModelReport:
 
     @property
     def verified(self) -> bool:
-        """Whether every layer was pruned, certified, and stored as certified."""
-        return all(layer.verified for layer in self.layers)
+        """Whether every layer that should be was pruned, certified, and stored as certified."""
+        return all(layer.verified or layer.asked_dense for layer in self.layers)
+
+    @property
+    def method(self) -> str:
+        """The method of the layers; several are joined by commas."""
+        return self._all_of("method")
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the layers; several are joined by commas."""
+        return self._all_of("pattern")
 
     @property
     def sparsity(self) -> float:
@@ -111,6 +125,10 @@ class ModelReport:
         """Mean over the layers that were pruned; 0 if none was."""
         errors = [layer.relative_error for layer in self.layers if not layer.left_dense]
         return sum(errors) / len(errors) if errors else 0.0
+
+    def _all_of(self, option: str) -> str:
+        values = [str(layer.options[option]) for layer in self.layers if layer.options]
+        return ", ".join(dict.fromkeys(values))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
