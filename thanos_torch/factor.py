@@ -36,7 +36,7 @@ def reversed_cholesky(layer: Layer, order: Tensor | None = None) -> Tensor:
         raise ValueError(
             f"gram is too far from positive definite: damping = {layer.damping} does not mend it"
         )
-    return M.to(layer.dtype)
+    return _narrowed(M, layer.dtype)
 
 
 def inverse_factor(layer: Layer, diagnostics: Diagnostics) -> Tensor:
@@ -50,7 +50,8 @@ def inverse_factor(layer: Layer, diagnostics: Diagnostics) -> Tensor:
     """
     inverse = _in_single(layer) if layer.dtype == torch.float32 else None
     if inverse is None:
-        inverse = _invert(reversed_cholesky(layer))
+        # A copy, for the blocks take longer than the memory of the float64 factor can wait.
+        inverse = _invert(reversed_cholesky(layer).clone())
     else:
         diagnostics.factor = "float32"
     return inverse.T
@@ -97,6 +98,16 @@ def _factorise(H: Tensor) -> bool:
     for start, end in panels:
         first[start:, start:end].addmm_(corner[:, start:].T, corner[:, start:end], alpha=-1)
     return _factorise(first)
+
+
+def _narrowed(M: Tensor, dtype: torch.dtype) -> Tensor:
+    """M rounded to `dtype` in its own memory, where a row then takes half the place it has."""
+    if dtype == M.dtype:
+        return M
+    narrow = M.view(dtype)[:, : len(M)]
+    for start, end in column_blocks(len(M), SMALL):
+        narrow[start:end] = M[start:end].to(dtype)  # a copy: what it overwrites was read before
+    return narrow
 
 
 def _invert(M: Tensor) -> Tensor:

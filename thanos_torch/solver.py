@@ -33,28 +33,32 @@ DIRECT_ENTRIES = 2**20
 class BlockSystem:
     """What the systems of all rows of a block share, scaled to unit diagonal.
 
+    U        (B, B), R = Uᵀ U, in the type of the μ: float64, or float32 where it is benign
     scale    (B,), the roots of 1 / diag R, which make it so
-    exact    (B, B), in the type of the μ: float64, or float32 where the factor is benign
+    exact    (B, B), R scaled, in the type of the μ
     rounded  the same in the arithmetic of the run
     inverse  its inverse, in the arithmetic of the run
     """
 
+    U: Tensor
     scale: Tensor
     exact: Tensor
     rounded: Tensor
     inverse: Tensor
 
     @classmethod
-    def of(cls, U: Tensor, accurate: Tensor) -> "BlockSystem":
-        """The block with R = Uᵀ U, (B, B): U in the arithmetic of the run, and in that of μ."""
-        exact = accurate.T @ accurate
-        scale = exact.diagonal().rsqrt()
-        exact.mul_(scale).mul_(scale[:, None])
-        # As a product with its own transpose it is positive definite in any precision.
+    def of(cls, U: Tensor, dtype: torch.dtype) -> "BlockSystem":
+        """The block with this part of U, in the arithmetic of the run; `dtype` is that of the μ."""
         identity = torch.eye(len(U), dtype=U.dtype, device=U.device)
-        root = torch.linalg.solve_triangular(U, identity, upper=True)
-        root.div_(scale[:, None])
-        return cls(scale, exact, exact.to(U.dtype), root @ root.T)
+        root = torch.linalg.solve_triangular(U, identity, upper=True, out=identity)
+        root.mul_(torch.linalg.vector_norm(U, dim=0)[:, None])
+        # As a product with its own transpose it is positive definite in any precision.
+        inverse = root @ root.T
+        del identity, root  # a block may be as wide as the layer
+        accurate = U.to(dtype)
+        scale = torch.linalg.vector_norm(accurate, dim=0).reciprocal_()
+        exact = (accurate.T @ accurate).mul_(scale).mul_(scale[:, None])
+        return cls(accurate, scale, exact, exact.to(U.dtype), inverse)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from thanos_torch.update import sequential_update
 # Columns that the sequential ablation sweeps before it moves all those behind them.
 SWEEP = 128
 # Rows that are pruned at one time: what is in flight stays small beside the layer.
-ROWS = 1024
+ROWS = 512
 
 
 def structured(layer: Layer, pattern: Structured, update: str, metric: str) -> Pruned:

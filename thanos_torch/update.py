@@ -29,14 +29,12 @@ def joint_update(
     """
     # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
-    arithmetic = U if diagnostics.factor == "float32" else U.double()
-    block = BlockSystem.of(U, arithmetic)
-    U = arithmetic
+    block = BlockSystem.of(U, U.dtype if diagnostics.factor == "float32" else torch.float64)
     E, most = torch.empty(W.shape, dtype=W.dtype, device=W.device), 0
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)
-        move = (solver.multipliers(block, mask[rows], W[rows]) @ U.T).neg_()
-        W[rows] = zeroed(torch.addmm(W[rows].to(U.dtype), move, U), ~mask[rows])
+        move = (solver.multipliers(block, mask[rows], W[rows]) @ block.U.T).neg_()
+        W[rows] = zeroed(torch.addmm(W[rows].to(move.dtype), move, block.U), ~mask[rows])
         E[rows] = move
         most = max(most, solver.steps)
     diagnostics.solver_steps.append(most)
