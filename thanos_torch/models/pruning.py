@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.patterns import Pattern
+from thanos_torch.factor import shared_factors
 from thanos_torch.models.blocks import decoder_blocks, layer_shapes, other_weights, prunable_layers
 from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.layers import Layer
@@ -81,10 +82,11 @@ def prune_model(
             with watch.stage("calibration"), InputGrams(wanted, watch) as inputs:
                 for _ in replay.run(index) if wanted else ():
                     inputs.next_batch()
-            for name, layer in group.items():
-                if progress:
-                    progress(name.removeprefix(f"{prefix}."), len(report.layers), total)
-                run.prune(name, layer, inputs.matrix(name))
+            with shared_factors():
+                for name, layer in group.items():
+                    if progress:
+                        progress(name.removeprefix(f"{prefix}."), len(report.layers), total)
+                    run.prune(name, layer, inputs.matrix(name))
         if index + 1 < len(blocks):
             with watch.stage("calibration"):
                 replay.advance(index)
