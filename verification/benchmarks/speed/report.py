@@ -51,8 +51,9 @@ def _on_a_cpu(results: dict[str, Any]) -> list[tuple[str, bool, str]]:
         (
             "2 real model",
             model["share"] <= model["limit"],
-            f"pruning takes {model['share']:.2f} of two calibration passes (limit "
-            f"{model['limit']}), at most {model['most_steps']} steps a block, "
+            f"pruning takes {model['share']:.3f} of two calibration passes with their Gram "
+            f"matrices (limit {model['limit']}; {model['pruning_of_all'] / model['passes_of_all']:.2f}"
+            f" of the passes alone), at most {model['most_steps']} steps a block, "
             f"{model['direct_rows']} rows solved directly",
         ),
         (
