@@ -47,13 +47,14 @@ def _on_a_cpu(results: dict[str, Any]) -> list[tuple[str, bool, str]]:
     if results["device"] != "cpu":
         return []
     model = results["model"]
+    alone = model["pruning_of_all"] / model["passes_of_all"]
     return [
         (
             "2 real model",
             model["share"] <= model["limit"],
             f"pruning takes {model['share']:.3f} of two calibration passes with their Gram "
-            f"matrices (limit {model['limit']}; {model['pruning_of_all'] / model['passes_of_all']:.2f}"
-            f" of the passes alone), at most {model['most_steps']} steps a block, "
+            f"matrices (limit {model['limit']}; {alone:.2f} of the passes alone), at most "
+            f"{model['most_steps']} steps a block, "
             f"{model['direct_rows']} rows solved directly",
         ),
         (
