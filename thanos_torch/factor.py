@@ -68,8 +68,7 @@ def _inverse_factor(layer: Layer) -> tuple[Tensor, str]:
     inverse = _in_single(layer) if layer.dtype == torch.float32 else None
     if inverse is not None:
         return inverse.T, "float32"
-    # A copy, for the blocks take longer than the memory of the float64 factor can wait.
-    return _invert(reversed_cholesky(layer).clone()).T, "float64"
+    return _invert(reversed_cholesky(layer)).T, "float64"
 
 
 @contextmanager
