@@ -1,6 +1,5 @@
 """`thanos prune`: prune a model, with a certificate for every layer."""
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,19 +20,20 @@ from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
     LoadedModel,
+    Recipe,
+    StreamedModel,
     Windows,
     calibration_windows,
     check_options,
+    discard_progress,
     finished_run,
-    load_model,
-    prune_model,
+    prune_checkpoint,
     refuse_unusable,
-    save_checkpoint,
     stamp,
+    stream_model,
+    versions,
 )
 from verification import certify
-
-PACKAGES = ("thanos-pruning", "torch", "transformers")
 
 
 def prune(
@@ -51,11 +51,20 @@ def prune(
     damping: Annotated[float, typer.Option(help="Share of mean(diag G) on the diagonal.")] = 0.01,
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     device: Device = "cpu",
+    activations: Annotated[
+        str, typer.Option(help="Keep what blocks read on disk, or in memory.")
+    ] = "disk",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
     n_counts_zeros: Annotated[
         bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
     ] = False,
 ) -> None:
     """Prune MODEL and write a Hugging Face checkpoint, certified layer by layer.
+
+    One decoder block is in memory at a time. Progress is kept in OUT.partial: whatever ended the
+    command, the same command goes on there.
 
     In n:m, n counts the ZEROS of every group of m. Exit status 0 means that every layer was
     pruned and that its certificate passed.
@@ -79,37 +88,35 @@ def prune(
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
     record = finished_run(out, settings)
     if record:
+        discard_progress(out)  # of a process that ended right after the result had its name
         say(f"{out} holds the result of this very run already.")
     else:
         refuse_unusable(out)
-        loaded, windows = _load(model, text)
-        origin = {"model": loaded.provenance(), "text": windows.provenance()}
-        versions = {name: _version(name) for name in PACKAGES}
+        loaded, streamed, windows = _load(model, text, trust_remote_code)
         with progress_bar("pruning") as show:
-            report = prune_model(
-                loaded.model,
+            record = prune_checkpoint(
+                streamed,
                 windows.ids,
-                wanted,
-                judge=certify,
+                Recipe(wanted, certify, **options),
+                out,
+                record={
+                    "settings": settings,
+                    "model": loaded.provenance(),
+                    "text": windows.provenance(),
+                    "versions": versions(),
+                },
                 device=device,
+                activations=activations,
                 progress=show,
-                **options,
             )
-        record = {"settings": settings, **origin, "versions": versions, **report.as_dict()}
-        save_checkpoint(loaded, out, record=record, masks=report.masks)
     show_record(record, explained(wanted), out)
     raise typer.Exit(0 if record["verified"] else 1)
 
 
-def _load(model: str, text: dict[str, Any]) -> tuple[LoadedModel, Windows]:
+def _load(
+    model: str, text: dict[str, Any], trust_remote_code: bool
+) -> tuple[LoadedModel, StreamedModel, Windows]:
     with progress_bar("loading") as show:
         show(model, 0, 1)
-        loaded = load_model(model)
-        return loaded, calibration_windows(loaded.tokenizer, **text)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"  # run from its source folder
+        loaded, streamed = stream_model(model, trust_remote_code=trust_remote_code)
+        return loaded, streamed, calibration_windows(loaded.tokenizer, **text)

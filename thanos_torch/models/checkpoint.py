@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from thanos_torch.models.folders import new_folder
-from thanos_torch.models.loading import RECORD, LoadedModel, load_model, quiet_transformers
-from thanos_torch.models.masks import PackedMask, write_masks
-
-MASKS = "masks.safetensors"
+from thanos_torch.models.loading import LoadedModel, load_model
+from thanos_torch.models.masks import MASKS, PackedMask, write_masks
+from thanos_torch.models.quiet import quiet_transformers
+from thanos_torch.models.shards import RECORD
 
 
 def save_checkpoint(

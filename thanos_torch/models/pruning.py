@@ -7,20 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from reference.patterns import Pattern
+from thanos_torch.models.activations import Activations
 from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
+from thanos_torch.models.failpoints import begin
 from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.masks import PackedMask
 from thanos_torch.models.recipe import Recipe
 from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.stopwatch import Stopwatch
+from thanos_torch.models.store import BlockStore, FinishedBlock, HeldBlocks, at_work
 from thanos_torch.models.threads import blas_threads
 from thanos_torch.models.windows import check_length
 
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 
 
-@torch.no_grad()
 def prune_model(
     model: nn.Module,
     windows: Tensor,
@@ -53,39 +55,95 @@ def prune_model(
     leaving the model half-pruned, if a layer's calibration or weights are not finite.
     """
     recipe = Recipe(pattern, judge, method, block_size, damping, refit_steps)
+    check_model(model, windows, recipe)
+    return prune_blocks(
+        model, windows, recipe, device=device, on_layer=on_layer, progress=progress, only=only
+    )
+
+
+def check_model(model: nn.Module, windows: Tensor, recipe: Recipe) -> None:
+    """Raise ValueError if the model cannot be pruned so; its weights may be on the meta device."""
     prefix, blocks = decoder_blocks(model)
     layers = prunable_layers(blocks, prefix)
     recipe.check({name: layer for group in layers for name, layer in group.items()})
     check_length(model, windows)
 
+
+@torch.no_grad()
+def prune_blocks(
+    model: nn.Module,
+    windows: Tensor,
+    recipe: Recipe,
+    *,
+    store: BlockStore | None = None,
+    activations: Activations | None = None,
+    device: torch.device | str = "cpu",
+    on_layer: Callable[[PrunedLayer], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    only: Callable[[int], bool] | None = None,
+) -> ModelReport:
+    """The loop of `prune_model`, for blocks that come from a store and may be finished already.
+
+    Whether the arguments fit is for `check_model` to say, beforehand.
+
+    activations  outputs of finished blocks, or of some of them: the rest is calculated again
+    """
+    store = store or HeldBlocks()
+    prefix, blocks = decoder_blocks(model)
+    layers = prunable_layers(blocks, prefix)
     watch = Stopwatch(device, STAGES)
     others = other_weights(blocks, prefix)
-    report = ModelReport(method, str(pattern), [], others, watch.seconds, {})
+    report = ModelReport(recipe.method, str(recipe.pattern), [], others, watch.seconds, {})
     run = _Run(recipe, report, watch, on_layer)
-    replay = Replay(model, blocks, windows, device)
+    replay = Replay(model, blocks, windows, device, activations)
     total = sum(len(group) for group in layers)
-    for index, (block, group) in enumerate(zip(blocks, layers, strict=True)):
+
+    def show(note: str, done: int) -> None:
         if progress:
-            progress(f"block {index}: calibration", len(report.layers), total)
-        home = next(block.parameters()).device
-        block.to(device)
-        if only and not only(index):
-            run.leave(group, "its block was not chosen")
-        else:
-            with watch.stage("calibration"), InputGrams(group, watch) as inputs:
-                for _ in replay.run(index):
-                    inputs.next_batch()
-            for name, layer in group.items():
-                if progress:
-                    progress(name.removeprefix(f"{prefix}."), len(report.layers), total)
-                run.prune(name, layer, inputs.matrix(name))
-        if index + 1 < len(blocks):
-            with watch.stage("calibration"):
-                replay.advance(index)
-        block.to(home)
-    if progress:
-        progress("done", total, total)
+            progress(note, done, total)
+
+    last = max((index for index in range(len(blocks)) if not store.finished(index)), default=-1)
+    for index, (block, group) in enumerate(zip(blocks, layers, strict=True)):
+        finished = store.finished(index)
+        if finished:
+            report.take(finished.layers, finished.seconds)
+            if not replay.activations.position <= index < last:
+                continue
+        with at_work(store, index, block, device):
+            known, before = len(report.layers), dict(watch.seconds)
+            if not finished:
+                if only and not only(index):
+                    run.leave(group, "its block was not chosen")
+                else:
+                    _prune_block(run, replay, index, group, show)
+                store.keep(index)
+            if index < last:
+                with watch.stage("calibration"):
+                    replay.advance(index)
+            if not finished:
+                spent = {stage: watch.seconds[stage] - before[stage] for stage in STAGES}
+                done = FinishedBlock(report.layers[known:], spent)
+                store.finish(index, done, report.masks)
+    show("done", total)
     return report
+
+
+def _prune_block(
+    run: "_Run",
+    replay: Replay,
+    index: int,
+    layers: Mapping[str, nn.Linear],
+    show: Callable[[str, int], None],
+) -> None:
+    """Calibrate a block with the outputs of the pruned blocks before it, and prune its layers."""
+    show(f"block {index}: calibration", len(run.report.layers))
+    with run.watch.stage("calibration"), InputGrams(layers, run.watch) as inputs:
+        for _ in replay.run(index):
+            inputs.next_batch()
+    for name, layer in layers.items():
+        show(f"block {index}: {name.rpartition('.')[2]}", len(run.report.layers))
+        begin("solve")
+        run.prune(name, layer, inputs.matrix(name))
 
 
 def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float:

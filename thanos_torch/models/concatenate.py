@@ -1,0 +1,40 @@
+"""Safetensors files joined into one, in constant memory."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_ALIGNMENT = 8  # the format wants its header to end at a multiple of this
+
+
+def concatenate(files: Iterable[Path], target: Path) -> None:
+    """Write `target` with all tensors and all metadata of some files; no name may occur twice."""
+    header: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    parts: list[tuple[Path, int]] = []
+    size = 0
+    for file in files:
+        start, content = _header(file)
+        metadata |= content.pop("__metadata__", {})
+        for name, entry in content.items():
+            begin, end = entry["data_offsets"]
+            header[name] = {**entry, "data_offsets": [size + begin, size + end]}
+        size += file.stat().st_size - start
+        parts.append((file, start))
+    text = json.dumps({"__metadata__": metadata, **header}).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with target.open("wb") as joined:
+        joined.write(len(text).to_bytes(8, "little") + text)
+        for file, start in parts:
+            with file.open("rb") as part:
+                part.seek(start)
+                shutil.copyfileobj(part, joined)
+
+
+def _header(file: Path) -> tuple[int, dict[str, Any]]:
+    """Where the data starts, and what the header says."""
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        return 8 + length, json.loads(content.read(length))
