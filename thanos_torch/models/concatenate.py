@@ -17,7 +17,8 @@ def concatenate(files: Iterable[Path], target: Path) -> None:
     size = 0
     for file in files:
         start, content = _header(file)
-        metadata |= content.pop("__metadata__", {})
+        # Sorted: the library writes it in another order every time.
+        metadata |= dict(sorted(content.pop("__metadata__", {}).items()))
         for name, entry in content.items():
             begin, end = entry["data_offsets"]
             header[name] = {**entry, "data_offsets": [size + begin, size + end]}
