@@ -11,6 +11,7 @@ import pytest
 
 from tests.models import tiny
 from tests.stress.compare import differing_files
+from tests.stress.program import fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.cli import main
 from thanos_torch.models import failpoints
@@ -46,19 +47,14 @@ def run(dense: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 @pytest.fixture(scope="module")
 def undisturbed(dense: Path) -> Path:
     out = dense.parent / "undisturbed"
-    assert program(dense, out) == 0
+    assert forked(dense, out) == 0
     return out
 
 
-def program(dense: Path, out: Path, **environment: str) -> int:
-    """The program in a process of its own; its exit status."""
-    command = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
-    arguments = ["prune", str(dense), "--out", str(out), *OPTIONS]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, check=False
-    )
-    return done.returncode
+def forked(dense: Path, out: Path, fail: str = "") -> int:
+    """The program in a fork of this process; its exit status."""
+    arguments = ("prune", dense, "--out", out, *OPTIONS)
+    return wait_for(fork_program(arguments, {"THANOS_FAILPOINT": fail}))
 
 
 @pytest.mark.parametrize("stage", ["calibration:4", "solve:9", "shard write:3", "rename:8"])
@@ -71,7 +67,7 @@ def test_a_killed_run_goes_on(
     stage: str,
 ) -> None:
     out, trace = tmp_path / "out", tmp_path / "trace"
-    assert program(dense, out, THANOS_FAILPOINT=f"{stage}:kill") == -signal.SIGKILL
+    assert forked(dense, out, f"{stage}:kill") == -signal.SIGKILL
     assert not out.exists()
     finished = len(list((tmp_path / "out.partial" / "journal").glob("*.json")))
     blocks = max(0, finished - 1)  # one entry is for what lies outside of the blocks
@@ -80,6 +76,17 @@ def test_a_killed_run_goes_on(
     assert trace.read_text().split("\n").count("solve") == 7 * (3 - blocks)
     assert differing_files(undisturbed, out) == []
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_fresh_processes_give_the_same_bits(dense: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
+    command += ["prune", str(dense), "--out", str(out), *OPTIONS]
+    for fail, status in (("solve:12:kill", -signal.SIGKILL), ("", 0)):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "THANOS_FAILPOINT": fail}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+        assert done.returncode == status
+    assert differing_files(undisturbed, out) == []
 
 
 @pytest.mark.parametrize("more", [(), ("--activations", "memory")], ids=["disk", "memory"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.stress.limits import run_limited
 from tests.stress.synthetic import write_llama
+from thanos_torch.models.shards import INDEX
 from verification.benchmarks.environment import environment
 
 THANOS = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
@@ -40,24 +41,35 @@ def main() -> int:
 
 
 def measure(depth: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Write a checkpoint of so many blocks, prune it under the limit, and take both away again."""
+    """Write a checkpoint of so many blocks, prune it under the limit, and take both away again.
+
+    If this was killed, the next one goes on; the time and the peak are its own then.
+    """
     dense, out = options.folder / f"dense-{depth}", options.folder / f"pruned-{depth}"
-    for folder in (dense, out, out.with_name(f"{out.name}.partial")):
-        shutil.rmtree(folder, ignore_errors=True)
-    size = write_llama(
-        dense, blocks=depth, hidden=options.hidden, intermediate=options.intermediate
-    )
+    shutil.rmtree(out, ignore_errors=True)
+    if not (dense / INDEX).exists():  # else an earlier process was killed, and its run goes on
+        shutil.rmtree(dense, ignore_errors=True)
+        write_llama(
+            dense,
+            blocks=depth,
+            hidden=options.hidden,
+            intermediate=options.intermediate,
+            vocabulary=options.vocabulary,
+        )
+    size = json.loads((dense / INDEX).read_text())["metadata"]["total_size"]
     command = [*THANOS, "prune", str(dense), "--out", str(out), "--pattern", "2:4"]
     command += ["--nsamples", str(options.nsamples), "--seqlen", str(options.seqlen)]
     done = run_limited(command, options.limit * 2**30, dict(os.environ))
     record = json.loads((out / "thanos.json").read_text()) if done.status == 0 else {}
     written = sum(file.stat().st_size for file in out.glob("*.safetensors"))
-    shutil.rmtree(dense)
-    shutil.rmtree(out, ignore_errors=True)
+    if done.status == 0:
+        shutil.rmtree(dense)
+        shutil.rmtree(out)
     return {
         "blocks": depth,
         "checkpoint_bytes": size,
         "hidden": options.hidden,
+        "vocabulary": options.vocabulary,
         "intermediate": options.intermediate,
         "calibration_tokens": options.nsamples * options.seqlen,
         "status": done.status,
@@ -76,6 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, nargs="+", default=[24, 96])
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--intermediate", type=int, default=5632)
+    parser.add_argument("--vocabulary", type=int, default=32_000)
     parser.add_argument("--nsamples", type=int, default=4)
     parser.add_argument("--seqlen", type=int, default=256)
     parser.add_argument("--limit", type=int, default=6, help="GiB")

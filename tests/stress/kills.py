@@ -22,7 +22,7 @@ import torch
 
 from tests.models import tiny
 from tests.stress.compare import differing_files
-from thanos_torch.cli import main
+from tests.stress.program import fork_program, wait_for
 from thanos_torch.models.failpoints import STAGES
 from verification.benchmarks.environment import environment
 
@@ -74,7 +74,7 @@ class Stress:
         model = tiny.random_model(tiny.llama_config(num_hidden_layers=8))
         tiny.save_checkpoint(model, folder / "dense")
         start = time.perf_counter()
-        assert self._wait(self._start(self._reference)) == 0
+        assert wait_for(self._start(self._reference)) == 0
         self.span = time.perf_counter() - start
 
     def one_run(self, most: int) -> None:
@@ -86,7 +86,7 @@ class Stress:
             if len(self.kills) < most:
                 time.sleep(self._chance.uniform(0, self.span))
                 os.kill(child, signal.SIGKILL)
-            status = self._wait(child)
+            status = wait_for(child)
             if status == -signal.SIGKILL:
                 self._note("at random", time.perf_counter() - before)
             elif status:
@@ -97,36 +97,17 @@ class Stress:
     def by_fail_point(self, stage: str) -> None:
         """Kill at the first time that a stage begins, then run to the end."""
         self._clear()
-        os.environ["THANOS_FAILPOINT"] = f"{stage}:1:kill"
-        self._wait(self._start(self._out))
-        del os.environ["THANOS_FAILPOINT"]
+        wait_for(self._start(self._out, f"{stage}:1:kill"))
         self._note("by fail point", 0.0)
-        self._wait(self._start(self._out))
+        wait_for(self._start(self._out))
         self._compare()
 
-    def _start(self, out: Path) -> int:
+    def _start(self, out: Path, fail: str = "") -> int:
         self._trace.write_text("")
-        child = os.fork()
-        if child:
-            return child
-        os.environ["THANOS_TRACE"] = str(self._trace)
-        arguments = ["prune", str(self._folder / "dense"), "--out", str(out), "--pattern", "2:4"]
-        arguments += ["--nsamples", "70", "--seqlen", "32", "--block-size", "8"]
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.argv = ["thanos", *arguments]
-        status: object = None
-        try:
-            main()
-        except SystemExit as ended:
-            status = ended.code
-        except BaseException as error:
-            status = repr(error)
-        if status:
-            print(status, file=sys.stderr, flush=True)
-        os._exit(1 if status else 0)
-
-    def _wait(self, child: int) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        arguments = ["prune", self._folder / "dense", "--out", out, "--pattern", "2:4"]
+        arguments += ["--nsamples", 70, "--seqlen", 32, "--block-size", 8]
+        environment = {"THANOS_TRACE": str(self._trace), "THANOS_FAILPOINT": fail}
+        return fork_program(arguments, environment)
 
     def _note(self, how: str, seconds: float) -> None:
         stages = self._trace.read_text().split("\n")[:-1]

@@ -13,7 +13,7 @@ BLOCKS_IN_A_SHARD = 3
 
 
 def write_llama(
-    folder: Path, *, blocks: int, hidden: int, intermediate: int, vocabulary: int = 32_000
+    folder: Path, *, blocks: int, hidden: int, intermediate: int, vocabulary: int
 ) -> int:
     """A sharded bfloat16 checkpoint, never more than three blocks in memory; returns its bytes."""
     folder.mkdir(parents=True)
@@ -61,7 +61,7 @@ def _outside(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
 
 def _block(config: LlamaConfig, index: int) -> dict[str, tuple[int, ...]]:
     wide, inner = config.hidden_size, config.intermediate_size
-    keys = config.num_key_value_heads * 64
+    keys = max(1, wide // 256) * 64
     shapes: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj": (wide, wide),
         "self_attn.k_proj": (keys, wide),
