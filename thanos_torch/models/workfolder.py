@@ -103,7 +103,7 @@ def work_folder(out: Path) -> Iterator[WorkFolder]:
     """
     path = work_folder_of(out)
     path.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT)
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
