@@ -209,6 +209,15 @@ def test_a_strangers_folder_is_left_alone(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out.partial" / "thesis.txt").read_text() == "precious"
 
 
+def test_half_written_files_are_swept_away(undisturbed: Path, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    work = halfway(run, out)
+    for name in ("checkpoint/.tmpA1b2", "checkpoint/config.json.unfinished", "masks/.tmpC3"):
+        (work / name).write_text("half")  # as safetensors and this program leave them
+    assert run(out) == ""
+    assert differing_files(undisturbed, out) == []
+
+
 def test_what_a_finished_run_left_is_removed(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(out) == ""

@@ -26,6 +26,8 @@ from tests.stress.program import fork_program, wait_for
 from thanos_torch.models.failpoints import STAGES
 from verification.benchmarks.environment import environment
 
+# Share of the kills that wait for the first stage: most of the time goes into loading.
+WHILE_AT_WORK = 0.8
 # A kill in each of these is asked for; those that chance leaves out are hit by fail points.
 WANTED = ("calibration", "solve", "shard write", "rename")
 
@@ -73,8 +75,10 @@ class Stress:
         self._reference = folder / "reference"
         model = tiny.random_model(tiny.llama_config(num_hidden_layers=8))
         tiny.save_checkpoint(model, folder / "dense")
+        child = self._start(self._reference)
+        self._wait_for_work(child)
         start = time.perf_counter()
-        assert wait_for(self._start(self._reference)) == 0
+        assert wait_for(child) == 0
         self.span = time.perf_counter() - start
 
     def one_run(self, most: int) -> None:
@@ -84,6 +88,8 @@ class Stress:
             before = time.perf_counter()
             child = self._start(self._out)
             if len(self.kills) < most:
+                if self._chance.random() < WHILE_AT_WORK:
+                    self._wait_for_work(child)
                 time.sleep(self._chance.uniform(0, self.span))
                 os.kill(child, signal.SIGKILL)
             status = wait_for(child)
@@ -108,6 +114,13 @@ class Stress:
         arguments += ["--nsamples", 70, "--seqlen", 32, "--block-size", 8]
         environment = {"THANOS_TRACE": str(self._trace), "THANOS_FAILPOINT": fail}
         return fork_program(arguments, environment)
+
+    def _wait_for_work(self, child: int) -> None:
+        """Until the first stage begins, or the process has ended."""
+        while not self._trace.stat().st_size and not os.waitid(
+            os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        ):
+            time.sleep(0.002)
 
     def _note(self, how: str, seconds: float) -> None:
         stages = self._trace.read_text().split("\n")[:-1]

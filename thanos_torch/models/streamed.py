@@ -41,14 +41,14 @@ class StreamedModel:
         self._refuse_missing(described)
         self._refuse_one_way()
 
-    def load_outside(self) -> None:
-        """Read what the blocks need from outside: all but the output head."""
-        head = self.model.get_output_embeddings()
-        own = {f"{name}." for name, module in self.model.named_modules() if module is head}
+    def load_outside(self, *, head: bool = False) -> None:
+        """Read what the blocks need from outside: all but the output head, or that as well."""
+        output = self.model.get_output_embeddings()
+        own = {f"{name}." for name, module in self.model.named_modules() if module is output}
         wanted = [
             name
             for name in self.outside
-            if not any(self._places[name][0].startswith(start) for start in own)
+            if head or not any(self._places[name][0].startswith(start) for start in own)
         ]
         with quiet_transformers():
             self._conversion.load(read_tensors({name: self.files[name] for name in wanted}))

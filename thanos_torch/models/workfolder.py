@@ -53,6 +53,7 @@ class WorkFolder:
                 f"{self.path} holds an unfinished run that differs: {'; '.join(found)}. "
                 "Repeat its command, or choose another --out, or remove that folder"
             )
+        self._sweep()
 
     def entry(self, number: int) -> dict[str, Any] | None:
         """What the journal says of a decoder block; None if that is not done."""
@@ -74,6 +75,12 @@ class WorkFolder:
         sync(self.checkpoint)
         move(self.checkpoint, out)
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written: our own files, and safetensors'."""
+        for folder in (self.checkpoint, self.masks, self._journal):
+            for file in [*folder.glob("*.unfinished"), *folder.glob(".tmp*")]:
+                file.unlink()
 
     def _entry(self, number: int) -> Path:
         return self._journal / f"{number:05}.json"
