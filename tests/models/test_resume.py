@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.models import tiny
 from tests.stress.compare import differing_files
@@ -193,6 +194,16 @@ def test_a_changed_model_is_not_mixed_in(dense: Path, run: Run, tmp_path: Path) 
     finally:
         os.utime(weights, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert run(out) == ""
+
+
+def test_other_arithmetic_is_not_mixed_in(run: Run, tmp_path: Path) -> None:
+    halfway(run, tmp_path / "out")
+    torch.set_num_threads(2)
+    try:
+        assert "arithmetic threads: 1 there, 2 here" in run(tmp_path / "out")
+    finally:
+        torch.set_num_threads(1)
+    assert run(tmp_path / "out") == ""
 
 
 def test_two_runs_at_once_are_refused(run: Run, tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ from thanos_torch.models import (
     MASKS,
     RECORD,
     Recipe,
+    StreamedModel,
     load_model,
     prune_checkpoint,
     prune_model,
     read_masks,
     stream_model,
 )
-from thanos_torch.models.shards import INDEX, tensor_files
+from thanos_torch.models.shards import INDEX, read_tensors, tensor_files
 from verification import certify
 
 RECIPE = Recipe(Unstructured(0.5), certify, "thanos", tiny.BLOCK_SIZE, 0.01, 0)
@@ -171,6 +172,19 @@ def test_only_one_block_has_weights(tmp_path: Path) -> None:
     assert held[-1] == outside
     for names in held[:-1]:
         assert len({name.split(".")[2] for name in names - outside}) == 1
+
+
+def test_a_shard_that_does_not_hold_the_pruned_block_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
+
+    def dense_tensors(streamed: StreamedModel, index: int) -> dict[str, torch.Tensor]:
+        return read_tensors({name: streamed.files[name] for name in streamed.inside[index]})
+
+    monkeypatch.setattr(StreamedModel, "block_tensors", dense_tensors)
+    with pytest.raises(ValueError, match=r"0.self_attn.q_proj.weight is not the same after writ"):
+        prune(dense, tmp_path / "out")
 
 
 def place_at(file: str, folder: Path) -> None:
