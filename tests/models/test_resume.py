@@ -92,7 +92,7 @@ def test_fresh_processes_give_the_same_bits(dense: Path, undisturbed: Path, tmp_
 
 @pytest.mark.parametrize("more", [(), ("--activations", "memory")], ids=["disk", "memory"])
 @pytest.mark.parametrize(
-    "stage", ["shard write:3", "activations:2", "journal:2", "rename:3", "rename:6", "finish:1"]
+    "stage", ["shard write:3", "activations:2", "journal:3", "rename:3", "rename:6", "finish:1"]
 )
 def test_a_full_disk_loses_nothing(
     undisturbed: Path, run: Run, tmp_path: Path, stage: str, more: tuple[str, ...]

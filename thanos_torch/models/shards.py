@@ -73,8 +73,7 @@ def read_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     for file in sorted(set(files.values())):
         with _opened(file) as stored:
             for name in (name for name, where in files.items() if where == file):
-                # Copied: what is mapped dies with the file, and holds all of it.
-                tensors[name] = stored.get_tensor(name).clone()
+                tensors[name] = stored.get_tensor(name)
     return tensors
 
 
@@ -111,7 +110,8 @@ def _opened(file: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as stored:
+        # Read, not mapped: maps count as memory too, and kill the process if the file shrinks.
+        with safe_open(file, framework="pt", backend="pread") as stored:
             yield stored
     except (SafetensorError, OSError) as error:
         reason = "it is missing" if not file.exists() else str(error).splitlines()[0]
