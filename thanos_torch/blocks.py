@@ -9,8 +9,9 @@ from reference.patterns import column_blocks
 from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics, Pruned
 
-# (current W, (j1, j2), number of weights removed so far) -> mask, new W_k, E_k: (c, j2 - j1) each
-BlockStep = Callable[[Tensor, tuple[int, int], int], tuple[Tensor, Tensor, Tensor]]
+# (current W, (j1, j2), weights removed so far: a tensor, ()) -> mask, E_k: (c, j2 - j1) each; the
+# block's columns of W are overwritten
+BlockStep = Callable[[Tensor, tuple[int, int], Tensor], tuple[Tensor, Tensor]]
 
 
 def walk_blocks(
@@ -19,18 +20,20 @@ def walk_blocks(
     """Prune block by block, left to right; `step` picks a block's mask and updates it.
 
     The layer's scaled weight is overwritten: fresh memory of its size is what costs most here.
+    Nothing here waits for a device: what depends on the data stays in tensors of fixed shapes.
     """
     W = layer.weight
     c, b = W.shape
     mask = torch.zeros(c, b, dtype=torch.bool, device=W.device)
     losses = []
-    removed = 0
+    removed = torch.zeros((), dtype=torch.int64, device=W.device)
     for j1, j2 in column_blocks(b, block_size):
-        block, W[:, j1:j2], E = step(W, (j1, j2), removed)
+        block, E = step(W, (j1, j2), removed)
         W[:, j2:].addmm_(E, U[j1:j2, j2:])
         mask[:, j1:j2] = block
-        removed += int(torch.count_nonzero(block))
-        losses.append(torch.linalg.vector_norm(E, dtype=torch.float64).square())
+        removed += torch.count_nonzero(block)
+        # Row by row, for a copy of E in float64 would cost more than the block's update.
+        losses.append(torch.linalg.vector_norm(E, dim=1).double().square().sum())
     return Pruned(
         layer.restored(W, mask), mask, layer.restored_losses(torch.stack(losses)), diagnostics
     )

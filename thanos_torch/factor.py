@@ -1,21 +1,27 @@
-"""One reversed Cholesky factorisation that serves all blocks. Spec section 5.
+"""One reversed Cholesky factorisation, H = Mᵀ M, that serves all blocks. Spec section 5.
 
-The matrix with rows and columns reversed is factorised as usual, H_rev = L Lᵀ; turned back, L is
-Mᵀ with H = Mᵀ M, and L⁻¹ is U = M⁻ᵀ.
+M is lower triangular. Its halves, the last columns first:
+
+    H = [[H_11, ·], [H_21, H_22]]      M_22ᵀ M_22 = H_22
+                                       M_21 = M_22⁻ᵀ H_21
+                                       M_11ᵀ M_11 = H_11 − M_21ᵀ M_21
+
+Nearly all of that is matrix products at the machine's peak, in the memory of H and without the
+copies into LAPACK's order of columns, which cost more than its factorisation.
 """
 
 import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
-from thanos_torch.layer import PANEL, Layer
+from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics
 
 # The largest variance inflation factor H_jj (H⁻¹)_jj at which float32 will do: no column is a
 # combination of others to more than its root, 4, so that no more than two bits are lost.
 BENIGN_INFLATION = 16.0
-# Triangles up to this size are inverted by substitution.
-SUBSTITUTED = 256
+# Matrices up to this size are factorised by LAPACK, and triangles inverted by substitution.
+SMALL = 256
 PANELS = 4
 
 
@@ -25,12 +31,12 @@ def reversed_cholesky(layer: Layer, order: Tensor | None = None) -> Tensor:
     Always factorised in float64, then rounded to the arithmetic of the run: in float32 real
     layers miss the margins of the certificate. Raises ValueError if H is not positive definite.
     """
-    if order is None:
-        H = layer.reversed_hessian(torch.float64)
-    else:
-        backwards = order.flip(0)
-        H = layer.hessian(torch.float64)[backwards][:, backwards]
-    return _cholesky(layer, H).to(layer.dtype).flip(0, 1).T
+    M = layer.hessian(torch.float64, order)
+    if not _factorise(M):
+        raise ValueError(
+            f"gram is too far from positive definite: damping = {layer.damping} does not mend it"
+        )
+    return _narrowed(M, layer.dtype)
 
 
 def inverse_factor(layer: Layer, diagnostics: Diagnostics) -> Tensor:
@@ -42,67 +48,86 @@ def inverse_factor(layer: Layer, diagnostics: Diagnostics) -> Tensor:
     A float32 run factorises in float32 where the columns of H are nearly independent, in float64
     otherwise; `diagnostics.factor` tells which.
     """
-    if layer.dtype == torch.float32:
-        U = _in_single(layer)
-        if U is not None:
-            diagnostics.factor = "float32"
-            return U
-    L = _cholesky(layer, layer.reversed_hessian(torch.float64)).to(layer.dtype)
-    return _turned(_invert(L), into=torch.empty(L.shape, dtype=L.dtype, device=L.device))
+    inverse = _in_single(layer) if layer.dtype == torch.float32 else None
+    if inverse is None:
+        # A copy, for the blocks take longer than the memory of the float64 factor can wait.
+        inverse = _invert(reversed_cholesky(layer).clone())
+    else:
+        diagnostics.factor = "float32"
+    return inverse.T
 
 
 def _in_single(layer: Layer) -> Tensor | None:
-    """U by float32 alone, or None where that would lose digits."""
-    H = layer.reversed_hessian(torch.float32)
-    # Some columns tell of most layers that they are not benign, in a fraction of the time.
-    for columns in (min(SUBSTITUTED, len(H)), len(H)):
-        L, failed = torch.linalg.cholesky_ex(H[:columns, :columns].T)
-        pivots = L.diagonal().square() * BENIGN_INFLATION
-        if failed or not (pivots >= H.diagonal()[:columns]).all():
-            return None
-    inverse = _invert(L)
-    inflation = H.diagonal() * torch.linalg.vector_norm(inverse, dim=0).square()
-    benign = bool((inflation <= BENIGN_INFLATION).all())
-    return _turned(inverse, into=H) if benign else None
+    """M⁻¹ by float32 alone, or None where that would lose digits."""
+    M = layer.hessian(torch.float32)
+    diagonal = M.diagonal().clone()
+    # The last columns tell of most layers that they are not benign, in a fraction of the time.
+    few = slice(-SMALL, None)
+    if not _factorise_benign(M[few, few].clone(), diagonal[few]):
+        return None
+    if not _factorise_benign(M, diagonal):
+        return None
+    inverse = _invert(M)
+    inflation = diagonal * torch.linalg.vector_norm(inverse, dim=1).square()
+    return inverse if (inflation <= BENIGN_INFLATION).all() else None
 
 
-def _cholesky(layer: Layer, reversed_H: Tensor) -> Tensor:
-    """L with H_rev = L Lᵀ."""
-    # LAPACK reads by columns: the transpose of a symmetric matrix is itself, and needs no copy.
-    L, failed = torch.linalg.cholesky_ex(reversed_H.T)
-    if failed:
-        raise ValueError(
-            f"gram is too far from positive definite: damping = {layer.damping} does not mend it"
-        )
-    triangle: Tensor = L
-    return triangle
+def _factorise_benign(H: Tensor, diagonal: Tensor) -> bool:
+    """The same as `_factorise`; False as well if a pivot alone tells that float32 will not do."""
+    return _factorise(H) and bool((H.diagonal().square() * BENIGN_INFLATION >= diagonal).all())
 
 
-def _invert(L: Tensor) -> Tensor:
-    """L⁻¹ of a lower triangular L, in its place.
+def _factorise(H: Tensor) -> bool:
+    """H becomes its M; only its lower triangle is read. False if it is not positive definite."""
+    size = len(H)
+    if size <= SMALL:
+        L, failed = torch.linalg.cholesky_ex(H.flip(0, 1).T)
+        H.copy_(L.flip(0, 1).T)
+        return not failed
+    half = size // 2
+    first, corner, last = H[:half, :half], H[half:, :half], H[half:, half:]
+    H[:half, half:] = 0
+    if not _factorise(last):
+        return False
+    # Panels keep what is in flight small, and leave out most of the triangle that nobody reads.
+    panels = list(column_blocks(half, max(SMALL, half // PANELS)))
+    for start, end in panels:
+        # M_21ᵀ M_22 = H_21ᵀ: with the unknowns as rows, which is the faster way around.
+        panel = corner[:, start:end]
+        panel.copy_(torch.linalg.solve_triangular(last, panel.T, upper=False, left=False).T)
+    for start, end in panels:
+        first[start:, start:end].addmm_(corner[:, start:].T, corner[:, start:end], alpha=-1)
+    return _factorise(first)
+
+
+def _narrowed(M: Tensor, dtype: torch.dtype) -> Tensor:
+    """M rounded to `dtype` in its own memory, where a row then takes half the place it has."""
+    if dtype == M.dtype:
+        return M
+    narrow = M.view(dtype)[:, : len(M)]
+    for start, end in column_blocks(len(M), SMALL):
+        narrow[start:end] = M[start:end].to(dtype)  # a copy: what it overwrites was read before
+    return narrow
+
+
+def _invert(M: Tensor) -> Tensor:
+    """M⁻¹ of a lower triangular M, in its place.
 
     By halves: [[A, 0], [B, C]]⁻¹ = [[A⁻¹, 0], [−C⁻¹ B A⁻¹, C⁻¹]]. That is matrix products at the
     machine's peak, a third of the flops of substituting into the identity.
     """
-    size = len(L)
-    if size <= SUBSTITUTED:
-        identity = torch.eye(size, dtype=L.dtype, device=L.device)
-        L.copy_(torch.linalg.solve_triangular(L, identity, upper=False))
-        return L
+    size = len(M)
+    if size <= SMALL:
+        identity = torch.eye(size, dtype=M.dtype, device=M.device)
+        M.copy_(torch.linalg.solve_triangular(M, identity, upper=False))
+        return M
     half = size // 2
-    A, C = _invert(L[:half, :half]), _invert(L[half:, half:])
-    corner = L[half:, :half]
+    A, C = _invert(M[:half, :half]), _invert(M[half:, half:])
+    corner = M[half:, :half]
     # Both factors are triangular: panels leave most of their zeros out.
     product = torch.empty_like(corner)
-    for start, end in column_blocks(half, max(SUBSTITUTED, half // PANELS)):
+    for start, end in column_blocks(half, max(SMALL, half // PANELS)):
         torch.mm(corner[:, start:], A[start:, start:end], out=product[:, start:end])
-    for start, end in column_blocks(size - half, max(SUBSTITUTED, half // PANELS)):
-        corner[start:end] = (C[start:end, :end] @ product[:end]).neg_()
-    return L
-
-
-def _turned(matrix: Tensor, into: Tensor) -> Tensor:
-    """The matrix with rows and columns reversed, in memory that is no longer needed."""
-    for start, end in column_blocks(len(matrix), PANEL):
-        into[start:end] = matrix[len(matrix) - end : len(matrix) - start].flip(0, 1)
-    return into
+    for start, end in column_blocks(size - half, max(SMALL, half // PANELS)):
+        torch.mm(C[start:end, :end], product[:end], out=corner[start:end]).neg_()
+    return M

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from reference.patterns import Pattern, column_blocks
 
-PANEL = 64  # rows that are compared with as many columns at one time
+TILE = 256  # rows and columns of G that are compared with their transpose at one time
+FEW = 128  # columns that tell of most rows that they lost a weight
+LARGE = 120  # powers of two up to this one are float32 numbers
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,24 @@ class Layer:
         """The arithmetic of the run: float64 for a float64 weight, float32 for all others."""
         return self.weight.dtype
 
-    def hessian(self, dtype: torch.dtype) -> Tensor:
-        """H = G + λI, (b, b), in new memory. Spec section 1."""
-        H = self.scaled_gram(dtype)
+    def hessian(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
+        """H = G + λI, (b, b), in new memory, its rows and columns in `order`. Spec section 1."""
+        H = self.scaled_gram(dtype, order)
         H.diagonal().add_(self.lam)
         return H
 
-    def reversed_hessian(self, dtype: torch.dtype) -> Tensor:
-        """The same with its rows and columns in reversed order."""
-        H = self._in_units(self.gram.flip(0, 1), dtype)
-        H.diagonal().add_(self.lam)
-        return H
-
-    def scaled_gram(self, dtype: torch.dtype) -> Tensor:
-        """G in its units, (b, b), in new memory."""
-        return self._in_units(self.gram.clone(), dtype)
-
-    def _in_units(self, gram: Tensor, dtype: torch.dtype) -> Tensor:
-        """`gram`, which is overwritten, in its units: never in a type too narrow for it before."""
-        wide = gram.to(torch.promote_types(gram.dtype, dtype))
-        return _scale_in_place(wide, -self.gram_exponent).to(dtype)
+    def scaled_gram(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
+        """G in its units, (b, b), in new memory: never in a type too narrow for it before."""
+        G = self.gram
+        if order is not None:
+            # G is its own transpose, and rows are gathered many times faster than columns.
+            G = G[order].T.contiguous()[order]
+        G = G.to(torch.promote_types(G.dtype, dtype), copy=order is None)
+        return _scale_in_place(G, -self.gram_exponent).to(dtype)
 
     def column_norms(self) -> Tensor:
         """‖X_j‖ = sqrt(G_jj), (b,). Spec section 1."""
-        diagonal = _scale_in_place(self.gram.diagonal().clone(), -self.gram_exponent)
+        diagonal = _times_power_of_two(self.gram.diagonal(), -self.gram_exponent)
         return diagonal.sqrt_().to(self.dtype)
 
     def scaled_weight(self, weight: Tensor) -> Tensor:
@@ -74,9 +70,8 @@ class Layer:
         `weight` is overwritten: fresh memory of its size costs more than the scaling.
         """
         restored = _scale_in_place(weight, self.weight_exponent).to(self.original.dtype)
-        untouched = (~mask.any(dim=1, keepdim=True)).expand_as(mask)
-        if untouched.any():
-            restored = torch.where(untouched, self.original, restored)
+        untouched = _rows_without(mask)
+        restored[untouched] = self.original[untouched]
         return restored
 
     def restored_losses(self, losses: Tensor) -> Tensor:
@@ -94,38 +89,39 @@ def prepare(
     """
     if not 0 < damping < math.inf:
         raise ValueError(f"damping must be positive and finite, got {damping}")
-    check_matrix("weight", weight)
-    check_gram(gram, weight)
+    ends = check_matrix("weight", weight)
+    symmetric = check_gram(gram, weight)
     pattern.check(weight.shape[0], weight.shape[1], block_size)
 
     arithmetic = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    W = weight.to(arithmetic)
-    weight_exponent = _exponent(max(abs(end.item()) for end in W.aminmax()))
-    W = _times_power_of_two(W, -weight_exponent)
+    weight_exponent = _exponent(max(abs(end) for end in ends))
+    W = _times_power_of_two(weight.to(arithmetic), -weight_exponent)
 
     G = gram if gram.dtype == torch.float64 else gram.float()
     # Divided first: a sum of entries near the largest number would overflow.
     mean = (G.diagonal().double() / len(G)).sum().item()
     gram_exponent = 2 * (_exponent(mean) // 2)
-    if not _is_symmetric(G):
+    if not symmetric:
         G = G / 2 + G.T / 2
     lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
     return Layer(weight, W, G, damping, lam, weight_exponent, gram_exponent)
 
 
-def check_matrix(name: str, matrix: Tensor) -> None:
-    """Refuse what is no matrix of finite floating-point numbers. Spec section 2."""
+def check_matrix(name: str, matrix: Tensor) -> tuple[float, float]:
+    """The least and the largest entry; refuses what is no finite matrix. Spec section 2."""
     if matrix.dim() != 2 or matrix.numel() == 0:
         raise ValueError(f"{name} must be a matrix with entries, got shape {tuple(matrix.shape)}")
     if not matrix.is_floating_point():
         raise ValueError(f"{name} must hold floating-point numbers, got {matrix.dtype}")
-    if not torch.stack(matrix.aminmax()).isfinite().all():  # NaN is both ends of what holds it
+    least, largest = torch.stack(matrix.aminmax()).tolist()
+    if not (math.isfinite(least) and math.isfinite(largest)):  # NaN is both ends of what holds it
         i, j = (~torch.isfinite(matrix)).nonzero()[0].tolist()
         raise ValueError(f"{name} must be finite, got {name}[{i}, {j}] = {matrix[i, j].item()}")
+    return least, largest
 
 
-def check_gram(gram: Tensor, weight: Tensor) -> None:
-    """Refuse what is no Gram matrix of the inputs of `weight`. Spec section 2."""
+def check_gram(gram: Tensor, weight: Tensor) -> bool:
+    """Whether it is exactly symmetric; refuses what is no Gram matrix of inputs. Spec section 2."""
     check_matrix("gram", gram)
     columns = weight.shape[1]
     if gram.shape != (columns, columns):
@@ -143,7 +139,7 @@ def check_gram(gram: Tensor, weight: Tensor) -> None:
         if gram[j].any():
             raise ValueError(f"gram[{j}, {j}] is 0 but row {j} is not: no Gram matrix is like that")
     if _is_symmetric(gram):
-        return
+        return True
     norms = diagonal.double().sqrt()
     asymmetry = (gram.double() - gram.double().T).abs() - 1e-5 * torch.outer(norms, norms)
     if (asymmetry > 0).any():
@@ -152,14 +148,25 @@ def check_gram(gram: Tensor, weight: Tensor) -> None:
             f"gram must be symmetric, got gram[{i}, {j}] = {gram[i, j].item()} "
             f"and gram[{j}, {i}] = {gram[j, i].item()}"
         )
+    return False
 
 
 def _is_symmetric(matrix: Tensor) -> bool:
-    """Whether it equals its transpose; by panels, for reading by columns misses the cache."""
+    """Whether it equals its transpose; by tiles, for reading by columns misses the cache."""
+    tiles = list(column_blocks(len(matrix), TILE))
     return all(
-        torch.equal(matrix[start:end, :end], matrix[:end, start:end].T)
-        for start, end in column_blocks(len(matrix), PANEL)
+        torch.equal(matrix[i1:i2, j1:j2], matrix[j1:j2, i1:i2].T.contiguous())
+        for row, (i1, i2) in enumerate(tiles)
+        for j1, j2 in tiles[: row + 1]
     )
+
+
+def _rows_without(mask: Tensor) -> Tensor:
+    """The indices of rows without True; few columns are looked at as long as those tell."""
+    rows = torch.arange(len(mask), device=mask.device)
+    for start, end in ((0, FEW), (FEW, mask.shape[1])):
+        rows = rows[~mask[rows, start:end].any(dim=1)]
+    return rows
 
 
 def _exponent(value: float) -> int:
@@ -169,10 +176,14 @@ def _exponent(value: float) -> int:
 
 def _times_power_of_two(values: Tensor, exponent: int) -> Tensor:
     """Exact, in new memory."""
-    return _scale_in_place(values.clone(), exponent)
+    if abs(exponent) > LARGE:
+        return _scale_in_place(values.clone(), exponent)
+    return values * 2.0**exponent
 
 
 def _scale_in_place(values: Tensor, exponent: int) -> Tensor:
-    """Times 2**exponent, in two halves because the factor itself may overflow."""
-    half = exponent // 2
-    return values.mul_(2.0**half).mul_(2.0 ** (exponent - half))
+    """Times 2**exponent, in two halves where the factor itself may overflow."""
+    if abs(exponent) > LARGE:
+        half = exponent // 2
+        return values.mul_(2.0**half).mul_(2.0 ** (exponent - half))
+    return values.mul_(2.0**exponent) if exponent else values

@@ -1,34 +1,56 @@
 """The residual mask (3): which weights of a block are among the r smallest of all that are left.
 
 The scores of all columns from the block to the end are asked for one number, the r-th smallest.
-From block to block it moves little. So the scores are made row by row in a buffer that stays in
-the cache, counted below a bracket around the last threshold, and only those inside are kept and
-searched. Every step is exact: if the bracket misses, all scores are looked at.
+From block to block it moves little. So on a CPU the scores are made some rows at a time, in a
+buffer that stays in the cache, and counted below a bracket around the last threshold; only those
+inside are kept and searched. Every step is exact: if the bracket misses, all scores are looked at.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reference.patterns import column_blocks
-from thanos_torch.selection import kth_smallest, smallest
+from thanos_torch.scores import scores
+from thanos_torch.selection import kth_smallest, smallest, smallest_on_device, with_first_ties
 
+Floats = NDArray[np.floating[Any]]
+T = TypeVar("T")
 
-class Scores(Protocol):
-    """S of some rows and of the columns J, or the first `width` of them, in new memory."""
-
-    def __call__(self, rows: slice, width: int | None = None) -> Tensor:  # noqa: D102
-        ...
-
-
-# Entries of the scores that are made at one time: 512 KB in float32.
-ENTRIES = 2**18
+# Scores that are made at one time: 512 KB in float32.
+ENTRIES = 2**17
 # Below this many scores a bracket costs more than it saves.
 BRACKET_FROM = 2**16
 NARROWEST, WIDEST = 2e-3, 0.2  # half the width of a bracket, relative to its middle
 REACH = 4.0  # how many times its last move a threshold is expected to move
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The weights of all columns that are left, (c, |J|), and what makes scores of them."""
+
+    weight: Tensor
+    factors: Tensor | None
+    metric: str
+
+    def scores(self, width: int | None = None) -> Tensor:
+        """S, (c, |J|), or of the first `width` columns, in new memory."""
+        known = None if self.factors is None else self.factors[:width]
+        return scores(self.weight[:, :width], known, self.metric)
+
+    def by_parts(self, look: Callable[[Floats], T]) -> list[T]:
+        """What `look` makes of the scores of some rows at a time, in the order of the rows."""
+        W, factors = self.weight, self.factors
+        return [
+            # NumPy compares and compresses several times faster than torch.
+            look(scores(W[start:end], factors, self.metric).numpy())
+            for start, end in column_blocks(len(W), max(1, ENTRIES // W.shape[1]))
+        ]
 
 
 @dataclass
@@ -42,51 +64,57 @@ class ResidualMask:
     threshold: float | None = None
     width: float = WIDEST
 
-    def choose(self, scores: Scores, shape: tuple[int, int], count: int, width: int) -> Tensor:
+    def choose(self, left: Candidates, count: Tensor, width: int) -> Tensor:
         """Mask of the first `width` columns: their weights among the `count` smallest scores.
 
-        shape  of all scores, (c, |J|); ties go to the lower row-major index
+        `count` is (), on the device of the weights; ties go to the lower row-major index.
         """
-        rows, columns = shape
-        everything = slice(0, rows)
-        found = None
-        if rows * columns >= BRACKET_FROM and 0 < count < rows * columns:
-            found = self._search(scores, shape, count)
+        if count.device.type != "cpu":
+            return smallest_on_device(left.scores(), count, width)
+        r, found, entries = int(count), None, left.weight.numel()
+        if entries >= BRACKET_FROM and 0 < r < entries:
+            found = self._search(left, r)
         if found is None:
-            return smallest(scores(everything), count, width)
-        threshold, up_to = found
+            return smallest(left.scores(), r)[:, :width]
+        threshold, below, up_to = found
         self._remember(float(threshold))
-        if up_to != count:  # more weights equal the threshold than there is room for
-            return smallest(scores(everything), count, width)
-        return scores(everything, width) <= threshold
+        shown = left.scores(width)
+        if up_to == r:
+            return shown <= threshold
+        # More weights equal the threshold than there is room for.
+        least = threshold.numpy()
+        ties = left.by_parts(lambda part: np.count_nonzero(part == least, axis=1))
+        return with_first_ties(shown, threshold, torch.from_numpy(np.concatenate(ties)), r - below)
 
-    def _search(
-        self, scores: Scores, shape: tuple[int, int], count: int
-    ) -> tuple[Tensor, int] | None:
-        """The count-th smallest score and how many are up to it; None if the bracket missed."""
+    def _search(self, left: Candidates, count: int) -> tuple[Tensor, int, int] | None:
+        """The count-th smallest score, how many are below, how many up to it; None at a miss."""
         if self.threshold is None:
-            self._sample(scores, shape, count)
+            self._sample(left, count)
         assert self.threshold is not None
         low, high = self.threshold * (1 - self.width), self.threshold * (1 + self.width)
-        below, inside = 0, []
-        for start, end in column_blocks(shape[0], max(1, ENTRIES // shape[1])):
-            part = scores(slice(start, end))
+
+        def look(part: Floats) -> tuple[int, Floats]:
             under = part < low
-            below += int(torch.count_nonzero(under))
-            inside.append(_kept(part, (part <= high).logical_xor_(under)))
-        between = torch.cat(inside)
+            return int(np.count_nonzero(under)), part[(part <= high) != under]
+
+        counts, inside = zip(*left.by_parts(look), strict=True)
+        below, between = sum(counts), torch.from_numpy(np.concatenate(inside))
         if not below < count <= below + len(between):
             self.width = WIDEST
             self.threshold = None
             return None
         threshold = kth_smallest(between, count - below)
-        return threshold, below + int(torch.count_nonzero(between <= threshold))
+        return (
+            threshold,
+            below + int(torch.count_nonzero(between < threshold)),
+            below + int(torch.count_nonzero(between <= threshold)),
+        )
 
-    def _sample(self, scores: Scores, shape: tuple[int, int], count: int) -> None:
+    def _sample(self, left: Candidates, count: int) -> None:
         """A first guess, from some rows."""
-        rows, columns = shape
-        some = scores(slice(0, rows, max(1, rows * columns // ENTRIES)))
-        rank = max(1, count * some.numel() // (rows * columns))
+        W = left.weight
+        some = Candidates(W[:: max(1, W.numel() // ENTRIES)], left.factors, left.metric).scores()
+        rank = max(1, count * some.numel() // W.numel())
         self.threshold = float(kth_smallest(some.flatten(), rank))
 
     def _remember(self, threshold: float) -> None:
@@ -94,10 +122,3 @@ class ResidualMask:
         move = abs(threshold - self.threshold) / self.threshold if self.threshold else WIDEST
         self.width = min(max(REACH * move, NARROWEST), WIDEST)
         self.threshold = threshold
-
-
-def _kept(values: Tensor, mask: Tensor) -> Tensor:
-    """values[mask]; NumPy skips runs of False, which torch counts one by one."""
-    if values.device.type != "cpu":
-        return values[mask]
-    return torch.from_numpy(values.numpy()[mask.numpy()])

@@ -34,5 +34,6 @@ def outlier_mask(layer: Layer, pattern: Pattern) -> Tensor:
     count = 0 if isinstance(pattern, Unstructured) else pattern.outliers(len(W))
     if count:
         h = ((W @ layer.scaled_gram(W.dtype)) * W).sum(dim=1)
-        outliers[h.sort(descending=True, stable=True).indices[:count]] = True
+        largest = h.sort(descending=True, stable=True).indices[:count]
+        outliers.index_fill_(0, largest, True)
     return outliers

@@ -8,20 +8,53 @@ SAMPLE_FROM = 2**16
 SAMPLE = 2**13
 
 
-def smallest(values: Tensor, count: int, width: int | None = None) -> Tensor:
-    """Mask of the `count` smallest entries of a whole matrix, its first `width` columns only."""
-    shown = values[:, :width]
+def smallest(values: Tensor, count: int) -> Tensor:
+    """Mask of the `count` smallest entries of a whole matrix."""
     if count <= 0:
-        return torch.zeros_like(shown, dtype=torch.bool)
+        return torch.zeros_like(values, dtype=torch.bool)
     if count >= values.numel():
-        return torch.ones_like(shown, dtype=torch.bool)
+        return torch.ones_like(values, dtype=torch.bool)
+    if values.device.type != "cpu":
+        return smallest_on_device(values, torch.full((), count, device=values.device))
     threshold, below, up_to = _threshold(values.flatten(), count)
     if up_to == count:
-        return shown <= threshold
-    # More weights equal the threshold than there is room for: the first of them, row by row.
-    ties = values == threshold
-    ties &= ties.flatten().cumsum(0).view_as(ties) <= count - below
-    return (values < threshold).logical_or_(ties)[:, :width]
+        return values <= threshold
+    ties_of_rows = (values == threshold).sum(dim=1)
+    return with_first_ties(values, threshold, ties_of_rows, count - below)
+
+
+def smallest_on_device(values: Tensor, count: Tensor, width: int | None = None) -> Tensor:
+    """The same of nonnegative values without waiting for the device; `count` is a tensor, ().
+
+    Of the first `width` columns only. The bits of nonnegative floats are in the order of the
+    floats, so the threshold is found bit by bit: as many passes as bits, whatever the values.
+    """
+    integer = torch.int64 if values.dtype == torch.float64 else torch.int32
+    bits = values.contiguous().view(integer)
+    low = torch.zeros((), dtype=integer, device=values.device)
+    high = torch.full_like(low, torch.iinfo(integer).max)
+    for _ in range(torch.iinfo(integer).bits - 1):
+        middle = low + (high - low) // 2
+        enough = (bits <= middle).sum() >= count
+        low, high = torch.where(enough, low, middle + 1), torch.where(enough, middle, high)
+    threshold = high.view(values.dtype)
+    room = count - (bits < high).sum()
+    return with_first_ties(values[:, :width], threshold, (bits == high).sum(dim=1), room)
+
+
+def with_first_ties(
+    shown: Tensor, threshold: Tensor, ties_of_rows: Tensor, room: int | Tensor
+) -> Tensor:
+    """Entries below the threshold, and the first of those equal to it, row by row.
+
+    shown         the first columns of a matrix
+    ties_of_rows  entries of the whole matrix that equal the threshold, (rows,)
+    room          how many of those are taken
+    """
+    before = (ties_of_rows.cumsum(dim=0) - ties_of_rows)[:, None]  # in the rows above
+    ties = shown == threshold
+    ties &= before + ties.cumsum(dim=1) <= room
+    return (shown < threshold).logical_or_(ties)
 
 
 def smallest_of_each_row(values: Tensor, count: int) -> Tensor:
@@ -73,10 +106,8 @@ def _threshold(values: Tensor, count: int) -> tuple[Tensor, int, int]:
 
 
 def kth_smallest(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest of flat values: one number, so that any way of finding it is the same."""
-    if values.device.type != "cpu":
-        return values.kthvalue(k).values
-    # NumPy's introselect takes a twentieth of the time of torch's kthvalue on a CPU.
+    """The k-th smallest of flat values on the CPU, for any way of finding it is the same."""
+    # NumPy's introselect takes a twentieth of the time of torch's kthvalue.
     copy = values.numpy().copy()
     copy.partition(k - 1)
     return values.new_tensor(copy[k - 1])

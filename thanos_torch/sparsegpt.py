@@ -31,18 +31,18 @@ def sparsegpt(
     diagnostics = Diagnostics()
     U = inverse_factor(layer, diagnostics)
 
-    def step(W: Tensor, block: tuple[int, int], _: int) -> tuple[Tensor, Tensor, Tensor]:
+    def step(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
         j1, j2 = block
         W_k, U_kk = W[:, j1:j2], U[j1:j2, j1:j2]
         if isinstance(pattern, SemiStructured):
-            new, E, mask = choosing_sequential_update(W_k, U_kk, pattern.n, pattern.m)
-            return mask, new, E
+            E, mask = choosing_sequential_update(W_k, U_kk, pattern.n, pattern.m)
+            return mask, E
         score = (W_k / U_kk.diagonal()).square()
         if isinstance(pattern, Unstructured):
             c = len(W)
             mask = smallest(score, pattern.removed(c * j2) - pattern.removed(c * j1))
         else:
             mask = whole_columns(score, pattern.removed(j2) - pattern.removed(j1))
-        return mask, *sequential_update(W_k, mask, U_kk)
+        return mask, sequential_update(W_k, mask, U_kk)
 
     return walk_blocks(layer, U, block_size, step, diagnostics)

@@ -13,33 +13,51 @@ from thanos_torch.update import sequential_update
 
 # Columns that the sequential ablation sweeps before it moves all those behind them.
 SWEEP = 128
+# Rows that are pruned at one time: what is in flight stays small beside the layer.
+ROWS = 512
 
 
 def structured(layer: Layer, pattern: Structured, update: str, metric: str) -> Pruned:
-    """Remove whole columns from the ordinary rows, spec (5) and (6). One block loss."""
+    """Remove whole columns from the ordinary rows, spec (5) and (6). One block loss.
+
+    The scaled weight of the layer is overwritten.
+    """
     W = layer.weight
-    rows = (~outlier_mask(layer, pattern)).flatten().nonzero()[:, 0]
+    outliers = outlier_mask(layer, pattern).flatten()
+    rows = _parts(outliers)
     needs_U = update == "sequential" or metric == "obs"
     diagnostics = Diagnostics()
     U = inverse_factor(layer, diagnostics) if needs_U else layer.gram
-    S = scores(W[rows], column_factors(layer, U, metric), metric)
-    v = (S if metric == "obs" else S.square()).sum(dim=0)  # obs is a square already
-    removed = smallest(v[None], pattern.removed(W.shape[1]))[0]
+    removed = smallest(_column_scores(layer, rows, U, metric), pattern.removed(W.shape[1]))[0]
 
-    pruned = W.clone()
     if update == "joint":
-        pruned[rows], loss = _joint(layer, W[rows], removed)
+        loss = _joint(layer, rows, removed)
     else:
-        pruned[rows], loss = _sequential(W[rows], removed, U)
-    mask = torch.zeros_like(W, dtype=torch.bool)
-    mask[rows] = removed
-    return Pruned(
-        layer.restored(pruned, mask), mask, layer.restored_losses(loss[None]), diagnostics
-    )
+        loss = _sequential(layer, rows, removed, U)
+    mask = removed & ~outliers[:, None]
+    return Pruned(layer.restored(W, mask), mask, layer.restored_losses(loss[None]), diagnostics)
 
 
-def _joint(layer: Layer, W: Tensor, removed: Tensor) -> tuple[Tensor, Tensor]:
-    """Spec (6) with J = all columns: least squares on the columns F that stay.
+def _parts(outliers: Tensor) -> list[Tensor | slice]:
+    """The ordinary rows, some at a time: a slice is a view where indices would copy."""
+    if not outliers.any():
+        return [slice(start, end) for start, end in column_blocks(len(outliers), ROWS)]
+    rows = (~outliers).nonzero()[:, 0]
+    return [rows[start:end] for start, end in column_blocks(len(rows), ROWS)]
+
+
+def _column_scores(layer: Layer, rows: list[Tensor | slice], U: Tensor, metric: str) -> Tensor:
+    """The v_j of (5), (1, b), over the ordinary rows."""
+    factors = column_factors(layer, U, metric)
+    v = torch.zeros_like(layer.weight[:1])
+    for part in rows:
+        S = scores(layer.weight[part], factors, metric)
+        v += (S if metric == "obs" else S.square_()).sum(dim=0)  # obs is a square already
+    return v
+
+
+def _joint(layer: Layer, rows: list[Tensor | slice], removed: Tensor) -> Tensor:
+    """Spec (6) with J = all columns: least squares on the columns F that stay. The loss.
 
     With the removed columns q moved to the front, M falls into M_qq, M_Fq, M_FF. The optimum has
     E_F = D_q M_Fqᵀ + D_F M_FFᵀ = 0 with D_q = −W_q: one triangular solve gives D_F, no inverse is
@@ -48,21 +66,27 @@ def _joint(layer: Layer, W: Tensor, removed: Tensor) -> tuple[Tensor, Tensor]:
     q, F = removed.nonzero()[:, 0], (~removed).nonzero()[:, 0]
     M = reversed_cholesky(layer, order=torch.cat([q, F]))
     s = len(q)
-    right = W[:, q] @ M[s:, :s].T
-    pruned = torch.zeros_like(W)
-    pruned[:, F] = W[:, F] + torch.linalg.solve_triangular(
-        M[s:, s:].T, right, upper=True, left=False
-    )
-    return pruned, (W[:, q] @ M[:s, :s].T).double().square().sum()
+    loss = torch.zeros((), dtype=torch.float64, device=M.device)
+    for part in rows:
+        columns = layer.weight[part].T.contiguous()  # rows of it are gathered faster than columns
+        W_q = columns[q]
+        D_F = torch.linalg.solve_triangular(M[s:, s:], M[s:, :s] @ W_q, upper=False)
+        loss += torch.linalg.vector_norm(M[:s, :s] @ W_q, dim=0).double().square().sum()
+        columns[q] = 0.0
+        columns[F] += D_F
+        layer.weight[part] = columns.T
+    return loss
 
 
-def _sequential(W: Tensor, removed: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
-    """The ablation: the removed columns one after another, the earlier ones frozen."""
-    pruned = W.clone()
-    loss = torch.zeros((), dtype=torch.float64, device=W.device)
-    for j1, j2 in column_blocks(W.shape[1], SWEEP):
-        picks = removed[j1:j2].expand(len(W), -1)
-        pruned[:, j1:j2], E = sequential_update(pruned[:, j1:j2], picks, U[j1:j2, j1:j2])
-        pruned[:, j2:].addmm_(E, U[j1:j2, j2:])
-        loss += E.double().square().sum()
-    return pruned, loss
+def _sequential(layer: Layer, rows: list[Tensor | slice], removed: Tensor, U: Tensor) -> Tensor:
+    """The ablation: the removed columns one after another, the earlier ones frozen. The loss."""
+    loss = torch.zeros((), dtype=torch.float64, device=U.device)
+    for part in rows:
+        W = layer.weight[part]
+        for j1, j2 in column_blocks(W.shape[1], SWEEP):
+            picks = removed[j1:j2].expand(len(W), -1)
+            E = sequential_update(W[:, j1:j2], picks, U[j1:j2, j1:j2])
+            W[:, j2:].addmm_(E, U[j1:j2, j2:])
+            loss += E.double().square().sum()
+        layer.weight[part] = W
+    return loss

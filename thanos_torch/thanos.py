@@ -1,16 +1,20 @@
 """Thanos for one layer. Spec sections 3 and 4, with the ablation switches of section 7."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from thanos_torch.blocks import walk_blocks
 from thanos_torch.factor import inverse_factor
-from thanos_torch.layer import prepare
-from thanos_torch.residual import ResidualMask
+from thanos_torch.layer import Layer, prepare
+from thanos_torch.precision import full_precision
+from thanos_torch.residual import Candidates, ResidualMask
 from thanos_torch.result import Diagnostics, Pruned
-from thanos_torch.scores import METRICS, column_factors, outlier_mask, scores
+from thanos_torch.scores import METRICS, column_factors, outlier_mask
 from thanos_torch.selection import smallest, smallest_of_each_group
+from thanos_torch.solver import MaskedSolver
 from thanos_torch.structured import structured
 from thanos_torch.update import joint_update, sequential_update
 
@@ -47,48 +51,79 @@ def thanos(
     _check_choice("residual", residual, ("global", "local"))
     _check_choice("update", update, ("joint", "sequential"))
     _check_choice("metric", metric, METRICS)
-    layer = prepare(weight, gram, pattern, block_size, damping)
-    if isinstance(pattern, Structured):
-        return structured(layer, pattern, update, metric)
-
-    diagnostics = Diagnostics()
-    U = inverse_factor(layer, diagnostics)
-    spared = outlier_mask(layer, pattern)
-    first_weight = layer.weight if adaptive else layer.weight.clone()  # the walk overwrites it
-    first = None if adaptive else column_factors(layer, U, metric)
-    search = ResidualMask()
-
-    def step(W: Tensor, block: tuple[int, int], removed: int) -> tuple[Tensor, Tensor, Tensor]:
-        j1, j2 = block
-        if adaptive:
-            seen, factors = W, column_factors(layer, U[j1:, j1:], metric)
-        else:
-            seen, factors = first_weight, None if first is None else first[j1:]
-
-        def S(rows: slice, width: int | None = None) -> Tensor:
-            columns = slice(j1, None if width is None else j1 + width)
-            return scores(seen[rows, columns], None if factors is None else factors[:width], metric)
-
-        if isinstance(pattern, Unstructured) and residual == "global":
-            r = pattern.removed(W.numel()) - removed
-            mask = search.choose(S, (len(W), W.shape[1] - j1), r, j2 - j1)
-        else:
-            mask = _block_mask(S(slice(None), j2 - j1), block, pattern)
-        mask &= ~spared
-        U_kk = U[j1:j2, j1:j2]
-        if update == "joint":
-            return mask, *joint_update(W[:, j1:j2], mask, U_kk, diagnostics)
-        return mask, *sequential_update(W[:, j1:j2], mask, U_kk)
-
-    return walk_blocks(layer, U, block_size, step, diagnostics)
+    with full_precision(weight.device):
+        layer = prepare(weight, gram, pattern, block_size, damping)
+        if isinstance(pattern, Structured):
+            return structured(layer, pattern, update, metric)
+        diagnostics = Diagnostics()
+        U = inverse_factor(layer, diagnostics)
+        walk = BlockWalk(pattern, block_size, adaptive, residual, update, metric)
+        solver = MaskedSolver(weight.device)
+        pruned = walk.prune(layer, U, solver, diagnostics)
+        if solver.unfinished:  # the one look at a device, behind the last block
+            layer = prepare(weight, gram, pattern, block_size, damping)  # its weight was moved
+            diagnostics = Diagnostics(diagnostics.factor)
+            solver = MaskedSolver(weight.device, directly=True)
+            pruned = walk.prune(layer, U, solver, diagnostics)
+            if solver.unfinished:
+                raise ValueError(f"a block of gram is singular in spite of damping = {damping}")
+        diagnostics.direct_rows = solver.direct_rows
+        return pruned
 
 
-def _block_mask(S: Tensor, block: tuple[int, int], pattern: Pattern) -> Tensor:
-    """The picks of block [j1, j2) from its own scores: (4), or a block's own share."""
-    if isinstance(pattern, SemiStructured):
-        return smallest_of_each_group(S, pattern.n, pattern.m)
-    c, (j1, j2) = len(S), block
-    return smallest(S, pattern.removed(c * j2) - pattern.removed(c * j1))
+@dataclass(frozen=True)
+class BlockWalk:
+    """Thanos over the blocks of a layer; the arguments of `thanos` that tell how."""
+
+    pattern: Unstructured | SemiStructured
+    block_size: int
+    adaptive: bool = True
+    residual: str = "global"
+    update: str = "joint"
+    metric: str = "wanda"
+
+    def prune(
+        self, layer: Layer, U: Tensor, solver: MaskedSolver, diagnostics: Diagnostics
+    ) -> Pruned:
+        """Prune a layer, whose scaled weight is overwritten."""
+        spared = outlier_mask(layer, self.pattern)
+        first_weight = layer.weight if self.adaptive else layer.weight.clone()
+        first = None if self.adaptive else column_factors(layer, U, self.metric)
+        search = ResidualMask()
+
+        def step(W: Tensor, block: tuple[int, int], removed: Tensor) -> tuple[Tensor, Tensor]:
+            j1, j2 = block
+            if self.adaptive:
+                seen, factors = W, column_factors(layer, U[j1:, j1:], self.metric)
+            else:
+                seen, factors = first_weight, None if first is None else first[j1:]
+
+            left = Candidates(seen[:, j1:], factors, self.metric)
+            mask = self.choose_mask(left, search, block, removed)
+            mask &= ~spared
+            U_kk = U[j1:j2, j1:j2]
+            if self.update == "joint":
+                return mask, joint_update(W[:, j1:j2], mask, U_kk, solver, diagnostics)
+            return mask, sequential_update(W[:, j1:j2], mask, U_kk)
+
+        return walk_blocks(layer, U, self.block_size, step, diagnostics)
+
+    def choose_mask(
+        self, left: Candidates, search: ResidualMask, block: tuple[int, int], removed: Tensor
+    ) -> Tensor:
+        """The picks of block [j1, j2): (3), (4), or a block's own share of an unstructured count.
+
+        left     what is left to choose from, the columns from j1 on
+        removed  how many weights are gone already, ()
+        """
+        (c, left_columns), (j1, j2) = left.weight.shape, block
+        if isinstance(self.pattern, SemiStructured):
+            return smallest_of_each_group(left.scores(j2 - j1), self.pattern.n, self.pattern.m)
+        if self.residual == "global":
+            r = self.pattern.removed(c * (j1 + left_columns)) - removed
+            return search.choose(left, r, j2 - j1)
+        share = self.pattern.removed(c * j2) - self.pattern.removed(c * j1)
+        return smallest(left.scores(j2 - j1), share)
 
 
 def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:

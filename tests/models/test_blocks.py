@@ -5,30 +5,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import Gemma3Config
 
-from tests.models.tiny import configs, llama_config, random_model, random_windows
+from tests.models.families import FAMILIES
+from tests.models.tiny import llama_config, random_model, random_windows
 from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
 from thanos_torch.models.inputs import InputGrams
+from thanos_torch.models.layers import Layer
 from thanos_torch.models.replay import Replay
 from thanos_torch.models.stopwatch import Stopwatch
-
-KINDS = {
-    "llama": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
-    "opt": {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"},
-    "gpt-neox": {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
-    "gemma3": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
-    "mixtral": {"q_proj", "k_proj", "v_proj", "o_proj"},
-}
-
-
-@pytest.mark.parametrize("architecture", KINDS)
-def test_the_layers_of_every_block(architecture: str) -> None:
-    name, blocks = decoder_blocks(random_model(configs()[architecture]))
-    layers = prunable_layers(blocks, name)
-    assert len(blocks) == len(layers) == 3
-    for index, group in enumerate(layers):
-        assert all(layer.startswith(f"{name}.{index}.") for layer in group)
-        assert {layer.rpartition(".")[2] for layer in group} == KINDS[architecture]
 
 
 class Experts(nn.Module):
@@ -39,6 +24,7 @@ class Experts(nn.Module):
         self.gate = nn.Linear(4, 9)
         self.experts = nn.ModuleList([nn.Linear(4, 4) for _ in range(9)])
         self.kernel = nn.Conv1d(4, 4, 3)
+        self.fused = nn.Parameter(torch.zeros(9, 4, 4))  # which way round is not said
 
 
 class Blocks(nn.Module):
@@ -53,10 +39,22 @@ def test_experts_are_no_blocks_and_routers_no_layers() -> None:
     name, blocks = decoder_blocks(Blocks())
     assert name == "layers"
     assert list(prunable_layers(blocks, name)[1]) == [f"layers.1.experts.{i}" for i in range(9)]
-    others = ["gate.weight", "kernel.weight"]
+    others = ["fused", "gate.weight", "kernel.weight"]
     assert other_weights(blocks, name) == [
         f"layers.{i}.{other}" for i in (0, 1) for other in others
     ]
+
+
+def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
+    vision = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 5}
+    config = Gemma3Config(
+        text_config=FAMILIES["Gemma 3"].config,
+        vision_config={**vision, "num_attention_heads": 4, "image_size": 16, "patch_size": 4},
+        mm_tokens_per_image=4,
+    )
+    name, blocks = decoder_blocks(random_model(config))
+    assert name == "model.language_model.layers"
+    assert len(blocks) == 2
 
 
 def collect(model: Any, index: int, windows: Tensor) -> InputGrams:
@@ -88,8 +86,9 @@ def test_layers_with_one_input_share_one_gram_matrix() -> None:
 
 
 def watched(*readers: str) -> tuple[InputGrams, dict[str, nn.Linear]]:
-    layers = {name: nn.Linear(3, 2) for name in readers}
-    return InputGrams(layers, Stopwatch("cpu", ("gram",))), layers
+    modules = {name: nn.Linear(3, 2) for name in readers}
+    layers = {name: Layer(name, f"{name}.weight", module) for name, module in modules.items()}
+    return InputGrams(layers, Stopwatch("cpu", ("gram",))), modules
 
 
 def test_a_tensor_changed_in_place_is_another_input() -> None:

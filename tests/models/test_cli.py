@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +11,11 @@ import pytest
 import torch
 
 from tests.models import tiny
+from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
-from thanos_torch.cli import main
 from thanos_torch.cli import prune as prune_command
 from thanos_torch.models import MASKS, RECORD, read_masks
 from verification import certify
-
-
-@dataclass
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-
-Thanos = Callable[..., Outcome]
-
-
-@pytest.fixture
-def thanos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Thanos:
-    """Runs the program with some arguments."""
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
-            return Outcome(1, out, err + code)
-        return Outcome(int(code or 0), out, err)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "dense"
-    return tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), folder)
-
-
-SMALL = ("--nsamples", 4, "--seqlen", 32, "--block-size", 8)
 
 
 def test_prune_then_eval(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
@@ -210,10 +171,11 @@ def test_bad_models_and_folders(thanos: Thanos, dense: Path, tmp_path: Path) -> 
     assert (done.status, done.err.count("\n")) == (1, 0)
     assert "out must be a new or empty folder" in done.err
 
-    gpt2 = tiny.save_checkpoint(tiny.random_model(tiny.conv1d_config()), tmp_path / "gpt2")
-    done = thanos("prune", gpt2, "--out", tmp_path / "out", *options)
+    empty = tiny.random_model(tiny.llama_config(num_hidden_layers=0))
+    tiny.save_checkpoint(empty, tmp_path / "empty")
+    done = thanos("prune", tmp_path / "empty", "--out", tmp_path / "out", *options)
     assert done.status == 1
-    assert "GPT2LMHeadModel has no prunable layers" in done.err
+    assert "LlamaForCausalLM has no prunable layers" in done.err
 
     done = thanos("prune", tmp_path / "full", "--out", tmp_path / "out", *options)
     assert done.status == 1

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from transformers import Gemma3Config, Gemma3TextConfig
 
 from tests.models.tiny import WORDS, llama_config, random_model, random_windows
 from thanos_torch.models import perplexity
@@ -19,10 +20,40 @@ def test_it_is_the_exponential_of_the_mean_loss() -> None:
             odds = model(window[None]).logits[0].double().log_softmax(-1)  # (seqlen, WORDS)
             losses += [-odds[place - 1, window[place]].item() for place in range(1, 32)]
     assert result.perplexity == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-5)
-    assert (result.windows, result.seqlen, result.tokens) == (70, 32, 70 * 31)
+    assert (result.windows, result.seqlen, result.stride, result.tokens) == (70, 32, 32, 70 * 31)
     assert result.as_dict()["tokens"] == len(losses)
     assert len(steps) > 1
     assert steps[-1] == (70, 70)
+
+
+@pytest.mark.parametrize(("stride", "scored"), [(31, 31), (8, 8), (1, 1)])
+def test_overlapping_windows_score_each_token_once(stride: int, scored: int) -> None:
+    model, text = random_model(llama_config()), random_windows(1, 200)[0]
+    starts = range(0, 200 - 32 + 1, stride)
+    windows = torch.stack([text[start : start + 32] for start in starts])
+    result = perplexity(model, windows, stride=stride)
+    losses: dict[
+        int, float
+    ] = {}  # by place in the text; the first window to reach a token gives it most context
+    with torch.no_grad():
+        for start, window in zip(starts, windows, strict=True):
+            odds = model(window[None]).logits[0].double().log_softmax(-1)
+            for place in range(1, 32):
+                loss = -odds[place - 1, window[place]].item()
+                losses.setdefault(start + place, loss)
+    assert result.tokens == len(losses) == 31 + (len(windows) - 1) * scored
+    assert result.perplexity == pytest.approx(
+        math.exp(sum(losses.values()) / len(losses)), rel=1e-5
+    )
+
+
+def test_the_longest_window_is_that_of_the_text_config() -> None:
+    # Models of text and images nest the config of the text.
+    config = Gemma3Config(text_config=Gemma3TextConfig(max_position_embeddings=16))
+    model = random_model(llama_config())
+    model.config = config
+    with pytest.raises(ValueError, match="seqlen must be at most 16"):
+        perplexity(model, random_windows(1, 17))
 
 
 def test_a_model_that_knows_nothing_is_as_good_as_its_vocabulary_is_large() -> None:

@@ -1,5 +1,6 @@
 """Runs that die and go on: nothing is lost, and the bits are those of a run left in peace."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from tests.stress.compare import differing_files
 from tests.stress.program import fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.cli import main
-from thanos_torch.models import failpoints
+from thanos_torch.models import RECORD, failpoints
 from thanos_torch.models.workfolder import work_folder
 
 OPTIONS = ("--pattern", "2:4", "--nsamples", "70", "--seqlen", "32", "--block-size", "8")
@@ -77,6 +78,28 @@ def test_a_killed_run_goes_on(
     assert trace.read_text().split("\n").count("solve") == 7 * (3 - blocks)
     assert differing_files(undisturbed, out) == []
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_kept_gram_matrices_go_on_in_the_same_folder(run: Run, dense: Path, tmp_path: Path) -> None:
+    whole, grams = tmp_path / "whole", tmp_path / "grams"
+    assert run(tmp_path / "undisturbed", "--keep-gram", str(whole)) == ""
+    more = ("--exclude", "*.0.*v_proj", "--keep-gram", str(grams))
+    assert "No space left" in run(tmp_path / "out", *more, fail="solve:16:enospc")
+    held = {file.name: file.stat().st_mtime_ns for file in grams.iterdir()}
+    assert run(tmp_path / "out", *more) == ""
+    assert all(
+        (grams / name).stat().st_mtime_ns == then
+        for name, then in held.items()
+        if ".0." in name or ".1." in name  # of finished blocks
+    )
+    assert {file.name for file in grams.iterdir()} == {file.name for file in whole.iterdir()}
+    record = json.loads((tmp_path / "out" / RECORD).read_text())
+    assert [layer["name"] for layer in record["layers"] if layer["asked_dense"]] == [
+        "model.layers.0.self_attn.v_proj"
+    ]
+    assert sum(bool(layer["options"]) for layer in record["layers"]) == 20
+    fresh = run(tmp_path / "other", "--keep-gram", str(grams))
+    assert "out must be a new or empty folder" in fresh
 
 
 def test_fresh_processes_give_the_same_bits(dense: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -167,9 +190,9 @@ def test_a_vanished_input_loses_nothing(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--pattern", "4:8"), "options pattern: 2:4 there, 4:8 here"),
+        (("--pattern", "4:8"), "options asked default pattern: 2:4 there, 4:8 here"),
         (("--seed", "7"), "data: another one; options seed: 0 there, 7 here"),
-        (("--block-size", "16"), "options block_size: 8 there, 16 here"),
+        (("--block-size", "16"), "options asked default block_size: 8 there, 16 here"),
     ],
 )
 def test_another_run_is_not_mixed_in(

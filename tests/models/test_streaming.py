@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import MixtralConfig
 
 from tests.models import tiny
+from tests.models.families import EXPERTS, FAMILIES
 from thanos_torch import Unstructured
 from thanos_torch.models import (
     MASKS,
     RECORD,
-    Recipe,
+    LayerOptions,
+    Rules,
     StreamedModel,
     load_model,
     prune_checkpoint,
@@ -24,14 +27,14 @@ from thanos_torch.models import (
 from thanos_torch.models.shards import INDEX, read_tensors, tensor_files
 from verification import certify
 
-RECIPE = Recipe(Unstructured(0.5), certify, "thanos", tiny.BLOCK_SIZE, 0.01, 0)
+RULES = Rules(LayerOptions(Unstructured(0.5), block_size=tiny.BLOCK_SIZE))
 
 
 def prune(dense: Path, out: Path, **options: Any) -> dict[str, Any]:
     loaded, streamed = stream_model(str(dense))
     record = {"settings": {}, "model": loaded.provenance()}
     windows = tiny.random_windows(70)  # two batches
-    return prune_checkpoint(streamed, windows, RECIPE, out, record=record, **options)
+    return prune_checkpoint(streamed, windows, RULES, out, judge=certify, record=record, **options)
 
 
 def in_shards(folder: Path, count: int) -> Path:
@@ -58,12 +61,19 @@ def without_seconds(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in layer.items() if key != "seconds"} for layer in layers]
 
 
-ARCHITECTURES = {**tiny.configs(), "tied": tiny.llama_config(tie_word_embeddings=True)}
+ARCHITECTURES = {
+    **{name: family.config for name, family in FAMILIES.items()},
+    "tied": tiny.llama_config(tie_word_embeddings=True),
+    # Products of many experts at once want rows of a multiple of 16 bytes.
+    "even Mixtral": MixtralConfig(
+        **EXPERTS | {"hidden_size": 16, "intermediate_size": 24}, num_local_experts=3
+    ),
+}
 
 
 @pytest.mark.parametrize(
     ("architecture", "dtype"),
-    [*((each, torch.float32) for each in ARCHITECTURES), ("mixtral", torch.bfloat16)],
+    [*((each, torch.float32) for each in ARCHITECTURES), ("even Mixtral", torch.bfloat16)],
 )
 def test_a_streamed_checkpoint_is_the_model_pruned_in_memory(
     tmp_path: Path, architecture: str, dtype: torch.dtype
@@ -75,9 +85,8 @@ def test_a_streamed_checkpoint_is_the_model_pruned_in_memory(
     report = prune_model(
         held,
         tiny.random_windows(70),
-        RECIPE.pattern,
+        RULES,
         judge=certify,
-        block_size=tiny.BLOCK_SIZE,
     )
     expected = json.loads(json.dumps(report.as_dict()))
     written = json.loads((tmp_path / "out" / RECORD).read_text())
@@ -163,8 +172,9 @@ def test_only_one_block_has_weights(tmp_path: Path) -> None:
     prune_checkpoint(
         streamed,
         tiny.random_windows(),
-        RECIPE,
+        RULES,
         tmp_path / "out",
+        judge=certify,
         record={"settings": {}},
         progress=look,
     )

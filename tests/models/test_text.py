@@ -2,15 +2,17 @@
 
 import json
 import sys
+from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 
 from tests.models.tiny import byte_tokenizer
-from thanos_torch.models import Windows, calibration_windows, evaluation_windows, hub_text
+from thanos_torch.models import Windows, calibration_windows, evaluation_windows
 from thanos_torch.models.text import read_text
 
 
@@ -24,6 +26,11 @@ def decoded(windows: Windows) -> list[str]:
     return [tokenizer.decode(ids) for ids in windows.ids]
 
 
+def write_jsonl(file: Path, texts: list[str]) -> str:
+    file.write_text("\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts))
+    return str(file)
+
+
 @pytest.fixture
 def alphabet(tmp_path: Path) -> str:
     file = tmp_path / "alphabet.txt"
@@ -32,7 +39,7 @@ def alphabet(tmp_path: Path) -> str:
 
 
 def test_the_default_text_is_split_without_a_common_paragraph() -> None:
-    parts = [read_text("pydoc", part).split("\n\n") for part in ("calibration", "evaluation")]
+    parts = [read_text("pydoc", part).text.split("\n\n") for part in ("calibration", "evaluation")]
     first, second = ({" ".join(paragraph.split()) for paragraph in part} for part in parts)
     assert not first & second
     sizes = [sum(map(len, part)) for part in parts]
@@ -58,15 +65,33 @@ def test_evaluation_windows_lie_side_by_side(alphabet: str) -> None:
     assert evaluation_windows(tokenizer, alphabet, seqlen=5, limit=9).ids.shape == (5, 5)
 
 
+def test_windows_may_overlap(alphabet: str) -> None:
+    windows = evaluation_windows(byte_tokenizer(), alphabet, seqlen=20, stride=3)
+    assert decoded(windows) == [
+        "abcdefghijklmnopqrst",
+        "defghijklmnopqrstuvw",
+        "ghijklmnopqrstuvwxyz",
+    ]
+
+
 def test_a_report_can_tell_the_text(alphabet: str) -> None:
-    assert calibration(alphabet, seqlen=8).provenance() == {
+    windows = calibration(alphabet, seqlen=8, seed=3)
+    assert windows.provenance() == {
         "dataset": alphabet,
+        "file": "alphabet.txt",
         "part": "calibration",
-        "text_tokens": 26,
+        "rows": 1,
+        "joined_by": "blank lines",
         "text_sha256": "71c480df93d6ae2f1efad1447c66c9525e316218cf51fc8d9ed832f2daf18b73",
+        "tokens": 26,
+        "seed": 3,
         "windows": 4,
         "seqlen": 8,
+        "windows_sha256": sha256(windows.ids.numpy().astype("<i8").tobytes()).hexdigest(),
     }
+    evaluated = evaluation_windows(byte_tokenizer(), alphabet, seqlen=8, stride=2, limit=5)
+    wanted = {"stride": 2, "windows_available": 10, "windows": 5}
+    assert evaluated.provenance().items() >= wanted.items()
     version = ".".join(map(str, sys.version_info[:3]))
     assert calibration("pydoc").provenance()["dataset"] == f"pydoc of Python {version}"
 
@@ -77,7 +102,7 @@ def test_a_report_can_tell_the_text(alphabet: str) -> None:
         ("alphabet", {"seqlen": 27}, "26 tokens for calibration, too few .* seqlen = 27"),
         ("alphabet", {"seqlen": 0}, "seqlen must be at least 1, got 0"),
         ("alphabet", {"nsamples": 0}, "nsamples must be at least 1, got 0"),
-        ("nowhere.txt", {}, "dataset must be pydoc, wikitext2, c4, a file or a .* 'nowhere.txt'"),
+        ("nowhere.txt", {}, "dataset must be pydoc, wikitext2, c4, a file, .* 'nowhere.txt'"),
     ],
 )
 def test_refusals(alphabet: str, dataset: str, options: dict[str, Any], message: str) -> None:
@@ -90,22 +115,55 @@ def test_evaluation_refusals(alphabet: str) -> None:
         evaluation_windows(byte_tokenizer(), alphabet, seqlen=27)
     with pytest.raises(ValueError, match="max_windows must be at least 1, got 0"):
         evaluation_windows(byte_tokenizer(), alphabet, seqlen=5, limit=0)
+    for stride in (0, 6):
+        with pytest.raises(ValueError, match=f"stride must be between 1 and .* 5, got {stride}"):
+            evaluation_windows(byte_tokenizer(), alphabet, seqlen=5, stride=stride)
 
 
-def test_jsonl_files(tmp_path: Path) -> None:
+def test_short_documents_are_packed(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "documents.jsonl", ["one", "two\u2028lines", "three"])
+    assert read_text(file, "calibration").text == "one\n\ntwo\u2028lines\n\nthree"
+    windows = calibration(file, nsamples=100, seqlen=9)
+    assert "one\n\ntwo" in "".join(decoded(windows)).replace("\u2028", "|")
+    assert windows.provenance()["rows"] == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"texts": 1}', r"line 2: KeyError\('text'\)"),
+        ("no json", "line 2: JSONDecodeError"),
+        ("[1]", "line 2: TypeError"),
+        ('{"text": 1}', "line 2: text is 1"),
+        ("[" * 100_000, "line 2: RecursionError"),
+    ],
+)
+def test_bad_jsonl_files(tmp_path: Path, line: str, reason: str) -> None:
     file = tmp_path / "documents.jsonl"
-    file.write_text("\n".join(json.dumps({"text": text}) for text in ("one", "two\nlines")) + "\n")
-    assert read_text(str(file), "calibration") == "one\n\ntwo\nlines"
-    for bad in ('{"texts": 1}', "no json", "[1]", '{"text": 1}'):
-        file.write_text(bad)
-        with pytest.raises(ValueError, match=r"documents.jsonl must hold one"):
-            read_text(str(file), "calibration")
+    file.write_text('{"text": "good"}\n' + line)
+    with pytest.raises(ValueError, match=rf"documents.jsonl must hold one .* a line; {reason}"):
+        read_text(str(file), "calibration")
+
+
+def test_parquet_files(tmp_path: Path) -> None:
+    file = tmp_path / "documents.parquet"
+    parquet.write_table(pyarrow.table({"text": ["one", "two"], "id": [1, 2]}), file)
+    assert read_text(str(file), "evaluation").text == "one\n\ntwo"
+    parquet.write_table(pyarrow.table({"body": ["one"]}), file)
+    with pytest.raises(ValueError, match=r"documents.parquet must be Parquet with a column text"):
+        read_text(str(file), "evaluation")
+    parquet.write_table(pyarrow.table({"text": ["one", None]}), file)
+    with pytest.raises(ValueError, match=r"documents.parquet must have strings in its column text"):
+        read_text(str(file), "evaluation")
+    file.write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"documents.parquet must be Parquet"):
+        read_text(str(file), "evaluation")
 
 
 def test_wikitext_files_are_joined_as_in_papers(tmp_path: Path) -> None:
     file = tmp_path / "wiki.test.raw"
     file.write_text(" \n = Title = \n \n One . \n")
-    assert read_text(str(file), "evaluation") == "\n\n = Title = \n\n\n\n\n One . \n"
+    assert read_text(str(file), "evaluation").text == "\n\n = Title = \n\n\n\n\n One . \n"
 
 
 def test_files_must_be_text(tmp_path: Path) -> None:
@@ -118,46 +176,11 @@ def test_files_must_be_text(tmp_path: Path) -> None:
 def test_folders_hold_a_file_for_each_part(tmp_path: Path) -> None:
     for name in ("wiki.valid.raw", "wiki.test.raw", "train.zip"):
         (tmp_path / name).write_text(name)
-    assert read_text(str(tmp_path), "calibration") == "wiki.valid.raw"
-    assert read_text(str(tmp_path), "evaluation") == "wiki.test.raw"
-    (tmp_path / "wiki.train.raw").write_text("train")
-    assert read_text(str(tmp_path), "calibration") == "train"
+    assert read_text(str(tmp_path), "calibration").text == "wiki.valid.raw"
+    assert read_text(str(tmp_path), "evaluation").origin["file"] == "wiki.test.raw"
+    write_jsonl(tmp_path / "c4-train.00000.jsonl", ["train"])
+    assert read_text(str(tmp_path), "calibration").text == "train"
     (tmp_path / "wiki.valid.raw").unlink()
     (tmp_path / "wiki.test.raw").unlink()
     with pytest.raises(ValueError, match=r"has no text for evaluation: .* named test or valid"):
         read_text(str(tmp_path), "evaluation")
-
-
-class Rows(list[dict[str, str]]):
-    """What `datasets` streams."""
-
-    def take(self, count: int) -> "Rows":
-        return Rows(self[:count])
-
-
-def test_hub_texts_are_asked_for_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def load_dataset(path: str, configuration: str, *, split: str, streaming: bool) -> Rows:
-        asked.append((path, configuration, split, streaming))
-        return Rows({"text": f"row {row}"} for row in range(2000))
-
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    assert read_text("wikitext2", "evaluation").startswith("row 0\n\nrow 1\n\n")
-    assert read_text("c4", "calibration").endswith("row 999")
-    assert asked == [
-        ("Salesforce/wikitext", "wikitext-2-raw-v1", "test", True),
-        ("allenai/c4", "en", "train", True),
-    ]
-
-
-def test_hub_texts_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_dataset(*args: Any, **options: Any) -> None:
-        raise ConnectionError("no route")
-
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(ValueError, match="dataset c4 could not be loaded: no route; give a local"):
-        hub_text.hub_text("c4", "calibration")
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match="package `datasets`, which is not installed"):
-        hub_text.hub_text("wikitext2", "evaluation")

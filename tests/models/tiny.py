@@ -1,6 +1,6 @@
-"""Tiny random models of several architectures, a tokenizer, and Gram matrices by plain hooks."""
+"""Tiny random models, a tokenizer, and Gram matrices by plain hooks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +9,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPTNeoXConfig,
     LlamaConfig,
-    MixtralConfig,
-    OPTConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
 )
 
 WORDS = 256  # one token a byte
 BLOCK_SIZE = 8
+FUSED = torch.arange(24.0).view(2, 3, 4)  # two experts of one layer
 
 
 def llama_config(**changes: Any) -> LlamaConfig:
@@ -37,58 +33,6 @@ def llama_config(**changes: Any) -> LlamaConfig:
     return LlamaConfig(**(sizes | changes))
 
 
-def configs() -> dict[str, PreTrainedConfig]:
-    """Architectures that differ in how they call their decoder blocks."""
-    return {
-        "llama": llama_config(),
-        "opt": OPTConfig(
-            vocab_size=WORDS,
-            hidden_size=16,
-            ffn_dim=24,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=64,
-            word_embed_proj_dim=8,
-        ),
-        "gpt-neox": GPTNeoXConfig(
-            vocab_size=WORDS,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=64,
-        ),
-        # Its first block sees four tokens back, its second all, with other rotations.
-        "gemma3": Gemma3TextConfig(
-            vocab_size=WORDS,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            sliding_window=4,
-            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-            max_position_embeddings=64,
-        ),
-        "mixtral": MixtralConfig(
-            vocab_size=WORDS,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            num_local_experts=4,
-            max_position_embeddings=64,
-        ),
-    }
-
-
-def conv1d_config() -> GPT2Config:
-    """GPT-2 has Conv1D layers where others have linear ones."""
-    return GPT2Config(vocab_size=WORDS, n_embd=16, n_layer=2, n_head=2, n_positions=64)
-
-
 def random_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> Any:
     """A causal language model with random weights, the same for the same config."""
     torch.manual_seed(0)
@@ -99,6 +43,15 @@ def random_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -
             if weight.dim() > 1:
                 weight.normal_(std=0.3)
     return model
+
+
+def fused_module(is_transposed: bool) -> Any:
+    """A module that holds FUSED."""
+    module: Any = nn.Module()
+    module.is_transposed = is_transposed
+    module.weight = nn.Parameter(FUSED.clone())
+    module.bias = nn.Parameter(torch.zeros(2, 3))
+    return module
 
 
 def random_windows(count: int = 6, seqlen: int = 32) -> Tensor:
@@ -127,19 +80,54 @@ def save_checkpoint(model: Any, folder: Path) -> Path:
 
 @torch.no_grad()
 def grams_by_hooks(model: nn.Module, windows: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-    """X Xᵀ of some layers' inputs in a plain forward pass of the whole model, window by window."""
-    grams: dict[str, Tensor] = {}
+    """X Xᵀ of some layers' inputs in a plain forward pass of the whole model, window by window.
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def look(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            tokens = args[0].reshape(-1, args[0].shape[-1]).double()  # (tokens, b)
+    An expert's layers, `MODULE.NUMBER.gate_up_proj` and `.down_proj`, are no modules: what they
+    read is computed from what MODULE is given. Layers that no token reaches are left out.
+    """
+    grams: dict[str, Tensor] = {}
+    fused: set[str] = set()
+
+    def add(name: str, inputs: Tensor) -> None:
+        tokens = inputs.reshape(-1, inputs.shape[-1]).double()  # (tokens, b)
+        if len(tokens):
             grams[name] = grams.get(name, 0) + tokens.T @ tokens
+
+    def linear(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda layer, args: add(name, args[0])
+
+    def experts(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            for number, (outer, inner) in enumerate(expert_inputs(module, *args[:2])):
+                add(f"{name}.{number}.gate_up_proj", outer)
+                add(f"{name}.{number}.down_proj", inner)
 
         return look
 
-    handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in layers]
+    handles = []
+    for name in layers:
+        owner = name.rsplit(".", 2)[0]
+        module = model.get_submodule(owner)
+        if not hasattr(module, "gate_up_proj"):
+            handles.append(model.get_submodule(name).register_forward_pre_hook(linear(name)))
+        elif owner not in fused:
+            fused.add(owner)
+            handles.append(module.register_forward_pre_hook(experts(owner)))
     for window in windows:
         model(window[None])
     for handle in handles:
         handle.remove()
     return grams
+
+
+def expert_inputs(module: Any, states: Tensor, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What every expert's two layers read: of states (tokens, b), those for which it was chosen.
+
+    chosen  (tokens, k) numbers of experts
+    """
+    for number, weight in enumerate(module.gate_up_proj):
+        outer = states[(chosen == number).any(dim=1)]
+        products = outer @ (weight if module.is_transposed else weight.T)
+        if module.has_bias:
+            products = products + module.gate_up_proj_bias[number]
+        yield outer, module._apply_gate(products)

@@ -13,8 +13,12 @@ from reference.masks import smallest_of_each_group as reference_groups
 from tests.certificate.wrong import BLOCK, GRAM, WEIGHT
 from tests.implementations import DEVICES
 from tests.ratios import check_same_numbers
-from thanos_torch.selection import smallest, smallest_of_each_group, smallest_of_each_row
-from thanos_torch.update import choosing_sequential_update, sequential_update
+from thanos_torch.selection import (
+    smallest,
+    smallest_of_each_group,
+    smallest_of_each_row,
+    smallest_on_device,
+)
 from verification import certify
 
 each_device = pytest.mark.parametrize("device", DEVICES)
@@ -114,7 +118,7 @@ def test_selection_is_the_stable_sort(
     found = smallest(given, count).cpu().numpy()
     assert (found == reference_smallest(values, count)).all()
     width = max(1, shape[1] // 3)
-    part = smallest(given, count, width).cpu().numpy()
+    part = smallest_on_device(given, torch.tensor(count), width).numpy()
     assert (part == reference_smallest(values, count)[:, :width]).all()
     of_row = int(share * shape[1])
     rows = smallest_of_each_row(given, of_row).cpu().numpy()
@@ -127,13 +131,3 @@ def test_selection_in_groups_is_the_stable_sort(n: int, m: int, device: str) -> 
     values = np.random.default_rng(4).integers(0, 5, (7, 24)).astype(float)
     found = smallest_of_each_group(torch.from_numpy(values).to(device), n, m).cpu().numpy()
     assert (found == reference_groups(values, n, m)).all()
-
-
-@each_device
-def test_sequential_updates_of_one_row_leave_it_alone(device: str) -> None:
-    """The transpose of one row is contiguous already, so that a copy of it may be a view."""
-    weight, U = torch.ones(1, 8, device=device), torch.eye(8, device=device) + 1.0
-    picks = torch.ones_like(weight, dtype=torch.bool)
-    sequential_update(weight, picks, U.triu())
-    choosing_sequential_update(weight, U.triu(), 2, 4)
-    assert torch.equal(weight, torch.ones_like(weight))

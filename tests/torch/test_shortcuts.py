@@ -9,7 +9,7 @@ from torch import Tensor
 from thanos_torch import SemiStructured, Unstructured, thanos
 from thanos_torch.factor import inverse_factor
 from thanos_torch.layer import prepare
-from thanos_torch.residual import ResidualMask
+from thanos_torch.residual import Candidates, ResidualMask
 from thanos_torch.result import Diagnostics
 from thanos_torch.selection import smallest
 from verification import certify
@@ -28,8 +28,9 @@ def drifting(grid: float | None) -> list[Tensor]:
     return parts
 
 
-def served(part: Tensor) -> Any:
-    return lambda rows, width=None: part[rows, :width].clone()
+def left(part: Tensor) -> Candidates:
+    """Weights that are their own scores."""
+    return Candidates(part, None, "magnitude")
 
 
 @pytest.mark.parametrize("grid", [None, 0.5, 1e-3], ids=["distinct", "many ties", "few ties"])
@@ -38,8 +39,8 @@ def test_the_bracket_changes_no_mask(share: float, grid: float | None) -> None:
     search = ResidualMask()
     for part in drifting(grid):
         count = int(share * part.numel())
-        mask = search.choose(served(part), (ROWS, part.shape[1]), count, BLOCK)
-        assert torch.equal(mask, smallest(part, count, BLOCK))
+        mask = search.choose(left(part), torch.tensor(count), BLOCK)
+        assert torch.equal(mask, smallest(part, count)[:, :BLOCK])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-30, 0.3, 1e30])
@@ -47,14 +48,14 @@ def test_a_bracket_that_misses_changes_no_mask(threshold: float) -> None:
     part = drifting(None)[0]
     for count in (1, 1000, part.numel() // 2, part.numel() - 1):
         search = ResidualMask(threshold, 1e-6)
-        mask = search.choose(served(part), (ROWS, COLUMNS), count, BLOCK)
-        assert torch.equal(mask, smallest(part, count, BLOCK))
+        mask = search.choose(left(part), torch.tensor(count), BLOCK)
+        assert torch.equal(mask, smallest(part, count)[:, :BLOCK])
 
 
 def test_the_bracket_follows_the_threshold() -> None:
     search, widths = ResidualMask(), []
     for part in drifting(None)[:6]:
-        search.choose(served(part), (ROWS, part.shape[1]), part.numel() // 2, BLOCK)
+        search.choose(left(part), torch.tensor(part.numel() // 2), BLOCK)
         widths.append(search.width)
     assert max(widths[1:]) < 0.1  # of a threshold that moves by a hundredth
 

@@ -6,8 +6,11 @@ import typer
 
 from thanos_torch.cli.bench import bench
 from thanos_torch.cli.bench_speed import speed
+from thanos_torch.cli.certify import certify
 from thanos_torch.cli.evaluate import evaluate
+from thanos_torch.cli.inspect import inspect
 from thanos_torch.cli.prune import prune
+from thanos_torch.cli.reapply import reapply
 from thanos_torch.cli.verify import verify
 
 app = typer.Typer(
@@ -18,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # errors of usage on plain lines, like all others
 )
 app.command()(prune)
+app.command()(inspect)
+app.command()(certify)
+app.command()(reapply)
 app.command("eval")(evaluate)
 benches = typer.Typer(rich_markup_mode=None)
 benches.callback(invoke_without_command=True)(bench)

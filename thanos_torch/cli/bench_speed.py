@@ -16,7 +16,7 @@ def speed(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer repeats; every fifth block of the model.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda; the model is on the CPU.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda (layers only).")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads for torch; 0: as it finds.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for speed.json, speed.md, speed.png.")] = Path(
         "results/speed"

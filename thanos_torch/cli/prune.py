@@ -6,27 +6,38 @@ from typing import Annotated, Any
 import typer
 
 from thanos_torch.cli.display import progress_bar, say
+from thanos_torch.cli.dry_run import show_plan
 from thanos_torch.cli.options import (
     Dataset,
     Device,
     Model,
     Seqlen,
     check_device,
-    explained,
-    read_pattern,
 )
 from thanos_torch.cli.prune_report import show_record
+from thanos_torch.cli.what import (
+    DryRun,
+    Exclude,
+    Include,
+    KeepGram,
+    PatternText,
+    Recipe,
+    described,
+    read_rules,
+)
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
+    GramWriter,
     LoadedModel,
-    Recipe,
     StreamedModel,
     Windows,
+    base_licence,
     calibration_windows,
-    check_options,
     discard_progress,
     finished_run,
+    has_progress,
+    model_card,
     prune_checkpoint,
     refuse_unusable,
     stamp,
@@ -37,11 +48,14 @@ from verification import certify
 
 
 def prune(
-    pattern: Annotated[
-        str, typer.Option(help="unstructured:0.5, 2:4, structured:0.3, 2:4+outliers:0.1, ...")
-    ],
-    out: Annotated[Path, typer.Option(help="New or empty folder for the pruned checkpoint.")],
     model: Model = DEFAULT_MODEL,
+    out: Annotated[
+        Path | None, typer.Option(help="New or empty folder for the pruned checkpoint.")
+    ] = None,
+    pattern: PatternText = None,
+    recipe: Recipe = None,
+    include: Include = None,
+    exclude: Exclude = None,
     method: Annotated[str, typer.Option(help="thanos, magnitude, wanda, sparsegpt")] = "thanos",
     dataset: Dataset = DEFAULT_DATASET,
     nsamples: Annotated[int, typer.Option(help="Windows to calibrate with.")] = 32,
@@ -57,6 +71,8 @@ def prune(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = False,
+    keep_gram: KeepGram = None,
+    dry_run: DryRun = False,
     n_counts_zeros: Annotated[
         bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
     ] = False,
@@ -69,7 +85,13 @@ def prune(
     In n:m, n counts the ZEROS of every group of m. Exit status 0 means that every layer was
     pruned and that its certificate passed.
     """
-    wanted = read_pattern(pattern, n_counts_zeros)
+    options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
+    rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options)
+    if dry_run:
+        show_plan(model, rules, described(rules), nsamples, seqlen, activations)
+        raise typer.Exit(0)
+    if out is None:
+        raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")
     check_device(device)
     text: dict[str, Any] = {
         "dataset": dataset,
@@ -77,39 +99,39 @@ def prune(
         "seqlen": seqlen,
         "seed": seed,
     }
-    options: dict[str, Any] = {
-        "method": method,
-        "block_size": block_size,
-        "damping": damping,
-        "refit_steps": refit,
-    }
-    check_options(wanted, **options)  # before a model is loaded, which can take minutes
-    settings: dict[str, Any] = {"model": model, "pattern": str(wanted), **text, **options}
+    settings: dict[str, Any] = {"model": model, **text, "asked": rules.as_dict()}
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
+    if keep_gram:
+        settings["keep_gram"] = str(keep_gram)
     record = finished_run(out, settings)
     if record:
         discard_progress(out)  # of a process that ended right after the result had its name
         say(f"{out} holds the result of this very run already.")
     else:
         refuse_unusable(out)
+        if keep_gram and not has_progress(out):  # else it holds the beginning of this run
+            refuse_unusable(keep_gram)
         loaded, streamed, windows = _load(model, text, trust_remote_code)
         with progress_bar("pruning") as show:
             record = prune_checkpoint(
                 streamed,
                 windows.ids,
-                Recipe(wanted, certify, **options),
+                rules,
                 out,
+                judge=certify,
                 record={
                     "settings": settings,
-                    "model": loaded.provenance(),
+                    "model": {**loaded.provenance(), "licence": base_licence(model)},
                     "text": windows.provenance(),
                     "versions": versions(),
                 },
+                card=model_card,
                 device=device,
                 activations=activations,
+                on_layer=GramWriter(keep_gram) if keep_gram else None,
                 progress=show,
             )
-    show_record(record, explained(wanted), out)
+    show_record(record, described(rules), out)
     raise typer.Exit(0 if record["verified"] else 1)
 
 

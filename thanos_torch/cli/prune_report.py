@@ -9,15 +9,18 @@ from thanos_torch.cli.display import say, table
 HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
 
 
-def show_record(record: dict[str, Any], pattern: str, out: Path) -> None:
+def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
     """A table with one line for each kind of layer, what was left, and the verdict."""
     kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for layer in record["layers"]:
         kind = layer["name"].rpartition(".")[2]
-        kinds[f"{kind} {layer['shape'][0]} x {layer['shape'][1]}"].append(layer)
-    title = f"{record['method']}, {pattern}: {record['model']['origin']}"
+        pattern = layer["options"].get("pattern", "dense")
+        kinds[f"{kind} {layer['shape'][0]} x {layer['shape'][1]}, {pattern}"].append(layer)
+    title = f"{asked}: {record['model']['origin']}"
     table(title, HEADINGS, [_row(kind, layers) for kind, layers in kinds.items()])
     for layer in record["layers"]:
+        if layer["asked_dense"]:
+            continue
         if layer["left_dense"]:
             say(f"{layer['name']} was left dense: {layer['left_dense']}.")
         elif not layer["verified"]:
@@ -41,7 +44,9 @@ def _row(kind: str, layers: list[dict[str, Any]]) -> list[str]:
         f"{sum(layer['removed'] for layer in layers) / weights:.2%}",
         f"{sum(errors) / len(errors):.4f}" if errors else "",
         f"{sum(layer['seconds'] for layer in layers):.1f}",
-        f"{sum(layer['verified'] for layer in layers)} of {len(layers)}",
+        "as asked"
+        if all(layer["asked_dense"] for layer in layers)
+        else f"{sum(layer['verified'] for layer in layers)} of {len(layers)}",
     ]
 
 

@@ -1,48 +1,86 @@
 """Whole Hugging Face models: load, prune, save, measure. Needs the extra `models`."""
 
+from thanos_torch.models.card import model_card
 from thanos_torch.models.checkpoint import finished_run, save_checkpoint
 from thanos_torch.models.fingerprint import versions
 from thanos_torch.models.folders import refuse_unusable, stamp
-from thanos_torch.models.loading import DEFAULT_MODEL, LoadedModel, load_model, stream_model
+from thanos_torch.models.gram_files import GramReader, GramWriter
+from thanos_torch.models.inspection import SeenLayer, inspect_folder, read_record
+from thanos_torch.models.judging import Judged, asked_of, judge_again, same_tensors
+from thanos_torch.models.licence import base_licence
+from thanos_torch.models.loading import (
+    DEFAULT_MODEL,
+    LoadedModel,
+    checkpoint_folder,
+    load_model,
+    stream_model,
+)
 from thanos_torch.models.masks import MASKS, PackedMask, read_masks
 from thanos_torch.models.perplexity import Perplexity, perplexity
 from thanos_torch.models.prune_checkpoint import prune_checkpoint
 from thanos_torch.models.pruning import prune_model, relative_error
-from thanos_torch.models.recipe import METHODS, Recipe, check_options
+from thanos_torch.models.reapply import HeldMasks, reapply_checkpoint, reapply_masks
+from thanos_torch.models.recipe import METHODS, LayerOptions
+from thanos_torch.models.recipe_file import read_recipe
 from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
+from thanos_torch.models.rules import DENSE, Choice, Dense, Plan, Rule, Rules
 from thanos_torch.models.shards import RECORD
 from thanos_torch.models.streamed import StreamedModel
+from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.text import DEFAULT_DATASET
 from thanos_torch.models.windows import Windows, calibration_windows, evaluation_windows
-from thanos_torch.models.workfolder import discard_progress
+from thanos_torch.models.workfolder import discard_progress, has_progress
 
 __all__ = [
     "DEFAULT_DATASET",
     "DEFAULT_MODEL",
+    "DENSE",
     "MASKS",
     "METHODS",
     "RECORD",
+    "Choice",
+    "Dense",
+    "GramReader",
+    "GramWriter",
+    "HeldMasks",
+    "Judged",
+    "LayerOptions",
     "LayerRecord",
     "LoadedModel",
     "ModelReport",
     "PackedMask",
     "Perplexity",
+    "Plan",
     "PrunedLayer",
-    "Recipe",
+    "Rule",
+    "Rules",
+    "SeenLayer",
     "StreamedModel",
+    "Tensors",
     "Windows",
+    "asked_of",
+    "base_licence",
     "calibration_windows",
-    "check_options",
+    "checkpoint_folder",
     "discard_progress",
     "evaluation_windows",
     "finished_run",
+    "has_progress",
+    "inspect_folder",
+    "judge_again",
     "load_model",
+    "model_card",
     "perplexity",
     "prune_checkpoint",
     "prune_model",
     "read_masks",
+    "read_recipe",
+    "read_record",
+    "reapply_checkpoint",
+    "reapply_masks",
     "refuse_unusable",
     "relative_error",
+    "same_tensors",
     "save_checkpoint",
     "stamp",
     "stream_model",

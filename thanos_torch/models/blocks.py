@@ -1,9 +1,12 @@
 """What to prune in a model, found by its structure and not by its name."""
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import nn
+
+from thanos_torch.models.layers import Layer, layers_of
 
 # Routers of mixtures of experts look like any other linear layer: only what models call them tells.
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
@@ -11,25 +14,30 @@ _PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The name and the list of decoder blocks: the longest list of modules with linear layers.
+    """The name and the list of decoder blocks: the longest list of modules that hold layers.
 
-    A list inside such a list (of experts, say) does not count. Raises ValueError if there is none.
+    A list inside such a list (of experts, say) does not count, nor does what is outside the
+    decoder that a model names with `get_decoder`, as a vision tower is. Raises ValueError if
+    there is none.
     """
+    named: Callable[[], nn.Module] | None = getattr(model, "get_decoder", None)
+    decoder = named() if named else model
+    start = next(name for name, module in model.named_modules() if module is decoder)
     found: dict[str, nn.ModuleList] = {}
-    for name, module in model.named_modules():
+    for name, module in decoder.named_modules(prefix=start):
         inside = any(name.startswith(f"{outer}.") for outer in found)
-        if isinstance(module, nn.ModuleList) and not inside and _all_have_linear_layers(module):
+        if isinstance(module, nn.ModuleList) and not inside and _all_hold_layers(module):
             found[name] = module
     if not found:
         raise ValueError(
-            f"model {type(model).__name__} has no prunable layers: "
-            "no list of decoder blocks with nn.Linear inside"
+            f"model {type(model).__name__} has no prunable layers: no list of decoder blocks "
+            "(nn.ModuleList) with linear layers inside"
         )
     return max(found.items(), key=lambda item: len(item[1]))
 
 
-def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, nn.Linear]]:
-    """The linear layers of every block, by full name, in the order of the model.
+def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, Layer]]:
+    """The layers of every block, by full name, in the order of the model.
 
     The output head and the embeddings are outside the blocks. Routers are inside, but they are
     small and decide where tokens go: they are left alone. Raises ValueError if layers share a
@@ -37,33 +45,40 @@ def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, nn.Lin
     """
     layers = [
         {
-            f"{prefix}.{index}.{name}": module
+            layer.name: layer
             for name, module in block.named_modules()
-            if isinstance(module, nn.Linear) and not _ROUTER.search(name)
+            if not _ROUTER.search(name)
+            for layer in layers_of(module, f"{prefix}.{index}.{name}")
         }
         for index, block in enumerate(blocks)
     ]
-    owners: dict[int, str] = {}
+    owners: dict[tuple[int, int | None], str] = {}
     for name, layer in ((name, layer) for group in layers for name, layer in group.items()):
-        if layer.weight.dtype not in _PRUNABLE_DTYPES:
-            raise ValueError(f"{name} holds {layer.weight.dtype}, which cannot be pruned")
-        owner = owners.setdefault(id(layer.weight), name)
+        if layer.dtype not in _PRUNABLE_DTYPES:
+            raise ValueError(f"{name} holds {layer.dtype}, which cannot be pruned")
+        owner = owners.setdefault((id(layer.stored), layer.expert), name)
         if owner != name:
             raise ValueError(f"{name} and {owner} share one weight, which cannot be pruned")
     return layers
 
 
+def layer_shapes(layers: list[dict[str, Layer]]) -> dict[str, tuple[int, int]]:
+    """The shape (c, b) of every layer, by name, as `prunable_layers` gives them."""
+    return {name: layer.shape for group in layers for name, layer in group.items()}
+
+
 def other_weights(blocks: nn.ModuleList, prefix: str) -> list[str]:
     """Names of the matrices inside the blocks that are no prunable layer's weight.
 
-    Routers, and whatever is no nn.Linear: experts fused into one tensor, Conv1D, convolutions.
+    Routers, convolutions, and experts in a form that `layers_of` does not know.
     """
-    prunable = {f"{name}.weight" for group in prunable_layers(blocks, prefix) for name in group}
+    groups = prunable_layers(blocks, prefix)
+    prunable = {layer.parameter for group in groups for layer in group.values()}
     names = [f"{prefix}.{name}" for name, weight in blocks.named_parameters() if weight.dim() > 1]
     return [name for name in names if name not in prunable]
 
 
-def _all_have_linear_layers(modules: nn.ModuleList) -> bool:
+def _all_hold_layers(modules: nn.ModuleList) -> bool:
     return len(modules) > 0 and all(
-        any(isinstance(part, nn.Linear) for part in module.modules()) for module in modules
+        any(True for part in module.modules() for _ in layers_of(part, "")) for module in modules
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thanos_torch.models.card import CARD
 from thanos_torch.models.folders import new_folder
 from thanos_torch.models.loading import LoadedModel
 from thanos_torch.models.masks import MASKS, PackedMask, write_masks
@@ -23,11 +24,13 @@ def save_checkpoint(
     *,
     record: Mapping[str, object],
     masks: Mapping[str, PackedMask],
+    card: str = "",
 ) -> None:
     """Write a checkpoint with exact zeros, `thanos.json`, and the masks; all of it or nothing.
 
     record  what was done, JSON-able; `settings` in it lets `finished_run` know the run again
     masks   by layer
+    card    Markdown, of `model_card`
 
     The checkpoint is loaded again before it gets its name: ValueError if one bit differs, or if
     `folder` is occupied.
@@ -42,6 +45,8 @@ def save_checkpoint(
         write_masks(partial / MASKS, masks)
         text = json.dumps(record, indent=1, allow_nan=False)
         (partial / RECORD).write_text(text + "\n", encoding="utf-8")
+        if card:
+            (partial / CARD).write_text(card, encoding="utf-8")
 
 
 def check_reload(model: torch.nn.Module, folder: Path) -> None:

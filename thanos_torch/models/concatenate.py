@@ -10,21 +10,25 @@ _ALIGNMENT = 8  # the format wants its header to end at a multiple of this
 
 
 def concatenate(files: Iterable[Path], target: Path) -> None:
-    """Write `target` with all tensors and all metadata of some files; no name may occur twice."""
+    """Write `target` with all tensors of some files; no name may occur twice.
+
+    Their metadata are JSON objects, as those of masks: what has one name there is joined too.
+    """
     header: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
+    metadata: dict[str, dict[str, Any]] = {}
     parts: list[tuple[Path, int]] = []
     size = 0
     for file in files:
         start, content = _header(file)
-        # Sorted: the library writes it in another order every time.
-        metadata |= dict(sorted(content.pop("__metadata__", {}).items()))
+        for name, value in content.pop("__metadata__", {}).items():
+            metadata[name] = metadata.get(name, {}) | json.loads(value)
         for name, entry in content.items():
             begin, end = entry["data_offsets"]
             header[name] = {**entry, "data_offsets": [size + begin, size + end]}
         size += file.stat().st_size - start
         parts.append((file, start))
-    text = json.dumps({"__metadata__": metadata, **header}).encode()
+    joined_metadata = {name: json.dumps(value) for name, value in sorted(metadata.items())}
+    text = json.dumps({"__metadata__": joined_metadata, **header}).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     with target.open("wb") as joined:
         joined.write(len(text).to_bytes(8, "little") + text)

@@ -46,14 +46,25 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         if not isinstance(content, Mapping) or not isinstance(before, Mapping):
             if before != content:
                 found.append(f"{part}: another one")
-            continue
-        for name in sorted(content.keys() | before.keys()):
-            then, now = before.get(name), content.get(name)
-            if then != now and part == "model":
-                found.append(f"model file {name}: changed")
-            elif then != now:
-                found.append(f"{part} {name}: {then} there, {now} here")
+        elif part == "model":
+            names = sorted(content.keys() | before.keys())
+            changed = (name for name in names if before.get(name) != content.get(name))
+            found += [f"model file {name}: changed" for name in changed]
+        else:
+            found += _values_that_differ(part, before, content)
     return found
+
+
+def _values_that_differ(where: str, before: object, now: object) -> list[str]:
+    """Of values that may be mappings of mappings; every line says where."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return [f"{where}: {before} there, {now} here"] if before != now else []
+    names = sorted(before.keys() | now.keys())
+    return [
+        line
+        for name in names
+        for line in _values_that_differ(f"{where} {name}", before.get(name), now.get(name))
+    ]
 
 
 def versions() -> dict[str, str]:

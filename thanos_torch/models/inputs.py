@@ -1,18 +1,21 @@
-"""The Gram matrices of what the linear layers of a block read."""
+"""The Gram matrices of what the layers of a block read."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from torch import Tensor, nn
 
 from thanos_torch.gram import Gram
+from thanos_torch.models.experts import ExpertProducts, looping_experts
+from thanos_torch.models.layers import Layer
 from thanos_torch.models.stopwatch import Stopwatch
 
 
 class InputGrams:
-    """One Gram matrix for every distinct input of some layers, filled while a block runs.
+    """One Gram matrix for every distinct input of some layers, filled while their block runs.
 
     Layers that read the same tensor (q, k and v one, gate and up another) share one. A context
     manager: the layers are watched until it is left. Call `next_batch` after every batch.
@@ -20,7 +23,7 @@ class InputGrams:
     grams  by the name of the layer that reads the input first
     """
 
-    def __init__(self, layers: Mapping[str, nn.Linear], stopwatch: Stopwatch) -> None:
+    def __init__(self, layers: Mapping[str, Layer], stopwatch: Stopwatch) -> None:
         self.grams: dict[str, Gram] = {}
         self._layers, self._stopwatch = layers, stopwatch
         self._tokens: Counter[str] = Counter()
@@ -29,10 +32,16 @@ class InputGrams:
         self._seen: dict[tuple[int, int], tuple[str, Tensor]] = {}
 
     def __enter__(self) -> Self:
-        self._hooks = [
-            layer.register_forward_pre_hook(self._watch(name))
-            for name, layer in self._layers.items()
-        ]
+        experts = [layer for layer in self._layers.values() if layer.expert is not None]
+        with ExitStack() as stack:
+            for name, layer in self._layers.items():
+                if layer.expert is None:
+                    hook = layer.module.register_forward_pre_hook(self._hook(name))
+                    stack.callback(hook.remove)
+            if experts:
+                stack.enter_context(looping_experts(experts))
+                stack.enter_context(ExpertProducts(experts, self._look))
+            self._watching = stack.pop_all()
         return self
 
     def __exit__(
@@ -41,8 +50,7 @@ class InputGrams:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._watching.close()
         self.next_batch()
 
     def next_batch(self) -> None:
@@ -64,19 +72,19 @@ class InputGrams:
         except ValueError as error:
             raise ValueError(f"calibration input of {name}: {error}") from None
 
-    def _watch(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def look(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            inputs = args[0]
-            # The version is counted up whenever a tensor is changed in place.
-            key = (id(inputs), inputs._version)
-            first, _ = self._seen.setdefault(key, (name, inputs))
-            if self._first_reader.setdefault(name, first) != first:
-                raise _irregular(name)
-            self._tokens[name] += inputs.shape[:-1].numel()
-            if first == name:
-                self._add(name, inputs)
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda module, args: self._look(name, args[0])
 
-        return look
+    def _look(self, name: str, inputs: Tensor) -> None:
+        """Take note of a batch of inputs, (..., b), before the layer called `name` reads it."""
+        # The version is counted up whenever a tensor is changed in place.
+        key = (id(inputs), inputs._version)
+        first, _ = self._seen.setdefault(key, (name, inputs))
+        if self._first_reader.setdefault(name, first) != first:
+            raise _irregular(name)
+        self._tokens[name] += inputs.shape[:-1].numel()
+        if first == name:
+            self._add(name, inputs)
 
     def _add(self, name: str, inputs: Tensor) -> None:
         with self._stopwatch.stage("gram"):

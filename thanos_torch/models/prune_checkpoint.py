@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from thanos_torch.models.activations import InMemory, OnDisk
+from thanos_torch.models.card import CARD
 from thanos_torch.models.concatenate import concatenate
 from thanos_torch.models.durable import whole_file, write_json
 from thanos_torch.models.fingerprint import fingerprint
 from thanos_torch.models.folders import refuse_unusable
 from thanos_torch.models.masks import MASKS
-from thanos_torch.models.pruning import check_model, prune_blocks
-from thanos_torch.models.recipe import Recipe
+from thanos_torch.models.pruning import plan_for, prune_blocks
+from thanos_torch.models.report import Judge, PrunedLayer
+from thanos_torch.models.rules import Rules
 from thanos_torch.models.shards import INDEX, RECORD, inside
 from thanos_torch.models.stored import StoredBlocks
 from thanos_torch.models.streamed import StreamedModel
@@ -28,19 +30,26 @@ _SIDE_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 def prune_checkpoint(
     streamed: StreamedModel,
     windows: Tensor,
-    recipe: Recipe,
+    rules: Rules,
     out: Path,
     *,
+    judge: Judge | None,
     record: Mapping[str, Any],
+    card: Callable[[Mapping[str, Any]], str] | None = None,
     device: torch.device | str = "cpu",
     activations: str = "disk",
+    on_layer: Callable[[PrunedLayer], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Prune block by block from one checkpoint folder into another, `out`.
 
     windows      (nsamples, seqlen) token ids to calibrate with
+    rules        which layers, and each how
+    judge        certifies every layer, `verification.certify`; None leaves them uncertified
     record       for `thanos.json`, before what the report says; its `settings` tell runs apart
+    card         makes the model card out of the whole record, `model_card`
     activations  kept on the disk, or in memory: then a continued run calculates them again
+    on_layer     called with every layer once it is pruned; again if its block was not finished
 
     Returns the content of `thanos.json`. What is done is kept in `OUT.partial`: after any error,
     or the death of the process, the same call goes on there, to the same bits. Raises ValueError
@@ -49,54 +58,50 @@ def prune_checkpoint(
     if activations not in ("disk", "memory"):
         raise ValueError(f"activations must be disk or memory, got {activations!r}")
     refuse_unusable(out)
-    check_model(streamed.model, windows, recipe)
+    plan = plan_for(streamed.model, windows, rules)
     options = {"device": str(device), **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     with work_folder(out) as work:
         work.prepare(mark)
         try:
-            return _run(streamed, windows, recipe, out, work, record, device, activations, progress)
+            store = StoredBlocks(streamed, work)
+            store.copy_outside()
+            streamed.load_outside()
+            report = prune_blocks(
+                streamed.model,
+                windows,
+                plan,
+                judge,
+                store=store,
+                activations=_activations(activations, store, work),
+                device=device,
+                on_layer=on_layer,
+                progress=progress,
+            )
+            whole = {**record, **report.as_dict()}
+            _complete(streamed, store, work, whole, card(whole) if card else "")
+            store.check_all()
+            work.finish(out)
         except OSError as error:
             raise OSError(f"{error}. {_kept(work)}") from error
         except ValueError as error:
             raise ValueError(f"{error}. {_kept(work)}") from error
-
-
-def _run(
-    streamed: StreamedModel,
-    windows: Tensor,
-    recipe: Recipe,
-    out: Path,
-    work: WorkFolder,
-    record: Mapping[str, Any],
-    device: torch.device | str,
-    keep: str,
-    progress: Callable[[str, int, int], None] | None,
-) -> dict[str, Any]:
-    store = StoredBlocks(streamed, work)
-    store.copy_outside()
-    streamed.load_outside()
-    kept: InMemory | OnDisk = InMemory()
-    if keep == "disk":
-        kept = store.activations = OnDisk(work.activations, store.first_unfinished())
-    report = prune_blocks(
-        streamed.model,
-        windows,
-        recipe,
-        store=store,
-        activations=kept,
-        device=device,
-        progress=progress,
-    )
-    whole = {**record, **report.as_dict()}
-    _complete(streamed, store, work, whole)
-    store.check_all()
-    work.finish(out)
     return whole
 
 
+def _activations(kept: str, store: StoredBlocks, work: WorkFolder) -> InMemory | OnDisk:
+    if kept == "memory":
+        return InMemory()
+    store.activations = OnDisk(work.activations, store.first_unfinished())
+    return store.activations
+
+
 def _complete(
-    streamed: StreamedModel, store: StoredBlocks, work: WorkFolder, record: Mapping[str, Any]
+    streamed: StreamedModel,
+    store: StoredBlocks,
+    work: WorkFolder,
+    record: Mapping[str, Any],
+    card: str,
 ) -> None:
     """Write what belongs to a checkpoint beside its shards."""
     kinds = (*_SIDE_FILES, ".py") if streamed.trusted else _SIDE_FILES
@@ -109,6 +114,9 @@ def _complete(
     write_json(work.checkpoint / INDEX, index)
     with whole_file(work.checkpoint / MASKS) as unfinished:
         concatenate(store.mask_files(), unfinished)
+    if card:
+        with whole_file(work.checkpoint / CARD) as unfinished:
+            unfinished.write_text(card, encoding="utf-8")
     write_json(work.checkpoint / RECORD, record)
 
 

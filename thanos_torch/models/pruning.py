@@ -8,17 +8,19 @@ from torch import Tensor, nn
 
 from reference.patterns import Pattern
 from thanos_torch.models.activations import Activations
-from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
+from thanos_torch.models.blocks import decoder_blocks, layer_shapes, other_weights, prunable_layers
 from thanos_torch.models.failpoints import begin
 from thanos_torch.models.inputs import InputGrams
+from thanos_torch.models.layers import Layer
 from thanos_torch.models.masks import PackedMask
-from thanos_torch.models.recipe import Recipe
+from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, LayerRecord, ModelReport, PrunedLayer
+from thanos_torch.models.rules import Dense, Plan, Rules
 from thanos_torch.models.stopwatch import Stopwatch
 from thanos_torch.models.store import BlockStore, FinishedBlock, HeldBlocks, at_work
 from thanos_torch.models.threads import blas_threads
-from thanos_torch.models.windows import check_length
+from thanos_torch.models.windows import check_windows
 
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 
@@ -26,7 +28,7 @@ STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 def prune_model(
     model: nn.Module,
     windows: Tensor,
-    pattern: Pattern,
+    pattern: Pattern | Rules,
     *,
     judge: Judge | None,
     method: str = "thanos",
@@ -38,12 +40,13 @@ def prune_model(
     progress: Callable[[str, int, int], None] | None = None,
     only: Callable[[int], bool] | None = None,
 ) -> ModelReport:
-    """Prune all linear layers in the decoder blocks of a causal language model, in place.
+    """Prune all layers in the decoder blocks of a causal language model, in place.
 
     model        a Hugging Face causal LM in evaluation mode
     windows      (nsamples, seqlen) token ids to calibrate with
+    pattern      for all layers; or rules, which also say the next four for each of them
     judge        certifies every layer, `verification.certify`; None leaves the model uncertified
-    method       thanos, magnitude, wanda or sparsegpt; pattern, block_size, damping as for those
+    method       thanos, magnitude, wanda or sparsegpt; block_size and damping as for those
     refit_steps  steps of `refit` after each layer, 0 for none
     device       where the decoder block at work is held
     on_layer     called with every layer once it is pruned
@@ -54,26 +57,35 @@ def prune_model(
     before anything changes if the arguments do not fit the model; later, naming the layer and
     leaving the model half-pruned, if a layer's calibration or weights are not finite.
     """
-    recipe = Recipe(pattern, judge, method, block_size, damping, refit_steps)
-    check_model(model, windows, recipe)
+    rules = pattern
+    if not isinstance(rules, Rules):
+        rules = Rules(LayerOptions(rules, method, block_size, damping, refit_steps))
     return prune_blocks(
-        model, windows, recipe, device=device, on_layer=on_layer, progress=progress, only=only
+        model,
+        windows,
+        plan_for(model, windows, rules),
+        judge,
+        device=device,
+        on_layer=on_layer,
+        progress=progress,
+        only=only,
     )
 
 
-def check_model(model: nn.Module, windows: Tensor, recipe: Recipe) -> None:
-    """Raise ValueError if the model cannot be pruned so; its weights may be on the meta device."""
+def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> Plan:
+    """What is done to each layer; ValueError if it cannot be. Weights may be on the meta device."""
     prefix, blocks = decoder_blocks(model)
-    layers = prunable_layers(blocks, prefix)
-    recipe.check({name: layer for group in layers for name, layer in group.items()})
-    check_length(model, windows)
+    plan = rules.plan(layer_shapes(prunable_layers(blocks, prefix)))
+    check_windows(model, windows)
+    return plan
 
 
 @torch.no_grad()
 def prune_blocks(
     model: nn.Module,
     windows: Tensor,
-    recipe: Recipe,
+    plan: Plan,
+    judge: Judge | None,
     *,
     store: BlockStore | None = None,
     activations: Activations | None = None,
@@ -84,7 +96,7 @@ def prune_blocks(
 ) -> ModelReport:
     """The loop of `prune_model`, for blocks that come from a store and may be finished already.
 
-    Whether the arguments fit is for `check_model` to say, beforehand.
+    The plan is that of `plan_for`, which says whether the arguments fit.
 
     activations  outputs of finished blocks, or of some of them: the rest is calculated again
     """
@@ -93,8 +105,8 @@ def prune_blocks(
     layers = prunable_layers(blocks, prefix)
     watch = Stopwatch(device, STAGES)
     others = other_weights(blocks, prefix)
-    report = ModelReport(recipe.method, str(recipe.pattern), [], others, watch.seconds, {})
-    run = _Run(recipe, report, watch, on_layer)
+    report = ModelReport([], others, watch.seconds, {})
+    run = _Run(plan, judge, report, watch, on_layer)
     replay = Replay(model, blocks, windows, device, activations)
     total = sum(len(group) for group in layers)
 
@@ -132,13 +144,14 @@ def _prune_block(
     run: "_Run",
     replay: Replay,
     index: int,
-    layers: Mapping[str, nn.Linear],
+    layers: Mapping[str, Layer],
     show: Callable[[str, int], None],
 ) -> None:
     """Calibrate a block with the outputs of the pruned blocks before it, and prune its layers."""
     show(f"block {index}: calibration", len(run.report.layers))
-    with run.watch.stage("calibration"), InputGrams(layers, run.watch) as inputs:
-        for _ in replay.run(index):
+    wanted = {n: layer for n, layer in layers.items() if not isinstance(run.plan[n], Dense)}
+    with run.watch.stage("calibration"), InputGrams(wanted, run.watch) as inputs:
+        for _ in replay.run(index) if wanted else ():
             inputs.next_batch()
     for name, layer in layers.items():
         show(f"block {index}: {name.rpartition('.')[2]}", len(run.report.layers))
@@ -161,32 +174,37 @@ def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float
 class _Run:
     """A run under way: what is asked for, and what has come of it."""
 
-    recipe: Recipe
+    plan: Plan
+    judge: Judge | None
     report: ModelReport
     watch: Stopwatch
     on_layer: Callable[[PrunedLayer], None] | None
 
-    def leave(self, layers: Mapping[str, nn.Linear], reason: str) -> None:
+    def leave(self, layers: Mapping[str, Layer], reason: str) -> None:
         """Record layers that stay dense."""
         for name, layer in layers.items():
-            shape = (layer.out_features, layer.in_features)
-            self.report.layers.append(LayerRecord(name, shape, left_dense=reason))
+            self.report.layers.append(LayerRecord(name, layer.shape, left_dense=reason))
 
-    def prune(self, name: str, layer: nn.Linear, gram: Tensor | None) -> None:
+    def prune(self, name: str, layer: Layer, gram: Tensor | None) -> None:
         """Prune one layer in place, have it judged, record it; without `gram` it stays dense."""
-        record = LayerRecord(name, (layer.out_features, layer.in_features))
+        record = LayerRecord(name, layer.shape)
         self.report.layers.append(record)
+        choice = self.plan[name]
+        if isinstance(choice, Dense):
+            record.left_dense, record.asked_dense = choice.reason, True
+            return
+        record.options = choice.as_dict()
         if gram is None:
             record.left_dense = "no calibration token reached it"
             return
-        arithmetic = torch.float64 if layer.weight.dtype == torch.float64 else torch.float32
-        weight, gram = layer.weight.to(arithmetic, copy=True), gram.to(arithmetic)
+        arithmetic = torch.float64 if layer.dtype == torch.float64 else torch.float32
+        weight, gram = layer.read().to(arithmetic), gram.to(arithmetic)
         before = self.watch.seconds["pruning"]
         try:
             with self.watch.stage("pruning"):
-                pruned, kept = self.recipe.prune(weight, gram)
-            with self.watch.stage("certificates"), blas_threads(layer.in_features):
-                verdict = self.recipe.verdict(weight, gram, pruned, kept)
+                pruned, kept = choice.prune(weight, gram)
+            with self.watch.stage("certificates"), blas_threads(len(gram)):
+                verdict = choice.verdict(self.judge, weight, gram, pruned, kept)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         record.seconds = self.watch.seconds["pruning"] - before
@@ -196,16 +214,17 @@ class _Run:
             record.relative_error = relative_error(weight, kept.weight, gram)
         record.removed = int(kept.mask.sum())
         record.diagnostics = kept.diagnostics.as_dict()
-        record.stored_exactly = _store(name, layer, kept.weight)
+        record.stored_exactly = _store(layer, kept.weight)
         self.report.masks[name] = PackedMask.of(kept.mask)
         if self.on_layer:
-            self.on_layer(PrunedLayer(name, weight, gram, kept))
+            before_refit = pruned.weight if choice.refit_steps else None
+            self.on_layer(PrunedLayer(name, weight, gram, kept, before_refit))
 
 
-def _store(name: str, layer: nn.Linear, weight: Tensor) -> bool:
+def _store(layer: Layer, weight: Tensor) -> bool:
     """Put a pruned weight into the layer; True if that holds its plain rounding afterwards."""
-    rounded = weight.to(layer.weight.dtype)
+    rounded = weight.to(layer.dtype)
     if not rounded.isfinite().all():
-        raise ValueError(f"{name}: pruned weights are not finite in {rounded.dtype}")
-    layer.weight.copy_(weight)
-    return torch.equal(layer.weight, rounded)
+        raise ValueError(f"{layer.name}: pruned weights are not finite in {rounded.dtype}")
+    layer.write(weight)
+    return torch.equal(layer.read(), rounded)

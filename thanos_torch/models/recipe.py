@@ -1,11 +1,11 @@
-"""How every layer of a model is pruned and judged."""
+"""How one layer is pruned and judged."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from reference.patterns import Pattern, refuse_outlier_rows
 from thanos_torch import Pruned, magnitude, refit, sparsegpt, thanos, wanda
@@ -19,47 +19,39 @@ METHODS: dict[str, Callable[..., Pruned]] = {
 }
 
 
-def check_options(
-    pattern: Pattern, *, method: str, block_size: int, damping: float, refit_steps: int
-) -> None:
-    """Refuse options of `prune_model` that no layer can be pruned with. Raises ValueError."""
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if method != "thanos":
-        refuse_outlier_rows(method, pattern)
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
-    if not 0 < damping < math.inf:
-        raise ValueError(f"damping must be positive and finite, got {damping}")
-    if refit_steps < 0:
-        raise ValueError(f"refit_steps must not be negative, got {refit_steps}")
-
-
 @dataclass(frozen=True)
-class Recipe:
-    """The arguments of `prune_model` that every layer shares; explained there."""
+class LayerOptions:
+    """What is asked for a layer; explained at `prune_model`."""
 
     pattern: Pattern
-    judge: Judge | None
-    method: str
-    block_size: int
-    damping: float
-    refit_steps: int
+    method: str = "thanos"
+    block_size: int = 128
+    damping: float = 0.01
+    refit_steps: int = 0
 
-    def check(self, layers: Mapping[str, nn.Linear]) -> None:
-        """Find out before hours of work what would stop it later. Raises ValueError."""
-        check_options(
-            self.pattern,
-            method=self.method,
-            block_size=self.block_size,
-            damping=self.damping,
-            refit_steps=self.refit_steps,
-        )
-        for name, layer in layers.items():
-            try:
-                self.pattern.check(layer.out_features, layer.in_features, self.block_size)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+    def check(self) -> None:
+        """Refuse what no layer can be pruned with. Raises ValueError."""
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.method != "thanos":
+            refuse_outlier_rows(self.method, self.pattern)
+        if self.block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {self.block_size}")
+        if not 0 < self.damping < math.inf:
+            raise ValueError(f"damping must be positive and finite, got {self.damping}")
+        if self.refit_steps < 0:
+            raise ValueError(f"refit_steps must not be negative, got {self.refit_steps}")
+
+    def check_layer(self, name: str, shape: tuple[int, int]) -> None:
+        """Refuse a layer, (c, b), that the pattern does not fit. Raises ValueError, naming it."""
+        try:
+            self.pattern.check(*shape, self.block_size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the pattern in its text form."""
+        return {**vars(self), "pattern": str(self.pattern)}
 
     def prune(self, weight: Tensor, gram: Tensor) -> tuple[Pruned, Pruned]:
         """The method's result, and the result to keep: its refit, or the same again.
@@ -73,11 +65,13 @@ class Recipe:
             return pruned, pruned
         return pruned, refit(weight, gram, pruned, steps=self.refit_steps, damping=self.damping)
 
-    def verdict(self, weight: Tensor, gram: Tensor, pruned: Pruned, kept: Pruned) -> Verdict | None:
+    def verdict(
+        self, judge: Judge | None, weight: Tensor, gram: Tensor, pruned: Pruned, kept: Pruned
+    ) -> Verdict | None:
         """What the judge says of a layer and what `prune` made of it; None without a judge."""
-        if self.judge is None:
+        if judge is None:
             return None
-        return self.judge(
+        return judge(
             _numpy(weight),
             _numpy(gram),
             _numpy(pruned.weight),

@@ -28,19 +28,21 @@ class PrunedLayer:
     weight  (c, b), before
     gram    (b, b), the Gram matrix that it was pruned with
     pruned  the result, after the refit if one was asked for
+    before_refit    (c, b), the weight before that refit; None if there was none
     """
 
     name: str
     weight: Tensor
     gram: Tensor
     pruned: Pruned
+    before_refit: Tensor | None = None
 
 
 @dataclass
 class LayerRecord:
     """What happened to one layer.
 
-    name            as in the model; its weight is `name`.weight
+    name            as in the model, as `Layer.name`
     shape           (c, b)
     removed         weights removed, the count of the mask
     relative_error  tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, of the float32 result
@@ -48,7 +50,9 @@ class LayerRecord:
     certificate     the judge's verdict on the float32 result; None: uncertified, nobody judged
     stored_exactly  the model holds that result, rounded once to its dtype
     diagnostics     how the numbers were made
+    options         what was asked for: pattern, method, block_size, damping, refit_steps
     left_dense      why the layer was not pruned; empty if it was
+    asked_dense     whether that is what was asked for
     """
 
     name: str
@@ -59,7 +63,9 @@ class LayerRecord:
     certificate: dict[str, object] | None = None
     stored_exactly: bool = False
     diagnostics: dict[str, object] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
     left_dense: str = ""
+    asked_dense: bool = False
 
     @property
     def sparsity(self) -> float:
@@ -88,14 +94,12 @@ class LayerRecord:
 class ModelReport:
     """What happened to a model.
 
-    layers   one record for each linear layer of the decoder blocks, in the order of the model
-    others   names of other matrices in the blocks, which are never pruned: routers, fused experts
+    layers   one record for each layer of the decoder blocks, in the order of the model
+    others   names of other matrices in the blocks, which are never pruned: routers, say
     seconds  by stage: calibration, gram, pruning, errors, certificates
     masks    of the layers that were pruned; not part of `as_dict`
     """
 
-    method: str
-    pattern: str
     layers: list[LayerRecord]
     others: list[str]
     seconds: dict[str, float]
@@ -109,8 +113,18 @@ class ModelReport:
 
     @property
     def verified(self) -> bool:
-        """Whether every layer was pruned, certified, and stored as certified."""
-        return all(layer.verified for layer in self.layers)
+        """Whether every layer that should be was pruned, certified, and stored as certified."""
+        return all(layer.verified or layer.asked_dense for layer in self.layers)
+
+    @property
+    def method(self) -> str:
+        """The method of the layers; several are joined by commas."""
+        return self._all_of("method")
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the layers; several are joined by commas."""
+        return self._all_of("pattern")
 
     @property
     def sparsity(self) -> float:
@@ -123,6 +137,10 @@ class ModelReport:
         """Mean over the layers that were pruned; 0 if none was."""
         errors = [layer.relative_error for layer in self.layers if not layer.left_dense]
         return sum(errors) / len(errors) if errors else 0.0
+
+    def _all_of(self, option: str) -> str:
+        values = [str(layer.options[option]) for layer in self.layers if layer.options]
+        return ", ".join(dict.fromkeys(values))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -1,46 +1,67 @@
 """Text to calibrate with and to measure perplexity on."""
 
-import json
+import platform
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from thanos_torch.models.hub_text import HUB_DATASETS, hub_text
+from thanos_torch.models.hub_text import HUB_DATASETS, hub_text, is_hub_name
+from thanos_torch.models.text_files import TEXT_SUFFIXES, read_rows
 
 DEFAULT_DATASET = "pydoc"
 Part = Literal["calibration", "evaluation"]
+# WikiText-2's protocol, and ours for all texts. Not a model's end-of-text token: what that is
+# differs between a base model and its chat version, so their perplexities would not compare.
+SEPARATOR = "\n\n"
 # Which file of a data set's folder is for what: the first of these words that one is named by.
 _FILE_WORDS: dict[Part, tuple[str, ...]] = {
     "calibration": ("train", "valid"),
     "evaluation": ("test", "valid"),
 }
-_SUFFIXES = (".txt", ".raw", ".jsonl")
 
 
-def read_text(dataset: str, part: Part) -> str:
+@dataclass(frozen=True)
+class Text:
+    """One part of a data set, its rows joined by `SEPARATOR`.
+
+    rows    how many there were
+    origin  what else a report should say of it, JSON-able
+    """
+
+    text: str
+    rows: int
+    origin: dict[str, Any]
+
+
+def read_text(dataset: str, part: Part) -> Text:
     """One part of a data set.
 
-    dataset  `pydoc`, the default; a file (.txt, .raw as WikiText has it, or .jsonl with a "text"
-             a line), which serves for both parts; a folder of such files named train, valid or
-             test; or `wikitext2` and `c4`, which come from a hub
+    dataset  `pydoc`, the default; a file (.txt, .raw as WikiText has it, .parquet with a column
+             "text", or .jsonl with a "text" a line), which serves for both parts; a folder of
+             such files named train, valid or test; or a hub's data set: `wikitext2`, `c4`,
+             owner/name or owner/name:configuration
 
     Raises ValueError if there is no such text.
     """
     if dataset == DEFAULT_DATASET:
-        return pydoc_text(part)
+        # The default text is part of Python and changes with it.
+        return _joined(
+            pydoc_rows(part), {"dataset": f"pydoc of Python {platform.python_version()}"}
+        )
     path = Path(dataset)
-    if path.is_dir():
-        return _read_file(_file_for(path, part))
-    if path.is_file():
-        return _read_file(path)
-    if dataset in HUB_DATASETS:
-        return hub_text(dataset, part)
-    raise ValueError(
-        f"dataset must be {DEFAULT_DATASET}, {', '.join(HUB_DATASETS)}, a file or a folder, "
-        f"got {dataset!r}"
-    )
+    if path.exists():
+        file = _file_for(path, part) if path.is_dir() else path
+        return _joined(read_rows(file), {"dataset": dataset, "file": file.name})
+    if not is_hub_name(dataset):
+        raise ValueError(
+            f"dataset must be {DEFAULT_DATASET}, {', '.join(HUB_DATASETS)}, a file, a folder, or "
+            f"owner/name[:configuration] of a hub, got {dataset!r}"
+        )
+    found = hub_text(dataset, part)
+    return _joined(found.rows, {"dataset": dataset, **found.origin})
 
 
-def pydoc_text(part: Part) -> str:
+def pydoc_rows(part: Part) -> list[str]:
     """English that every Python carries: the topics of its help system, in two halves.
 
     Topics repeat each other's paragraphs, so every paragraph is used once, whatever its white
@@ -54,32 +75,20 @@ def pydoc_text(part: Part) -> str:
             paragraphs.setdefault(" ".join(paragraph.split()), paragraph.strip("\n"))
     texts = list(paragraphs.values())
     half = len(texts) // 2
-    return "\n\n".join(texts[:half] if part == "calibration" else texts[half:])
+    return texts[:half] if part == "calibration" else texts[half:]
+
+
+def _joined(rows: list[str], origin: dict[str, Any]) -> Text:
+    return Text(SEPARATOR.join(rows), len(rows), origin)
 
 
 def _file_for(folder: Path, part: Part) -> Path:
-    files = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    files = sorted(file for file in folder.iterdir() if file.suffix in TEXT_SUFFIXES)
     for word in _FILE_WORDS[part]:
         for file in files:
             if word in file.name:
                 return file
     raise ValueError(
-        f"dataset folder {folder} has no text for {part}: no {', '.join(_SUFFIXES)} file named "
+        f"dataset folder {folder} has no text for {part}: no {', '.join(TEXT_SUFFIXES)} file named "
         f"{' or '.join(_FILE_WORDS[part])}"
     )
-
-
-def _read_file(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"dataset {path} is not UTF-8 text: {error}") from error
-    if path.suffix == ".raw":
-        # As papers read WikiText: rows are lines, blank ones empty, and two newlines between them.
-        return "\n\n".join(row if row.strip() else "" for row in text.splitlines(keepends=True))
-    if path.suffix != ".jsonl":
-        return text
-    try:
-        return "\n\n".join(json.loads(line)["text"] for line in text.splitlines() if line.strip())
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'dataset {path} must hold one {{"text": ...}} a line: {error}') from error

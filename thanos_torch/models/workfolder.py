@@ -101,6 +101,11 @@ def work_folder_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
+def has_progress(out: Path) -> bool:
+    """Whether a run whose result will be `out` has begun."""
+    return (work_folder_of(out) / RUN).is_file()
+
+
 @contextmanager
 def work_folder(out: Path) -> Iterator[WorkFolder]:
     """The work folder of `out`, for this process alone.

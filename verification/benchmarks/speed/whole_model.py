@@ -15,6 +15,7 @@ from thanos_torch.models import (
 )
 from verification import certify
 from verification.benchmarks.speed.limits import MODEL_SHARE
+from verification.benchmarks.speed.stages import stage_seconds
 
 WINDOWS, LENGTH = 16, 1024  # 16 thousand tokens
 Progress = Callable[[str, int, int], None]
@@ -32,14 +33,15 @@ def measure_model(
     windows = calibration_windows(
         loaded.tokenizer, dataset, nsamples=WINDOWS, seqlen=LENGTH, seed=0
     ).ids
-    report = prune_model(
-        loaded.model,
-        windows,
-        Unstructured(0.5),
-        judge=certify,
-        progress=progress,
-        only=lambda block: block % every == 0,
-    )
+    with stage_seconds() as stages:
+        report = prune_model(
+            loaded.model,
+            windows,
+            Unstructured(0.5),
+            judge=certify,
+            progress=progress,
+            only=lambda block: block % every == 0,
+        )
     blocks = loaded.model.config.num_hidden_layers
     pruned = len(range(0, blocks, every))
     calibration = report.seconds["calibration"] * 2 * blocks / (blocks + pruned)
@@ -64,6 +66,7 @@ def measure_model(
         "blocks": blocks,
         "pruned_blocks": pruned,
         "seconds": dict(report.seconds),
+        "stages": {**stages, "update": report.seconds["pruning"] - sum(stages.values())},
         "calibration_of_all": calibration,
         "pruning_of_all": pruning,
         "share": pruning / calibration,

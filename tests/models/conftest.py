@@ -1,0 +1,65 @@
+"""The command line as a function, and a checkpoint to use it on."""
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.models import tiny
+from thanos_torch.cli import main
+
+SMALL = ("--nsamples", 4, "--seqlen", 32, "--block-size", 8)
+
+
+@dataclass
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+Thanos = Callable[..., Outcome]
+
+
+@pytest.fixture
+def thanos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Thanos:
+    """Runs the program with some arguments."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
+            return Outcome(1, out, err + code)
+        return Outcome(int(code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def thanos_once() -> Thanos:
+    """The same, for fixtures that several tests share."""
+
+    def run(*arguments: object) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        status = 1 if isinstance(ended.value.code, str) else int(ended.value.code or 0)
+        return Outcome(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "dense"
+    return tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), folder)

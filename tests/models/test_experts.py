@@ -1,0 +1,131 @@
+"""Experts are slices of one parameter: read, written, and watched each for itself."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import MixtralConfig, Qwen3MoeConfig
+
+from tests.models.families import EXPERTS, FAMILIES
+from tests.models.tiny import (
+    BLOCK_SIZE,
+    FUSED,
+    fused_module,
+    grams_by_hooks,
+    random_model,
+    random_windows,
+)
+from thanos_torch import Unstructured
+from thanos_torch.models import prune_model
+from thanos_torch.models.blocks import decoder_blocks, prunable_layers
+from thanos_torch.models.experts import ExpertProducts
+from thanos_torch.models.inputs import InputGrams
+from thanos_torch.models.layers import Layer, layers_of
+from thanos_torch.models.replay import Replay
+from thanos_torch.models.stopwatch import Stopwatch
+from verification import certify
+
+HALF = Unstructured(0.5)
+
+
+def test_experts_without_tokens_stay_dense_and_are_reported() -> None:
+    few = {**EXPERTS, "num_hidden_layers": 1, "moe_intermediate_size": 16, "num_experts": 8}
+    model = random_model(Qwen3MoeConfig(**few))
+    dense = copy.deepcopy(model)
+    windows = random_windows(1, 3)  # two experts each: six of eight at most
+    report = prune_model(model, windows, HALF, judge=certify, block_size=BLOCK_SIZE)
+    names = [record.name for record in report.layers]
+    reached = grams_by_hooks(dense, windows, names)
+    assert 2 <= len(set(names) - set(reached)) <= 14
+    experts = model.model.layers[0].mlp.experts
+    for record in report.layers:
+        assert record.verified is (record.name in reached), record.name
+        assert (record.left_dense == "no calibration token reached it") is not record.verified
+        if record.left_dense:
+            number, kind = record.name.split(".")[-2:]
+            before = getattr(dense.model.layers[0].mlp.experts, kind)[int(number)]
+            assert torch.equal(getattr(experts, kind)[int(number)], before)
+    assert not report.verified
+
+
+def test_experts_in_half_precision_are_certified() -> None:
+    # Transformers' own forward pass wants rows of 16 bytes.
+    sizes = {**EXPERTS, "hidden_size": 24, "intermediate_size": 32, "num_local_experts": 3}
+    model = random_model(MixtralConfig(**sizes), torch.bfloat16)
+    report = prune_model(model, random_windows(), HALF, judge=certify, block_size=BLOCK_SIZE)
+    assert report.verified
+    assert model.model.layers[0].mlp.experts.down_proj.dtype == torch.bfloat16
+
+
+def experts_of_mixtral() -> tuple[Any, dict[str, Layer]]:
+    model = random_model(FAMILIES["Mixtral"].config)
+    name, blocks = decoder_blocks(model)
+    layers = prunable_layers(blocks, name)[0]
+    return model, {name: layer for name, layer in layers.items() if layer.expert is not None}
+
+
+def test_some_experts_can_be_watched_without_the_others() -> None:
+    model, layers = experts_of_mixtral()
+    name = "model.layers.0.mlp.experts.1.down_proj"
+    windows = random_windows()
+    with InputGrams({name: layers[name]}, Stopwatch("cpu", ("gram",))) as inputs:
+        for _ in Replay(model, decoder_blocks(model)[1], windows, "cpu").run(0):
+            assert model.config._experts_implementation == "eager"
+    assert model.config._experts_implementation == "grouped_mm"
+    assert set(inputs.grams) == {name}
+    found, expected = inputs.matrix(name), grams_by_hooks(model, windows, [name])[name]
+    assert found is not None
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("implementation", ["grouped_mm", "batched_mm"])
+def test_what_mixes_the_inputs_of_experts_is_refused(implementation: str) -> None:
+    model, layers = experts_of_mixtral()
+    model.set_experts_implementation(implementation)
+    message = r"layers.0.mlp.experts.gate_up_proj: what each expert reads cannot be told"
+    watch = ExpertProducts(layers.values(), lambda name, inputs: None)
+    with watch, pytest.raises(ValueError, match=message):
+        model(random_windows())
+
+
+def test_products_are_recognised_however_they_are_written() -> None:
+    module = fused_module(True)  # 2 experts, 3 inputs, 4 outputs
+    seen: list[tuple[str, Tensor]] = []
+    inputs = torch.ones(5, 3)
+    with torch.no_grad(), ExpertProducts(layers_of(module, "m"), lambda *s: seen.append(s)):
+        first = module.weight[0]
+        products = [
+            inputs @ first,
+            torch.matmul(inputs, module.weight[torch.tensor(0)]),
+            torch.mm(inputs, first),
+            inputs.mm(first),
+            inputs.matmul(first),
+            F.linear(inputs, first.T),
+        ]
+        assert module.weight.shape == (2, 3, 4)
+    assert all(torch.equal(product, inputs @ FUSED[0]) for product in products)
+    assert [name for name, _ in seen] == ["m.0.weight"] * 6
+    assert all(batch is inputs for _, batch in seen)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda weight: weight[torch.tensor([0, 1])],
+        lambda weight: torch.ones(5, 2) @ weight[0, :2],  # rows of one expert
+        lambda weight: torch.einsum("tb,ebc->etc", torch.ones(5, 3), weight),
+        lambda weight: weight.detach(),
+        lambda weight: weight.data,
+        lambda weight: torch.stack([weight[0]]),
+    ],
+)
+def test_weights_that_leave_our_sight_are_refused(use: Callable[[Tensor], Tensor]) -> None:
+    module = fused_module(True)
+    watch = ExpertProducts(layers_of(module, "m"), lambda name, inputs: None)
+    message = r"m.weight: what each expert reads cannot be told"
+    with torch.no_grad(), watch, pytest.raises(ValueError, match=message):
+        use(module.weight)

@@ -1,0 +1,81 @@
+"""`thanos inspect`: what the zeros of a checkpoint are like, and whether they still hold."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thanos_torch.cli.display import say, table
+from thanos_torch.cli.options import check_writable
+from thanos_torch.models import MASKS, SeenLayer, inspect_folder, read_record
+
+HEADINGS = ["matrices", "number", "zeros", "pattern seen", "asked for", "zeros lost"]
+SHOWN = 10  # problems that are printed; the JSON file holds all
+
+
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Folder with safetensors, pruned by anyone.")],
+    layers: Annotated[bool, typer.Option("--layers", help="One line for every matrix.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was found there as well.")
+    ] = None,
+) -> None:
+    """Show sparsity and n:m patterns of a checkpoint, and whether masks and record hold.
+
+    In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero any more,
+    that thanos.json says otherwise than the weights, or that a certificate in it had failed.
+    """
+    check_writable(json_file, "--json")
+    record = read_record(folder)
+    seen = list(inspect_folder(folder, record))
+    groups: dict[str, list[SeenLayer]] = defaultdict(list)
+    for layer in seen:
+        groups[layer.name if layers else _kind(layer)].append(layer)
+    table(str(folder), HEADINGS, [_row(name, group) for name, group in groups.items()])
+    problems = [f"{layer.name}: {problem}" for layer in seen for problem in layer.problems]
+    for problem in problems[:SHOWN]:
+        say(problem)
+    if len(problems) > SHOWN:
+        say(f"... and {len(problems) - SHOWN} more.")
+    verified = _say_certificates(record)
+    holds = not problems and verified
+    if json_file:
+        content = {"holds": holds, "layers": [layer.as_dict() for layer in seen]}
+        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if record or (folder / MASKS).is_file():
+        say("All zeros hold." if not problems else "NOT all that was pruned holds.")
+    raise typer.Exit(0 if holds else 1)
+
+
+def _kind(layer: SeenLayer) -> str:
+    last = layer.name.rpartition(".")[2]
+    rows, columns = layer.seen.shape
+    return f"{last} {rows} x {columns}" + (f", {layer.asked}" if layer.asked else "")
+
+
+def _row(name: str, group: list[SeenLayer]) -> list[str]:
+    """One line of the table, as in HEADINGS."""
+    zeros = sum(layer.seen.zeros for layer in group)
+    weights = sum(layer.seen.shape[0] * layer.seen.shape[1] for layer in group)
+    patterns = dict.fromkeys(layer.seen.describe() for layer in group)
+    return [
+        name,
+        str(len(group)),
+        f"{zeros / weights:.2%}",
+        "; ".join(list(patterns)[:2]) if len(patterns) < 3 else "differs",
+        ", ".join(dict.fromkeys(layer.asked for layer in group if layer.asked)),
+        str(sum(layer.lost for layer in group)),
+    ]
+
+
+def _say_certificates(record: dict[str, Any] | None) -> bool:
+    """Print what the certificates in a record said; whether all passed, True without a record."""
+    if record is None:
+        say("There is no thanos.json: nothing is known of what was asked for.")
+        return True
+    pruned = [layer for layer in record["layers"] if layer["options"]]
+    verified = sum(bool(layer.get("verified")) for layer in pruned)
+    say(f"Certificates passed when it was pruned: {verified} of {len(pruned)}.")
+    return verified == len(pruned)

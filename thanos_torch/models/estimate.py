@@ -1,0 +1,170 @@
+"""How much memory and time a run will take: rough, from formulas and this machine's speed."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from reference.patterns import Structured
+from thanos_torch.models.blocks import decoder_blocks
+from thanos_torch.models.planning import PlannedLayer
+from thanos_torch.models.recipe import LayerOptions
+from thanos_torch.models.replay import BATCH_TOKENS
+
+MEASURED_SIZE = 768  # of the products that the machine's speed is measured by
+SOLVER_FIXED = 32 * 2**20  # bytes
+SOLVER_STEPS = 20  # of conjugate gradients in a block; 8 to 36 were seen
+CERTIFICATE_MATRICES = 6  # in float64 and of the size of W, and as many of the size of G
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of this machine: operations a second in matrix products, numbers a second in passes."""
+
+    single: float
+    double: float
+    elements: float
+
+
+def measure_speed() -> Speed:
+    """A second of work on the CPU, with the threads that torch has."""
+    A = torch.rand(MEASURED_SIZE, MEASURED_SIZE)
+    B, C = A.double(), torch.rand(2**23)
+    operations = 2 * MEASURED_SIZE**3
+    return Speed(
+        operations / _best_time(lambda: A @ A),
+        operations / _best_time(lambda: B @ B),
+        len(C) / _best_time(lambda: C.mul(2.0)),
+    )
+
+
+def memory_parts(
+    model: nn.Module,
+    layers: Sequence[PlannedLayer],
+    tokens: int,
+    *,
+    held_activations: bool = False,
+) -> dict[str, float]:
+    """Bytes at the worst moment of `prune_checkpoint`, by what takes them.
+
+    model             on the meta device, as of `meta_model`
+    tokens            windows times their length
+    held_activations  all of them are in memory, not only those of a batch
+    """
+    chosen = [layer for layer in layers if isinstance(layer.choice, LayerOptions)]
+    block, outside = _sizes(model)
+    held = tokens if held_activations else 2 * BATCH_TOKENS
+    width = _hidden_size(model)
+    element = next(model.parameters()).element_size()
+    grams: dict[int, int] = {}
+    for layer in chosen:
+        if layer.reads == layer.name:
+            grams[layer.block] = grams.get(layer.block, 0) + 4 * layer.shape[1] ** 2
+    solver = max(2 * 4 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
+    judge = max(8 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
+    return {
+        "program and libraries": _resident(),
+        "outside of the blocks": outside,
+        # It is read again once it is written, and compared.
+        "block": 2 * block,
+        "activations": held * width * element + 4 * BATCH_TOKENS * _widest(layers) * element,
+        "Gram matrices of a block": max(grams.values(), default=0),
+        "solver": solver + SOLVER_FIXED,
+        "certificate": CERTIFICATE_MATRICES * judge,
+    }
+
+
+def time_parts(
+    layers: Sequence[PlannedLayer], tokens: int, seqlen: int, speed: Speed
+) -> dict[str, float]:
+    """Seconds by stage, as `prune_model` reports them.
+
+    tokens  windows times their length, which is seqlen
+    """
+    parts = dict.fromkeys(("calibration", "gram", "pruning", "certificates"), 0.0)
+    for layer in layers:
+        (rows, columns), numbers = layer.shape, _numbers(layer)
+        # Every block runs twice: to collect Gram matrices, and to hand on what it puts out.
+        parts["calibration"] += 2 * 2 * tokens * numbers / speed.single
+        if layer.reads == layer.name:
+            # Attention, whose scores and sums are as wide as what a layer reads, once a block.
+            parts["calibration"] += 2 * 2 * tokens * seqlen * columns / speed.single / 2
+        if not isinstance(layer.choice, LayerOptions):
+            continue
+        if layer.reads == layer.name:
+            parts["gram"] += 2 * tokens * columns**2 / speed.single
+        parts["pruning"] += _pruning(layer.choice, rows, columns, speed)
+        # A factor, its inverse, and a few products to rebuild masks and gradients.
+        work = 2 * columns**3 + 8 * rows * columns**2
+        parts["certificates"] += work / speed.double + 60 * numbers / speed.elements
+    return parts
+
+
+def _pruning(options: LayerOptions, rows: int, columns: int, speed: Speed) -> float:
+    """Seconds for one layer."""
+    numbers, blocks = rows * columns, max(1, columns // options.block_size)
+    refit = options.refit_steps * 2 * rows * columns**2 / speed.single
+    if options.method in ("magnitude", "wanda"):
+        return 20 * numbers / speed.elements + refit
+    factor = columns**3 / speed.double
+    updates = rows * columns**2 / speed.single
+    if options.method == "sparsegpt":  # column by column: each passes over its block
+        width = min(options.block_size, columns)
+        return factor + updates + refit + 2 * numbers * width / speed.elements
+    if isinstance(options.pattern, Structured):
+        return factor + updates + refit + 20 * numbers / speed.elements
+    width = min(options.block_size, columns)
+    steps = SOLVER_STEPS * (2 * numbers * width / speed.single + 8 * numbers / speed.elements)
+    masks = 8 * numbers * (blocks + 1) / 2 / speed.elements
+    return factor + updates + steps + masks + refit
+
+
+def _numbers(layer: PlannedLayer) -> int:
+    return layer.shape[0] * layer.shape[1]
+
+
+def _widest(layers: Sequence[PlannedLayer]) -> int:
+    return max(max(layer.shape) for layer in layers)
+
+
+def _sizes(model: nn.Module) -> tuple[int, int]:
+    """Bytes of the largest decoder block, and of what is read from outside: no output head."""
+    _, blocks = decoder_blocks(model)
+    build: Any = model  # a Transformers model, whose methods lack type hints
+    head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
+    tied = head is not None and head.weight is entrance.weight
+    sizes = [_bytes(block) for block in blocks]
+    rest = _bytes(model) - sum(sizes)
+    return max(sizes), rest if tied or head is None else rest - _bytes(head)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(weight.nbytes for weight in module.parameters())
+
+
+def _hidden_size(model: nn.Module) -> int:
+    """Numbers a token in what a decoder block puts out: the size of its norms, as a rule."""
+    _, blocks = decoder_blocks(model)
+    size = getattr(getattr(model, "config", None), "hidden_size", None)
+    return int(size or next(blocks.parameters()).shape[-1])
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has used at most so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _best_time(work: Callable[[], object]) -> float:
+    """Seconds, the least of a few; the first is a warm-up."""
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

@@ -1,0 +1,118 @@
+"""Looking at a checkpoint folder, pruned here or elsewhere, tensor by tensor."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.shards import RECORD
+from thanos_torch.models.tensors import Tensors
+from thanos_torch.models.zeros import Zeros, look
+
+
+@dataclass(frozen=True)
+class SeenLayer:
+    """A matrix of a checkpoint.
+
+    seen      its zeros
+    asked     the pattern that `thanos.json` says it was pruned to, None if it says nothing
+    lost      removed weights, by the masks, that are zero no longer
+    problems  what does not hold, for people
+    """
+
+    name: str
+    seen: Zeros
+    asked: str | None
+    lost: int
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "sparsity": self.seen.sparsity}
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What `thanos.json` in `folder` says; None if there is none, ValueError if it is spoiled."""
+    file = folder / RECORD
+    if not file.is_file():
+        return None
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for layer in record["layers"]:
+            _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
+    found: dict[str, Any] = record
+    return found
+
+
+def inspect_folder(folder: Path, record: dict[str, Any] | None) -> Iterator[SeenLayer]:
+    """Every matrix of a folder with safetensors, in the order of their names.
+
+    record  of `read_record`; what it says of each layer is checked, and the masks are
+
+    Raises ValueError if the folder cannot be read.
+    """
+    tensors = Tensors(folder)
+    masks = read_masks(folder / MASKS) if (folder / MASKS).is_file() else {}
+    layers = {layer["name"]: layer for layer in record["layers"]} if record else {}
+    missing = [name for name in {*layers, *masks} if f"{name}.weight" not in tensors.files]
+    if missing:
+        raise ValueError(f"{folder} lacks the weight of {min(missing)}, which was pruned")
+    for name in sorted(tensors.files, key=_natural):
+        weight = tensors[name]
+        layer_name = name.removesuffix(".weight")
+        if weight.is_floating_point() and weight.dim() == 2:
+            yield _seen(layer_name, weight, layers.get(layer_name), masks.get(layer_name))
+        elif layer_name in layers or layer_name in masks:
+            raise ValueError(f"{name} was pruned and is no matrix of numbers any more")
+
+
+def _seen(
+    name: str, weight: Tensor, layer: dict[str, Any] | None, mask: PackedMask | None
+) -> SeenLayer:
+    seen, problems, lost = look(weight), [], 0
+    asked = layer["options"].get("pattern") if layer else None
+    if mask is not None and mask.shape != seen.shape:
+        problems.append(f"its mask is {mask.shape}, its weight {seen.shape}")
+    elif mask is not None:
+        removed = torch.from_numpy(mask.unpacked())
+        lost = int((weight[removed] != 0).sum())
+        if lost:
+            problems.append(f"{lost} of {int(removed.sum())} removed weights are zero no longer")
+        if layer and int(removed.sum()) != layer["removed"]:
+            problems.append(
+                f"its mask removes {int(removed.sum())} weights, {RECORD} says {layer['removed']}"
+            )
+    elif asked and layer and layer["removed"]:
+        problems.append(f"{MASKS} has no mask of it")
+    if layer and seen.zeros < layer["removed"]:
+        problems.append(f"{seen.zeros} zeros, {RECORD} says that {layer['removed']} were removed")
+    if asked:
+        problems += _pattern_problems(weight, asked)
+    return SeenLayer(name, seen, asked, lost, tuple(problems))
+
+
+def _pattern_problems(weight: Tensor, asked: str) -> list[str]:
+    """Where a weight, (c, b), is not of the n:m that was asked for."""
+    from reference.patterns import SemiStructured, parse_pattern
+
+    pattern = parse_pattern(asked)
+    if not isinstance(pattern, SemiStructured) or not pattern.n:
+        return []
+    zero = weight == 0
+    full = zero.view(len(zero), -1, pattern.m).sum(dim=2) >= pattern.n  # (c, groups)
+    broken = int((~full.all(dim=1)).sum()) - pattern.outliers(len(zero))
+    if broken <= 0:
+        return []
+    return [f"{broken} rows break {pattern.n}:{pattern.m}"]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts layer 2 before layer 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]

@@ -1,0 +1,121 @@
+"""Keeping the zeros of a pruned model through fine-tuning."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thanos_torch.models.folders import new_folder
+from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.shards import RECORD
+from thanos_torch.models.tensors import Tensors, weight_files
+
+Masks = Mapping[str, PackedMask] | Path
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+class HeldMasks:
+    """Sets removed weights to zero again, whenever it is called.
+
+    Give it to `optimizer.register_step_post_hook`: then no step brings a removed weight back.
+    """
+
+    def __init__(self, model: nn.Module, masks: Masks) -> None:
+        """Raises ValueError, naming it, for a layer that the model lacks or has in another shape.
+
+        masks  as `read_masks` gives them, or a folder or file that holds them
+        """
+        if isinstance(masks, Path):
+            masks = masks_in(masks)
+        parameters = dict(model.named_parameters())
+        self._held: list[tuple[Tensor, Tensor]] = []
+        for name, mask in masks.items():
+            weight = parameters.get(f"{name}.weight")
+            if weight is None:
+                raise ValueError(f"masks: the model has no {name}.weight")
+            _check_shape(name, weight, mask)
+            self._held.append((weight, _removed(mask).to(weight.device)))
+
+    def __call__(self, *_: Any) -> None:
+        """Set them to zero; arguments, which hooks get, do not matter."""
+        self.apply()
+
+    @torch.no_grad()
+    def apply(self) -> int:
+        """Set them to zero, and say how many were not."""
+        lost = 0
+        for weight, removed in self._held:
+            lost += int(((weight != 0) & removed).sum())
+            weight.masked_fill_(removed, 0.0)
+        return lost
+
+
+def reapply_masks(model: nn.Module, masks: Masks) -> int:
+    """Set the removed weights of a model to zero again, in place; how many were not.
+
+    masks and errors as for `HeldMasks`, which is for every step of a training
+    """
+    return HeldMasks(model, masks).apply()
+
+
+def masks_in(place: Path) -> dict[str, PackedMask]:
+    """The masks in a folder or file; ValueError if there are none."""
+    file = place / MASKS if place.is_dir() else place
+    if not file.is_file():
+        raise ValueError(f"masks: there is no {file}")
+    return read_masks(file)
+
+
+def reapply_checkpoint(checkpoint: Path, masks: Path, out: Path) -> dict[str, int]:
+    """Write a checkpoint with its removed weights at zero again; how many were not, by layer.
+
+    One file is in memory at a time. Other files are copied, but for pickles, and for a
+    `thanos.json`, which would certify other weights than these. All of it is written or nothing.
+    Raises ValueError for masks that do not fit.
+    """
+    packed, tensors = masks_in(masks), Tensors(checkpoint)
+    for name, mask in packed.items():
+        _check_shape(name, tensors[f"{name}.weight"], mask)
+    lost: dict[str, int] = {}
+    files = weight_files(checkpoint)
+    with new_folder(out) as partial:
+        for file in files:
+            lost |= _reapply_file(file, packed, partial / file.name)
+        for other in checkpoint.iterdir():
+            skipped = other in files or other.suffix in _PICKLES or other.name in (MASKS, RECORD)
+            if other.is_file() and not skipped:
+                shutil.copyfile(other, partial / other.name)
+        shutil.copyfile(masks / MASKS if masks.is_dir() else masks, partial / MASKS)
+    return lost
+
+
+def _reapply_file(file: Path, masks: Mapping[str, PackedMask], target: Path) -> dict[str, int]:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    lost: dict[str, int] = {}
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    for name, weight in tensors.items():
+        layer = name.removesuffix(".weight")
+        if layer in masks:
+            removed = _removed(masks[layer])
+            lost[layer] = int(((weight != 0) & removed).sum())
+            tensors[name] = weight.masked_fill(removed, 0.0)
+    save_file(tensors, target, metadata=metadata)
+    return lost
+
+
+def _check_shape(name: str, weight: Tensor, mask: PackedMask) -> None:
+    if tuple(weight.shape) != mask.shape:
+        raise ValueError(
+            f"masks: {name} has the shape {tuple(weight.shape)}, its mask {mask.shape}"
+        )
+
+
+def _removed(mask: PackedMask) -> Tensor:
+    return torch.from_numpy(mask.unpacked())
