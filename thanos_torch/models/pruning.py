@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from reference.patterns import Pattern
 from thanos_torch.factor import shared_factors
+from thanos_torch.models.activations import Activations
 from thanos_torch.models.blocks import decoder_blocks, layer_shapes, other_weights, prunable_layers
+from thanos_torch.models.failpoints import begin
 from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.layers import Layer
 from thanos_torch.models.masks import PackedMask
@@ -17,13 +19,13 @@ from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.rules import Dense, Plan, Rules
 from thanos_torch.models.stopwatch import Stopwatch
+from thanos_torch.models.store import BlockStore, FinishedBlock, HeldBlocks, at_work
 from thanos_torch.models.threads import blas_threads
 from thanos_torch.models.windows import check_windows
 
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 
 
-@torch.no_grad()
 def prune_model(
     model: nn.Module,
     windows: Tensor,
@@ -59,41 +61,104 @@ def prune_model(
     rules = pattern
     if not isinstance(rules, Rules):
         rules = Rules(LayerOptions(rules, method, block_size, damping, refit_steps))
+    return prune_blocks(
+        model,
+        windows,
+        plan_for(model, windows, rules),
+        judge,
+        device=device,
+        on_layer=on_layer,
+        progress=progress,
+        only=only,
+    )
+
+
+def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> Plan:
+    """What is done to each layer; ValueError if it cannot be. Weights may be on the meta device."""
+    prefix, blocks = decoder_blocks(model)
+    plan = rules.plan(layer_shapes(prunable_layers(blocks, prefix)))
+    check_windows(model, windows)
+    return plan
+
+
+@torch.no_grad()
+def prune_blocks(
+    model: nn.Module,
+    windows: Tensor,
+    plan: Plan,
+    judge: Judge | None,
+    *,
+    store: BlockStore | None = None,
+    activations: Activations | None = None,
+    device: torch.device | str = "cpu",
+    on_layer: Callable[[PrunedLayer], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    only: Callable[[int], bool] | None = None,
+) -> ModelReport:
+    """The loop of `prune_model`, for blocks that come from a store and may be finished already.
+
+    The plan is that of `plan_for`, which says whether the arguments fit.
+
+    activations  outputs of finished blocks, or of some of them: the rest is calculated again
+    """
+    store = store or HeldBlocks()
     prefix, blocks = decoder_blocks(model)
     layers = prunable_layers(blocks, prefix)
-    plan = rules.plan(layer_shapes(layers))
-    check_windows(model, windows)
-
     watch = Stopwatch(device, STAGES)
     others = other_weights(blocks, prefix)
     report = ModelReport([], others, watch.seconds, {})
     run = _Run(plan, judge, report, watch, on_layer)
-    replay = Replay(model, blocks, windows, device)
+    replay = Replay(model, blocks, windows, device, activations)
     total = sum(len(group) for group in layers)
-    for index, (block, group) in enumerate(zip(blocks, layers, strict=True)):
+
+    def show(note: str, done: int) -> None:
         if progress:
-            progress(f"block {index}: calibration", len(report.layers), total)
-        home = next(block.parameters()).device
-        block.to(device)
-        if only and not only(index):
-            run.leave(group, "its block was not chosen")
-        else:
-            wanted = {n: layer for n, layer in group.items() if not isinstance(plan[n], Dense)}
-            with watch.stage("calibration"), InputGrams(wanted, watch) as inputs:
-                for _ in replay.run(index) if wanted else ():
-                    inputs.next_batch()
-            with shared_factors():
-                for name, layer in group.items():
-                    if progress:
-                        progress(name.removeprefix(f"{prefix}."), len(report.layers), total)
-                    run.prune(name, layer, inputs.matrix(name))
-        if index + 1 < len(blocks):
-            with watch.stage("calibration"):
-                replay.advance(index)
-        block.to(home)
-    if progress:
-        progress("done", total, total)
+            progress(note, done, total)
+
+    last = max((index for index in range(len(blocks)) if not store.finished(index)), default=-1)
+    for index, (block, group) in enumerate(zip(blocks, layers, strict=True)):
+        finished = store.finished(index)
+        if finished:
+            report.take(finished.layers, finished.seconds)
+            if not replay.activations.position <= index < last:
+                continue
+        with at_work(store, index, block, device):
+            known, before = len(report.layers), dict(watch.seconds)
+            if not finished:
+                if only and not only(index):
+                    run.leave(group, "its block was not chosen")
+                else:
+                    _prune_block(run, replay, index, group, show)
+                store.keep(index)
+            if index < last:
+                with watch.stage("calibration"):
+                    replay.advance(index)
+            if not finished:
+                spent = {stage: watch.seconds[stage] - before[stage] for stage in STAGES}
+                done = FinishedBlock(report.layers[known:], spent)
+                store.finish(index, done, report.masks)
+    show("done", total)
     return report
+
+
+def _prune_block(
+    run: "_Run",
+    replay: Replay,
+    index: int,
+    layers: Mapping[str, Layer],
+    show: Callable[[str, int], None],
+) -> None:
+    """Calibrate a block with the outputs of the pruned blocks before it, and prune its layers."""
+    show(f"block {index}: calibration", len(run.report.layers))
+    wanted = {n: layer for n, layer in layers.items() if not isinstance(run.plan[n], Dense)}
+    with run.watch.stage("calibration"), InputGrams(wanted, run.watch) as inputs:
+        for _ in replay.run(index) if wanted else ():
+            inputs.next_batch()
+    with shared_factors():
+        for name, layer in layers.items():
+            show(f"block {index}: {name.rpartition('.')[2]}", len(run.report.layers))
+            begin("solve")
+            run.prune(name, layer, inputs.matrix(name))
 
 
 def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float:

@@ -1,8 +1,8 @@
 """What pruning a model returns."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 
@@ -83,6 +83,12 @@ class LayerRecord:
         """JSON-able."""
         return {**asdict(self), "sparsity": self.sparsity, "verified": self.verified}
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """What `as_dict` made, after a journey through JSON."""
+        own = {entry.name: stored[entry.name] for entry in fields(cls)}
+        return cls(**{**own, "shape": tuple(own["shape"])})
+
 
 @dataclass
 class ModelReport:
@@ -98,6 +104,12 @@ class ModelReport:
     others: list[str]
     seconds: dict[str, float]
     masks: dict[str, PackedMask]
+
+    def take(self, layers: Iterable[LayerRecord], seconds: Mapping[str, float]) -> None:
+        """Add layers that an earlier process pruned, and the time that it took."""
+        self.layers.extend(layers)
+        for stage, spent in seconds.items():
+            self.seconds[stage] += spent
 
     @property
     def verified(self) -> bool:
