@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
+from thanos_torch.factor import BENIGN_INFLATION
 
 # What a residual, relative to its right side, must fall to. It reaches the gradient multiplied by
 # up to the root of the condition number of R, which the certificate bounds: docs/tolerances.md.
@@ -45,15 +46,21 @@ class BlockSystem:
     inverse: Tensor
 
     @classmethod
-    def of(cls, U: Tensor, dtype: torch.dtype) -> "BlockSystem":
-        """The block with this part of U, in the arithmetic of the run; `dtype` is `exact`'s."""
+    def of(cls, U: Tensor, *, benign: bool) -> "BlockSystem":
+        """The block with this part of U, in the arithmetic of the run, and R = Uᵀ U.
+
+        benign  whether the columns of H are nearly independent. If not, those of R may still be,
+                and that suffices; a device is not asked.
+        """
         identity = torch.eye(len(U), dtype=U.dtype, device=U.device)
         root = torch.linalg.solve_triangular(U, identity, upper=True, out=identity)
         root.mul_(torch.linalg.vector_norm(U, dim=0)[:, None])
         # As a product with its own transpose it is positive definite in any precision.
         inverse = root @ root.T
         del identity, root  # a block may be as wide as the layer
-        accurate = U.to(dtype)
+        if not benign and U.device.type == "cpu":
+            benign = bool((inverse.diagonal() <= BENIGN_INFLATION).all())
+        accurate = U if benign else U.double()
         scale = torch.linalg.vector_norm(accurate, dim=0).reciprocal_()
         exact = (accurate.T @ accurate).mul_(scale).mul_(scale[:, None])
         return cls(scale, exact, exact.to(U.dtype), inverse)

@@ -30,6 +30,7 @@ class Timing:
     seconds   median
     peak      share of the machine's float32 matrix-product speed that useful operations reach
     memory    most bytes of tensors at one time, beyond input and result
+    operations  floating-point operations that the algorithm cannot do without
     steps     most conjugate-gradient steps in a block, and their mean over blocks
     """
 
@@ -43,6 +44,7 @@ class Timing:
     peak: float
     memory: int
     steps: tuple[int, float]
+    operations: float
     factor: str
     direct_rows: int
     certified: bool
@@ -101,6 +103,7 @@ def time_layer(
     ).passed
     units, seconds = timed(run, G, repeats, device)
     steps = pruned.diagnostics.solver_steps
+    needed = operations(method, pattern, shape, block_size, steps)
     result_bytes = pruned.weight.nbytes + pruned.mask.nbytes
     return Timing(
         method,
@@ -110,9 +113,10 @@ def time_layer(
         inputs,
         units,
         seconds,
-        operations(method, pattern, shape, block_size, steps) / (2 * shape[1] ** 3) / units,
+        needed / (2 * shape[1] ** 3) / units,
         max(0, memory - result_bytes),
         (max(steps, default=0), sum(steps) / max(1, len(steps))),
+        needed,
         pruned.diagnostics.factor,
         pruned.diagnostics.direct_rows,
         certified,
@@ -181,7 +185,8 @@ def operations(
     width = min(block_size, columns)
     if method == "sparsegpt":
         return factor + update + rows * columns * width
-    solver = sum(2 * rows * width**2 * (taken + 2) for taken in steps)
+    # Two products a step, one before the first, two for E_k and the block's new weights.
+    solver = sum(2 * rows * width**2 * (2 * taken + 3) for taken in steps)
     return factor + update + solver
 
 
