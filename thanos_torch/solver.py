@@ -24,8 +24,8 @@ REDUCTION = 1e-4
 MAX_PASSES = 4
 MAX_STEPS = 60
 # A device takes this many steps a pass without asking whether fewer would do: on all layers of
-# SmolLM2-135M a pass took fewer on a CPU.
-DEVICE_STEPS = 24
+# SmolLM2-135M all passes of a block together took 34 at most on a CPU.
+DEVICE_STEPS = 40
 # Entries of the systems that are solved directly at one time: 8 MB in float64.
 DIRECT_ENTRIES = 2**20
 
