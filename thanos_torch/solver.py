@@ -33,14 +33,12 @@ DIRECT_ENTRIES = 2**20
 class BlockSystem:
     """What the systems of all rows of a block share, scaled to unit diagonal.
 
-    U        (B, B), R = Uᵀ U, in the type of the μ: float64, or float32 where it is benign
     scale    (B,), the roots of 1 / diag R, which make it so
-    exact    (B, B), R scaled, in the type of the μ
+    exact    (B, B), R scaled: float64, or float32 where the factor is benign
     rounded  the same in the arithmetic of the run
     inverse  its inverse, in the arithmetic of the run
     """
 
-    U: Tensor
     scale: Tensor
     exact: Tensor
     rounded: Tensor
@@ -48,7 +46,7 @@ class BlockSystem:
 
     @classmethod
     def of(cls, U: Tensor, dtype: torch.dtype) -> "BlockSystem":
-        """The block with this part of U, in the arithmetic of the run; `dtype` is that of the μ."""
+        """The block with this part of U, in the arithmetic of the run; `dtype` is `exact`'s."""
         identity = torch.eye(len(U), dtype=U.dtype, device=U.device)
         root = torch.linalg.solve_triangular(U, identity, upper=True, out=identity)
         root.mul_(torch.linalg.vector_norm(U, dim=0)[:, None])
@@ -58,7 +56,7 @@ class BlockSystem:
         accurate = U.to(dtype)
         scale = torch.linalg.vector_norm(accurate, dim=0).reciprocal_()
         exact = (accurate.T @ accurate).mul_(scale).mul_(scale[:, None])
-        return cls(accurate, scale, exact, exact.to(U.dtype), inverse)
+        return cls(scale, exact, exact.to(U.dtype), inverse)
 
 
 @dataclass
@@ -85,7 +83,7 @@ class MaskedSolver:
         self.unfinished = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def multipliers(self, block: BlockSystem, mask: Tensor, W: Tensor) -> Tensor:
-        """μ_i with μ_iq R_qq = W_iq on the picks q of row i, and 0 elsewhere: (c, B), as R.
+        """μ_i with μ_iq R_qq = W_iq on the picks q of row i, and 0 elsewhere: (c, B), as `exact`.
 
         mask  (c, B), True on the picks
         W     (c, B), the weights, in the arithmetic of the run

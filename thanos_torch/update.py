@@ -33,8 +33,8 @@ def joint_update(
     E, most = torch.empty(W.shape, dtype=W.dtype, device=W.device), 0
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)
-        move = (solver.multipliers(block, mask[rows], W[rows]) @ block.U.T).neg_()
-        W[rows] = zeroed(torch.addmm(W[rows].to(move.dtype), move, block.U), ~mask[rows])
+        move = (solver.multipliers(block, mask[rows], W[rows]).to(U.dtype) @ U.T).neg_()
+        zeroed(W[rows].addmm_(move, U), ~mask[rows])
         E[rows] = move
         most = max(most, solver.steps)
     diagnostics.solver_steps.append(most)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from thanos_torch import SemiStructured, Unstructured, thanos
-from thanos_torch.factor import inverse_factor
+from thanos_torch.factor import inverse_factor, reversed_cholesky, shared_factors
 from thanos_torch.layer import prepare
 from thanos_torch.residual import Candidates, ResidualMask
 from thanos_torch.result import Diagnostics
@@ -121,3 +121,30 @@ def test_rows_in_parts_are_certified_and_choose_the_same(
             block_losses=pruned.block_losses.numpy(),
         )
         assert verdict.passed, verdict
+
+
+def test_layers_with_one_gram_matrix_are_factorised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = inputs("loud directions", 40)
+    G, other = X @ X.T, 2 * X @ X.T
+    weights = [torch.randn(8, 40) for _ in range(2)]
+    alone = [thanos(W, G, Unstructured(0.5)) for W in weights]
+    made = []
+    make = reversed_cholesky
+
+    def counted(*arguments: Any) -> Tensor:
+        made.append(1)
+        return make(*arguments)
+
+    monkeypatch.setattr("thanos_torch.factor.reversed_cholesky", counted)
+    with shared_factors():
+        together = [thanos(W, G, Unstructured(0.5)) for W in weights]
+        assert len(made) == 1
+        thanos(weights[0], G, Unstructured(0.5), damping=0.1)  # another H
+        thanos(weights[0], other, Unstructured(0.5))
+        thanos(weights[0], G, Unstructured(0.5))
+        assert len(made) == 4
+    thanos(weights[0], G, Unstructured(0.5))
+    assert len(made) == 5  # nothing is remembered outside
+    for one, two in zip(alone, together, strict=True):
+        assert torch.equal(one.weight, two.weight)
+        assert one.diagnostics.factor == two.diagnostics.factor == "float64"

@@ -28,6 +28,7 @@ class InputGrams:
         self._layers, self._stopwatch = layers, stopwatch
         self._tokens: Counter[str] = Counter()
         self._first_reader: dict[str, str] = {}
+        self._last: tuple[str, Tensor] | None = None  # the matrix asked for last, by first reader
         # This batch's inputs with their first readers. That they are held keeps their ids unique.
         self._seen: dict[tuple[int, int], tuple[str, Tensor]] = {}
 
@@ -60,17 +61,21 @@ class InputGrams:
     def matrix(self, name: str) -> Tensor | None:
         """G of a layer, (b, b), or None if no token reached it.
 
+        Layers that share an input get one and the same tensor if they are asked for in turn.
         Raises ValueError, naming the layer, if an input was NaN or infinite.
         """
         if not self._tokens[name]:
             return None
-        gram = self.grams[self._first_reader[name]]
+        first = self._first_reader[name]
+        gram = self.grams[first]
         if gram.tokens != self._tokens[name]:
             raise _irregular(name)
-        try:
-            return gram.matrix()
-        except ValueError as error:
-            raise ValueError(f"calibration input of {name}: {error}") from None
+        if self._last is None or self._last[0] != first:
+            try:
+                self._last = first, gram.matrix()
+            except ValueError as error:
+                raise ValueError(f"calibration input of {name}: {error}") from None
+        return self._last[1]
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda module, args: self._look(name, args[0])

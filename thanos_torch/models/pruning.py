@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.patterns import Pattern
+from thanos_torch.factor import shared_factors
 from thanos_torch.models.activations import Activations
 from thanos_torch.models.blocks import decoder_blocks, layer_shapes, other_weights, prunable_layers
 from thanos_torch.models.failpoints import begin
@@ -153,10 +154,11 @@ def _prune_block(
     with run.watch.stage("calibration"), InputGrams(wanted, run.watch) as inputs:
         for _ in replay.run(index) if wanted else ():
             inputs.next_batch()
-    for name, layer in layers.items():
-        show(f"block {index}: {name.rpartition('.')[2]}", len(run.report.layers))
-        begin("solve")
-        run.prune(name, layer, inputs.matrix(name))
+    with shared_factors():
+        for name, layer in layers.items():
+            show(f"block {index}: {name.rpartition('.')[2]}", len(run.report.layers))
+            begin("solve")
+            run.prune(name, layer, inputs.matrix(name))
 
 
 def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float:
