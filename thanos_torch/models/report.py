@@ -53,6 +53,7 @@ class LayerRecord:
     options         what was asked for: pattern, method, block_size, damping, refit_steps
     left_dense      why the layer was not pruned; empty if it was
     asked_dense     whether that is what was asked for
+    stored          where the checkpoint has its weight, of `Place`; None if that is not known
     """
 
     name: str
@@ -66,6 +67,7 @@ class LayerRecord:
     options: dict[str, object] = field(default_factory=dict)
     left_dense: str = ""
     asked_dense: bool = False
+    stored: dict[str, object] | None = None
 
     @property
     def sparsity(self) -> float:
