@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from reference.patterns import Pattern
-from thanos_torch.factor import shared_factors
 from thanos_torch.models.activations import Activations
 from thanos_torch.models.blocks import decoder_blocks, layer_shapes, other_weights, prunable_layers
 from thanos_torch.models.failpoints import begin
@@ -22,6 +21,7 @@ from thanos_torch.models.stopwatch import Stopwatch
 from thanos_torch.models.store import BlockStore, FinishedBlock, HeldBlocks, at_work
 from thanos_torch.models.threads import blas_threads
 from thanos_torch.models.windows import check_windows
+from thanos_torch.sharing import shared_factors
 
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 
