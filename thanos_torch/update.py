@@ -30,12 +30,13 @@ def joint_update(
     # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
     block = BlockSystem.of(U, benign=diagnostics.factor == "float32")
+    accurate = U.to(block.exact.dtype)  # digits of μ cancel in E_k where R is far from diagonal
     E, most = torch.empty(W.shape, dtype=W.dtype, device=W.device), 0
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)
-        move = (solver.multipliers(block, mask[rows], W[rows]).to(U.dtype) @ U.T).neg_()
-        zeroed(W[rows].addmm_(move, U), ~mask[rows])
-        E[rows] = move
+        mu = solver.multipliers(block, mask[rows], W[rows])
+        E[rows] = (mu @ accurate.T).neg_()
+        zeroed(W[rows].addmm_(E[rows], U), ~mask[rows])
         most = max(most, solver.steps)
     diagnostics.solver_steps.append(most)
     return E

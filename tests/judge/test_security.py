@@ -33,7 +33,9 @@ CALLS = {
     *NAMES, *(f"{module}.{name}" for module in ("builtins", "os") for name in NAMES),
     "torch.load", "np.load", "numpy.load", "yaml.load", "subprocess.getoutput",
 }  # fmt: skip
-KEYWORDS = {"shell": "False", "allow_pickle": "False", "trust_remote_code": "False"}
+# What may be passed for them: remote code is for the user to ask for, and nobody else.
+KEYWORDS = {"shell": ["False"], "allow_pickle": ["False"],
+            "trust_remote_code": ["False", "trust_remote_code"]}  # fmt: skip
 
 
 def forbidden(source: str) -> Iterator[str]:
@@ -45,13 +47,26 @@ def forbidden(source: str) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             yield from CALLS & {ast.unparse(node.func)}
             for keyword in node.keywords:
-                if keyword.arg in KEYWORDS and ast.unparse(keyword.value) != KEYWORDS[keyword.arg]:
-                    yield keyword.arg
+                allowed = KEYWORDS.get(keyword.arg or "")
+                if allowed and ast.unparse(keyword.value) not in allowed:
+                    yield str(keyword.arg)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_executes_data(path: Path) -> None:
     assert list(forbidden(path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nobody_asks_for_remote_code_by_default(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            arguments = node.args
+            named = [*zip(reversed(arguments.args), reversed(arguments.defaults), strict=False),
+                     *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]  # fmt: skip
+            for argument, default in named:
+                if argument.arg == "trust_remote_code" and default is not None:
+                    assert ast.unparse(default) == "False"
 
 
 @pytest.mark.parametrize(
