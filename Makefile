@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test bench mutants fuzz verify clean
+.PHONY: test bench mutants fuzz stress verify clean
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -22,6 +22,12 @@ mutants: .venv/installed
 
 fuzz: .venv/installed
 	$(BIN)/python -m verification.fuzz --out docs/results/fuzz.json
+
+# Kills, full disks, and a checkpoint larger than the memory: about an hour, 20 GB of disk, root.
+stress: .venv/installed
+	$(BIN)/python -m tests.stress.kills
+	$(BIN)/python -m tests.stress.full_disk
+	$(BIN)/python -m tests.stress.big_checkpoint
 
 bench: .venv/installed
 	$(BIN)/thanos bench --quick

@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.models import tiny
 from tests.models.conftest import SMALL, Outcome, Thanos
 from thanos_torch.models import RECORD
+from thanos_torch.models.shards import tensor_files
 
 Folders = tuple[Path, Path, Path]  # original, pruned, Gram matrices
 RECIPE = """
@@ -101,7 +102,7 @@ def change(file: Path, name: str, how: Callable[[Tensor], Tensor]) -> None:
 
 
 def in_weights(name: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
-    return lambda folder: change(folder / "out" / "model.safetensors", name, how)
+    return lambda folder: change(tensor_files(folder / "out")[name], name, how)
 
 
 def in_gram(layer: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:

@@ -19,6 +19,7 @@ from thanos_torch.models import (
     read_masks,
     reapply_masks,
 )
+from thanos_torch.models.shards import tensor_files
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +144,13 @@ def lost_mask(folder: Path) -> None:
 
 
 def one_weight(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    weight = weights["model.layers.1.mlp.up_proj.weight"]
+    name = "model.layers.1.mlp.up_proj.weight"
+    file = tensor_files(folder)[name]
+    weights = load_file(file)
+    weight = weights[name]
     row, column = (weight == 0).nonzero()[0].tolist()
     weight[row, column] = 1e-30
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, file, metadata={"format": "pt"})
 
 
 SPOILED: dict[str, tuple[Any, str]] = {

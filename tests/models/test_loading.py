@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models import tiny
-from thanos_torch.models import load_model
+from thanos_torch.models import load_model, stream_model
 
 # Names of a block's tensors in GGUF; q and k are left out because GGUF permutes their rows.
 GGUF_NAMES = {
@@ -84,6 +84,23 @@ def test_a_gguf_file_is_dequantised_and_can_be_saved(
     assert loaded.tokenizer("cab")["input_ids"] == tiny.byte_tokenizer()("cab")["input_ids"]
     loaded.model.save_pretrained(tmp_path / "saved")  # which Transformers refuses for a GGUF model
     assert "quantization_config" not in json.loads((tmp_path / "saved/config.json").read_text())
+
+
+def test_a_gguf_file_is_streamed_from_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THANOS_CACHE", str(tmp_path / "cache"))
+    write_gguf(tmp_path / "tiny.Q4_1.gguf")
+    loaded, streamed = stream_model(str(tmp_path / "tiny.Q4_1.gguf"))
+    assert loaded.origin == "tiny.Q4_1.gguf, dequantised"
+    assert streamed.folder.parent == tmp_path / "cache"
+    streamed.load_block(0)
+    held = load_model(str(tmp_path / "tiny.Q4_1.gguf")).model.state_dict()
+    for name, tensor in streamed.block_state(0).items():
+        assert torch.equal(tensor, held[name]), name
+    before = (streamed.folder / "model.safetensors").stat().st_mtime_ns
+    _, again = stream_model(str(tmp_path / "tiny.Q4_1.gguf"))
+    assert (again.folder / "model.safetensors").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -10,12 +10,14 @@ from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layer
 HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
 
 
-def show_plan(model: str, rules: Rules, asked: str, nsamples: int, seqlen: int) -> None:
+def show_plan(
+    model: str, rules: Rules, asked: str, nsamples: int, seqlen: int, activations: str
+) -> None:
     """Print it; nothing is loaded but the model's configuration, and nothing written."""
     built = meta_model(model)
     layers = planned_layers(built, rules)
     tokens = nsamples * seqlen
-    memory = memory_parts(built, layers, tokens)
+    memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")
     seconds = time_parts(layers, tokens, seqlen, measure_speed())
     table(f"Dry run, {asked}: {model}", HEADINGS, _rows(layers))
     weights = sum(_weights(layer) for layer in layers)

@@ -1,6 +1,6 @@
 """`thanos prune`: prune a model, with a certificate for every layer."""
 
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,20 +31,24 @@ from thanos_torch.models import (
     DEFAULT_MODEL,
     GramWriter,
     LoadedModel,
+    Ranks,
+    StreamedModel,
     Windows,
     base_licence,
     calibration_windows,
+    discard_progress,
     finished_run,
-    load_model,
+    has_progress,
+    joined,
     model_card,
-    prune_model,
+    prune_checkpoint,
     refuse_unusable,
-    save_checkpoint,
     stamp,
+    stream_model,
+    versions,
 )
+from thanos_torch.models.ranks import TIMEOUT
 from verification import certify
-
-PACKAGES = ("thanos-pruning", "torch", "transformers")
 
 
 def prune(
@@ -65,6 +69,15 @@ def prune(
     damping: Annotated[float, typer.Option(help="Share of mean(diag G) on the diagonal.")] = 0.01,
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     device: Device = "cpu",
+    activations: Annotated[
+        str, typer.Option(help="Keep what blocks read on disk, or in memory.")
+    ] = "disk",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
+    rank_timeout: Annotated[
+        float, typer.Option(help="Under torchrun: seconds that ranks wait for one another.")
+    ] = TIMEOUT,
     keep_gram: KeepGram = None,
     dry_run: DryRun = False,
     n_counts_zeros: Annotated[
@@ -73,13 +86,17 @@ def prune(
 ) -> None:
     """Prune MODEL and write a Hugging Face checkpoint, certified layer by layer.
 
+    One decoder block is in memory at a time. Progress is kept in OUT.partial: whatever ended the
+    command, the same command goes on there. Started with torchrun, several processes share the
+    work.
+
     In n:m, n counts the ZEROS of every group of m. Exit status 0 means that every layer was
     pruned and that its certificate passed.
     """
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options)
     if dry_run:
-        show_plan(model, rules, described(rules), nsamples, seqlen)
+        show_plan(model, rules, described(rules), nsamples, seqlen, activations)
         raise typer.Exit(0)
     if out is None:
         raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")
@@ -94,42 +111,61 @@ def prune(
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
     if keep_gram:
         settings["keep_gram"] = str(keep_gram)
-    record = finished_run(out, settings)
-    if record:
-        say(f"{out} holds the result of this very run already.")
-    else:
-        for folder in filter(None, (out, keep_gram)):
-            refuse_unusable(folder)
-        loaded, windows = _load(model, text)
-        base = {**loaded.provenance(), "licence": base_licence(model)}
-        origin = {"model": base, "text": windows.provenance()}
-        versions = {name: _version(name) for name in PACKAGES}
-        with progress_bar("pruning") as show:
-            report = prune_model(
-                loaded.model,
-                windows.ids,
-                rules,
-                judge=certify,
-                device=device,
-                on_layer=GramWriter(keep_gram) if keep_gram else None,
-                progress=show,
-            )
-        record = {"settings": settings, **origin, "versions": versions, **report.as_dict()}
-        card = model_card(record)
-        save_checkpoint(loaded, out, record=record, masks=report.masks, card=card)
-    show_record(record, described(rules), out)
+    with joined(rank_timeout) as ranks:
+        record = ranks.from_first(lambda: finished_run(out, settings))
+        if not record:
+            ranks.from_first(lambda: _refuse_folders(out, keep_gram))
+            loaded, streamed, windows = _load_in_turn(ranks, model, text, trust_remote_code)
+            with progress_bar("pruning") if ranks.first else nullcontext() as show:
+                record = prune_checkpoint(
+                    streamed,
+                    windows.ids,
+                    rules,
+                    out,
+                    judge=certify,
+                    record={
+                        "settings": settings,
+                        "model": {**loaded.provenance(), "licence": base_licence(model)},
+                        "text": windows.provenance(),
+                        "versions": versions(),
+                    },
+                    card=model_card,
+                    device=device,
+                    activations=activations,
+                    on_layer=GramWriter(keep_gram) if keep_gram and ranks.first else None,
+                    progress=show,
+                    ranks=ranks,
+                )
+        elif ranks.first:
+            discard_progress(out)  # of a process that ended right after the result had its name
+            say(f"{out} holds the result of this very run already.")
+        if ranks.first:
+            show_record(record, described(rules), out)
     raise typer.Exit(0 if record["verified"] else 1)
 
 
-def _load(model: str, text: dict[str, Any]) -> tuple[LoadedModel, Windows]:
+def _refuse_folders(out: Path, keep_gram: Path | None) -> None:
+    refuse_unusable(out)
+    if keep_gram and not has_progress(out):  # else it holds the beginning of this run
+        refuse_unusable(keep_gram)
+
+
+def _load_in_turn(
+    ranks: Ranks, model: str, text: dict[str, Any], trust_remote_code: bool
+) -> tuple[LoadedModel, StreamedModel, Windows]:
+    """The first rank before the others: what it downloads or unpacks they find."""
+    if not ranks.first:
+        ranks.wait()
+        return _load(model, text, trust_remote_code)
+    loaded = _load(model, text, trust_remote_code)
+    ranks.wait()
+    return loaded
+
+
+def _load(
+    model: str, text: dict[str, Any], trust_remote_code: bool
+) -> tuple[LoadedModel, StreamedModel, Windows]:
     with progress_bar("loading") as show:
         show(model, 0, 1)
-        loaded = load_model(model)
-        return loaded, calibration_windows(loaded.tokenizer, **text)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"  # run from its source folder
+        loaded, streamed = stream_model(model, trust_remote_code=trust_remote_code)
+        return loaded, streamed, calibration_windows(loaded.tokenizer, **text)

@@ -2,6 +2,7 @@
 
 from thanos_torch.models.card import model_card
 from thanos_torch.models.checkpoint import finished_run, save_checkpoint
+from thanos_torch.models.fingerprint import versions
 from thanos_torch.models.folders import refuse_unusable, stamp
 from thanos_torch.models.gram_files import GramReader, GramWriter
 from thanos_torch.models.inspection import SeenLayer, inspect_folder, read_record
@@ -9,22 +10,28 @@ from thanos_torch.models.judging import Judged, asked_of, judge_again, same_tens
 from thanos_torch.models.licence import base_licence
 from thanos_torch.models.loading import (
     DEFAULT_MODEL,
-    RECORD,
     LoadedModel,
     checkpoint_folder,
     load_model,
+    stream_model,
 )
-from thanos_torch.models.masks import PackedMask, read_masks
+from thanos_torch.models.masks import MASKS, PackedMask, read_masks
 from thanos_torch.models.perplexity import Perplexity, perplexity
-from thanos_torch.models.pruning import prune_model, relative_error
+from thanos_torch.models.prune_checkpoint import prune_checkpoint
+from thanos_torch.models.pruning import prune_model
+from thanos_torch.models.ranks import Ranks, joined
 from thanos_torch.models.reapply import HeldMasks, reapply_checkpoint, reapply_masks
 from thanos_torch.models.recipe import METHODS, LayerOptions
 from thanos_torch.models.recipe_file import read_recipe
 from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.rules import DENSE, Choice, Dense, Plan, Rule, Rules
-from thanos_torch.models.tensors import MASKS, Tensors
+from thanos_torch.models.shards import RECORD
+from thanos_torch.models.solving import relative_error
+from thanos_torch.models.streamed import StreamedModel
+from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.text import DEFAULT_DATASET
 from thanos_torch.models.windows import Windows, calibration_windows, evaluation_windows
+from thanos_torch.models.workfolder import discard_progress, has_progress
 
 __all__ = [
     "DEFAULT_DATASET",
@@ -47,22 +54,28 @@ __all__ = [
     "Perplexity",
     "Plan",
     "PrunedLayer",
+    "Ranks",
     "Rule",
     "Rules",
     "SeenLayer",
+    "StreamedModel",
     "Tensors",
     "Windows",
     "asked_of",
     "base_licence",
     "calibration_windows",
     "checkpoint_folder",
+    "discard_progress",
     "evaluation_windows",
     "finished_run",
+    "has_progress",
     "inspect_folder",
+    "joined",
     "judge_again",
     "load_model",
     "model_card",
     "perplexity",
+    "prune_checkpoint",
     "prune_model",
     "read_masks",
     "read_recipe",
@@ -74,4 +87,6 @@ __all__ = [
     "same_tensors",
     "save_checkpoint",
     "stamp",
+    "stream_model",
+    "versions",
 ]

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from thanos_torch.models.card import CARD
 from thanos_torch.models.folders import new_folder
-from thanos_torch.models.loading import RECORD, LoadedModel, load_model, quiet_transformers
-from thanos_torch.models.masks import PackedMask, write_masks
-from thanos_torch.models.tensors import MASKS
+from thanos_torch.models.loading import LoadedModel
+from thanos_torch.models.masks import MASKS, PackedMask, write_masks
+from thanos_torch.models.quiet import quiet_transformers
+from thanos_torch.models.shards import RECORD
+from thanos_torch.models.streamed import StreamedModel
 
 
 def save_checkpoint(
@@ -47,10 +50,21 @@ def save_checkpoint(
 
 
 def check_reload(model: torch.nn.Module, folder: Path) -> None:
-    """Raise ValueError unless `folder` loads as exactly this model."""
-    found = load_model(str(folder)).model.state_dict()
-    for name, tensor in model.state_dict().items():
-        if name not in found or not torch.equal(tensor.cpu(), found[name]):
+    """Raise ValueError unless `folder` holds exactly this model; it is read block by block."""
+    streamed = StreamedModel(folder)
+    expected = model.state_dict()
+    streamed.load_outside(head=True)
+    _compare(streamed.model.state_dict(), expected)
+    for index in range(len(streamed.blocks)):
+        streamed.load_block(index)
+        _compare(streamed.block_state(index), expected)
+        streamed.release_block(index)
+
+
+def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name, tensor in found.items():
+        same = tensor.is_meta or torch.equal(expected[name].cpu(), tensor)
+        if not same:
             raise ValueError(f"{name} is not the same after saving and loading the checkpoint")
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,14 +43,22 @@ def measure_speed() -> Speed:
     )
 
 
-def memory_parts(model: nn.Module, layers: Sequence[PlannedLayer], tokens: int) -> dict[str, float]:
-    """Bytes at the worst moment, by what takes them.
+def memory_parts(
+    model: nn.Module,
+    layers: Sequence[PlannedLayer],
+    tokens: int,
+    *,
+    held_activations: bool = False,
+) -> dict[str, float]:
+    """Bytes at the worst moment of `prune_checkpoint`, by what takes them.
 
-    model   on the meta device, as of `meta_model`
-    tokens  windows times their length
+    model             on the meta device, as of `meta_model`
+    tokens            windows times their length
+    held_activations  all of them are in memory, not only those of a batch
     """
     chosen = [layer for layer in layers if isinstance(layer.choice, LayerOptions)]
-    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    block, outside = _sizes(model)
+    held = tokens if held_activations else 2 * BATCH_TOKENS
     width = _hidden_size(model)
     element = next(model.parameters()).element_size()
     grams: dict[int, int] = {}
@@ -58,16 +67,16 @@ def memory_parts(model: nn.Module, layers: Sequence[PlannedLayer], tokens: int) 
             grams[layer.block] = grams.get(layer.block, 0) + 4 * layer.shape[1] ** 2
     solver = max(2 * 4 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
     judge = max(8 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
-    working = {
-        "activations": tokens * width * element + 4 * BATCH_TOKENS * _widest(layers) * element,
+    return {
+        "program and libraries": _resident(),
+        "outside of the blocks": outside,
+        # It is read again once it is written, and compared.
+        "block": 2 * block,
+        "activations": held * width * element + 4 * BATCH_TOKENS * _widest(layers) * element,
         "Gram matrices of a block": max(grams.values(), default=0),
         "solver": solver + SOLVER_FIXED,
         "certificate": CERTIFICATE_MATRICES * judge,
     }
-    # In the end the checkpoint is loaded and compared with the model, when the rest is free again.
-    more = max(0.0, weights - sum(working.values()))
-    fixed = {"program and libraries": _resident(), "model": weights}
-    return {**fixed, **working, "more to compare the saved checkpoint": more}
 
 
 def time_parts(
@@ -121,6 +130,21 @@ def _numbers(layer: PlannedLayer) -> int:
 
 def _widest(layers: Sequence[PlannedLayer]) -> int:
     return max(max(layer.shape) for layer in layers)
+
+
+def _sizes(model: nn.Module) -> tuple[int, int]:
+    """Bytes of the largest decoder block, and of what is read from outside: no output head."""
+    _, blocks = decoder_blocks(model)
+    build: Any = model  # a Transformers model, whose methods lack type hints
+    head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
+    tied = head is not None and head.weight is entrance.weight
+    sizes = [_bytes(block) for block in blocks]
+    rest = _bytes(model) - sum(sizes)
+    return max(sizes), rest if tied or head is None else rest - _bytes(head)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(weight.nbytes for weight in module.parameters())
 
 
 def _hidden_size(model: nn.Module) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from thanos_torch.models.durable import whole_file
 from thanos_torch.models.report import PrunedLayer
 
 INDEX = "grams.json"
@@ -42,9 +43,8 @@ class GramWriter:
         self._write(INDEX, (json.dumps(self._index, indent=1) + "\n").encode())
 
     def _write(self, name: str, content: bytes) -> None:
-        partial = self._folder / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(self._folder / name)
+        with whole_file(self._folder / name) as unfinished:
+            unfinished.write_bytes(content)
 
 
 class GramReader:

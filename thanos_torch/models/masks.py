@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+MASKS = "masks.safetensors"  # in a pruned checkpoint's folder
+
 
 @dataclass(frozen=True)
 class PackedMask:

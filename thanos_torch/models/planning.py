@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from reference.patterns import SemiStructured, Unstructured
 from thanos_torch.models.blocks import decoder_blocks, layer_shapes, prunable_layers
 from thanos_torch.models.layers import Layer
-from thanos_torch.models.loading import DEFAULT_MODEL, quiet_transformers
+from thanos_torch.models.loading import DEFAULT_MODEL
+from thanos_torch.models.quiet import quiet_transformers
 from thanos_torch.models.rules import Choice, Dense, Rules
 
 # SmolLM2-135M-Instruct: a dry run need not download it.

@@ -43,6 +43,14 @@ class Ranks:
         """Whether this is the process that writes."""
         return self.rank == 0
 
+    def own_device(self, device: torch.device | str) -> torch.device:
+        """Of several of a machine, the one of this process; the processes may be more."""
+        wanted = torch.device(device)
+        if self.count == 1 or wanted.type == "cpu" or wanted.index is not None:
+            return wanted
+        number = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device(wanted.type, number % torch.accelerator.device_count())
+
     def share(self, total: int) -> range:
         """This rank's part of `total` things in a row."""
         return range(total * self.rank // self.count, total * (self.rank + 1) // self.count)
@@ -63,6 +71,8 @@ class Ranks:
 
     def agree(self, make: Callable[[], T]) -> list[T]:
         """What `make` returns on every rank; if it raises ValueError on one, so do all."""
+        if self.count == 1:
+            return [make()]
         value, problem = None, ""
         try:
             value = make()
@@ -96,7 +106,7 @@ class Ranks:
                 total = received.view(self.count, -1)[0].clone()
                 for summand in received.view(self.count, -1)[1:]:
                     total += summand
-                dist.all_gather_into_tensor(parts, total)
+                dist.all_gather(list(parts.view(self.count, -1)), total)
             rows.copy_(parts[: rows.numel()].view_as(rows))
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:

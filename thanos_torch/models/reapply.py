@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from thanos_torch.models.folders import new_folder
-from thanos_torch.models.loading import RECORD
-from thanos_torch.models.masks import PackedMask, read_masks
-from thanos_torch.models.tensors import MASKS, Tensors, weight_files
+from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.shards import RECORD
+from thanos_torch.models.tensors import Tensors, weight_files
 
 Masks = Mapping[str, PackedMask] | Path
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")

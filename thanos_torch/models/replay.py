@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thanos_torch.models.activations import Activations, InMemory
+from thanos_torch.models.failpoints import begin
+from thanos_torch.models.ranks import Ranks
+
 # Tokens that go through a block at one time: enough to keep the cores busy.
 BATCH_TOKENS = 2048
 
@@ -28,24 +32,39 @@ class Replay:
     """
 
     def __init__(
-        self, model: nn.Module, blocks: nn.ModuleList, windows: Tensor, device: torch.device | str
+        self,
+        model: nn.Module,
+        blocks: nn.ModuleList,
+        windows: Tensor,
+        device: torch.device | str,
+        activations: Activations | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        """Windows (nsamples, seqlen) token ids; `device` is where the block at work is."""
+        """Windows (nsamples, seqlen) token ids; `device` is where the block at work is.
+
+        activations  where outputs are kept; in memory if not given
+        ranks        processes that share the windows: this one runs its share of the batches
+        """
         self._model, self._blocks, self._device = model, blocks, device
-        home = next(model.parameters()).device
-        rows = max(1, BATCH_TOKENS // windows.shape[1])
-        self._batches = [batch.to(home) for batch in windows.split(rows)]
-        self._outputs: list[Any] = [None] * len(self._batches)
+        self.activations = activations or InMemory()
+        home = next(weight.device for weight in model.parameters() if not weight.is_meta)
+        ranks = ranks or Ranks()
+        # Small enough that no rank is without a batch.
+        rows = min(BATCH_TOKENS // windows.shape[1], len(windows) // ranks.count)
+        batches = windows.split(max(1, rows))
+        self.batches = {n: batches[n].to(home) for n in ranks.share(len(batches))}
 
     def run(self, index: int) -> Iterator[Any]:
         """The output of block `index` for every batch, from the outputs of the last `advance`."""
-        for batch, stored in zip(self._batches, self._outputs, strict=True):
-            yield self._run_batch(index, batch, stored)
+        for number, batch in self.batches.items():
+            begin("calibration")
+            yield self._run_batch(index, batch, self.activations.read(number))
 
     def advance(self, index: int) -> None:
         """Run block `index` and keep its outputs, in place of those before it."""
-        for number, output in enumerate(self.run(index)):
-            self._outputs[number] = output
+        for number, output in zip(self.batches, self.run(index), strict=True):
+            self.activations.write(number, output)
+        self.activations.advance()
 
     @torch.no_grad()
     def _run_batch(self, index: int, batch: Tensor, stored: Any) -> Any:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from thanos_torch.models.masks import MASKS
+
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-MASKS = "masks.safetensors"
 
 
 class Tensors:
@@ -44,15 +45,15 @@ class Tensors:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: those of its index, the one, or all but the masks.
+    """The safetensors files of a checkpoint: the one, those of its index, or all but the masks.
 
     Raises ValueError if there are none, or if the index names a file outside the folder.
     """
+    if (folder / SINGLE).is_file():  # as Transformers: an index beside it may be an older one
+        return [folder / SINGLE]
     index = folder / INDEX
     if index.is_file():
         return [folder / name for name in _files_of_index(index)]
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
     found = sorted(file for file in folder.glob("*.safetensors") if file.name != MASKS)
     if not found:
         raise ValueError(f"{folder} holds no weights: no .safetensors file")

@@ -1,0 +1,104 @@
+"""A checkpoint larger than the memory, pruned: `python -m tests.stress.big_checkpoint`.
+
+The same blocks, few and many: the peak memory of the process must not grow with their number.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.stress.limits import run_limited
+from tests.stress.synthetic import write_llama
+from thanos_torch.models.shards import INDEX
+from verification.benchmarks.environment import environment
+
+THANOS = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
+# Peaks may differ by what the allocator keeps, not by what blocks weigh.
+GROWTH = 1.1
+
+
+def main() -> int:
+    """Exit status 0: every depth was pruned within the limit, in the same memory."""
+    options = _options()
+    runs: list[dict[str, Any]] = []
+    passed = False
+    for depth in options.blocks:
+        runs.append(measure(depth, options))
+        peaks = [run["peak_rss_bytes"] for run in runs]
+        good = all(run["status"] == 0 and run["certified"] for run in runs)
+        passed = good and max(peaks) <= GROWTH * min(peaks)
+        results = {
+            "command": " ".join(["python -m tests.stress.big_checkpoint", *sys.argv[1:]]),
+            **environment(),
+            "limit_bytes": options.limit * 2**30,
+            "growth_allowed": GROWTH,
+            "passed": passed and len(runs) == len(options.blocks),
+            "runs": runs,
+        }
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    return 0 if passed else 1
+
+
+def measure(depth: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Write a checkpoint of so many blocks, prune it under the limit, and take both away again.
+
+    If this was killed, the next one goes on; the time and the peak are its own then.
+    """
+    dense, out = options.folder / f"dense-{depth}", options.folder / f"pruned-{depth}"
+    shutil.rmtree(out, ignore_errors=True)
+    if not (dense / INDEX).exists():  # else an earlier process was killed, and its run goes on
+        shutil.rmtree(dense, ignore_errors=True)
+        write_llama(
+            dense,
+            blocks=depth,
+            hidden=options.hidden,
+            intermediate=options.intermediate,
+            vocabulary=options.vocabulary,
+        )
+    size = json.loads((dense / INDEX).read_text())["metadata"]["total_size"]
+    command = [*THANOS, "prune", str(dense), "--out", str(out), "--pattern", "2:4"]
+    command += ["--nsamples", str(options.nsamples), "--seqlen", str(options.seqlen)]
+    done = run_limited(command, options.limit * 2**30, dict(os.environ))
+    record = json.loads((out / "thanos.json").read_text()) if done.status == 0 else {}
+    written = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    if done.status == 0:
+        shutil.rmtree(dense)
+        shutil.rmtree(out)
+    return {
+        "blocks": depth,
+        "checkpoint_bytes": size,
+        "hidden": options.hidden,
+        "vocabulary": options.vocabulary,
+        "intermediate": options.intermediate,
+        "calibration_tokens": options.nsamples * options.seqlen,
+        "status": done.status,
+        "certified": record.get("verified", False),
+        "layers": len(record.get("layers", [])),
+        "written_bytes": written,
+        "enforced_by": done.enforced_by,
+        "peak_rss_bytes": done.peak_rss,
+        "seconds": done.seconds,
+        "seconds_by_stage": record.get("seconds"),
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, nargs="+", default=[24, 232])
+    parser.add_argument("--hidden", type=int, default=1024)
+    parser.add_argument("--intermediate", type=int, default=1024)
+    parser.add_argument("--vocabulary", type=int, default=1_310_720)
+    parser.add_argument("--nsamples", type=int, default=8)
+    parser.add_argument("--seqlen", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=6, help="GiB")
+    parser.add_argument("--folder", type=Path, default=Path("results/big"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/big-checkpoint.json"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

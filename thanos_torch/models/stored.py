@@ -1,0 +1,161 @@
+"""Decoder blocks that are read from one checkpoint and written to another."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thanos_torch.models.activations import OnDisk
+from thanos_torch.models.durable import sha256_of, whole_file
+from thanos_torch.models.masks import PackedMask, write_masks
+from thanos_torch.models.shards import read_tensors, write_shard
+from thanos_torch.models.store import FinishedBlock
+from thanos_torch.models.streamed import StreamedModel
+from thanos_torch.models.workfolder import WorkFolder
+
+# Tensors outside of the blocks share a file up to this size; it bounds the memory to copy them.
+GROUP_BYTES = 2**28
+
+
+class StoredBlocks:
+    """A `BlockStore` on the disk; one shard of the result for every block, durable.
+
+    Damage to what earlier processes wrote raises ValueError, after it was struck from the
+    journal: the next run makes it again.
+    """
+
+    def __init__(self, streamed: StreamedModel, work: WorkFolder) -> None:
+        self._streamed, self._work = streamed, work
+        self._count = len(streamed.blocks)
+        self._groups = list(_grouped(streamed.outside, streamed.sizes))
+        self._finished = {
+            index: FinishedBlock.from_dict(entry["block"])
+            for index in range(self._count)
+            if (entry := work.entry(index))
+        }
+        for index in range(self._count):
+            self._check(index, thoroughly=False)
+        self.activations: OnDisk | None = None
+
+    def first_unfinished(self) -> int:
+        """Index of the first block that is not finished; the number of blocks if all are."""
+        return min(set(range(self._count)) - self._finished.keys(), default=self._count)
+
+    def all_finished(self) -> dict[str, Any]:
+        """JSON-able: the `FinishedBlock` of every finished block, by its index."""
+        return {str(index): block.as_dict() for index, block in self._finished.items()}
+
+    def copy_outside(self) -> None:
+        """Write what lies outside of the blocks as it is."""
+        for number, names in enumerate(self._groups, self._count):
+            if self._work.entry(number) is None:
+                tensors = read_tensors({name: self._streamed.files[name] for name in names})
+                write_shard(self._shard(number), tensors)
+                self._work.write_entry(number, {"files": self._facts(number)})
+            else:
+                self._check(number, thoroughly=False)
+
+    def finished(self, index: int) -> FinishedBlock | None:
+        """As `BlockStore`."""
+        return self._finished.get(index)
+
+    def fetch(self, index: int) -> None:
+        """As `BlockStore`."""
+        if index in self._finished:
+            self._check(index, thoroughly=True)
+            self._streamed.load_block(index, self._places(index))
+        else:
+            self._streamed.load_block(index)
+
+    def keep(self, index: int) -> None:
+        """As `BlockStore`. Raises ValueError if the shard does not read as what was written."""
+        device = next(self._streamed.blocks[index].parameters()).device
+        tensors = self._streamed.block_tensors(index)
+        before = self._streamed.block_state(index)
+        dtypes = {self._streamed.dtypes[name] for name in self._streamed.inside[index]}
+        write_shard(self._shard(index), tensors)
+        self._streamed.load_block(index, self._places(index))
+        for name, value in self._streamed.block_state(index).items():
+            if not _as_stored(before[name].cpu(), value, dtypes):
+                raise ValueError(f"{name} is not the same after writing and reading its shard")
+        self._streamed.blocks[index].to(device)
+
+    def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
+        """As `BlockStore`: masks go to the disk, and out of memory."""
+        with whole_file(self._masks(index)) as unfinished:
+            write_masks(unfinished, masks)
+        masks.clear()
+        facts = self._facts(index, self._masks(index))
+        self._work.write_entry(index, {"block": block.as_dict(), "files": facts})
+        self._finished[index] = block
+        if self.activations:
+            self.activations.drop_others()
+
+    def release(self, index: int) -> None:
+        """As `BlockStore`."""
+        self._streamed.release_block(index)
+
+    def check_all(self) -> None:
+        """Read every file once more, and compare it with what was written."""
+        for number in range(self._count + len(self._groups)):
+            self._check(number, thoroughly=True)
+
+    def weight_map(self) -> dict[str, str]:
+        """The name of the shard of every tensor."""
+        inside = {
+            name: self._shard(number).name
+            for number, names in enumerate([*self._streamed.inside, *self._groups])
+            for name in names
+        }
+        return {name: inside[name] for name in self._streamed.files}
+
+    def mask_files(self) -> list[Path]:
+        """The masks of every block."""
+        return [self._masks(index) for index in range(self._count)]
+
+    def _places(self, index: int) -> dict[str, Path]:
+        return dict.fromkeys(self._streamed.inside[index], self._shard(index))
+
+    def _shard(self, number: int) -> Path:
+        total = self._count + len(self._groups)
+        return self._work.checkpoint / f"model-{number + 1:05}-of-{total:05}.safetensors"
+
+    def _masks(self, index: int) -> Path:
+        return self._work.masks / f"{index:05}.safetensors"
+
+    def _facts(self, number: int, *others: Path) -> dict[str, Any]:
+        files = [self._shard(number), *others]
+        return {
+            str(file.relative_to(self._work.path)): [file.stat().st_size, sha256_of(file)]
+            for file in files
+        }
+
+    def _check(self, number: int, *, thoroughly: bool) -> None:
+        """Compare the files of a journal's entry with it."""
+        entry = self._work.entry(number)
+        for name, (size, digest) in (entry["files"] if entry else {}).items():
+            file = self._work.path / name
+            sound = file.is_file() and file.stat().st_size == size
+            if not sound or (thoroughly and sha256_of(file) != digest):
+                self._work.forget(number)
+                raise ValueError(f"{file} is damaged or missing: the same command makes it again")
+
+
+def _grouped(names: Iterable[str], sizes: dict[str, int]) -> Iterable[list[str]]:
+    """Names in their order, in groups of at most GROUP_BYTES, or of one name."""
+    group: list[str] = []
+    for name in names:
+        if group and sum(sizes[each] for each in [*group, name]) > GROUP_BYTES:
+            yield group
+            group = []
+        group.append(name)
+    if group:
+        yield group
+
+
+def _as_stored(before: Tensor, after: Tensor, dtypes: Iterable[torch.dtype]) -> bool:
+    """Whether `after` holds the same numbers, or their rounding to what the checkpoint holds."""
+    kinds = {before.dtype, *dtypes}
+    return any(torch.equal(before.to(kind).to(before.dtype), after) for kind in kinds)

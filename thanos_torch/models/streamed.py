@@ -1,0 +1,148 @@
+"""A model that is in memory but for its decoder blocks, which come one at a time."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thanos_torch.models.blocks import decoder_blocks
+from thanos_torch.models.conversion import Conversion
+from thanos_torch.models.quiet import quiet_transformers
+from thanos_torch.models.shards import describe_tensors, read_tensors, tensor_files
+
+
+class StreamedModel:
+    """Built from a checkpoint's config.json; weights are on the meta device until they are read.
+
+    model    the causal language model, in evaluation mode
+    folder   of the checkpoint; `trusted` if code in it may run
+    files    the file of every tensor of the checkpoint
+    dtypes   of these tensors
+    sizes    of these tensors, in bytes
+    outside  names of the checkpoint's tensors outside of the decoder blocks
+    inside   for each decoder block, names of the checkpoint's tensors in it
+    """
+
+    def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
+        """Raises ValueError if the checkpoint lacks tensors or has them in other shapes."""
+        self.folder, self.trusted = folder, trust_remote_code
+        self.files = tensor_files(folder)
+        described = describe_tensors(self.files)
+        self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
+        self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
+        self.model: Any = _skeleton(folder, described, trust_remote_code)
+        self.prefix, self.blocks = decoder_blocks(self.model)
+        self._conversion = Conversion(self.model)
+        self._places = {name: self._conversion.place(name) for name in self.files}
+        self.outside, self.inside = self._sorted_by_block()
+        self._refuse_missing(described)
+        self._refuse_one_way()
+
+    def load_outside(self, *, head: bool = False) -> None:
+        """Read what the blocks need from outside: all but the output head, or that as well."""
+        output = self.model.get_output_embeddings()
+        own = {f"{name}." for name, module in self.model.named_modules() if module is output}
+        wanted = [
+            name
+            for name in self.outside
+            if head or not any(self._places[name][0].startswith(start) for start in own)
+        ]
+        with quiet_transformers():
+            self._conversion.load(read_tensors({name: self.files[name] for name in wanted}))
+
+    def load_block(self, index: int, files: Mapping[str, Path] | None = None) -> None:
+        """Read the weights of a decoder block, from the checkpoint or from `files`."""
+        where = files or self.files
+        tensors = read_tensors({name: where[name] for name in self.inside[index]})
+        with quiet_transformers():
+            self._conversion.load(tensors)
+
+    def block_state(self, index: int) -> dict[str, Tensor]:
+        """The weights of a block by the model's names; they are not copied."""
+        start = f"{self.prefix}.{index}."
+        return {f"{start}{name}": value for name, value in self.blocks[index].state_dict().items()}
+
+    def block_tensors(self, index: int) -> dict[str, Tensor]:
+        """The weights of a block as its checkpoint has them: names, layout and dtypes."""
+        state = {name: value.cpu() for name, value in self.block_state(index).items()}
+        names = self.inside[index]
+        reverted = self._reverted(state, names)
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            now = (reverted if name in reverted else state).get(self._own_name(name))
+            if now is None or now.dtype != self.dtypes[name]:
+                before = read_tensors({name: self.files[name]})[name]
+                # Digits that the model's dtype has no room for are lost by pruning alone.
+                same = now is None or torch.equal(now, before.to(now.dtype))
+                now = before if same or now is None else now.to(before.dtype)
+            tensors[name] = now
+        return tensors
+
+    def release_block(self, index: int) -> None:
+        """Free the memory of a block's weights."""
+        block = self.blocks[index]
+        for name, value in block.state_dict().items():
+            path, _, own = name.rpartition(".")
+            empty = torch.empty_like(value, device="meta")
+            owner = block.get_submodule(path)
+            is_buffer = own in owner._buffers
+            setattr(owner, own, empty if is_buffer else nn.Parameter(empty, requires_grad=False))
+
+    def _own_name(self, name: str) -> str:
+        """Where `block_tensors` finds a tensor: a rearranged one under the checkpoint's name."""
+        place, rearranged = self._places[name]
+        return name if rearranged else place
+
+    def _reverted(self, state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+        """Those tensors of the checkpoint that differ from the model's in more than the name."""
+        rearranged = [name for name in names if self._places[name][1]]
+        found = self._conversion.revert(state) if rearranged else {}
+        return {name: found[name] for name in rearranged if name in found}
+
+    def _sorted_by_block(self) -> tuple[list[str], list[list[str]]]:
+        outside: list[str] = []
+        inside: list[list[str]] = [[] for _ in self.blocks]
+        for name, (place, _) in self._places.items():
+            found = re.match(rf"{re.escape(self.prefix)}\.(\d+)\.", place)
+            if found and int(found[1]) < len(inside):
+                inside[int(found[1])].append(name)
+            else:
+                outside.append(name)
+        return outside, inside
+
+    def _refuse_missing(self, described: Mapping[str, Tensor]) -> None:
+        with quiet_transformers():
+            account = self._conversion.load(described)
+        self.model._adjust_missing_and_unexpected_keys(account)
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = sorted(account.missing_keys - set(tied))
+        if missing:
+            raise ValueError(f"it lacks weights: {', '.join(missing)}")
+
+    def _refuse_one_way(self) -> None:
+        """What the model makes of a block's tensors must lead back to them."""
+        for index, names in enumerate(self.inside):
+            rearranged = {name for name in names if self._places[name][1]}
+            lost = rearranged - self._reverted(self.block_state(index), names).keys()
+            if lost:
+                raise ValueError(f"{min(lost)} cannot be written as it was read")
+
+
+def _skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: bool) -> Any:
+    """The model without weights, but with the buffers that no checkpoint holds."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if getattr(config, "quantization_config", None):
+            raise ValueError("quantised models cannot be pruned")
+        kinds = (each.dtype for each in tensors.values() if each.is_floating_point())
+        dtype = config.dtype or next(kinds, torch.float32)
+        build: Any = AutoModelForCausalLM  # whose methods lack type hints
+        with init_empty_weights(include_buffers=False):
+            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    return model.eval()
