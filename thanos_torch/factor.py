@@ -10,17 +10,13 @@ Nearly all of that is matrix products at the machine's peak, in the memory of H 
 copies into LAPACK's order of columns, which cost more than its factorisation.
 """
 
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
 from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics
+from thanos_torch.sharing import made_once
 
 # The largest variance inflation factor H_jj (H⁻¹)_jj at which float32 will do: no column is a
 # combination of others to more than its root, 4, so that no more than two bits are lost.
@@ -53,13 +49,7 @@ def inverse_factor(layer: Layer, diagnostics: Diagnostics) -> Tensor:
     A float32 run factorises in float32 where the columns of H are nearly independent, in float64
     otherwise; `diagnostics.factor` tells which.
     """
-    shared = _SHARED.get()
-    known = shared.of(layer) if shared else None
-    if known is None:
-        known = _inverse_factor(layer)
-        if shared:
-            shared.remember(layer, known)
-    U, diagnostics.factor = known
+    U, diagnostics.factor = made_once(layer, _inverse_factor)
     return U
 
 
@@ -68,57 +58,7 @@ def _inverse_factor(layer: Layer) -> tuple[Tensor, str]:
     inverse = _in_single(layer) if layer.dtype == torch.float32 else None
     if inverse is not None:
         return inverse.T, "float32"
-    # A copy, for the blocks take longer than the memory of the float64 factor can wait.
-    return _invert(reversed_cholesky(layer).clone()).T, "float64"
-
-
-@contextmanager
-def shared_factors() -> Iterator[None]:
-    """Inside, layers that are pruned with the same Gram matrix in turn are factorised once.
-
-    Queries, keys and values read one input, and so do the gate and the up projection. It is for
-    callers who own the Gram matrices and change none of them in place meanwhile.
-    """
-    token = _SHARED.set(_LastFactor())
-    try:
-        yield
-    finally:
-        _SHARED.reset(token)
-
-
-class _LastFactor:
-    """The factor made last, and the H that it is of, as long as its Gram matrix lives."""
-
-    def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self, *_: object) -> None:
-        self._gram: weakref.ref[Tensor] | None = None
-        self._rest: tuple[object, ...] | None = None
-        self._known: tuple[Tensor, str] | None = None
-
-    def of(self, layer: Layer) -> tuple[Tensor, str] | None:
-        """What is remembered if this layer has the same H; otherwise its memory is freed."""
-        same = self._gram is not None and self._gram() is layer.gram and self._rest == _rest(layer)
-        if not same:
-            self._forget()
-        return self._known
-
-    def remember(self, layer: Layer, known: tuple[Tensor, str]) -> None:
-        """Keep this factor instead."""
-        self._gram, self._rest, self._known = (
-            weakref.ref(layer.gram, self._forget),
-            _rest(layer),
-            known,
-        )
-
-
-def _rest(layer: Layer) -> tuple[object, ...]:
-    """All that makes H of a Gram matrix."""
-    return (layer.dtype, layer.lam, layer.gram_exponent)
-
-
-_SHARED: ContextVar[_LastFactor | None] = ContextVar("shared_factors", default=None)
+    return _invert(reversed_cholesky(layer)).T, "float64"
 
 
 def _in_single(layer: Layer) -> Tensor | None:

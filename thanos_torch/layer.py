@@ -1,6 +1,7 @@
 """The common start and end of every method: check, scale, damp; scale back. Spec sections 1, 2."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,8 @@ class Layer:
 
     original          (c, b), as given
     weight            (c, b), W in units of 2**weight_exponent, in the arithmetic of the run
-    gram              (b, b), G as given but for its symmetry: a scaled copy would be large
+    gram              (b, b), G as given: a copy would be large
+    symmetric         whether it equals its transpose; otherwise copies are made to
     damping           γ
     lam               λ = γ · mean(diag G) in units of 2**gram_exponent, or 1 for a zero G
     """
@@ -30,6 +32,7 @@ class Layer:
     original: Tensor
     weight: Tensor
     gram: Tensor
+    symmetric: bool
     damping: float
     lam: float
     weight_exponent: int
@@ -50,9 +53,11 @@ class Layer:
         """G in its units, (b, b), in new memory: never in a type too narrow for it before."""
         G = self.gram
         if order is not None:
-            # G is its own transpose, and rows are gathered many times faster than columns.
+            # G is its own transpose, or will be: rows are gathered many times faster than columns.
             G = G[order].T.contiguous()[order]
         G = G.to(torch.promote_types(G.dtype, dtype), copy=order is None)
+        if not self.symmetric:
+            _symmetrise(G)
         return _scale_in_place(G, -self.gram_exponent).to(dtype)
 
     def column_norms(self) -> Tensor:
@@ -101,10 +106,8 @@ def prepare(
     # Divided first: a sum of entries near the largest number would overflow.
     mean = (G.diagonal().double() / len(G)).sum().item()
     gram_exponent = 2 * (_exponent(mean) // 2)
-    if not symmetric:
-        G = G / 2 + G.T / 2
     lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
-    return Layer(weight, W, G, damping, lam, weight_exponent, gram_exponent)
+    return Layer(weight, W, G, symmetric, damping, lam, weight_exponent, gram_exponent)
 
 
 def check_matrix(name: str, matrix: Tensor) -> tuple[float, float]:
@@ -152,13 +155,24 @@ def check_gram(gram: Tensor, weight: Tensor) -> bool:
 
 
 def _is_symmetric(matrix: Tensor) -> bool:
-    """Whether it equals its transpose; by tiles, for reading by columns misses the cache."""
+    """Whether it equals its transpose."""
+    return all(torch.equal(tile, other.T.contiguous()) for tile, other in _mirrored_tiles(matrix))
+
+
+def _symmetrise(matrix: Tensor) -> None:
+    """The mean of a matrix and its transpose, in its place."""
+    for tile, other in _mirrored_tiles(matrix):
+        mean = tile / 2 + other.T / 2
+        tile.copy_(mean)
+        other.copy_(mean.T)
+
+
+def _mirrored_tiles(matrix: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Tiles of the lower triangle, each with its mirror image: reading by columns is slow."""
     tiles = list(column_blocks(len(matrix), TILE))
-    return all(
-        torch.equal(matrix[i1:i2, j1:j2], matrix[j1:j2, i1:i2].T.contiguous())
-        for row, (i1, i2) in enumerate(tiles)
-        for j1, j2 in tiles[: row + 1]
-    )
+    for row, (i1, i2) in enumerate(tiles):
+        for j1, j2 in tiles[: row + 1]:
+            yield matrix[i1:i2, j1:j2], matrix[j1:j2, i1:i2]
 
 
 def _rows_without(mask: Tensor) -> Tensor:

@@ -10,16 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from reference.patterns import column_blocks
 from thanos_torch.scores import scores
 from thanos_torch.selection import kth_smallest, smallest, smallest_on_device, with_first_ties
 
-Floats = NDArray[np.floating[Any]]
+Array = Any  # of NumPy, which is reached through tensors alone
 T = TypeVar("T")
 
 # Scores that are made at one time: 512 KB in float32.
@@ -43,7 +41,7 @@ class Candidates:
         known = None if self.factors is None else self.factors[:width]
         return scores(self.weight[:, :width], known, self.metric)
 
-    def by_parts(self, look: Callable[[Floats], T]) -> list[T]:
+    def by_parts(self, look: Callable[[Array], T]) -> list[T]:
         """What `look` makes of the scores of some rows at a time, in the order of the rows."""
         W, factors = self.weight, self.factors
         return [
@@ -83,8 +81,8 @@ class ResidualMask:
             return shown <= threshold
         # More weights equal the threshold than there is room for.
         least = threshold.numpy()
-        ties = left.by_parts(lambda part: np.count_nonzero(part == least, axis=1))
-        return with_first_ties(shown, threshold, torch.from_numpy(np.concatenate(ties)), r - below)
+        ties = left.by_parts(lambda part: torch.from_numpy((part == least).sum(axis=1)))
+        return with_first_ties(shown, threshold, torch.cat(ties), r - below)
 
     def _search(self, left: Candidates, count: int) -> tuple[Tensor, int, int] | None:
         """The count-th smallest score, how many are below, how many up to it; None at a miss."""
@@ -93,12 +91,13 @@ class ResidualMask:
         assert self.threshold is not None
         low, high = self.threshold * (1 - self.width), self.threshold * (1 + self.width)
 
-        def look(part: Floats) -> tuple[int, Floats]:
+        def look(part: Array) -> tuple[int, Tensor]:
             under = part < low
-            return int(np.count_nonzero(under)), part[(part <= high) != under]
+            inside = torch.from_numpy(part[(part <= high) != under])
+            return int(torch.count_nonzero(torch.from_numpy(under))), inside
 
         counts, inside = zip(*left.by_parts(look), strict=True)
-        below, between = sum(counts), torch.from_numpy(np.concatenate(inside))
+        below, between = sum(counts), torch.cat(inside)
         if not below < count <= below + len(between):
             self.width = WIDEST
             self.threshold = None

@@ -29,7 +29,7 @@ def joint_update(
     """
     # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
-    block = BlockSystem.of(U, U.dtype if diagnostics.factor == "float32" else torch.float64)
+    block = BlockSystem.of(U, benign=diagnostics.factor == "float32")
     E, most = torch.empty(W.shape, dtype=W.dtype, device=W.device), 0
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)

@@ -24,7 +24,8 @@ from thanos_torch.models import (
     save_checkpoint,
 )
 from thanos_torch.models.folders import new_folder, refuse_unusable, stamp
-from thanos_torch.models.masks import write_masks
+from thanos_torch.models.masks import read_places, write_masks
+from thanos_torch.models.places import Place
 
 SETTINGS = {"pattern": "unstructured:0.5", "seed": 0, "shape": (1, 2)}
 
@@ -94,7 +95,7 @@ def test_a_run_is_known_again_by_its_settings(tmp_path: Path) -> None:
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, report = pruned(tmp_path / "dense")
 
-    def disk_full(file: Path, masks: object) -> None:
+    def disk_full(*_: object) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr(checkpoint, "write_masks", disk_full)
@@ -164,7 +165,9 @@ def test_a_stamp_changes_with_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 8)])
 def test_masks_come_back(tmp_path: Path, shape: tuple[int, int]) -> None:
     mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    write_masks(tmp_path / MASKS, {"layer": PackedMask.of(mask)})
+    place = Place(("a.weight", "b.weight"))
+    write_masks(tmp_path / MASKS, {"layer": PackedMask.of(mask)}, {"layer": place})
+    assert read_places(tmp_path / MASKS) == {"layer": place}
     packed = read_masks(tmp_path / MASKS)["layer"]
     assert torch.equal(torch.from_numpy(packed.unpacked()), mask)
     assert packed.bits.size == (mask.numel() + 7) // 8

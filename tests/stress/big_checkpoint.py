@@ -88,12 +88,12 @@ def measure(depth: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, nargs="+", default=[24, 232])
-    parser.add_argument("--hidden", type=int, default=1024)
-    parser.add_argument("--intermediate", type=int, default=1024)
-    parser.add_argument("--vocabulary", type=int, default=1_310_720)
-    parser.add_argument("--nsamples", type=int, default=8)
-    parser.add_argument("--seqlen", type=int, default=256)
+    parser.add_argument("--blocks", type=int, nargs="+", default=[4, 32])
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--intermediate", type=int, default=8192)
+    parser.add_argument("--vocabulary", type=int, default=4096)
+    parser.add_argument("--nsamples", type=int, default=4)
+    parser.add_argument("--seqlen", type=int, default=128)
     parser.add_argument("--limit", type=int, default=6, help="GiB")
     parser.add_argument("--folder", type=Path, default=Path("results/big"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/big-checkpoint.json"))

@@ -17,13 +17,15 @@ def write_llama(
 ) -> int:
     """A sharded bfloat16 checkpoint, never more than three blocks in memory; returns its bytes."""
     folder.mkdir(parents=True)
+    head = min(128, hidden // 4)
     config = LlamaConfig(
         vocab_size=max(vocabulary, WORDS),
         hidden_size=hidden,
         intermediate_size=intermediate,
         num_hidden_layers=blocks,
-        num_attention_heads=hidden // 64,
-        num_key_value_heads=max(1, hidden // 256),
+        num_attention_heads=hidden // head,
+        num_key_value_heads=max(1, hidden // head // 4),
+        head_dim=head,
         max_position_embeddings=4096,
         dtype="bfloat16",
         architectures=["LlamaForCausalLM"],
@@ -61,7 +63,7 @@ def _outside(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
 
 def _block(config: LlamaConfig, index: int) -> dict[str, tuple[int, ...]]:
     wide, inner = config.hidden_size, config.intermediate_size
-    keys = max(1, wide // 256) * 64
+    keys = (config.num_key_value_heads or 1) * (config.head_dim or 1)
     shapes: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj": (wide, wide),
         "self_attn.k_proj": (keys, wide),

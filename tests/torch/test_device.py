@@ -91,7 +91,7 @@ class Blocks:
     def prune(self, pattern: Unstructured | SemiStructured, **options: object) -> Pruned:
         W = torch.ones(ROWS, COLUMNS, device=self.device)
         G, U = (torch.ones(COLUMNS, COLUMNS, device=self.device) for _ in range(2))
-        layer = Layer(W, W.clone(), G, 0.01, 0.01, 0, 0)
+        layer = Layer(W, W.clone(), G, True, 0.01, 0.01, 0, 0)
         walk = BlockWalk(pattern, BLOCK, **options)  # type: ignore[arg-type]
         solver = MaskedSolver(self.device, self.directly)
         diagnostics = Diagnostics(self.factor)
@@ -134,7 +134,7 @@ def test_fake_tensors_do_tell() -> None:
     """The check above can fail: a loop that looks at a number, one that mixes devices."""
     with FakeTensorMode(), SlicesByNarrow():
         W = torch.ones(4, 8, device="cuda")
-        layer = Layer(W, W.clone(), torch.ones(8, 8, device="cuda"), 0.01, 0.01, 0, 0)
+        layer = Layer(W, W.clone(), torch.ones(8, 8, device="cuda"), True, 0.01, 0.01, 0, 0)
 
         def waiting(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
             return W.sum().item() < W, W

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from thanos_torch import SemiStructured, Unstructured, thanos
-from thanos_torch.factor import inverse_factor, reversed_cholesky, shared_factors
+from thanos_torch.factor import inverse_factor, reversed_cholesky
 from thanos_torch.layer import prepare
 from thanos_torch.residual import Candidates, ResidualMask
 from thanos_torch.result import Diagnostics
 from thanos_torch.selection import smallest
+from thanos_torch.sharing import shared_factors
 from verification import certify
 
 ROWS, COLUMNS, BLOCK = 300, 600, 50  # enough scores for a bracket in most blocks

@@ -17,6 +17,7 @@ from thanos_torch.models import (
     asked_of,
     checkpoint_folder,
     judge_again,
+    places_of,
     read_record,
     same_tensors,
 )
@@ -47,7 +48,7 @@ def certify(
     record = read_record(pruned)
     if record is None:
         raise ValueError(f"{pruned} has no {RECORD}, which says what was asked for")
-    asked = asked_of(record)
+    asked, places = asked_of(record), places_of(record)
     chosen = list(asked)
     if include:
         chosen = [n for glob in include for n in matching(glob, list(asked), "--include")]
@@ -57,8 +58,9 @@ def certify(
     with progress_bar("certifying") as show:
         for number, name in enumerate(dict.fromkeys(chosen)):
             show(name, number, len(chosen))
-            judged.append(judge_again(name, asked[name], before, after, grams, judge))
-        same, changed = same_tensors(before, after, set(asked))
+            place = places.get(name)
+            judged.append(judge_again(name, asked[name], place, before, after, grams, judge))
+        same, changed = same_tensors(before, after, places, set(asked))
     _show(original, pruned, judged, same, changed)
     passed = bool(judged) and all(layer.passed for layer in judged) and not changed
     if json_file:

@@ -5,7 +5,7 @@ from thanos_torch.models.checkpoint import finished_run, save_checkpoint
 from thanos_torch.models.fingerprint import versions
 from thanos_torch.models.folders import refuse_unusable, stamp
 from thanos_torch.models.gram_files import GramReader, GramWriter
-from thanos_torch.models.inspection import SeenLayer, inspect_folder, read_record
+from thanos_torch.models.inspection import SeenLayer, inspect_folder, places_of, read_record
 from thanos_torch.models.judging import Judged, asked_of, judge_again, same_tensors
 from thanos_torch.models.licence import base_licence
 from thanos_torch.models.loading import (
@@ -75,6 +75,7 @@ __all__ = [
     "load_model",
     "model_card",
     "perplexity",
+    "places_of",
     "prune_checkpoint",
     "prune_model",
     "read_masks",

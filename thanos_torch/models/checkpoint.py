@@ -13,6 +13,7 @@ from thanos_torch.models.card import CARD
 from thanos_torch.models.folders import new_folder
 from thanos_torch.models.loading import LoadedModel
 from thanos_torch.models.masks import MASKS, PackedMask, write_masks
+from thanos_torch.models.places import Place
 from thanos_torch.models.quiet import quiet_transformers
 from thanos_torch.models.shards import RECORD
 from thanos_torch.models.streamed import StreamedModel
@@ -22,7 +23,7 @@ def save_checkpoint(
     loaded: LoadedModel,
     folder: Path,
     *,
-    record: Mapping[str, object],
+    record: Mapping[str, Any],
     masks: Mapping[str, PackedMask],
     card: str = "",
 ) -> None:
@@ -41,24 +42,39 @@ def save_checkpoint(
             loaded.tokenizer.save_pretrained(partial)
         if loaded.config_file:
             shutil.copyfile(loaded.config_file, partial / "config.json")
-        check_reload(loaded.model, partial)
-        write_masks(partial / MASKS, masks)
-        text = json.dumps(record, indent=1, allow_nan=False)
+        places = check_reload(loaded.model, partial)
+        write_masks(partial / MASKS, masks, places)
+        text = json.dumps(_with_places(record, places), indent=1, allow_nan=False)
         (partial / RECORD).write_text(text + "\n", encoding="utf-8")
         if card:
             (partial / CARD).write_text(card, encoding="utf-8")
 
 
-def check_reload(model: torch.nn.Module, folder: Path) -> None:
-    """Raise ValueError unless `folder` holds exactly this model; it is read block by block."""
+def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:
+    """Raise ValueError unless `folder` holds exactly this model; it is read block by block.
+
+    Returns where it has the weight of each layer.
+    """
     streamed = StreamedModel(folder)
     expected = model.state_dict()
     streamed.load_outside(head=True)
     _compare(streamed.model.state_dict(), expected)
+    places: dict[str, Place] = {}
     for index in range(len(streamed.blocks)):
         streamed.load_block(index)
         _compare(streamed.block_state(index), expected)
         streamed.release_block(index)
+        places |= streamed.places(index)
+    return places
+
+
+def _with_places(record: Mapping[str, Any], places: Mapping[str, Place]) -> dict[str, Any]:
+    """The same record; every layer in it says where the checkpoint has its weight."""
+    layers = [
+        {**layer, "stored": places[layer["name"]].as_dict() if layer["name"] in places else None}
+        for layer in record.get("layers", [])
+    ]
+    return {**record, **({"layers": layers} if layers else {})}
 
 
 def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.factor import shared_factors
 from thanos_torch.models.failpoints import begin
 from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.layers import Layer
@@ -16,6 +15,7 @@ from thanos_torch.models.report import LayerRecord, PrunedLayer
 from thanos_torch.models.rules import Choice, Dense, Plan
 from thanos_torch.models.solving import Run, Solved, arithmetic_of
 from thanos_torch.result import Diagnostics, Pruned
+from thanos_torch.sharing import shared_factors
 
 
 def prune_layers(

@@ -1,7 +1,7 @@
 """Looking at a checkpoint folder, pruned here or elsewhere, tensor by tensor."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.masks import MASKS, PackedMask, read_masks, read_places
+from thanos_torch.models.places import Place
 from thanos_torch.models.shards import RECORD
 from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.zeros import Zeros, look
@@ -45,32 +46,55 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = json.loads(file.read_text(encoding="utf-8"))
         for layer in record["layers"]:
             _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
+        places_of(record)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
     found: dict[str, Any] = record
     return found
 
 
+def places_of(record: Mapping[str, Any]) -> dict[str, Place]:
+    """Where the checkpoint has the layers of a record, those of which it says it."""
+    return {
+        layer["name"]: Place.from_dict(layer["stored"])
+        for layer in record["layers"]
+        if layer["stored"]
+    }
+
+
 def inspect_folder(folder: Path, record: dict[str, Any] | None) -> Iterator[SeenLayer]:
-    """Every matrix of a folder with safetensors, in the order of their names.
+    """Every layer and every other matrix of a folder with safetensors, in the order of their names.
 
     record  of `read_record`; what it says of each layer is checked, and the masks are
 
     Raises ValueError if the folder cannot be read.
     """
     tensors = Tensors(folder)
-    masks = read_masks(folder / MASKS) if (folder / MASKS).is_file() else {}
+    masks, places = _masks_of(folder)
     layers = {layer["name"]: layer for layer in record["layers"]} if record else {}
-    missing = [name for name in {*layers, *masks} if f"{name}.weight" not in tensors.files]
-    if missing:
-        raise ValueError(f"{folder} lacks the weight of {min(missing)}, which was pruned")
-    for name in sorted(tensors.files, key=_natural):
-        weight = tensors[name]
-        layer_name = name.removesuffix(".weight")
-        if weight.is_floating_point() and weight.dim() == 2:
-            yield _seen(layer_name, weight, layers.get(layer_name), masks.get(layer_name))
-        elif layer_name in layers or layer_name in masks:
-            raise ValueError(f"{name} was pruned and is no matrix of numbers any more")
+    if record:
+        places |= places_of(record)
+    for name, place in places.items():
+        missing = [tensor for tensor in place.tensors if tensor not in tensors.files]
+        if missing:
+            raise ValueError(f"{folder} lacks the weight of {name}, which was pruned: {missing[0]}")
+    taken = {tensor for place in places.values() for tensor in place.tensors}
+    places |= {
+        name.removesuffix(".weight"): Place((name,)) for name in tensors.files if name not in taken
+    }
+    for name in sorted(places, key=_natural):
+        if name in layers or name in masks or _is_matrix(tensors[places[name].tensors[0]]):
+            weight = places[name].read(tensors.__getitem__)
+            yield _seen(name, weight, layers.get(name), masks.get(name))
+
+
+def _masks_of(folder: Path) -> tuple[dict[str, PackedMask], dict[str, Place]]:
+    file = folder / MASKS
+    return (read_masks(file), read_places(file)) if file.is_file() else ({}, {})
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dim() == 2
 
 
 def _seen(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reference.patterns import parse_pattern
 from thanos_torch.models.gram_files import GramReader
+from thanos_torch.models.places import Place
 from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.report import Judge
 from thanos_torch.models.tensors import Tensors
@@ -62,19 +63,24 @@ def asked_of(record: Mapping[str, Any]) -> dict[str, LayerOptions]:
 def judge_again(
     name: str,
     options: LayerOptions,
+    place: Place | None,
     original: Tensors,
     pruned: Tensors,
     grams: GramReader,
     judge: Judge,
 ) -> Judged:
-    """Judge one layer by the tensors `name`.weight of both checkpoints and its Gram matrix.
+    """Judge one layer by its weight in both checkpoints and its Gram matrix.
+
+    place  where both have the weight; None if the record does not know
 
     The mask is inferred from the zeros, and weights that were rounded to half precision when they
     were stored are judged as such. What is missing or does not fit is a problem of the layer.
     """
     shape: tuple[int, ...] = ()
     try:
-        before, after = original[f"{name}.weight"], pruned[f"{name}.weight"]
+        if place is None:
+            raise ValueError("the record does not say where its weight is")
+        before, after = place.read(original.__getitem__), place.read(pruned.__getitem__)
         shape = tuple(after.shape)
         if name not in grams:
             raise ValueError("there is no Gram matrix of it")
@@ -84,14 +90,25 @@ def judge_again(
     return Judged(name, shape, options, certificate)
 
 
-def same_tensors(original: Tensors, pruned: Tensors, judged: set[str]) -> tuple[int, list[str]]:
+def same_tensors(
+    original: Tensors, pruned: Tensors, places: Mapping[str, Place], judged: set[str]
+) -> tuple[int, list[str]]:
     """How many tensors are equal in both checkpoints, and the names of those that are not.
 
-    Compared are tensors that both have under one name, but for the weights of `judged` layers.
+    Compared are tensors that both have under one name, but for the weights of `judged` layers;
+    of tensors that those share with other layers, as experts do, the weights of the others.
     """
-    names = set(original.files) & set(pruned.files) - {f"{name}.weight" for name in judged}
+    taken = {tensor for name in judged if name in places for tensor in places[name].tensors}
+    names = set(original.files) & set(pruned.files) - taken
     changed = [name for name in sorted(names) if not torch.equal(original[name], pruned[name])]
-    return len(names) - len(changed), changed
+    beside = [
+        name for name, place in places.items() if name not in judged and taken & set(place.tensors)
+    ]
+    for name in beside:
+        before, after = (places[name].read(each.__getitem__) for each in (original, pruned))
+        if not torch.equal(before, after):
+            changed.append(name)
+    return len(names) + len(beside) - len(changed), changed
 
 
 def _certificate(

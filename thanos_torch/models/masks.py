@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thanos_torch.models.places import Place
+
 MASKS = "masks.safetensors"  # in a pruned checkpoint's folder
 
 
@@ -32,8 +34,10 @@ class PackedMask:
         return np.unpackbits(self.bits, count=rows * columns).astype(bool).reshape(rows, columns)
 
 
-def write_masks(file: Path, masks: Mapping[str, PackedMask]) -> None:
-    """One uint8 tensor a layer; the metadata holds their `shapes` by layer, as JSON.
+def write_masks(file: Path, masks: Mapping[str, PackedMask], places: Mapping[str, Place]) -> None:
+    """One uint8 tensor a layer; the metadata holds `shapes` and `places` by layer, as JSON.
+
+    places  of these layers and others, which are not written
 
     One entry for all, because the writer puts several in an order of its own, another every time.
     """
@@ -41,7 +45,21 @@ def write_masks(file: Path, masks: Mapping[str, PackedMask]) -> None:
 
     shapes = json.dumps({name: mask.shape for name, mask in masks.items()})
     bits = {name: mask.bits for name, mask in masks.items()}
-    save_file(bits, file, metadata={"shapes": shapes})
+    known = {name: places[name].as_dict() for name in masks if name in places}
+    save_file(bits, file, metadata={"places": json.dumps(known), "shapes": shapes})
+
+
+def read_places(file: Path) -> dict[str, Place]:
+    """Where the checkpoint of a saved run has the weights of the layers with masks."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as stored:
+        metadata = stored.metadata() or {}
+    try:
+        known = json.loads(metadata["places"])
+        return {name: Place.from_dict(place) for name, place in known.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} does not say where the weights are: {error!r}") from error
 
 
 def read_masks(file: Path) -> dict[str, PackedMask]:

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thanos_torch.models.blocks import decoder_blocks, prunable_layers
 from thanos_torch.models.folders import new_folder
-from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.layers import Layer
+from thanos_torch.models.masks import MASKS, PackedMask, read_masks, read_places
+from thanos_torch.models.places import Place
 from thanos_torch.models.shards import RECORD
 from thanos_torch.models.tensors import Tensors, weight_files
 
@@ -30,14 +33,14 @@ class HeldMasks:
         """
         if isinstance(masks, Path):
             masks = masks_in(masks)
-        parameters = dict(model.named_parameters())
-        self._held: list[tuple[Tensor, Tensor]] = []
+        prefix, blocks = decoder_blocks(model)
+        layers = {n: each for group in prunable_layers(blocks, prefix) for n, each in group.items()}
+        self._held: list[tuple[Layer, Tensor]] = []
         for name, mask in masks.items():
-            weight = parameters.get(f"{name}.weight")
-            if weight is None:
-                raise ValueError(f"masks: the model has no {name}.weight")
-            _check_shape(name, weight, mask)
-            self._held.append((weight, _removed(mask).to(weight.device)))
+            if name not in layers:
+                raise ValueError(f"masks: the model has no layer {name}")
+            _check_shape(name, layers[name].matrix, mask)
+            self._held.append((layers[name], _removed(mask).to(layers[name].stored.device)))
 
     def __call__(self, *_: Any) -> None:
         """Set them to zero; arguments, which hooks get, do not matter."""
@@ -47,7 +50,8 @@ class HeldMasks:
     def apply(self) -> int:
         """Set them to zero, and say how many were not."""
         lost = 0
-        for weight, removed in self._held:
+        for layer, removed in self._held:
+            weight = layer.matrix
             lost += int(((weight != 0) & removed).sum())
             weight.masked_fill_(removed, 0.0)
         return lost
@@ -77,13 +81,17 @@ def reapply_checkpoint(checkpoint: Path, masks: Path, out: Path) -> dict[str, in
     Raises ValueError for masks that do not fit.
     """
     packed, tensors = masks_in(masks), Tensors(checkpoint)
+    places = read_places(masks / MASKS if masks.is_dir() else masks)
     for name, mask in packed.items():
-        _check_shape(name, tensors[f"{name}.weight"], mask)
-    lost: dict[str, int] = {}
+        if name not in places:
+            raise ValueError(f"masks: nothing says where a checkpoint has the weight of {name}")
+        _check_shape(name, places[name].read(tensors.__getitem__), mask)
+    lost = dict.fromkeys(packed, 0)
     files = weight_files(checkpoint)
     with new_folder(out) as partial:
         for file in files:
-            lost |= _reapply_file(file, packed, partial / file.name)
+            for name, count in _reapply_file(file, packed, places, partial / file.name).items():
+                lost[name] += count
         for other in checkpoint.iterdir():
             skipped = other in files or other.suffix in _PICKLES or other.name in (MASKS, RECORD)
             if other.is_file() and not skipped:
@@ -92,7 +100,9 @@ def reapply_checkpoint(checkpoint: Path, masks: Path, out: Path) -> dict[str, in
     return lost
 
 
-def _reapply_file(file: Path, masks: Mapping[str, PackedMask], target: Path) -> dict[str, int]:
+def _reapply_file(
+    file: Path, masks: Mapping[str, PackedMask], places: Mapping[str, Place], target: Path
+) -> dict[str, int]:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -100,12 +110,9 @@ def _reapply_file(file: Path, masks: Mapping[str, PackedMask], target: Path) -> 
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata()
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    for name, weight in tensors.items():
-        layer = name.removesuffix(".weight")
-        if layer in masks:
-            removed = _removed(masks[layer])
-            lost[layer] = int(((weight != 0) & removed).sum())
-            tensors[name] = weight.masked_fill(removed, 0.0)
+    for name, mask in masks.items():
+        if tensors.keys() & set(places[name].tensors):
+            lost[name] = places[name].erase(tensors, _removed(mask))
     save_file(tensors, target, metadata=metadata)
     return lost
 

@@ -55,6 +55,7 @@ class LayerRecord:
     left_dense      why the layer was not pruned; empty if it was
     asked_dense     whether that is what was asked for
     rank            of the process that pruned it, 0 if there was one
+    stored          where the checkpoint has its weight, of `Place`; None if that is not known
     """
 
     name: str
@@ -69,6 +70,7 @@ class LayerRecord:
     left_dense: str = ""
     asked_dense: bool = False
     rank: int = 0
+    stored: dict[str, object] | None = None
 
     @property
     def sparsity(self) -> float:

@@ -84,8 +84,11 @@ class StoredBlocks:
 
     def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
         """As `BlockStore`: masks go to the disk, and out of memory."""
+        places = self._streamed.places(index)
+        for layer in block.layers:
+            layer.stored = places[layer.name].as_dict() if layer.name in places else None
         with whole_file(self._masks(index)) as unfinished:
-            write_masks(unfinished, masks)
+            write_masks(unfinished, masks, places)
         masks.clear()
         facts = self._facts(index, self._masks(index))
         self._work.write_entry(index, {"block": block.as_dict(), "files": facts})

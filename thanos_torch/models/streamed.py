@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.models.blocks import decoder_blocks
+from thanos_torch.models.blocks import decoder_blocks, prunable_layers
 from thanos_torch.models.conversion import Conversion
+from thanos_torch.models.places import Place, first_rows, row_codes
 from thanos_torch.models.quiet import quiet_transformers
 from thanos_torch.models.shards import describe_tensors, read_tensors, tensor_files
 
@@ -80,6 +81,30 @@ class StreamedModel:
                 now = before if same or now is None else now.to(before.dtype)
             tensors[name] = now
         return tensors
+
+    def places(self, index: int) -> dict[str, Place]:
+        """Where the checkpoint has the weights of a block's layers, by layer.
+
+        Layers whose rows are not found there, in their order, are left out.
+        """
+        layers = prunable_layers(self.blocks, self.prefix)[index]
+        own = {self._places[name][0]: name for name in self.inside[index]}
+        places: dict[str, Place] = {}
+        joined: dict[str, dict[str, int]] = {}
+        for name, layer in layers.items():
+            stored = own.get(layer.parameter)
+            if stored and not self._places[stored][1]:
+                places[name] = Place((stored,), layer.transposed, layer.expert)
+            elif stored and not layer.transposed:
+                if layer.parameter not in joined:
+                    codes = {layer.parameter: row_codes(layer.stored.shape)}
+                    joined[layer.parameter] = first_rows(self._conversion.revert(codes))
+                first = (layer.expert or 0) * layer.shape[0]
+                rows = joined[layer.parameter].items()
+                parts = sorted((row, n) for n, row in rows if 0 <= row - first < layer.shape[0])
+                if parts:
+                    places[name] = Place(tuple(n for _, n in parts))
+        return places
 
     def release_block(self, index: int) -> None:
         """Free the memory of a block's weights."""

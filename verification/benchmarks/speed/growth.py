@@ -37,14 +37,16 @@ class Growth:
         }
 
     def cliffs(self) -> list[str]:
-        """Where doubling B changes the time by more than CLIFF, or a ragged shape costs as much.
+        """Where doubling B changes the time, or a ragged shape costs, CLIFF times what it should.
 
-        Times of ragged shapes are compared by the number of weights.
+        Times grow with the operations that a larger block takes. Those of ragged shapes are
+        compared by the number of weights.
         """
         found = []
         blocks = self.sweeps["B"]
         for (small, one), (large, other) in pairwise(blocks):
-            ratio = max(one.seconds / other.seconds, other.seconds / one.seconds)
+            more = max(1.0, other.operations / one.operations)
+            ratio = max(one.seconds / other.seconds, other.seconds / one.seconds / more)
             if ratio > CLIFF:
                 found.append(f"B {small:.0f} to {large:.0f}: {ratio:.1f}")
         base = next(t for value, t in blocks if value == 128)

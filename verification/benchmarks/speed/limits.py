@@ -18,8 +18,8 @@ SELECTION_SHARE = 0.5
 # Pruning all layers of a model, over the two passes of 16 thousand tokens that calibrate it.
 MODEL_SHARE = 0.25
 MEMORY_FACTOR, MEMORY_EXTRA = 2, 32 * 2**20
-# By how much the time may change when B doubles, or a shape becomes ragged.
-CLIFF = 2.5
+# How many times more than its operations or its weights tell a block size or a shape may cost.
+CLIFF = 2.0
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,15 @@
 """Timing one layer: product units, peak memory, and the certificate before any of them counts."""
 
-import ctypes
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 import thanos_torch
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
@@ -20,7 +19,6 @@ from verification.benchmarks.speed.published import published_sparsegpt
 
 DAMPING = 0.01
 SEED = 0
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 SAME_LOSS = 0.01  # its ties and counts differ a little from the specification's
 
 
@@ -31,7 +29,8 @@ class Timing:
     units     median of the time over that of the product just before it
     seconds   median
     peak      share of the machine's float32 matrix-product speed that useful operations reach
-    memory    bytes beyond input and result, None where the system does not tell
+    memory    most bytes of tensors at one time, beyond input and result
+    operations  floating-point operations that the algorithm cannot do without
     steps     most conjugate-gradient steps in a block, and their mean over blocks
     """
 
@@ -43,8 +42,9 @@ class Timing:
     units: float
     seconds: float
     peak: float
-    memory: int | None
+    memory: int
     steps: tuple[int, float]
+    operations: float
     factor: str
     direct_rows: int
     certified: bool
@@ -88,7 +88,6 @@ def time_layer(
     def run() -> Any:
         return prune(W, G, pattern, block_size=block_size, damping=DAMPING)
 
-    run()  # the libraries' own buffers stay, and are not counted
     memory, pruned = peak_memory(run, device)
     certified = certify(
         W.cpu().numpy(),
@@ -104,6 +103,7 @@ def time_layer(
     ).passed
     units, seconds = timed(run, G, repeats, device)
     steps = pruned.diagnostics.solver_steps
+    needed = operations(method, pattern, shape, block_size, steps)
     result_bytes = pruned.weight.nbytes + pruned.mask.nbytes
     return Timing(
         method,
@@ -113,9 +113,10 @@ def time_layer(
         inputs,
         units,
         seconds,
-        operations(method, pattern, shape, block_size, steps) / (2 * shape[1] ** 3) / units,
-        None if memory is None else max(0, memory - result_bytes),
+        needed / (2 * shape[1] ** 3) / units,
+        max(0, memory - result_bytes),
         (max(steps, default=0), sum(steps) / max(1, len(steps))),
+        needed,
         pruned.diagnostics.factor,
         pruned.diagnostics.direct_rows,
         certified,
@@ -184,35 +185,26 @@ def operations(
     width = min(block_size, columns)
     if method == "sparsegpt":
         return factor + update + rows * columns * width
-    solver = sum(2 * rows * width**2 * (taken + 2) for taken in steps)
+    # Two products a step, one before the first, two for E_k and the block's new weights.
+    solver = sum(2 * rows * width**2 * (2 * taken + 3) for taken in steps)
     return factor + update + solver
 
 
-def peak_memory(run: Callable[[], Any], device: str = "cpu") -> tuple[int | None, Any]:
-    """By how much the memory of the process grows at most during a call, and what it returns."""
+def peak_memory(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any]:
+    """Most bytes of tensors that a call has in use at one time, and what it returns.
+
+    As PyTorch's allocators count them, which repeats to the byte. The memory of the process would
+    also move with what malloc, libraries and the system keep, by a tenth of a gigabyte here.
+    """
     if device != "cpu":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         result = run()
         return torch.cuda.max_memory_allocated() - before, result
-    libc = ctypes.CDLL(None)
-    try:
-        # What is freed goes back to the system at once, or it would hide what is measured.
-        libc.mallopt(M_MMAP_THRESHOLD, 2**20)
-        libc.malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is
-    except (OSError, AttributeError):
-        return None, run()
-    before = _status("VmRSS")
-    result = run()
-    grown = _status("VmHWM") - before
-    libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # where glibc arrives by itself after a while
-    return grown, result
-
-
-def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        result = run()
+    events = [event for event in recorded.profiler.kineto_results.events()
+              if event.name() == "[memory]"]  # fmt: skip
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in events), initial=0)), result

@@ -35,6 +35,6 @@ def draw(results: dict[str, Any], file: Path) -> None:
         )
         axes.set_xscale("log", base=2)
         axes.grid(which="both", alpha=0.2)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         figure.savefig(file, bbox_inches="tight")
         plt.close(figure)

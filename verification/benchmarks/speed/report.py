@@ -12,11 +12,7 @@ def verdicts(results: dict[str, Any]) -> list[tuple[str, bool, str]]:
     timed = results["layers"]
     judged = [each for each in timed if each["limit"] is not None]
     slow = [each for each in judged if each["units"] > each["limit"]]
-    large = [
-        each
-        for each in timed
-        if each["memory"] is not None and each["memory"] > each["memory_limit"]
-    ]
+    large = [each for each in timed if each["memory"] > each["memory_limit"]]
     growth = results["growth"]
     found = [
         ("1 units", not slow, f"{len(judged) - len(slow)} of {len(judged)} within their limit"),
@@ -47,13 +43,14 @@ def _on_a_cpu(results: dict[str, Any]) -> list[tuple[str, bool, str]]:
     if results["device"] != "cpu":
         return []
     model = results["model"]
+    alone = model["pruning_of_all"] / model["passes_of_all"]
     return [
         (
             "2 real model",
             model["share"] <= model["limit"],
             f"pruning takes {model['share']:.3f} of two calibration passes with their Gram "
-            f"matrices (limit {model['limit']}; {model['pruning_of_all'] / model['passes_of_all']:.2f}"
-            f" of the passes alone), at most {model['most_steps']} steps a block, "
+            f"matrices (limit {model['limit']}; {alone:.2f} of the passes alone), at most "
+            f"{model['most_steps']} steps a block, "
             f"{model['direct_rows']} rows solved directly",
         ),
         (
@@ -72,11 +69,10 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
     """One a timing. No time without a certificate."""
     shown = []
     for each in results["layers"]:
-        mib = None if each["memory"] is None else each["memory"] / 2**20
         times = [f"{each['units']:.1f}", f"{each['seconds']:.2f}", f"{each['peak']:.0%}"]
         units, seconds, peak = times if each["certified"] else ["-"] * 3
         fits = each["limit"] is None or each["units"] <= each["limit"]
-        small = each["memory"] is None or each["memory"] <= each["memory_limit"]
+        small = each["memory"] <= each["memory_limit"]
         shown.append(
             [
                 "{} x {}".format(*each["shape"]),
@@ -89,7 +85,7 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
                 "-" if each["limit"] is None else f"{each['share_of_published']:.2f}",
                 seconds,
                 peak,
-                "-" if mib is None else f"{mib:.0f}",
+                f"{each['memory'] / 2**20:.0f}",
                 f"{each['memory_limit'] / 2**20:.0f}",
                 f"{each['steps'][0]}" if each["steps"][0] else "-",
                 each["factor"],
@@ -110,6 +106,7 @@ def page(results: dict[str, Any]) -> str:
     lines += ["- {} x {}: ".format(*each["shape"])
               + f"{each['unstructured']:.1f}, {each['semi']:.1f}"
               for each in results["published"]]  # fmt: skip
+    lines += _model_lines(results.get("model"))
     lines += ["", "| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows(results)]
     lines += [
@@ -119,3 +116,19 @@ def page(results: dict[str, Any]) -> str:
         f"{results['minutes']:.1f} minutes.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _model_lines(model: dict[str, Any] | None) -> list[str]:
+    """Where the time of pruning a whole model goes."""
+    if model is None:
+        return []
+    seconds, stages = model["seconds"], model["stages"]
+    parts = {"calibration": seconds["calibration"], "Gram": seconds["gram"], **stages,
+             "certificates": seconds["certificates"]}  # fmt: skip
+    return [
+        "",
+        f"{model['model']}, {model['pruned_blocks']} of {model['blocks']} decoder blocks, "
+        f"{model['tokens']} tokens, unstructured 50 %, seconds: "
+        + ", ".join(f"{name} {spent:.1f}" for name, spent in parts.items())
+        + ".",
+    ]

@@ -31,6 +31,7 @@ from verification.benchmarks.speed.whole_model import measure_model
 
 Progress = Callable[[str, int, int], None]
 LARGE_BLOCK = 1024  # whose memory is looked at as well
+QUICK_COLUMNS = 2048  # layers that the quick profile looks at from all sides
 STEPS = 4 * 8 + 3 * 2 + 1 + 21 + 1  # of progress: layers, correlated ones, stages, growth, model
 
 
@@ -44,7 +45,7 @@ def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dic
         progress(note, min(done, STEPS), STEPS)
         done += 1
 
-    repeats = 3 if quick else 7
+    repeats = 3 if quick else 5
     layers, published = [], []
     for shape in SHAPES:
         made = layer(shape, "independent", device)
@@ -52,7 +53,7 @@ def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dic
         tell(f"published SparseGPT, {shape[0]} x {shape[1]}")
         yardstick = time_published(shape, few, made)
         published.append({"shape": shape, **asdict(yardstick)})
-        for timing in _layers(shape, few, device, made, tell):
+        for timing in _layers(shape, few, device, made, quick, tell):
             layers.append(timing.as_dict() | _limits(timing, yardstick))
     results: dict[str, Any] = {
         "command": command,
@@ -66,7 +67,7 @@ def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dic
         tell("stages")
         results["stages"] = [_stages(shape) for shape in (SHAPES[1], SHAPES[3])]
     sweeps: dict[str, list[tuple[float, Timing]]] = {}
-    for name, value, timing in measure_growth(1 if quick else 5):
+    for name, value, timing in measure_growth(1 if quick else 3):
         tell(f"growth with {name}")
         sweeps.setdefault(name, []).append((value, timing))
     growth = Growth(sweeps)
@@ -91,11 +92,14 @@ def _layers(
     repeats: int,
     device: str,
     made: tuple[Tensor, Tensor],
+    quick: bool,
     tell: Callable[[str], None],
 ) -> Iterator[Timing]:
     for method, pattern in _tasks():
         tell(f"{method} {pattern}, {shape[0]} x {shape[1]}")
         yield time_layer(method, pattern, shape, repeats=repeats, device=device, made=made)
+    if quick and shape[1] > QUICK_COLUMNS:
+        return
     tell(f"B = {LARGE_BLOCK}, {shape[0]} x {shape[1]}")
     yield time_layer("thanos", PATTERNS[0], shape, block_size=LARGE_BLOCK, repeats=1,
                      device=device, made=made)  # fmt: skip

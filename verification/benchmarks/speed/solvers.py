@@ -96,7 +96,7 @@ def block_elimination(system: Tensor, mask: Tensor, right: Tensor) -> tuple[Tens
 def of_the_project(U: Tensor, mask: Tensor, W: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
     """What `thanos_torch` does; `dtype` float64 adds refinement, as for factors in float64."""
     solver = MaskedSolver(torch.device("cpu"))
-    mu = solver.multipliers(BlockSystem.of(U, dtype), mask, W)
+    mu = solver.multipliers(BlockSystem.of(U, benign=dtype == torch.float32), mask, W)
     return mu, solver.steps
 
 
