@@ -105,6 +105,23 @@ def test_another_number_of_ranks_is_another_run(
     assert "options ranks: 3 there, 1 here" in capfd.readouterr().err
 
 
+def test_ranks_that_were_told_other_things_are_refused(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port, out = free_port(), tmp_path / "out"
+    children = [
+        fork_program(
+            ("prune", model, "--out", out, *OPTIONS, *WAIT, "--seed", seed),
+            {**environment(rank, 2, port), "THANOS_FAILPOINT": ""},
+        )
+        for rank, seed in enumerate([0, 5])
+    ]
+    assert [wait_for(child) for child in children] == [1, 1]
+    said = capfd.readouterr().err
+    assert "rank 1 and rank 0 differ: data: another one; options seed: 5 there, 0 here" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_torchrun_starts_it(model: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 3]
