@@ -27,6 +27,7 @@ fuzz: .venv/installed
 stress: .venv/installed
 	$(BIN)/python -m tests.stress.kills
 	$(BIN)/python -m tests.stress.full_disk
+	$(BIN)/python -m tests.stress.lost_rank
 	$(BIN)/python -m tests.stress.big_checkpoint
 
 bench: .venv/installed

@@ -1,5 +1,7 @@
 """The Gram matrix of a layer's inputs, streamed. Spec section 1."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,14 @@ class Gram:
         rows = batch.reshape(-1, columns).to(self._matrix.dtype)
         self._matrix.addmm_(rows.T, rows)
         self.tokens += len(rows)
+
+    def pool(self, add_up: Callable[[Tensor], None], tokens: int) -> None:
+        """Take the sum over several processes, with the tokens of all of them.
+
+        `add_up` replaces a tensor by its sum over them.
+        """
+        add_up(self._matrix)
+        self.tokens = tokens
 
     def matrix(self) -> Tensor:
         """G, (columns, columns). Raises ValueError if an input was NaN or infinite."""

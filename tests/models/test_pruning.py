@@ -25,7 +25,7 @@ from thanos_torch.models import (
     relative_error,
 )
 from thanos_torch.models.layers import Layer
-from thanos_torch.models.pruning import _store
+from thanos_torch.models.solving import _store
 from verification import certify
 
 HALF = Unstructured(0.5)

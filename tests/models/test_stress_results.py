@@ -28,3 +28,12 @@ def test_a_full_disk_was_survived() -> None:
     assert full["passed"]
     assert len(full["failures"]) >= 3
     assert all("No space left" in each["error"] for each in full["failures"])
+
+
+def test_a_lost_rank_changed_nothing() -> None:
+    lost = recorded("lost-rank")
+    assert lost["passed"]
+    assert lost["lost"]["status"] != 0
+    assert lost["statuses_afterwards"] == [0, 0]
+    assert lost["results_that_differ"] == []
+    assert len(lost["shares"]) == 3

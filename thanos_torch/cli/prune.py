@@ -1,5 +1,6 @@
 """`thanos prune`: prune a model, with a certificate for every layer."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ from thanos_torch.models import (
     DEFAULT_MODEL,
     GramWriter,
     LoadedModel,
+    Ranks,
     StreamedModel,
     Windows,
     base_licence,
@@ -37,6 +39,7 @@ from thanos_torch.models import (
     discard_progress,
     finished_run,
     has_progress,
+    joined,
     model_card,
     prune_checkpoint,
     refuse_unusable,
@@ -44,6 +47,7 @@ from thanos_torch.models import (
     stream_model,
     versions,
 )
+from thanos_torch.models.ranks import TIMEOUT
 from verification import certify
 
 
@@ -71,6 +75,9 @@ def prune(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = False,
+    rank_timeout: Annotated[
+        float, typer.Option(help="Under torchrun: seconds that ranks wait for one another.")
+    ] = TIMEOUT,
     keep_gram: KeepGram = None,
     dry_run: DryRun = False,
     n_counts_zeros: Annotated[
@@ -80,7 +87,8 @@ def prune(
     """Prune MODEL and write a Hugging Face checkpoint, certified layer by layer.
 
     One decoder block is in memory at a time. Progress is kept in OUT.partial: whatever ended the
-    command, the same command goes on there.
+    command, the same command goes on there. Started with torchrun, several processes share the
+    work.
 
     In n:m, n counts the ZEROS of every group of m. Exit status 0 means that every layer was
     pruned and that its certificate passed.
@@ -103,36 +111,55 @@ def prune(
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
     if keep_gram:
         settings["keep_gram"] = str(keep_gram)
-    record = finished_run(out, settings)
-    if record:
-        discard_progress(out)  # of a process that ended right after the result had its name
-        say(f"{out} holds the result of this very run already.")
-    else:
-        refuse_unusable(out)
-        if keep_gram and not has_progress(out):  # else it holds the beginning of this run
-            refuse_unusable(keep_gram)
-        loaded, streamed, windows = _load(model, text, trust_remote_code)
-        with progress_bar("pruning") as show:
-            record = prune_checkpoint(
-                streamed,
-                windows.ids,
-                rules,
-                out,
-                judge=certify,
-                record={
-                    "settings": settings,
-                    "model": {**loaded.provenance(), "licence": base_licence(model)},
-                    "text": windows.provenance(),
-                    "versions": versions(),
-                },
-                card=model_card,
-                device=device,
-                activations=activations,
-                on_layer=GramWriter(keep_gram) if keep_gram else None,
-                progress=show,
-            )
-    show_record(record, described(rules), out)
+    with joined(rank_timeout) as ranks:
+        record = ranks.from_first(lambda: finished_run(out, settings))
+        if not record:
+            ranks.from_first(lambda: _refuse_folders(out, keep_gram))
+            loaded, streamed, windows = _load_in_turn(ranks, model, text, trust_remote_code)
+            with progress_bar("pruning") if ranks.first else nullcontext() as show:
+                record = prune_checkpoint(
+                    streamed,
+                    windows.ids,
+                    rules,
+                    out,
+                    judge=certify,
+                    record={
+                        "settings": settings,
+                        "model": {**loaded.provenance(), "licence": base_licence(model)},
+                        "text": windows.provenance(),
+                        "versions": versions(),
+                    },
+                    card=model_card,
+                    device=device,
+                    activations=activations,
+                    on_layer=GramWriter(keep_gram) if keep_gram and ranks.first else None,
+                    progress=show,
+                    ranks=ranks,
+                )
+        elif ranks.first:
+            discard_progress(out)  # of a process that ended right after the result had its name
+            say(f"{out} holds the result of this very run already.")
+        if ranks.first:
+            show_record(record, described(rules), out)
     raise typer.Exit(0 if record["verified"] else 1)
+
+
+def _refuse_folders(out: Path, keep_gram: Path | None) -> None:
+    refuse_unusable(out)
+    if keep_gram and not has_progress(out):  # else it holds the beginning of this run
+        refuse_unusable(keep_gram)
+
+
+def _load_in_turn(
+    ranks: Ranks, model: str, text: dict[str, Any], trust_remote_code: bool
+) -> tuple[LoadedModel, StreamedModel, Windows]:
+    """The first rank before the others: what it downloads or unpacks they find."""
+    if not ranks.first:
+        ranks.wait()
+        return _load(model, text, trust_remote_code)
+    loaded = _load(model, text, trust_remote_code)
+    ranks.wait()
+    return loaded
 
 
 def _load(

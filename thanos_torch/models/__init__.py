@@ -18,13 +18,15 @@ from thanos_torch.models.loading import (
 from thanos_torch.models.masks import MASKS, PackedMask, read_masks
 from thanos_torch.models.perplexity import Perplexity, perplexity
 from thanos_torch.models.prune_checkpoint import prune_checkpoint
-from thanos_torch.models.pruning import prune_model, relative_error
+from thanos_torch.models.pruning import prune_model
+from thanos_torch.models.ranks import Ranks, joined
 from thanos_torch.models.reapply import HeldMasks, reapply_checkpoint, reapply_masks
 from thanos_torch.models.recipe import METHODS, LayerOptions
 from thanos_torch.models.recipe_file import read_recipe
 from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.rules import DENSE, Choice, Dense, Plan, Rule, Rules
 from thanos_torch.models.shards import RECORD
+from thanos_torch.models.solving import relative_error
 from thanos_torch.models.streamed import StreamedModel
 from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.text import DEFAULT_DATASET
@@ -52,6 +54,7 @@ __all__ = [
     "Perplexity",
     "Plan",
     "PrunedLayer",
+    "Ranks",
     "Rule",
     "Rules",
     "SeenLayer",
@@ -67,6 +70,7 @@ __all__ = [
     "finished_run",
     "has_progress",
     "inspect_folder",
+    "joined",
     "judge_again",
     "load_model",
     "model_card",

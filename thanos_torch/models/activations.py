@@ -59,7 +59,7 @@ class OnDisk:
     def __init__(self, folder: Path, at_most: int) -> None:
         """The furthest set of `folder`, but no further than `at_most` blocks."""
         self._folder = folder
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         found = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
         self.position = max((number for number in found if number <= at_most), default=0)
         self._keep_only_this()

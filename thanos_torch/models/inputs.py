@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from thanos_torch.gram import Gram
 from thanos_torch.models.experts import ExpertProducts, looping_experts
 from thanos_torch.models.layers import Layer
+from thanos_torch.models.ranks import Ranks
 from thanos_torch.models.stopwatch import Stopwatch
 
 
@@ -57,6 +58,29 @@ class InputGrams:
     def next_batch(self) -> None:
         """Forget the inputs of the last batch."""
         self._seen.clear()
+
+    def pool(self, ranks: Ranks) -> None:
+        """Add up what all ranks saw, in their order: then all have the same matrices.
+
+        Raises ValueError if layers share an input on some ranks only.
+        """
+        if ranks.count > 1:
+            with self._stopwatch.stage("exchange"):
+                self._pool(ranks)
+
+    def _pool(self, ranks: Ranks) -> None:
+        seen = ranks.gather([self._first_reader, self._tokens])
+        self._tokens = Counter()
+        for readers, tokens in seen:
+            self._tokens.update(tokens)
+            for name, first in readers.items():
+                if self._first_reader.setdefault(name, first) != first:
+                    raise _irregular(name)
+        for name in sorted(set(self._first_reader.values())):
+            layer = self._layers[name]
+            # A rank adds zeros for an expert that none of its tokens reached.
+            gram = self.grams.setdefault(name, Gram(layer.shape[1], device=layer.stored.device))
+            gram.pool(ranks.add_up, self._tokens[name])
 
     def matrix(self, name: str) -> Tensor | None:
         """G of a layer, (b, b), or None if no token reached it.

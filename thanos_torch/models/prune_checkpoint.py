@@ -1,5 +1,6 @@
 """Pruning a checkpoint that need not fit into memory, in a run that can be continued."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,16 +13,19 @@ from thanos_torch.models.activations import InMemory, OnDisk
 from thanos_torch.models.card import CARD
 from thanos_torch.models.concatenate import concatenate
 from thanos_torch.models.durable import whole_file, write_json
-from thanos_torch.models.fingerprint import fingerprint
+from thanos_torch.models.fingerprint import differences, fingerprint
 from thanos_torch.models.folders import refuse_unusable
+from thanos_torch.models.followed import FollowedBlocks
 from thanos_torch.models.masks import MASKS
 from thanos_torch.models.pruning import plan_for, prune_blocks
-from thanos_torch.models.report import Judge, PrunedLayer
+from thanos_torch.models.ranks import Ranks
+from thanos_torch.models.report import Judge, ModelReport, PrunedLayer
 from thanos_torch.models.rules import Rules
 from thanos_torch.models.shards import INDEX, RECORD, inside
+from thanos_torch.models.store import FinishedBlock
 from thanos_torch.models.stored import StoredBlocks
 from thanos_torch.models.streamed import StreamedModel
-from thanos_torch.models.workfolder import WorkFolder, work_folder
+from thanos_torch.models.workfolder import WorkFolder, work_folder, work_folder_of
 
 # What is copied beside the weights: configuration and tokenizer. No weights of other formats.
 _SIDE_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
@@ -40,6 +44,7 @@ def prune_checkpoint(
     activations: str = "disk",
     on_layer: Callable[[PrunedLayer], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Prune block by block from one checkpoint folder into another, `out`.
 
@@ -50,6 +55,8 @@ def prune_checkpoint(
     card         makes the model card out of the whole record, `model_card`
     activations  kept on the disk, or in memory: then a continued run calculates them again
     on_layer     called with every layer once it is pruned; again if its block was not finished
+    ranks        the processes that share the work, each with these arguments; only the first one
+                 calls `on_layer` and writes, but for activations
 
     Returns the content of `thanos.json`. What is done is kept in `OUT.partial`: after any error,
     or the death of the process, the same call goes on there, to the same bits. Raises ValueError
@@ -57,27 +64,37 @@ def prune_checkpoint(
     """
     if activations not in ("disk", "memory"):
         raise ValueError(f"activations must be disk or memory, got {activations!r}")
-    refuse_unusable(out)
+    ranks = ranks or Ranks()
+    ranks.from_first(lambda: refuse_unusable(out))
     plan = plan_for(streamed.model, windows, rules)
-    options = {"device": str(device), **record["settings"]}
+    options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
+    _refuse_unlike(ranks, mark)
+
+    def prune(store: StoredBlocks | FollowedBlocks, work: WorkFolder) -> ModelReport:
+        streamed.load_outside()
+        return prune_blocks(
+            streamed.model,
+            windows,
+            plan,
+            judge,
+            store=store,
+            activations=_activations(activations, store, work, ranks),
+            device=ranks.own_device(device),
+            on_layer=on_layer,
+            progress=progress,
+            ranks=ranks,
+        )
+
+    if not ranks.first:
+        return _follow(streamed, out, ranks, prune)
     with work_folder(out) as work:
         work.prepare(mark)
         try:
             store = StoredBlocks(streamed, work)
             store.copy_outside()
-            streamed.load_outside()
-            report = prune_blocks(
-                streamed.model,
-                windows,
-                plan,
-                judge,
-                store=store,
-                activations=_activations(activations, store, work),
-                device=device,
-                on_layer=on_layer,
-                progress=progress,
-            )
+            ranks.from_first(store.all_finished)
+            report = prune(store, work)
             whole = {**record, **report.as_dict()}
             _complete(streamed, store, work, whole, card(whole) if card else "")
             store.check_all()
@@ -86,14 +103,47 @@ def prune_checkpoint(
             raise OSError(f"{error}. {_kept(work)}") from error
         except ValueError as error:
             raise ValueError(f"{error}. {_kept(work)}") from error
+    return ranks.from_first(lambda: whole)
+
+
+def _follow(
+    streamed: StreamedModel,
+    out: Path,
+    ranks: Ranks,
+    prune: Callable[[FollowedBlocks, WorkFolder], ModelReport],
+) -> dict[str, Any]:
+    """What a rank does that is not the first one, and learns from that in the end."""
+    work = WorkFolder(work_folder_of(out))
+    told: dict[str, Any] = ranks.from_first(dict)
+    finished = {int(index): FinishedBlock.from_dict(block) for index, block in told.items()}
+    prune(FollowedBlocks(streamed, finished), work)
+    whole: dict[str, Any] = ranks.from_first(dict)
+    # On a machine that does not share the first one's folder.
+    shutil.rmtree(_rank_activations(work, ranks), ignore_errors=True)
     return whole
 
 
-def _activations(kept: str, store: StoredBlocks, work: WorkFolder) -> InMemory | OnDisk:
+def _refuse_unlike(ranks: Ranks, mark: Mapping[str, Any]) -> None:
+    """All ranks must have been given the same. Copies of a model may differ in their times."""
+    known = {part: content for part, content in mark.items() if part != "model"}
+    for number, other in enumerate(ranks.gather(known)):
+        found = differences(json.loads(json.dumps(known)), other)
+        if found:
+            raise ValueError(f"rank {ranks.rank} and rank {number} differ: {'; '.join(found)}")
+
+
+def _activations(
+    kept: str, store: StoredBlocks | FollowedBlocks, work: WorkFolder, ranks: Ranks
+) -> InMemory | OnDisk:
     if kept == "memory":
         return InMemory()
-    store.activations = OnDisk(work.activations, store.first_unfinished())
+    folder = work.activations if ranks.count == 1 else _rank_activations(work, ranks)
+    store.activations = OnDisk(folder, store.first_unfinished())
     return store.activations
+
+
+def _rank_activations(work: WorkFolder, ranks: Ranks) -> Path:
+    return work.activations / f"rank-{ranks.rank}"
 
 
 def _complete(

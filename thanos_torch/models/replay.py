@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thanos_torch.models.activations import Activations, InMemory
 from thanos_torch.models.failpoints import begin
+from thanos_torch.models.ranks import Ranks
 
 # Tokens that go through a block at one time: enough to keep the cores busy.
 BATCH_TOKENS = 2048
@@ -37,26 +38,31 @@ class Replay:
         windows: Tensor,
         device: torch.device | str,
         activations: Activations | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Windows (nsamples, seqlen) token ids; `device` is where the block at work is.
 
         activations  where outputs are kept; in memory if not given
+        ranks        processes that share the windows: this one runs its share of the batches
         """
         self._model, self._blocks, self._device = model, blocks, device
         self.activations = activations or InMemory()
         home = next(weight.device for weight in model.parameters() if not weight.is_meta)
-        rows = max(1, BATCH_TOKENS // windows.shape[1])
-        self._batches = [batch.to(home) for batch in windows.split(rows)]
+        ranks = ranks or Ranks()
+        # Small enough that no rank is without a batch.
+        rows = min(BATCH_TOKENS // windows.shape[1], len(windows) // ranks.count)
+        batches = windows.split(max(1, rows))
+        self.batches = {n: batches[n].to(home) for n in ranks.share(len(batches))}
 
     def run(self, index: int) -> Iterator[Any]:
         """The output of block `index` for every batch, from the outputs of the last `advance`."""
-        for number, batch in enumerate(self._batches):
+        for number, batch in self.batches.items():
             begin("calibration")
             yield self._run_batch(index, batch, self.activations.read(number))
 
     def advance(self, index: int) -> None:
         """Run block `index` and keep its outputs, in place of those before it."""
-        for number, output in enumerate(self.run(index)):
+        for number, output in zip(self.batches, self.run(index), strict=True):
             self.activations.write(number, output)
         self.activations.advance()
 

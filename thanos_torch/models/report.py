@@ -1,5 +1,6 @@
 """What pruning a model returns."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol, Self
@@ -53,6 +54,7 @@ class LayerRecord:
     options         what was asked for: pattern, method, block_size, damping, refit_steps
     left_dense      why the layer was not pruned; empty if it was
     asked_dense     whether that is what was asked for
+    rank            of the process that pruned it, 0 if there was one
     stored          where the checkpoint has its weight, of `Place`; None if that is not known
     """
 
@@ -67,6 +69,7 @@ class LayerRecord:
     options: dict[str, object] = field(default_factory=dict)
     left_dense: str = ""
     asked_dense: bool = False
+    rank: int = 0
     stored: dict[str, object] | None = None
 
     @property
@@ -93,6 +96,20 @@ class LayerRecord:
 
 
 @dataclass
+class RankShare:
+    """What one of several processes did.
+
+    host     the name of its machine
+    batches  calibration batches that went through every block on it
+    seconds  by stage, as in `ModelReport`; exchange includes waiting for others
+    """
+
+    host: str
+    batches: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
 class ModelReport:
     """What happened to a model.
 
@@ -100,18 +117,32 @@ class ModelReport:
     others   names of other matrices in the blocks, which are never pruned: routers, say
     seconds  by stage: calibration, gram, pruning, errors, certificates
     masks    of the layers that were pruned; not part of `as_dict`
+    ranks    what each of several processes did; empty if there was one
     """
 
     layers: list[LayerRecord]
     others: list[str]
     seconds: dict[str, float]
     masks: dict[str, PackedMask]
+    ranks: list[RankShare] = field(default_factory=list)
 
-    def take(self, layers: Iterable[LayerRecord], seconds: Mapping[str, float]) -> None:
-        """Add layers that an earlier process pruned, and the time that it took."""
+    def take(
+        self,
+        layers: Iterable[LayerRecord],
+        seconds: Mapping[str, float],
+        shares: Iterable[Mapping[str, float]],
+    ) -> None:
+        """Add layers that an earlier process pruned, and the time that it took, also by rank."""
         self.layers.extend(layers)
         for stage, spent in seconds.items():
             self.seconds[stage] += spent
+        self.count(shares)
+
+    def count(self, shares: Iterable[Mapping[str, float]]) -> None:
+        """Add the time that every rank spent on a block."""
+        for rank, share in zip(self.ranks, shares, strict=True):
+            for stage, spent in share.items():
+                rank.seconds[stage] = rank.seconds.get(stage, 0.0) + spent
 
     @property
     def verified(self) -> bool:
@@ -155,4 +186,12 @@ class ModelReport:
             "seconds": self.seconds,
             "others": self.others,
             "layers": [layer.as_dict() for layer in self.layers],
+            **({"ranks": self._shares()} if self.ranks else {}),
         }
+
+    def _shares(self) -> list[dict[str, Any]]:
+        pruned = Counter(layer.rank for layer in self.layers if not layer.left_dense)
+        return [
+            {"rank": number, "layers": pruned[number], **asdict(share)}
+            for number, share in enumerate(self.ranks)
+        ]

@@ -17,19 +17,23 @@ class FinishedBlock:
     """What a report needs of a block that is pruned and stored.
 
     seconds  by stage, as in `ModelReport`
+    shares   the same of every rank, if there were several
     """
 
     layers: list[LayerRecord]
     seconds: dict[str, float]
+    shares: list[dict[str, float]]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; the argument of `from_dict`."""
-        return {"layers": [layer.as_dict() for layer in self.layers], "seconds": self.seconds}
+        layers = [layer.as_dict() for layer in self.layers]
+        return {"layers": layers, "seconds": self.seconds, "shares": self.shares}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "FinishedBlock":
         """What `as_dict` made, after a journey through JSON."""
-        return cls([LayerRecord.from_dict(layer) for layer in stored["layers"]], stored["seconds"])
+        layers = [LayerRecord.from_dict(layer) for layer in stored["layers"]]
+        return cls(layers, stored["seconds"], stored["shares"])
 
 
 class BlockStore(Protocol):

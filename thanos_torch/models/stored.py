@@ -43,6 +43,10 @@ class StoredBlocks:
         """Index of the first block that is not finished; the number of blocks if all are."""
         return min(set(range(self._count)) - self._finished.keys(), default=self._count)
 
+    def all_finished(self) -> dict[str, Any]:
+        """JSON-able: the `FinishedBlock` of every finished block, by its index."""
+        return {str(index): block.as_dict() for index, block in self._finished.items()}
+
     def copy_outside(self) -> None:
         """Write what lies outside of the blocks as it is."""
         for number, names in enumerate(self._groups, self._count):
