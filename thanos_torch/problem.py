@@ -5,9 +5,11 @@ from torch import Tensor
 
 from reference.patterns import Unstructured
 from thanos_torch.layer import check_matrix, prepare
+from thanos_torch.precision import full_precision
 
 
 @torch.no_grad()
+@full_precision()
 def objective(
     weight: Tensor, gram: Tensor, pruned_weight: Tensor, *, damping: float = 0.01
 ) -> float:

@@ -5,11 +5,13 @@ from torch import Tensor
 
 from reference.patterns import Unstructured
 from thanos_torch.layer import check_matrix, prepare
+from thanos_torch.precision import full_precision
 from thanos_torch.result import Pruned
 from thanos_torch.zeroing import block_losses
 
 
 @torch.no_grad()
+@full_precision()
 def refit(
     weight: Tensor, gram: Tensor, pruned: Pruned, *, steps: int, damping: float = 0.01
 ) -> Pruned:

@@ -7,6 +7,7 @@ from reference.patterns import Pattern, SemiStructured, Unstructured, refuse_out
 from thanos_torch.blocks import walk_blocks
 from thanos_torch.factor import inverse_factor
 from thanos_torch.layer import prepare
+from thanos_torch.precision import full_precision
 from thanos_torch.result import Diagnostics, Pruned
 from thanos_torch.selection import smallest
 from thanos_torch.update import choosing_sequential_update, sequential_update
@@ -14,6 +15,7 @@ from thanos_torch.zeroing import whole_columns
 
 
 @torch.no_grad()
+@full_precision()
 def sparsegpt(
     weight: Tensor,
     gram: Tensor,

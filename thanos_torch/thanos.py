@@ -20,6 +20,7 @@ from thanos_torch.update import joint_update, sequential_update
 
 
 @torch.no_grad()
+@full_precision()
 def thanos(
     weight: Tensor,
     gram: Tensor,
@@ -51,24 +52,23 @@ def thanos(
     _check_choice("residual", residual, ("global", "local"))
     _check_choice("update", update, ("joint", "sequential"))
     _check_choice("metric", metric, METRICS)
-    with full_precision(weight.device):
-        layer = prepare(weight, gram, pattern, block_size, damping)
-        if isinstance(pattern, Structured):
-            return structured(layer, pattern, update, metric)
-        diagnostics = Diagnostics()
-        U = inverse_factor(layer, diagnostics)
-        walk = BlockWalk(pattern, block_size, adaptive, residual, update, metric)
-        solver = MaskedSolver(weight.device)
+    layer = prepare(weight, gram, pattern, block_size, damping)
+    if isinstance(pattern, Structured):
+        return structured(layer, pattern, update, metric)
+    diagnostics = Diagnostics()
+    U = inverse_factor(layer, diagnostics)
+    walk = BlockWalk(pattern, block_size, adaptive, residual, update, metric)
+    solver = MaskedSolver(weight.device)
+    pruned = walk.prune(layer, U, solver, diagnostics)
+    if solver.unfinished:  # the one look at a device, behind the last block
+        layer = prepare(weight, gram, pattern, block_size, damping)  # its weight was moved
+        diagnostics = Diagnostics(diagnostics.factor)
+        solver = MaskedSolver(weight.device, directly=True)
         pruned = walk.prune(layer, U, solver, diagnostics)
-        if solver.unfinished:  # the one look at a device, behind the last block
-            layer = prepare(weight, gram, pattern, block_size, damping)  # its weight was moved
-            diagnostics = Diagnostics(diagnostics.factor)
-            solver = MaskedSolver(weight.device, directly=True)
-            pruned = walk.prune(layer, U, solver, diagnostics)
-            if solver.unfinished:
-                raise ValueError(f"a block of gram is singular in spite of damping = {damping}")
-        diagnostics.direct_rows = solver.direct_rows
-        return pruned
+        if solver.unfinished:
+            raise ValueError(f"a block of gram is singular in spite of damping = {damping}")
+    diagnostics.direct_rows = solver.direct_rows
+    return pruned
 
 
 @dataclass(frozen=True)

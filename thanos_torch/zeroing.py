@@ -12,11 +12,13 @@ from reference.patterns import (
 )
 from thanos_torch.factor import reversed_cholesky
 from thanos_torch.layer import Layer, prepare
+from thanos_torch.precision import full_precision
 from thanos_torch.result import Diagnostics, Pruned
 from thanos_torch.selection import smallest, smallest_of_each_group, smallest_of_each_row
 
 
 @torch.no_grad()
+@full_precision()
 def magnitude(
     weight: Tensor,
     gram: Tensor,
@@ -39,6 +41,7 @@ def magnitude(
 
 
 @torch.no_grad()
+@full_precision()
 def wanda(
     weight: Tensor,
     gram: Tensor,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from thanos_torch import SemiStructured, Unstructured, thanos
+from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
 from thanos_torch.blocks import walk_blocks
 from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics, Pruned
@@ -191,18 +191,23 @@ def test_a_layer_with_unfinished_rows_is_done_again_directly(
     assert passes(W, G, found, pattern)
 
 
+@pytest.mark.parametrize("method", [thanos, sparsegpt, wanda])
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_products_are_exact_whatever_the_caller_allows(precision: str) -> None:
+def test_products_are_exact_whatever_the_caller_allows(precision: str, method: Any) -> None:
     W, G = problem("loud directions")
-    expected = thanos(W, G, PATTERNS[0], block_size=BLOCK)
+    expected = method(W, G, PATTERNS[0], block_size=BLOCK)
+    better = refit(W, G, expected, steps=3)
     torch.set_float32_matmul_precision(precision)
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = thanos(W, G, PATTERNS[0], block_size=BLOCK)
+            found = method(W, G, PATTERNS[0], block_size=BLOCK)
+            refitted = refit(W, G, expected, steps=3)
         assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision("highest")
     assert torch.equal(found.weight, expected.weight)
+    assert torch.equal(found.block_losses, expected.block_losses)
+    assert torch.equal(refitted.weight, better.weight)
 
 
 def passes(W: Tensor, G: Tensor, pruned: Pruned, pattern: Unstructured | SemiStructured) -> bool:
