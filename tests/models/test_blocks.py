@@ -1,5 +1,6 @@
 """Decoder blocks and their layers are found by structure; what they read, by identity."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -120,6 +121,21 @@ def test_layers_that_share_in_some_batches_only_are_refused() -> None:
         layers["first"](batch)
         with pytest.raises(ValueError, match="second shares its input"):
             layers["second"](batch)
+
+
+def test_the_last_reader_of_a_matrix_frees_it() -> None:
+    inputs, layers = watched("first", "second", "third")
+    with inputs:
+        for name, batch in zip(layers, [ones := torch.ones(4, 3), ones, 2 * ones], strict=True):
+            layers[name](batch)
+    held = weakref.ref(inputs.matrix("first"))
+    assert inputs.matrix("second") is held()
+    inputs.forget("first")
+    assert held() is not None
+    inputs.forget("second")
+    assert held() is None
+    inputs.forget("third")  # which nobody asked for
+    assert not inputs.grams
 
 
 def test_layers_are_watched_no_longer_than_asked() -> None:

@@ -166,6 +166,7 @@ def test_activations_in_memory_make_no_difference(tmp_path: Path) -> None:
 def test_only_one_block_has_weights(tmp_path: Path) -> None:
     dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
     _, streamed = stream_model(str(dense))
+    windows = tiny.random_windows()
     held: list[set[str]] = []
 
     def look(note: str, done: int, of: int) -> None:
@@ -173,7 +174,7 @@ def test_only_one_block_has_weights(tmp_path: Path) -> None:
 
     prune_checkpoint(
         streamed,
-        tiny.random_windows(),
+        windows,
         RULES,
         tmp_path / "out",
         judge=certify,
@@ -182,6 +183,8 @@ def test_only_one_block_has_weights(tmp_path: Path) -> None:
     )
     outside = {"model.embed_tokens.weight", "model.norm.weight"}
     assert held[-1] == outside
+    # Of the vocabulary what calibration reads.
+    assert len(streamed.model.model.embed_tokens.weight) == len(set(windows.flatten().tolist()))
     for names in held[:-1]:
         assert len({name.split(".")[2] for name in names - outside}) == 1
 

@@ -57,7 +57,7 @@ def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:
     """
     streamed = StreamedModel(folder)
     expected = model.state_dict()
-    streamed.load_outside(head=True)
+    streamed.load_outside()
     _compare(streamed.model.state_dict(), expected)
     places: dict[str, Place] = {}
     for index in range(len(streamed.blocks)):

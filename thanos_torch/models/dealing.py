@@ -44,6 +44,8 @@ def prune_layers(
     if run.ranks.count == 1:
         for name, each in solved():
             run.take(layers[name], each)
+            inputs.forget(name)
+            del each  # before the next layer is solved
         return
     own: dict[str, Solved] = {}
 
@@ -60,6 +62,7 @@ def prune_layers(
                 run.take(layer, mine or _receive(run, owner, layer, inputs.matrix(name), sent))
             elif mine and mine.result:
                 _send(run.ranks, mine.result)
+            inputs.forget(name)
 
 
 def dealt(layers: Mapping[str, Layer], plan: Plan, count: int) -> dict[str, int]:

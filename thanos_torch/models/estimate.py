@@ -57,7 +57,7 @@ def memory_parts(
     held_activations  all of them are in memory, not only those of a batch
     """
     chosen = [layer for layer in layers if isinstance(layer.choice, LayerOptions)]
-    block, outside = _sizes(model)
+    block, outside = _sizes(model, tokens)
     held = tokens if held_activations else 2 * BATCH_TOKENS
     width = _hidden_size(model)
     element = next(model.parameters()).element_size()
@@ -132,15 +132,19 @@ def _widest(layers: Sequence[PlannedLayer]) -> int:
     return max(max(layer.shape) for layer in layers)
 
 
-def _sizes(model: nn.Module) -> tuple[int, int]:
-    """Bytes of the largest decoder block, and of what is read from outside: no output head."""
+def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
+    """Bytes of the largest decoder block, and of what is held outside of the blocks.
+
+    That is all but the output head and the rows of the embedding that no token asks for.
+    """
     _, blocks = decoder_blocks(model)
     build: Any = model  # a Transformers model, whose methods lack type hints
     head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
     tied = head is not None and head.weight is entrance.weight
     sizes = [_bytes(block) for block in blocks]
-    rest = _bytes(model) - sum(sizes)
-    return max(sizes), rest if tied or head is None else rest - _bytes(head)
+    rest = _bytes(model) - sum(sizes) - (0 if tied or head is None else _bytes(head))
+    unread = max(0, len(entrance.weight) - tokens)
+    return max(sizes), rest - unread * entrance.weight[0].nbytes
 
 
 def _bytes(module: nn.Module) -> int:

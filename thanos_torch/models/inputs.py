@@ -29,7 +29,7 @@ class InputGrams:
         self._layers, self._stopwatch = layers, stopwatch
         self._tokens: Counter[str] = Counter()
         self._first_reader: dict[str, str] = {}
-        self._last: tuple[str, Tensor] | None = None  # the matrix asked for last, by first reader
+        self._matrices: dict[str, Tensor] = {}  # those asked for, by first reader
         # This batch's inputs with their first readers. That they are held keeps their ids unique.
         self._seen: dict[tuple[int, int], tuple[str, Tensor]] = {}
 
@@ -85,21 +85,28 @@ class InputGrams:
     def matrix(self, name: str) -> Tensor | None:
         """G of a layer, (b, b), or None if no token reached it.
 
-        Layers that share an input get one and the same tensor if they are asked for in turn.
-        Raises ValueError, naming the layer, if an input was NaN or infinite.
+        Layers that share an input get one and the same tensor. Raises ValueError, naming the
+        layer, if an input was NaN or infinite.
         """
         if not self._tokens[name]:
             return None
         first = self._first_reader[name]
-        gram = self.grams[first]
-        if gram.tokens != self._tokens[name]:
+        if self._tokens[name] != self._tokens[first]:
             raise _irregular(name)
-        if self._last is None or self._last[0] != first:
+        if first not in self._matrices:
             try:
-                self._last = first, gram.matrix()
+                self._matrices[first] = self.grams[first].matrix()
             except ValueError as error:
                 raise ValueError(f"calibration input of {name}: {error}") from None
-        return self._last[1]
+            del self.grams[first]  # the matrix takes its place in memory
+        return self._matrices[first]
+
+    def forget(self, name: str) -> None:
+        """This layer is done: the last reader of a matrix frees its memory."""
+        first = self._first_reader.pop(name, name)
+        if first not in self._first_reader.values():
+            self.grams.pop(first, None)
+            self._matrices.pop(first, None)
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda module, args: self._look(name, args[0])

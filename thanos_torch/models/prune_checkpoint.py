@@ -72,7 +72,7 @@ def prune_checkpoint(
     _refuse_unlike(ranks, mark)
 
     def prune(store: StoredBlocks | FollowedBlocks, work: WorkFolder) -> ModelReport:
-        streamed.load_outside()
+        streamed.load_for(windows)
         return prune_blocks(
             streamed.model,
             windows,

@@ -13,6 +13,7 @@ from thanos_torch.models.conversion import Conversion
 from thanos_torch.models.places import Place, first_rows, row_codes
 from thanos_torch.models.quiet import quiet_transformers
 from thanos_torch.models.shards import describe_tensors, read_tensors, tensor_files
+from thanos_torch.models.vocabulary import keep_rows
 
 
 class StreamedModel:
@@ -42,8 +43,15 @@ class StreamedModel:
         self._refuse_missing(described)
         self._refuse_one_way()
 
-    def load_outside(self, *, head: bool = False) -> None:
-        """Read what the blocks need from outside: all but the output head, or that as well."""
+    def load_for(self, tokens: Tensor) -> None:
+        """Read what the blocks need from outside to be run on some tokens."""
+        self.load_outside(head=False)
+        embedding = self.model.get_input_embeddings()
+        if isinstance(embedding, nn.Embedding):
+            keep_rows(embedding, tokens)
+
+    def load_outside(self, *, head: bool = True) -> None:
+        """Read all that lies outside of the blocks, or all but the output head."""
         output = self.model.get_output_embeddings()
         own = {f"{name}." for name, module in self.model.named_modules() if module is output}
         wanted = [
