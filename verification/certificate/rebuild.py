@@ -19,14 +19,14 @@ def at_own_block(case: Case, width: int) -> tuple[Array, Sizes]:
     """
     M, U = case.M, case.U
     # Of U_JJ only the rows of the block matter for the block's own columns: U is triangular.
-    N = np.zeros_like(M)
+    N_sizes = np.zeros(M.shape, dtype=np.float32)
     weights = np.empty_like(case.W)
     for j1, j2 in column_blocks(len(M), width):
-        N[:j1, j1:j2] = M[j1:j2, :j1].T @ U[j1:j2, j1:j2]
+        N_sizes[:j1, j1:j2] = magnitudes(M[j1:j2, :j1].T @ U[j1:j2, j1:j2])
         weights[:, j1:j2] = case.pruned[:, j1:j2] - case.E[:, j1:j2] @ U[j1:j2, j1:j2]
     weights[:, :width] = case.W[:, :width]  # nothing has moved yet: no rounding either
     # N is zero from its diagonal down.
-    return weights, times_lower_transposed(magnitudes(case.pruned), magnitudes(N).T)
+    return weights, times_lower_transposed(magnitudes(case.pruned), N_sizes.T)
 
 
 def at_every_block(case: Case, width: int) -> Iterator[tuple[tuple[int, int], Array, Sizes]]:
@@ -35,9 +35,9 @@ def at_every_block(case: Case, width: int) -> Iterator[tuple[tuple[int, int], Ar
     weights = case.W.copy()
     sizes = magnitudes(case.pruned)
     # N scales rounding errors only: float32 is enough for it.
-    N, M_single, U_single = (part.astype(np.float32) for part in (np.zeros_like(M), M, U))
+    N = np.zeros(M.shape, dtype=np.float32)
     for j1, j2 in column_blocks(len(M), width):
         yield (j1, j2), weights[:, j1:], sizes[:, :j1] @ np.abs(N[:j1, j1:])
         # D_< N = −Σ E_k U_kJ over the blocks before J, and so N = −Σ (M_k<)ᵀ U_kJ.
         weights[:, j2:] += E[:, j1:j2] @ U[j1:j2, j2:]
-        N[:j2, j2:] -= M_single[j1:j2, :j2].T @ U_single[j1:j2, j2:]
+        N[:j2, j2:] -= M[j1:j2, :j2].T.astype(np.float32) @ U[j1:j2, j2:].astype(np.float32)

@@ -11,6 +11,8 @@ from verification.certificate.rebuild import at_every_block, at_own_block
 from verification.certificate.rules import Rules
 from verification.certificate.scores import scores
 
+JUDGED = 2**22  # weights: their scores, margins and bounds then take 32 MB each
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -54,16 +56,28 @@ def selections(case: Case, rules: Rules, rows: np.ndarray, mask: Mask) -> Iterat
             yield _residual(rules, rows, mask, block, S, margins)
     else:
         weights, spread = at_own_block(case, rules.mask_width)
-        blocks = list(column_blocks(rules.columns, rules.mask_width))
-        parts = [
-            scores(case, rules, j1, weights[:, j1:j2], spread[:, j1:j2] if j1 else None)
-            for j1, j2 in blocks
-        ]
-        if isinstance(rules.pattern, SemiStructured):  # groups lie in one block: judge all at once
-            parts = [(np.hstack([S for S, _ in parts]), np.hstack([margin for _, margin in parts]))]
-            blocks = [(0, rules.columns)]
-        for block, (S, margins) in zip(blocks, parts, strict=True):
-            yield _own(rules, rows, block, S[rows], margins[rows], case.u)
+        for j1, j2 in column_blocks(rules.columns, _width_judged(rules, len(case.W))):
+            parts = [
+                scores(case, rules, k1, weights[:, k1:k2], spread[:, k1:k2] if k1 else None)
+                for k1, k2 in _own_blocks(rules, j1, j2)
+            ]
+            S, margins = (np.hstack(part) for part in zip(*parts, strict=True))
+            yield _own(rules, rows, (j1, j2), S[rows], margins[rows], case.u)
+
+
+def _width_judged(rules: Rules, rows: int) -> int:
+    """Columns that are judged at one time, in whole blocks: for groups of n:m it may be several.
+
+    One group of all rows is too little work for a step, all columns take too much memory.
+    """
+    width = rules.mask_width
+    several = max(1, JUDGED // (rows * width))
+    return width * several if isinstance(rules.pattern, SemiStructured) else width
+
+
+def _own_blocks(rules: Rules, j1: int, j2: int) -> Iterator[tuple[int, int]]:
+    """The blocks that masks are chosen in, of columns [j1, j2)."""
+    return ((j1 + k1, j1 + k2) for k1, k2 in column_blocks(j2 - j1, rules.mask_width))
 
 
 def _from_original(case: Case, rules: Rules, rows: np.ndarray) -> Iterator[Selection]:
