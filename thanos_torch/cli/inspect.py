@@ -59,15 +59,22 @@ def _row(name: str, group: list[SeenLayer]) -> list[str]:
     """One line of the table, as in HEADINGS."""
     zeros = sum(layer.seen.zeros for layer in group)
     weights = sum(layer.seen.shape[0] * layer.seen.shape[1] for layer in group)
-    patterns = dict.fromkeys(layer.seen.describe() for layer in group)
     return [
         name,
         str(len(group)),
         f"{zeros / weights:.2%}",
-        "; ".join(list(patterns)[:2]) if len(patterns) < 3 else "differs",
+        _pattern_of(group),
         ", ".join(dict.fromkeys(layer.asked for layer in group if layer.asked)),
         str(sum(layer.lost for layer in group)),
     ]
+
+
+def _pattern_of(group: list[SeenLayer]) -> str:
+    """What all of them show: by chance some may show more."""
+    if len({layer.seen.describe() for layer in group}) == 1:
+        return group[0].seen.describe()
+    common = set.intersection(*(set(layer.seen.n_of_m) for layer in group))
+    return ", ".join(f"{n}:{m}" for n, m in sorted(common)) or "differs"
 
 
 def _say_certificates(record: dict[str, Any] | None) -> bool:
