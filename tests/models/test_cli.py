@@ -130,6 +130,9 @@ def test_layers_left_dense_are_listed_and_exit_with_1(thanos: Thanos, tmp_path: 
     assert done.status == 1
     assert "layers.0.spare was left dense: no calibration token reached it." in done.out
     assert (tmp_path / "out" / "modeling_spare.py").read_text() == SPARE
+    evaluate = ("eval", dense, "--seqlen", 32, "--max-windows", 2)
+    assert "could not be loaded" in thanos(*evaluate).err
+    assert thanos(*evaluate, "--trust-remote-code").status == 0
 
 
 REFUSED: dict[str, tuple[tuple[object, ...], int, str]] = {

@@ -12,6 +12,7 @@ from thanos_torch.cli.options import (
     Device,
     Model,
     Seqlen,
+    TrustRemoteCode,
     check_device,
     check_writable,
 )
@@ -54,6 +55,7 @@ def evaluate(
     ] = "wheel",
     batch_size: Annotated[int, typer.Option(help="Answers of tasks to score at a time.")] = 4,
     device: Device = "cpu",
+    trust_remote_code: TrustRemoteCode = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result there as well.")
     ] = None,
@@ -72,7 +74,7 @@ def evaluate(
         raise typer.BadParameter("is for --tasks; windows have --max-windows", param_hint="--limit")
     with progress_bar("loading") as show:
         show(model, 0, 1)
-        loaded = load_model(model)
+        loaded = load_model(model, trust_remote_code=trust_remote_code)
     record: dict[str, Any] = {"model": loaded.provenance()}
     if dataset is not None or not names:
         text = dataset or DEFAULT_DATASET

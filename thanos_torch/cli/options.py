@@ -17,6 +17,9 @@ DATASET_HELP = (
 )
 Dataset = Annotated[str, typer.Option(help=DATASET_HELP)]
 Seqlen = Annotated[int, typer.Option(help="Tokens in a window.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
 
 

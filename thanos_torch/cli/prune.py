@@ -13,6 +13,7 @@ from thanos_torch.cli.options import (
     Device,
     Model,
     Seqlen,
+    TrustRemoteCode,
     check_device,
 )
 from thanos_torch.cli.prune_report import show_record
@@ -72,9 +73,7 @@ def prune(
     activations: Annotated[
         str, typer.Option(help="Keep what blocks read on disk, or in memory.")
     ] = "disk",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     rank_timeout: Annotated[
         float, typer.Option(help="Under torchrun: seconds that ranks wait for one another.")
     ] = TIMEOUT,
