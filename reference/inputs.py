@@ -52,12 +52,6 @@ def check_same_shape(name: str, array: Array | Mask, shape: tuple[int, ...]) -> 
         raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
 
 
-def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
-    """A switch takes one of a few words."""
-    if value not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(choices)}, got {value!r}")
-
-
 def _finite_matrix(name: str, values: ArrayLike) -> Array:
     given = np.asarray(values)
     if given.ndim != 2 or given.size == 0:

@@ -39,8 +39,13 @@ def saliency(weight: Array, gram: Array) -> Array:
     return np.abs(weight) * column_norms(gram)
 
 
-def ordinary_rows(weight: Array, gram: Array, outliers: int) -> Indices:
-    """All rows but the `outliers` ones with the largest h_i = (W G Wᵀ)_ii. Spec section 2."""
+def ordinary_rows(weight: Array, gram: Array, outliers: int, outlier_score: str) -> Indices:
+    """All rows but the `outliers` ones with the largest h_i = (W G Wᵀ)_ii. Spec section 2.
+
+    outlier_score  "wanda": the largest Σ_j W_ij² G_jj instead, an ablation of section 7
+    """
     h = np.sum((weight @ gram) * weight, axis=1)
+    if outlier_score == "wanda":
+        h = np.sum(weight**2 * np.diag(gram), axis=1)
     largest_first = np.argsort(-h, kind="stable")
     return np.sort(largest_first[outliers:])

@@ -1,4 +1,4 @@
-"""Sparsity patterns: what is removed, counted exactly. Spec section 2.
+"""Sparsity patterns: what is removed, counted exactly; and the switches of `thanos`. Spec 2, 7.
 
 The one module that all three parts of the project share: it holds vocabulary and counting, no
 numerics. Shares are kept as exact fractions of the decimal that the user typed, so that
@@ -143,6 +143,54 @@ def refuse_outlier_rows(method: str, pattern: Pattern) -> None:
         raise ValueError(
             f"outlier_rows must be 0 for {method}, got {_decimal(pattern.outlier_rows)}"
         )
+
+
+# What the switches of `thanos` may be, spec section 7; the first is what the paper does.
+SWITCHES: dict[str, tuple[bool | str, ...]] = {
+    "adaptive": (True, False),
+    "residual": ("global", "local"),
+    "update": ("joint", "sequential"),
+    "metric": ("wanda", "magnitude", "obs"),
+    "outlier_score": ("output", "wanda"),
+}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The switches of `thanos`; without one it is the paper's algorithm. Spec section 7.
+
+    adaptive       False: all masks from the scores at the start, J = all columns
+    residual       "local": every block removes its own share of an unstructured count
+    update         "sequential": SparseGPT's update instead of (6)
+    metric         "magnitude", |W|, or "obs", W²/((H_JJ)⁻¹)_jj, instead of (2), "wanda"
+    outlier_score  "wanda": outlier rows by Σ_j W_ij² G_jj instead of h_i, "output"
+    """
+
+    adaptive: bool = True
+    residual: str = "global"
+    update: str = "joint"
+    metric: str = "wanda"
+    outlier_score: str = "output"
+
+    def check(self) -> None:
+        """Refuse a value that does not exist; ValueError names the switch."""
+        for name, choices in SWITCHES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                known = ", ".join(map(str, choices))
+                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+
+    def changed(self) -> dict[str, bool | str]:
+        """The switches that are not as in the paper, by name."""
+        return {name: value for name, value in vars(self).items() if value != SWITCHES[name][0]}
+
+
+def refuse_switches(method: str, ablation: Ablation) -> None:
+    """The baselines have no switches: ValueError if one is not as in the paper. Spec section 7."""
+    changed = ablation.changed()
+    if changed:
+        name, value = next(iter(changed.items()))
+        raise ValueError(f"{name} must be {SWITCHES[name][0]} for method {method}, got {value!r}")
 
 
 def column_blocks(columns: int, block_size: int) -> Iterator[tuple[int, int]]:

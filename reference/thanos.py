@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reference.arrays import Array, Indices, Mask, Pruned
-from reference.inputs import check_choice
 from reference.losses import block_losses
 from reference.masks import (
     ordinary_rows,
@@ -13,7 +12,7 @@ from reference.masks import (
     smallest_columns,
     smallest_of_each_group,
 )
-from reference.patterns import Pattern, SemiStructured, Structured, column_blocks
+from reference.patterns import Ablation, Pattern, SemiStructured, Structured, column_blocks
 from reference.problem import checked_problem
 from reference.update import inverse, joint_update, sequential_update
 
@@ -31,6 +30,7 @@ def thanos(
     residual: str = "global",
     update: str = "joint",
     metric: str = "wanda",
+    outlier_score: str = "output",
 ) -> Pruned:
     """Prune one layer with Thanos, block by block. Spec (2) to (6).
 
@@ -45,20 +45,19 @@ def thanos(
     residual    "local": every block removes its own share of an unstructured count
     update      "sequential": SparseGPT's update instead of (6)
     metric      "magnitude", |W|, or "obs", W²/((H_JJ)⁻¹)_jj, instead of (2), "wanda"
+    outlier_score   "wanda": outlier rows by Σ_j W_ij² G_jj instead of h_i, "output"
 
     Raises ValueError for what spec section 2 refuses.
     """
-    check_choice("residual", residual, ("global", "local"))
-    check_choice("update", update, tuple(UPDATES))
-    check_choice("metric", metric, ("wanda", "magnitude", "obs"))
+    Ablation(adaptive, residual, update, metric, outlier_score).check()
     original, G, H = checked_problem(weight, gram, pattern, block_size, damping)
     if isinstance(pattern, Structured):
-        return _structured(original, G, H, pattern, update, metric)
+        return _structured(original, G, H, pattern, update, metric, outlier_score)
 
     c, b = original.shape
     rows: Indices = np.arange(c)
     if isinstance(pattern, SemiStructured):
-        rows = ordinary_rows(original, G, pattern.outliers(c))
+        rows = ordinary_rows(original, G, pattern.outliers(c), outlier_score)
 
     W = original.copy()
     first_scores = scores(original, G, H, metric)
@@ -100,11 +99,17 @@ def _semi_structured_mask(S: Array, rows: Indices, pattern: SemiStructured) -> M
 
 
 def _structured(
-    original: Array, G: Array, H: Array, pattern: Structured, update: str, metric: str
+    original: Array,
+    G: Array,
+    H: Array,
+    pattern: Structured,
+    update: str,
+    metric: str,
+    outlier_score: str,
 ) -> Pruned:
     """Whole columns of the ordinary rows, one block for all columns, spec (5) and (6)."""
     c, b = original.shape
-    rows = ordinary_rows(original, G, pattern.outliers(c))
+    rows = ordinary_rows(original, G, pattern.outliers(c), outlier_score)
     S = scores(original[rows], G, H, metric)
     v = np.sum(S if metric == "obs" else S**2, axis=0)  # obs is a square already
     removed = smallest_columns(v, pattern.removed(b))

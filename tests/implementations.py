@@ -111,6 +111,13 @@ SWITCHES: list[dict[str, Any]] = [
     {"update": "sequential"},
     {"metric": "magnitude"},
     {"metric": "obs"},
-    {"adaptive": False, "residual": "local", "update": "sequential", "metric": "obs"},
+    {"outlier_score": "wanda"},
+    {
+        "adaptive": False,
+        "residual": "local",
+        "update": "sequential",
+        "metric": "obs",
+        "outlier_score": "wanda",
+    },
 ]
 each_switch = pytest.mark.parametrize("switches", SWITCHES, ids=str)

@@ -60,10 +60,13 @@ class Layer:
             _symmetrise(G)
         return _scale_in_place(G, -self.gram_exponent).to(dtype)
 
+    def squared_norms(self) -> Tensor:
+        """‖X_j‖² = G_jj, (b,), in new memory."""
+        return _times_power_of_two(self.gram.diagonal(), -self.gram_exponent)
+
     def column_norms(self) -> Tensor:
         """‖X_j‖ = sqrt(G_jj), (b,). Spec section 1."""
-        diagonal = _times_power_of_two(self.gram.diagonal(), -self.gram_exponent)
-        return diagonal.sqrt_().to(self.dtype)
+        return self.squared_norms().sqrt_().to(self.dtype)
 
     def scaled_weight(self, weight: Tensor) -> Tensor:
         """Another weight of this layer in the layer's units and arithmetic."""

@@ -6,8 +6,6 @@ from torch import Tensor
 from reference.patterns import Pattern, Unstructured
 from thanos_torch.layer import Layer
 
-METRICS = ("wanda", "magnitude", "obs")
-
 
 def column_factors(layer: Layer, U_JJ: Tensor, metric: str) -> Tensor | None:
     """What (2), or another metric of section 7, needs to know of the columns J, (|J|,)."""
@@ -27,13 +25,19 @@ def scores(W: Tensor, factors: Tensor | None, metric: str) -> Tensor:
     return W.abs().mul_(factors)
 
 
-def outlier_mask(layer: Layer, pattern: Pattern) -> Tensor:
-    """True for the rows that stay as they are: those with the largest h_i = (W G Wᵀ)_ii. (c, 1)"""
+def outlier_mask(layer: Layer, pattern: Pattern, outlier_score: str) -> Tensor:
+    """True for the rows that stay as they are: those with the largest h_i = (W G Wᵀ)_ii. (c, 1)
+
+    outlier_score  "wanda": the largest Σ_j W_ij² G_jj instead, an ablation of section 7
+    """
     W = layer.weight
     outliers = torch.zeros(len(W), 1, dtype=torch.bool, device=W.device)
     count = 0 if isinstance(pattern, Unstructured) else pattern.outliers(len(W))
     if count:
-        h = ((W @ layer.scaled_gram(W.dtype)) * W).sum(dim=1)
+        if outlier_score == "wanda":
+            h = W.square().mul_(layer.squared_norms()).sum(dim=1)
+        else:
+            h = ((W @ layer.scaled_gram(W.dtype)) * W).sum(dim=1)
         largest = h.sort(descending=True, stable=True).indices[:count]
         outliers.index_fill_(0, largest, True)
     return outliers

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reference.patterns import Structured, column_blocks
+from reference.patterns import Ablation, Structured, column_blocks
 from thanos_torch.factor import inverse_factor, reversed_cholesky
 from thanos_torch.layer import Layer
 from thanos_torch.result import Diagnostics, Pruned
@@ -17,13 +17,13 @@ SWEEP = 128
 ROWS = 512
 
 
-def structured(layer: Layer, pattern: Structured, update: str, metric: str) -> Pruned:
+def structured(layer: Layer, pattern: Structured, ablation: Ablation) -> Pruned:
     """Remove whole columns from the ordinary rows, spec (5) and (6). One block loss.
 
     The scaled weight of the layer is overwritten.
     """
-    W = layer.weight
-    outliers = outlier_mask(layer, pattern).flatten()
+    W, update, metric = layer.weight, ablation.update, ablation.metric
+    outliers = outlier_mask(layer, pattern, ablation.outlier_score).flatten()
     rows = _parts(outliers)
     needs_U = update == "sequential" or metric == "obs"
     diagnostics = Diagnostics()

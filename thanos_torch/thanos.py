@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
+from reference.patterns import Ablation, Pattern, SemiStructured, Structured, Unstructured
 from thanos_torch.blocks import walk_blocks
 from thanos_torch.factor import inverse_factor
 from thanos_torch.layer import Layer, prepare
 from thanos_torch.precision import full_precision
 from thanos_torch.residual import Candidates, ResidualMask
 from thanos_torch.result import Diagnostics, Pruned
-from thanos_torch.scores import METRICS, column_factors, outlier_mask
+from thanos_torch.scores import column_factors, outlier_mask
 from thanos_torch.selection import smallest, smallest_of_each_group
 from thanos_torch.solver import MaskedSolver
 from thanos_torch.structured import structured
@@ -32,6 +32,7 @@ def thanos(
     residual: str = "global",
     update: str = "joint",
     metric: str = "wanda",
+    outlier_score: str = "output",
 ) -> Pruned:
     """Prune one layer with Thanos, block by block. Spec (2) to (6).
 
@@ -46,18 +47,18 @@ def thanos(
     residual    "local": every block removes its own share of an unstructured count
     update      "sequential": SparseGPT's update instead of (6)
     metric      "magnitude", |W|, or "obs", W²/((H_JJ)⁻¹)_jj, instead of (2), "wanda"
+    outlier_score   "wanda": outlier rows by Σ_j W_ij² G_jj instead of h_i, "output"
 
     Raises ValueError for what spec section 2 refuses.
     """
-    _check_choice("residual", residual, ("global", "local"))
-    _check_choice("update", update, ("joint", "sequential"))
-    _check_choice("metric", metric, METRICS)
+    ablation = Ablation(adaptive, residual, update, metric, outlier_score)
+    ablation.check()
     layer = prepare(weight, gram, pattern, block_size, damping)
     if isinstance(pattern, Structured):
-        return structured(layer, pattern, update, metric)
+        return structured(layer, pattern, ablation)
     diagnostics = Diagnostics()
     U = inverse_factor(layer, diagnostics)
-    walk = BlockWalk(pattern, block_size, adaptive, residual, update, metric)
+    walk = BlockWalk(pattern, block_size, ablation)
     solver = MaskedSolver(weight.device)
     pruned = walk.prune(layer, U, solver, diagnostics)
     if solver.unfinished:  # the one look at a device, behind the last block
@@ -77,32 +78,30 @@ class BlockWalk:
 
     pattern: Unstructured | SemiStructured
     block_size: int
-    adaptive: bool = True
-    residual: str = "global"
-    update: str = "joint"
-    metric: str = "wanda"
+    ablation: Ablation
 
     def prune(
         self, layer: Layer, U: Tensor, solver: MaskedSolver, diagnostics: Diagnostics
     ) -> Pruned:
         """Prune a layer, whose scaled weight is overwritten."""
-        spared = outlier_mask(layer, self.pattern)
-        first_weight = layer.weight if self.adaptive else layer.weight.clone()
-        first = None if self.adaptive else column_factors(layer, U, self.metric)
+        adaptive, metric = self.ablation.adaptive, self.ablation.metric
+        spared = outlier_mask(layer, self.pattern, self.ablation.outlier_score)
+        first_weight = layer.weight if adaptive else layer.weight.clone()
+        first = None if adaptive else column_factors(layer, U, metric)
         search = ResidualMask()
 
         def step(W: Tensor, block: tuple[int, int], removed: Tensor) -> tuple[Tensor, Tensor]:
             j1, j2 = block
-            if self.adaptive:
-                seen, factors = W, column_factors(layer, U[j1:, j1:], self.metric)
+            if adaptive:
+                seen, factors = W, column_factors(layer, U[j1:, j1:], metric)
             else:
                 seen, factors = first_weight, None if first is None else first[j1:]
 
-            left = Candidates(seen[:, j1:], factors, self.metric)
+            left = Candidates(seen[:, j1:], factors, metric)
             mask = self.choose_mask(left, search, block, removed)
             mask &= ~spared
             U_kk = U[j1:j2, j1:j2]
-            if self.update == "joint":
+            if self.ablation.update == "joint":
                 return mask, joint_update(W[:, j1:j2], mask, U_kk, solver, diagnostics)
             return mask, sequential_update(W[:, j1:j2], mask, U_kk)
 
@@ -119,13 +118,8 @@ class BlockWalk:
         (c, left_columns), (j1, j2) = left.weight.shape, block
         if isinstance(self.pattern, SemiStructured):
             return smallest_of_each_group(left.scores(j2 - j1), self.pattern.n, self.pattern.m)
-        if self.residual == "global":
+        if self.ablation.residual == "global":
             r = self.pattern.removed(c * (j1 + left_columns)) - removed
             return search.choose(left, r, j2 - j1)
         share = self.pattern.removed(c * j2) - self.pattern.removed(c * j1)
         return smallest(left.scores(j2 - j1), share)
-
-
-def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(choices)}, got {value!r}")

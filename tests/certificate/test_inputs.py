@@ -34,7 +34,8 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str]] = [
     ("residual", {"residual": "near"}, "residual", "'near'"),
     ("update", {"update": "half"}, "update", "'half'"),
     ("metric", {"metric": "l2"}, "metric", "'l2'"),
-    ("switches of a baseline", {"method": "wanda", "adaptive": False}, "method", "wanda"),
+    ("outlier score", {"outlier_score": "l2"}, "outlier_score", "'l2'"),
+    ("switches of a baseline", {"method": "wanda", "adaptive": False}, "adaptive", "wanda"),
     (
         "outlier rows of a baseline",
         {"method": "wanda", "pattern": SemiStructured(1, 2, 0.1)},

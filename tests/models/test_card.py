@@ -13,10 +13,15 @@ from thanos_torch.models import RECORD, base_licence, model_card, read_recipe
 RECIPE = """
 pattern = "1:4"
 block_size = 8
+adaptive = false
 [[rules]]
 layers = ["*.up_proj", "*.down_proj"]
 pattern = "unstructured:0.6"
 method = "wanda"
+adaptive = true
+[[rules]]
+layers = "*.gate_proj"
+metric = "magnitude"
 [[rules]]
 layers = "*.0.*"
 pattern = "dense"
@@ -40,6 +45,9 @@ def test_the_card_says_what_was_done_and_how_to_do_it_again(thanos: Thanos, tmp_
         in card
     )
     assert "| q_proj 16 x 16 | 1 | dense |  |  |  |  | 0.00% | as asked |" in card
+    assert "| gate_proj 24 x 16 | 2 | 1:4 | thanos, adaptive=false, metric=magnitude | 8 |" in card
+    assert "9 of 13 layers are **not** pruned by the paper's algorithm" in card
+    assert "switches of an ablation: `adaptive=false`, `metric=magnitude`." in card
     assert "13 of 13 pruned layers passed" in card
     assert "4 windows of 32 tokens" in card
     assert "--exclude '*.1.*k_*'" in card
@@ -49,6 +57,17 @@ def test_the_card_says_what_was_done_and_how_to_do_it_again(thanos: Thanos, tmp_
     again.write_text(textwrap.dedent(card.partition("with this recipe.toml:\n\n")[2]))
     asked = record["settings"]["asked"]
     assert read_recipe(again, {}).as_dict() == {**asked, "exclude": []}
+
+
+def test_the_card_of_one_pattern_repeats_its_switches(thanos: Thanos, tmp_path: Path) -> None:
+    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
+    asked = ("--pattern", "2:4", "--ablation", "adaptive=false", "--ablation", "metric=obs")
+    done = thanos("prune", dense, *asked, "--out", tmp_path / "out", *SMALL)
+    assert done.status == 0, done.err
+    assert "thanos, 2:4 (2 zeros in every 4), adaptive=false, metric=obs: check" in done.out
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "--refit 0 --ablation adaptive=false --ablation metric=obs" in card
+    assert "21 of 21 layers are **not** pruned by the paper's algorithm" in card
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ method = "wanda"
 layers = "*.1.*o_proj"
 refit = 5
 [[rules]]
+layers = "*.1.*q_proj"
+update = "sequential"
+[[rules]]
 layers = "*.2.*v_proj"
 pattern = "dense"
 """
@@ -132,6 +135,14 @@ def other_damping(folder: Path) -> None:
     file.write_text(file.read_text().replace('"damping": 0.01', '"damping": 0.02'))
 
 
+def no_ablation(folder: Path) -> None:
+    file = folder / "out" / RECORD
+    record = json.loads(file.read_text())
+    (layer,) = (layer for layer in record["layers"] if layer["options"].pop("ablation", None))
+    assert layer["name"] == "model.layers.1.self_attn.q_proj"
+    file.write_text(json.dumps(record))
+
+
 def lost_index(folder: Path) -> None:
     index = folder / "grams" / "grams.json"
     names = json.loads(index.read_text())
@@ -156,6 +167,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "no gram at all": (in_gram(GATE, lambda gram: -gram), "gate_proj FAILED: gram", 18),
     "shape": (in_gram(GATE, lambda gram: gram[:8, :8]), "gate_proj FAILED: gram must be", 18),
     "damping": (other_damping, "layers.0.self_attn.q_proj FAILED: updates", 1),
+    "ablation": (no_ablation, "layers.1.self_attn.q_proj FAILED: updates", 19),
     "index": (lost_index, "gate_proj FAILED: there is no Gram matrix of it", 19),
     "refit": (lost_refit, "its weight before that was not kept", 19),
     "other": (

@@ -20,6 +20,9 @@ def test_it_is_the_exponential_of_the_mean_loss() -> None:
             odds = model(window[None]).logits[0].double().log_softmax(-1)  # (seqlen, WORDS)
             losses += [-odds[place - 1, window[place]].item() for place in range(1, 32)]
     assert result.perplexity == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-5)
+    by_window = torch.tensor(losses).view(70, 31).mean(dim=1)
+    assert result.window_losses == pytest.approx(by_window.tolist(), rel=1e-5)
+    assert result.as_dict()["window_losses"] == result.window_losses
     assert (result.windows, result.seqlen, result.stride, result.tokens) == (70, 32, 32, 70 * 31)
     assert result.as_dict()["tokens"] == len(losses)
     assert len(steps) > 1
@@ -45,6 +48,13 @@ def test_overlapping_windows_score_each_token_once(stride: int, scored: int) -> 
     assert result.perplexity == pytest.approx(
         math.exp(sum(losses.values()) / len(losses)), rel=1e-5
     )
+    found = list(losses.values())
+    ends = [31 + scored * number for number in range(len(windows))]
+    means = [
+        sum(found[end - count : end]) / count
+        for end, count in zip(ends, [31, *[scored] * (len(windows) - 1)], strict=True)
+    ]
+    assert result.window_losses == pytest.approx(means, rel=1e-5)
 
 
 def test_the_longest_window_is_that_of_the_text_config() -> None:

@@ -18,6 +18,7 @@ from tests.models.tiny import (
 from thanos_torch import SemiStructured, Structured, Unstructured, parse_pattern
 from thanos_torch.models import (
     METHODS,
+    Ablation,
     LayerRecord,
     ModelReport,
     PrunedLayer,
@@ -144,6 +145,44 @@ def test_without_a_judge_nothing_counts_as_verified() -> None:
     assert not report.verified
 
 
+ABLATIONS = [
+    Ablation(adaptive=False),
+    Ablation(residual="local"),
+    Ablation(update="sequential"),
+    Ablation(metric="magnitude"),
+    Ablation(metric="obs"),
+    Ablation(outlier_score="wanda"),
+]
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: str(ablation.changed()))
+def test_an_ablation_reaches_the_layers_and_their_judge(ablation: Ablation) -> None:
+    pattern = parse_pattern("2:4+outliers:0.2" if ablation.outlier_score == "wanda" else str(HALF))
+    config = llama_config(num_hidden_layers=1)
+    told: list[dict[str, Any]] = []
+
+    def listening(*args: Any, **options: Any) -> Any:
+        told.append(options)
+        return certify(*args, **options)
+
+    report = prune(random_model(config), pattern, judge=listening, ablation=ablation)
+    assert report.verified
+    for options, record in zip(told, report.layers, strict=True):
+        assert ablation.changed().items() <= options.items()
+        assert record.options["ablation"] == ablation.changed()
+
+    def unaware(*args: Any, **options: Any) -> Any:
+        plain = {key: value for key, value in options.items() if key not in ablation.changed()}
+        return certify(*args, **plain)
+
+    assert not prune(random_model(config), pattern, judge=unaware, ablation=ablation).verified
+
+
+def test_the_papers_algorithm_has_no_ablation_in_its_record() -> None:
+    report = prune(random_model(llama_config(num_hidden_layers=1)), judge=None)
+    assert all("ablation" not in record.options for record in report.layers)
+
+
 def test_one_failed_certificate_fails_the_report() -> None:
     calls: list[int] = []
 
@@ -235,6 +274,18 @@ REFUSALS: dict[str, tuple[Any, Callable[[Any], None], dict[str, Any], str]] = {
         untouched,
         {"method": "wanda"},
         "outlier_rows .* 0.1",
+    ),
+    "switch of a baseline": (
+        HALF,
+        untouched,
+        {"method": "sparsegpt", "ablation": Ablation(metric="obs")},
+        "metric must be wanda for method sparsegpt, got 'obs'",
+    ),
+    "unknown switch": (
+        HALF,
+        untouched,
+        {"ablation": Ablation(residual="near")},
+        "residual must be one of global, local, got 'near'",
     ),
     "block size": (HALF, untouched, {"block_size": 0}, "block_size must be at least 1, got 0"),
     "damping": (HALF, untouched, {"damping": 0.0}, "damping must be positive and finite, got 0.0"),

@@ -192,6 +192,10 @@ def test_a_vanished_input_loses_nothing(
     [
         (("--pattern", "4:8"), "options asked default pattern: 2:4 there, 4:8 here"),
         (("--seed", "7"), "data: another one; options seed: 0 there, 7 here"),
+        (
+            ("--ablation", "metric=obs"),
+            "options asked default ablation: None there, {'metric': 'obs'} here",
+        ),
         (("--block-size", "16"), "options asked default block_size: 8 there, 16 here"),
     ],
 )

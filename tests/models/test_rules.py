@@ -11,7 +11,17 @@ import torch
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from thanos_torch import SemiStructured, Unstructured
-from thanos_torch.models import RECORD, Dense, LayerOptions, Rule, Rules, load_model, prune_model
+from thanos_torch.models import (
+    RECORD,
+    Ablation,
+    Dense,
+    LayerOptions,
+    Rule,
+    Rules,
+    load_model,
+    prune_model,
+    read_recipe,
+)
 from verification import certify
 
 HALF = LayerOptions(Unstructured(0.5), block_size=8)
@@ -140,6 +150,34 @@ def test_a_recipe(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
     assert "holds the result of this very run already" in again.out
 
 
+def test_a_rule_takes_switches_from_above_and_sets_them_back(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text("""
+        pattern = "2:4"
+        adaptive = false
+        [[rules]]
+        layers = "*q_proj"
+        metric = "obs"
+        [[rules]]
+        layers = "*k_proj"
+        method = "wanda"
+        adaptive = true
+        outlier_score = "output"
+        """)
+    given = {"method": "thanos", "block_size": 8, "damping": 0.01, "refit": 0}
+    rules = read_recipe(file, {**given, "outlier_score": "wanda"})
+    choices = [choice.ablation for choice in rules.choices() if isinstance(choice, LayerOptions)]
+    assert choices == [
+        Ablation(adaptive=False, outlier_score="wanda"),
+        Ablation(adaptive=False, outlier_score="wanda", metric="obs"),
+        Ablation(),
+    ]
+    assert [rule.get("ablation") for rule in rules.as_dict()["rules"]] == [
+        {"adaptive": False, "metric": "obs", "outlier_score": "wanda"},
+        None,
+    ]
+
+
 REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "unknown key": ('patern = "2:4"', (), "recipe.toml: unknown key 'patern', known are pattern"),
     "unknown key of a rule": (
@@ -149,6 +187,18 @@ REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     ),
     "type": ('pattern = "2:4"\nblock_size = "8"', (), "block_size must be a number, got '8'"),
     "truth": ('pattern = "2:4"\nrefit = true', (), "recipe.toml: refit must be a number, got True"),
+    "no truth": ('pattern = "2:4"\nadaptive = 0', (), "adaptive must be true or false, got 0"),
+    "no text": ('pattern = "2:4"\nmetric = 2', (), "recipe.toml: metric must be text, got 2"),
+    "switch": (
+        'pattern = "2:4"\nupdate = "no"',
+        (),
+        "recipe.toml: update must be one of joint, .*",
+    ),
+    "switch of a baseline": (
+        'pattern = "2:4"\nresidual = "local"\n[[rules]]\nlayers = "*q_proj"\nmethod = "wanda"',
+        (),
+        "rule 1: residual must be global for method wanda, got 'local'",
+    ),
     "pattern": ('pattern = "half"', (), "recipe.toml: pattern must look like .* got 'half'"),
     "value": (
         'pattern = "2:4"\n[[rules]]\nlayers = "*q_proj"\ndamping = -1',

@@ -414,6 +414,6 @@ def test_outlier_rows_are_those_of_the_largest_outputs(
     outliers = problem.pattern.outliers(len(problem.weight))
     h = np.sum((problem.weight @ problem.layer.inputs) ** 2, axis=1)  # ‖W_i X‖², no Gram matrix
     ordinary = np.sort(np.argsort(-h)[outliers:])
-    assert (ordinary == ordinary_rows(problem.weight, problem.gram, outliers)).all()
+    assert (ordinary == ordinary_rows(problem.weight, problem.gram, outliers, "output")).all()
     if pruned.mask.any():
         assert (np.flatnonzero(pruned.mask.any(axis=1)) == ordinary).all()

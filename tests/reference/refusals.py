@@ -143,9 +143,11 @@ REFUSALS = [
         for method in ("magnitude", "wanda", "sparsegpt")
     ),
     # section 7
+    prune("unknown adaptive", "adaptive", "'never'", adaptive="never"),
     prune("unknown residual", "residual", "'near'", residual="near"),
     prune("unknown update", "update", "'half'", update="half"),
     prune("unknown metric", "metric", "'l2'", metric="l2"),
+    prune("unknown outlier score", "outlier_score", "'l2'", outlier_score="l2"),
     Refusal(
         "refit steps negative", lambda i: i.refit(WEIGHT, GRAM, PRUNED, steps=-1), "steps", "-1"
     ),

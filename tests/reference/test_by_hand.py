@@ -71,6 +71,52 @@ def test_two_by_four(
     check_bits("removed", result.weight[result.mask], expected[result.mask])
 
 
+# Row 0 has the larger weights, Σ_j W_ij² G_jj = 450 and 372, but −6 takes from what 6 gives:
+# h = 450 and 504.
+OPPOSED = np.array([[6.0, -6.0, 3.0, 12.0], [6.0, 3.0, 12.0, 3.0]])
+SPARED: list[tuple[str, str, list[list[float]], list[float]]] = [
+    ("output", "1:2+outliers:0.5", [[0, -4, 0, 13], [6, 3, 12, 3]], [96, 24]),
+    ("wanda", "1:2+outliers:0.5", [[6, -6, 3, 12], [7, 0, 13, 0]], [24, 24]),
+    ("output", "structured:0.25+outliers:0.5", [[0, -4, 0, 13], [6, 3, 12, 3]], [120]),
+    ("wanda", "structured:0.25+outliers:0.5", [[6, -6, 3, 12], [7, 0, 13, 0]], [48]),
+]
+
+
+@each_float64
+@pytest.mark.parametrize(
+    ("score", "pattern", "pruned", "losses"), SPARED, ids=[f"{e[0]}-{e[1]}" for e in SPARED]
+)
+def test_the_outlier_row_is_that_of_the_largest_score(
+    score: str,
+    pattern: str,
+    pruned: list[list[float]],
+    losses: list[float],
+    implementation: Implementation,
+) -> None:
+    result = implementation.prune(
+        "thanos",
+        OPPOSED,
+        INPUTS @ INPUTS.T,
+        parse_pattern(pattern),
+        block_size=2,
+        damping=0.5,
+        outlier_score=score,
+    )
+    expected = np.array(pruned, dtype=float)
+    check_same_numbers("weight", result.weight, expected, threshold=1e-14)
+    check_same_numbers("losses", result.block_losses, np.array(losses, float), threshold=1e-14)
+    assert (result.mask == (expected == 0)).all()
+
+
+@each_float64
+@pytest.mark.parametrize("score", ["output", "wanda"])
+def test_of_rows_that_tie_the_upper_one_stays(score: str, implementation: Implementation) -> None:
+    pattern = parse_pattern("1:2+outliers:0.25")
+    W = np.array([[1.0, 2.0], [3.0, -4.0], [-3.0, 4.0], [3.0, -4.0]])
+    result = implementation.prune("thanos", W, np.diag([4.0, 1.0]), pattern, outlier_score=score)
+    assert result.mask.any(axis=1).tolist() == [True, False, True, True]
+
+
 def test_refit_by_hand() -> None:
     """Magnitude's 1:2 result, its kept weights made up afterwards: Thanos's."""
     implementation = Implementation("reference", "float64")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from reference.patterns import Ablation
 from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
 from thanos_torch.blocks import walk_blocks
 from thanos_torch.layer import Layer
@@ -30,6 +31,7 @@ ABLATIONS = [
     {"update": "sequential"},
     {"metric": "obs"},
     {"metric": "magnitude"},
+    {"outlier_score": "wanda"},
 ]
 
 
@@ -92,7 +94,7 @@ class Blocks:
         W = torch.ones(ROWS, COLUMNS, device=self.device)
         G, U = (torch.ones(COLUMNS, COLUMNS, device=self.device) for _ in range(2))
         layer = Layer(W, W.clone(), G, True, 0.01, 0.01, 0, 0)
-        walk = BlockWalk(pattern, BLOCK, **options)  # type: ignore[arg-type]
+        walk = BlockWalk(pattern, BLOCK, Ablation(**options))  # type: ignore[arg-type]
         solver = MaskedSolver(self.device, self.directly)
         diagnostics = Diagnostics(self.factor)
         with Unrestored():

@@ -74,7 +74,7 @@ def _show(original: str, pruned: Path, judged: list[Judged], same: int, changed:
     kinds: dict[tuple[str, str], list[Judged]] = defaultdict(list)
     for layer in judged:
         shape = " x ".join(map(str, layer.shape))
-        asked = f"{layer.options.method}, {layer.options.pattern}"
+        asked = layer.options.described()
         kinds[f"{layer.name.rpartition('.')[2]} {shape}", asked].append(layer)
     rows = [_row(kind, asked, layers) for (kind, asked), layers in kinds.items()]
     table(f"{pruned}, from {original}", HEADINGS, rows)

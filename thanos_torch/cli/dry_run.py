@@ -38,9 +38,7 @@ def _rows(layers: list[PlannedLayer]) -> list[list[str]]:
     kinds: dict[tuple[str, str], list[PlannedLayer]] = defaultdict(list)
     for layer in layers:
         choice = layer.choice
-        asked = (
-            f"{choice.method}, {choice.pattern}" if isinstance(choice, LayerOptions) else "dense"
-        )
+        asked = choice.described() if isinstance(choice, LayerOptions) else "dense"
         shape = f"{layer.shape[0]} x {layer.shape[1]}"
         kinds[f"{layer.name.rpartition('.')[2]} {shape}", asked].append(layer)
     rows = []

@@ -24,6 +24,7 @@ from thanos_torch.cli.what import (
     KeepGram,
     PatternText,
     Recipe,
+    Switches,
     described,
     read_rules,
 )
@@ -69,6 +70,7 @@ def prune(
     block_size: Annotated[int, typer.Option(help="Columns in a block, B.")] = 128,
     damping: Annotated[float, typer.Option(help="Share of mean(diag G) on the diagonal.")] = 0.01,
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
+    ablation: Switches = None,
     device: Device = "cpu",
     activations: Annotated[
         str, typer.Option(help="Keep what blocks read on disk, or in memory.")
@@ -93,7 +95,7 @@ def prune(
     pruned and that its certificate passed.
     """
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
-    rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options)
+    rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options, ablation)
     if dry_run:
         show_plan(model, rules, described(rules), nsamples, seqlen, activations)
         raise typer.Exit(0)

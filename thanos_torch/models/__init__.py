@@ -1,5 +1,6 @@
 """Whole Hugging Face models: load, prune, save, measure. Needs the extra `models`."""
 
+from reference.patterns import Ablation
 from thanos_torch.models.card import model_card
 from thanos_torch.models.checkpoint import finished_run, save_checkpoint
 from thanos_torch.models.fingerprint import versions
@@ -40,6 +41,7 @@ __all__ = [
     "MASKS",
     "METHODS",
     "RECORD",
+    "Ablation",
     "Choice",
     "Dense",
     "GramReader",

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from thanos_torch.models.recipe import switch_words
 from thanos_torch.models.recipe_file import recipe_lines
 
 CARD = "README.md"
@@ -23,7 +24,7 @@ weights of its linear layers are exactly zero. Zeros are stored as zeros: the ch
 | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-In n:m, n of every m weights in a row are **zeros**. {verdict}
+{switches}In n:m, n of every m weights in a row are **zeros**. {verdict}
 A certificate proves from the weights before and after, and from the Gram matrix of the inputs,
 that masks and kept weights are those of the method; it vouches for the weights as computed,
 before rounding to {dtype}.
@@ -57,6 +58,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         origin=model["origin"],
         removed=record["sparsity"],
         rows="\n".join(_rows(record["layers"])),
+        switches=_switches(layers),
         verdict=f"{passed} of {len(layers)} pruned layers passed their certificate.",
         dtype=model["dtype"],
         windows=text["windows"],
@@ -91,12 +93,27 @@ def _licence(model: Mapping[str, Any]) -> str:
     return "No card of the base model says its licence: look it up before you share this."
 
 
+def _switches(layers: list[Mapping[str, Any]]) -> str:
+    """A paragraph on switches of Thanos that make it another algorithm; empty without one."""
+    changed = [switch_words(layer["options"].get("ablation", {})) for layer in layers]
+    words = dict.fromkeys(f"`{word}`" for group in changed for word in group)
+    if not words:
+        return ""
+    number = sum(map(bool, changed))
+    return (
+        f"{number} of {len(layers)} layers are **not** pruned by the paper's algorithm, but with\n"
+        f"switches of an ablation: {', '.join(words)}.\n\n"
+    )
+
+
 def _rows(layers: list[Mapping[str, Any]]) -> list[str]:
     kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for layer in layers:
         rows, columns = layer["shape"]
         kind = f"{_last(layer['name'])} {rows} x {columns}"
         options = {"pattern": "dense", **layer["options"]}
+        words = switch_words(options.get("ablation", {}))
+        options["method"] = ", ".join([options.get("method", ""), *words])
         kinds[(kind, *(str(options.get(key, "")) for key in OPTIONS))].append(layer)
     return [_row(kind, group) for kind, group in kinds.items()]
 
@@ -125,6 +142,8 @@ def _again(record: Mapping[str, Any]) -> str:
         words += ["--pattern", options["pattern"], "--method", options["method"]]
         words += ["--block-size", options["block_size"], "--damping", options["damping"]]
         words += ["--refit", options["refit_steps"]]
+        for switch in switch_words(options.get("ablation", {})):
+            words += ["--ablation", switch]
     else:
         words += ["--recipe", "recipe.toml"]
     for option in ("include", "exclude"):

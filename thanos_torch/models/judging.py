@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reference.patterns import parse_pattern
+from reference.patterns import Ablation, parse_pattern
 from thanos_torch.models.gram_files import GramReader
 from thanos_torch.models.places import Place
 from thanos_torch.models.recipe import LayerOptions
@@ -53,7 +53,10 @@ def asked_of(record: Mapping[str, Any]) -> dict[str, LayerOptions]:
             continue
         try:
             options = dict(layer["options"])
-            asked[layer["name"]] = LayerOptions(parse_pattern(options.pop("pattern")), **options)
+            pattern, ablation = options.pop("pattern"), Ablation(**options.pop("ablation", {}))
+            asked[layer["name"]] = LayerOptions(
+                parse_pattern(pattern), **options, ablation=ablation
+            )
             asked[layer["name"]].check()
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"options of {layer['name']}: {error}") from error
@@ -138,6 +141,7 @@ def _certificate(
             arithmetic="float64" if after.dtype == torch.float64 else "float32",
             storage=_HALF.get(after.dtype),
             refitted_weight=refitted,
+            **options.ablation.changed(),
         )
     return verdict.as_dict()
 

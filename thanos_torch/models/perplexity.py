@@ -22,6 +22,8 @@ class Perplexity:
     stride   tokens from the beginning of a window to that of the next
     tokens   tokens scored: all but the first of the first window, and the last `stride` of each
              other one, but never a window's first, which has no context
+    window_losses  of each window, the mean negative log-likelihood of the tokens scored in it, in
+                   nats: two models are compared in pairs on these
     """
 
     perplexity: float
@@ -29,6 +31,7 @@ class Perplexity:
     seqlen: int
     stride: int
     tokens: int
+    window_losses: list[float]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -57,19 +60,20 @@ def perplexity(
     check_stride(stride, seqlen)
     check_windows(model, windows)
     device = next(model.parameters()).device
-    loss, tokens, done = 0.0, 0, 0
+    loss, tokens, losses = 0.0, 0, list[float]()
     for batch in windows.to(device).split(max(1, BATCH_TOKENS // seqlen)):
         logits = model(batch, use_cache=False).logits
         for scores, ids in zip(logits, batch, strict=True):  # one by one: a vocabulary is large
-            first = max(1, seqlen - stride) if done else 1
-            loss += cross_entropy(
+            first = max(1, seqlen - stride) if losses else 1
+            of_window = cross_entropy(
                 scores[first - 1 : -1].float(), ids[first:], reduction="sum"
             ).item()
+            loss += of_window
             tokens += seqlen - first
-            done += 1
+            losses.append(of_window / (seqlen - first))
         if progress:
-            progress(done, count)
+            progress(len(losses), count)
     mean = loss / tokens
     if not mean < math.log(torch.finfo(torch.float64).max):
         raise ValueError(f"perplexity is not finite: the mean loss is {mean} nats")
-    return Perplexity(math.exp(mean), count, seqlen, stride, tokens)
+    return Perplexity(math.exp(mean), count, seqlen, stride, tokens, losses)

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reference.patterns import Pattern
+from reference.patterns import Ablation, Pattern
 from thanos_torch.models.activations import Activations
 from thanos_torch.models.blocks import decoder_blocks, layer_shapes, other_weights, prunable_layers
 from thanos_torch.models.dealing import prune_layers
 from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.layers import Layer
 from thanos_torch.models.ranks import Ranks, host
-from thanos_torch.models.recipe import LayerOptions
+from thanos_torch.models.recipe import PAPER, LayerOptions
 from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, ModelReport, PrunedLayer, RankShare
 from thanos_torch.models.rules import Dense, Plan, Rules
@@ -35,6 +35,7 @@ def prune_model(
     block_size: int = 128,
     damping: float = 0.01,
     refit_steps: int = 0,
+    ablation: Ablation = PAPER,
     device: torch.device | str = "cpu",
     on_layer: Callable[[PrunedLayer], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -45,10 +46,11 @@ def prune_model(
 
     model        a Hugging Face causal LM in evaluation mode
     windows      (nsamples, seqlen) token ids to calibrate with
-    pattern      for all layers; or rules, which also say the next four for each of them
+    pattern      for all layers; or rules, which also say the last five of these for each of them
     judge        certifies every layer, `verification.certify`; None leaves the model uncertified
     method       thanos, magnitude, wanda or sparsegpt; block_size and damping as for those
     refit_steps  steps of `refit` after each layer, 0 for none
+    ablation     switches of thanos that make it another algorithm than the paper's
     device       where the decoder block at work is held
     on_layer     called with every layer once it is pruned
     progress     called with what is being done, the layers done, and their number
@@ -62,7 +64,7 @@ def prune_model(
     """
     rules = pattern
     if not isinstance(rules, Rules):
-        rules = Rules(LayerOptions(rules, method, block_size, damping, refit_steps))
+        rules = Rules(LayerOptions(rules, method, block_size, damping, refit_steps, ablation))
     return prune_blocks(
         model,
         windows,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reference.patterns import parse_pattern
+from reference.patterns import SWITCHES, Ablation, parse_pattern
 from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.rules import DENSE, Choice, Dense, Rule, Rules
 
@@ -17,7 +17,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "block_size": (int,),
     "damping": (float, int),
     "refit": (int,),
+    **{name: (type(choices[0]),) for name, choices in SWITCHES.items()},
 }
+_KINDS = {str: "text", bool: "true or false"}  # a number else
 _FIELDS = {"refit": "refit_steps"}  # where `LayerOptions` has another name
 
 
@@ -25,7 +27,7 @@ def read_recipe(file: Path, fallback: Mapping[str, Any]) -> Rules:
     """What a recipe asks for each layer.
 
     fallback  values for keys that the file does not set: "pattern" (a text, may be missing),
-              "method", "block_size", "damping", "refit"
+              "method", "block_size", "damping", "refit"; switches of thanos may be missing
 
     Raises ValueError that names the file, the rule and the value. What the last of the rules
     that match a layer does not say comes from the top of the file, and then from `fallback`.
@@ -75,8 +77,9 @@ def _check_keys(source: str, said: Mapping[str, Any]) -> None:
     for key, value in said.items():
         if key not in _TYPES:
             raise ValueError(f"{source}: unknown key {key!r}, known are {', '.join(_TYPES)}")
-        if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
-            kind = "text" if _TYPES[key] == (str,) else "a number"
+        types = _TYPES[key]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            kind = _KINDS.get(types[0], "a number")
             raise ValueError(f"{source}: {key} must be {kind}, got {value!r}")
 
 
@@ -90,6 +93,7 @@ def _choice(source: str, said: Mapping[str, Any]) -> Choice:
             block_size=said["block_size"],
             damping=float(said["damping"]),
             refit_steps=said["refit"],
+            ablation=Ablation(**{name: said[name] for name in SWITCHES if name in said}),
         )
         options.check()
     except ValueError as error:
@@ -99,13 +103,19 @@ def _choice(source: str, said: Mapping[str, Any]) -> Choice:
 
 def recipe_lines(asked: Mapping[str, Any]) -> list[str]:
     """The lines of a recipe that asks for the same; `asked` as in `Rules.as_dict`."""
-    lines = _option_lines(asked["default"]) if asked["default"] else []
+    top = asked["default"] or {}
+    lines = _option_lines(top, {})
     for rule in asked["rules"]:
-        lines += ["", "[[rules]]", f"layers = {json.dumps(rule['layers'])}", *_option_lines(rule)]
+        said = _option_lines(rule, top.get("ablation", {}))
+        lines += ["", "[[rules]]", f"layers = {json.dumps(rule['layers'])}", *said]
     return lines
 
 
-def _option_lines(options: Mapping[str, Any]) -> list[str]:
+def _option_lines(asked: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
+    """The lines of what is asked; a rule sets switches back that are changed `above` it."""
+    options = {**asked, **asked.get("ablation", {})}
+    if asked and asked["pattern"] != DENSE:
+        options = {**{name: SWITCHES[name][0] for name in above}, **options}
     # What JSON writes for texts and numbers is TOML as well.
     return [
         f"{key} = {json.dumps(options[name])}"

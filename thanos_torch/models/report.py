@@ -51,7 +51,8 @@ class LayerRecord:
     certificate     the judge's verdict on the float32 result; None: uncertified, nobody judged
     stored_exactly  the model holds that result, rounded once to its dtype
     diagnostics     how the numbers were made
-    options         what was asked for: pattern, method, block_size, damping, refit_steps
+    options         what was asked for: pattern, method, block_size, damping, refit_steps,
+                    and ablation: the switches that are not as in the paper, if there are any
     left_dense      why the layer was not pruned; empty if it was
     asked_dense     whether that is what was asked for
     rank            of the process that pruned it, 0 if there was one

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reference.patterns import Pattern
+from reference.patterns import Ablation, Pattern
 from verification.certificate.case import Case, make_case, times_power_of_two
 from verification.certificate.masks import check_masks
 from verification.certificate.refitted import check_refit
@@ -33,6 +33,7 @@ def certify(
     residual: str = "global",
     update: str = "joint",
     metric: str = "wanda",
+    outlier_score: str = "output",
 ) -> Certificate:
     """Judge one pruned layer in float64, trusting nothing but its input. Spec section 5.
 
@@ -45,15 +46,14 @@ def certify(
     storage          a narrower type that Ŵ was rounded to: "float16", "bfloat16", "float32"
     block_losses     the reported ‖E_k‖², checked if given
     refitted_weight  (c, b), a refit of Ŵ, checked against it if given
-    adaptive, residual, update, metric      the ablation switches of `thanos`
+    adaptive, residual, update, metric, outlier_score    the ablation switches of `thanos`
 
     Returns a Certificate; whatever is wrong with Ŵ or the mask makes it fail. Raises ValueError
     for what is no layer, and for options that do not exist.
     """
     case = make_case(weight, gram, pruned_weight, damping, arithmetic, storage)
-    rules = make_rules(
-        method, pattern, case.W.shape, block_size, adaptive, residual, update, metric
-    )
+    ablation = Ablation(adaptive, residual, update, metric, outlier_score)
+    rules = make_rules(method, pattern, case.W.shape, block_size, ablation)
     given = None if mask is None else np.array(mask, dtype=bool)
     if given is not None and given.shape != case.W.shape:
         raise ValueError(f"mask must have the shape {case.W.shape}, got {given.shape}")

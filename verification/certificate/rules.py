@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from reference.patterns import (
+    Ablation,
     Pattern,
     SemiStructured,
     Structured,
     Unstructured,
     refuse_outlier_rows,
+    refuse_switches,
 )
 
 METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
@@ -24,10 +26,7 @@ class Rules:
     pattern: Pattern
     block: int
     columns: int
-    adaptive: bool
-    residual: str
-    update: str
-    metric: str
+    ablation: Ablation
 
     @property
     def moves(self) -> bool:
@@ -37,13 +36,13 @@ class Rules:
     @property
     def joint(self) -> bool:
         """Whether a block is removed jointly, or column by column: T2 then holds with B = 1."""
-        return self.method == "thanos" and self.update == "joint"
+        return self.method == "thanos" and self.ablation.update == "joint"
 
     @property
     def original_scores(self) -> bool:
         """Whether the masks follow from W alone, or from the weights that the updates left."""
         whole = self.method == "thanos" and isinstance(self.pattern, Structured)
-        return whole or not self.moves or not self.adaptive
+        return whole or not self.moves or not self.ablation.adaptive
 
     @property
     def over_all_columns(self) -> bool:
@@ -51,7 +50,7 @@ class Rules:
         return (
             self.method == "thanos"
             and isinstance(self.pattern, Unstructured)
-            and self.residual == "global"
+            and self.ablation.residual == "global"
         )
 
     @property
@@ -76,25 +75,16 @@ def make_rules(
     pattern: Pattern,
     shape: tuple[int, int],
     block_size: int,
-    adaptive: bool,
-    residual: str,
-    update: str,
-    metric: str,
+    ablation: Ablation,
 ) -> Rules:
     """Check the arguments of a certificate that say what is promised. Raises ValueError."""
-    for argument, value, choices in (
-        ("method", method, METHODS),
-        ("residual", residual, ("global", "local")),
-        ("update", update, ("joint", "sequential")),
-        ("metric", metric, ("wanda", "magnitude", "obs")),
-    ):
-        if value not in choices:
-            raise ValueError(f"{argument} must be one of {', '.join(choices)}, got {value!r}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    ablation.check()
     pattern.check(shape[0], shape[1], block_size)
     if method != "thanos":
         refuse_outlier_rows(method, pattern)
-        if (adaptive, residual, update, metric) != (True, "global", "joint", "wanda"):
-            raise ValueError(f"method {method} has no switches; they are those of thanos")
+        refuse_switches(method, ablation)
     whole = method == "thanos" and isinstance(pattern, Structured)
     block = shape[1] if whole else min(block_size, shape[1])
-    return Rules(method, pattern, block, shape[1], adaptive, residual, update, metric)
+    return Rules(method, pattern, block, shape[1], ablation)

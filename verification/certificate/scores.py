@@ -19,13 +19,13 @@ def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array | No
         # U_jj = 1 / M_jj. Cholesky makes errors of u Σ_l M_lj² in M_jj², which is H_jj.
         pivots = np.diag(case.M)
         return pivots[j1:], (4 * case.u * (norms**2 + case.lam) / pivots**2)[j1:]
-    if rules.method == "thanos" and rules.metric == "obs":
+    if rules.method == "thanos" and rules.ablation.metric == "obs":
         U = case.U[j1:, j1:]
         R_jj = np.sum(U**2, axis=0)
         # An error of u |M|ᵀ|M| in H changes R_jj by at most R (u |M|ᵀ|M|) R, its j-th entry.
         spread = np.sum((np.abs(case.M[j1:, j1:]) @ np.abs(U.T @ U)) ** 2, axis=0)
         return 1 / np.sqrt(R_jj), 4 * case.u * spread / R_jj
-    plain = rules.method == "magnitude" or rules.metric == "magnitude"
+    plain = rules.method == "magnitude" or rules.ablation.metric == "magnitude"
     factors = np.ones_like(norms) if plain else norms
     return factors[j1:], None
 

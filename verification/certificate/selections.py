@@ -88,7 +88,7 @@ def _from_original(case: Case, rules: Rules, rows: np.ndarray) -> Iterator[Selec
         count = rules.pattern.removed(rules.columns)
         yield Selection(whole, rows, S, margins, rules.columns, count, rules.columns)
         return
-    by_block = rules.residual == "local" and isinstance(rules.pattern, Unstructured)
+    by_block = rules.ablation.residual == "local" and isinstance(rules.pattern, Unstructured)
     for j1, j2 in column_blocks(rules.columns, rules.block) if by_block else [whole]:
         J = slice(j1, j2)
         yield _own(rules, rows, (j1, j2), S[rows, J], margins[rows, J], case.u)

@@ -27,9 +27,7 @@ def outlier_rows(case: Case, rules: Rules) -> tuple[Mask, list[Check]]:
     if count == 0:
         return outliers, []
     unchanged = same_bits(case.W, case.pruned).all(axis=1)
-    h = np.sum((case.W @ case.G) * case.W, axis=1)
-    sizes = np.sum((np.abs(case.W) @ np.abs(case.G)) * np.abs(case.W), axis=1)
-    margin = ROUNDINGS * case.u * sizes
+    h, margin = _outlier_scores(case, rules.ablation.outlier_score)
     if count == rows:
         outliers[:] = True
     else:
@@ -42,6 +40,17 @@ def outlier_rows(case: Case, rules: Rules) -> tuple[Mask, list[Check]]:
     check = Check("outliers", "section 2", int(changed.sum()), 0, first, f"{count} outlier rows")
     close = Check("outlier margin", "section 2", _inversion(h, margin, outliers), None)
     return outliers, [check, close]
+
+
+def _outlier_scores(case: Case, outlier_score: str) -> tuple[Array, Array]:
+    """What outlier rows have the most of, (c,), and how far rounding may move it, (c,)."""
+    G = case.G
+    if outlier_score == "wanda":  # Σ_j W_ij² G_jj is W_i diag(G) W_iᵀ
+        h = sizes = np.sum(case.W**2 * np.diag(G), axis=1)
+    else:
+        h = np.sum((case.W @ G) * case.W, axis=1)
+        sizes = np.sum((np.abs(case.W) @ np.abs(G)) * np.abs(case.W), axis=1)
+    return h, ROUNDINGS * case.u * sizes
 
 
 def _inversion(h: Array, margin: Array, outliers: Mask) -> float:

@@ -87,6 +87,11 @@ _ENTRIES: dict[tuple[str, str, str], tuple[tuple[str, str, str], ...]] = {
          NO_OTHER_RESULT, ORDER),
     ),
     ("masks", "ordinary_rows",
+     "h = np.sum(weight**2 * np.diag(gram), axis=1)"): (
+        ("h = np.mean(weight**2 * np.diag(gram), axis=1)",
+         NO_OTHER_RESULT, ORDER),
+    ),
+    ("masks", "ordinary_rows",
      "return np.sort(largest_first[outliers:])"): (
         ("return largest_first[outliers:]",
          NO_OTHER_RESULT, "the rows are used as a set: masks row by row, or a sum over all"),
@@ -147,6 +152,11 @@ _ENTRIES: dict[tuple[str, str, str], tuple[tuple[str, str, str], ...]] = {
      "mask[:, smallest_columns(score.mean(axis=0), count)] = True"): (
         ("mask[:, smallest_columns(score.sum(axis=0), count)] = True",
          NO_OTHER_RESULT, ORDER),
+    ),
+    ("patterns", "Ablation",
+     "adaptive: bool = True"): (
+        ("adaptive: bool = False",
+         NO_SUCH_CALL, "`thanos` says all switches: their defaults are its own"),
     ),
     ("patterns", "SemiStructured.check",
      "if block_size < columns and block_size % self.m:"): (

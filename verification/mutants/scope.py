@@ -10,6 +10,8 @@ MODULES = ("update", "masks", "thanos", "problem", "losses", "baselines", "patte
 NOT_JUDGED = {
     ("problem", "Gram"): "cases come with G: tests/reference and tests/properties",
     ("problem", "objective"): "no output of an implementation: tests/reference and T4",
+    ("patterns", "Ablation.changed"): "for records and baselines: tests/reference/test_switches.py",
+    ("patterns", "refuse_switches"): "baselines take none: tests/reference/test_switches.py",
     ("inputs", "check_same_shape"): "called by `objective` and `refit` only",
     ("patterns", "_decimal"): "the text form, for people: tests/reference/test_patterns.py",
     ("patterns", "_outlier_text"): "the text form, for people: tests/reference/test_patterns.py",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.patterns import Pattern, parse_pattern
+from reference.patterns import SWITCHES, Pattern, parse_pattern
 from verification.catalogue import HardInput, catalogue
 from verification.certificate import certify
 from verification.conformance.callables import PythonFunction
@@ -19,12 +19,8 @@ from verification.mutants.package import adapted
 
 # Entries of the catalogue in this order, as they tell most; the others follow.
 TELLING = (13, 5, 17, 3)
-SWITCHES: tuple[dict[str, Any], ...] = (
-    {"adaptive": False},
-    {"residual": "local"},
-    {"update": "sequential"},
-    {"metric": "magnitude"},
-    {"metric": "obs"},
+ABLATIONS: tuple[dict[str, Any], ...] = tuple(
+    {name: choice} for name, choices in SWITCHES.items() for choice in choices[1:]
 )
 
 
@@ -82,10 +78,10 @@ def _switches() -> list[Trial]:
     found = [
         _switch(known[number], pattern, switch)
         for number in TELLING
-        for switch in SWITCHES
+        for switch in ABLATIONS
         for pattern in known[number].patterns()
     ]
-    return [*found, *(_unknown(argument) for argument in ("residual", "update", "metric"))]
+    return [*found, *(_unknown(argument) for argument in SWITCHES)]
 
 
 def _switch(layer: HardInput, pattern: Pattern, switch: dict[str, Any]) -> Trial:
