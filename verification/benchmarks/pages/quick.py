@@ -1,0 +1,34 @@
+"""The page of the quick benchmark."""
+
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.quick_plots import draw_quick
+from verification.benchmarks.pages.tables import protocol, source, summary, verdict
+
+
+def text(sources: Sources) -> str:
+    """Table, what its columns are, and plots."""
+    results = sources["quick"]
+    return f"""# Quick benchmark
+
+{protocol(results)} {verdict(results)}
+
+{summary(results)}
+
+- In 2:4, two of every four weights are zeros. Structured runs remove whole columns.
+- *Layer error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, with the Gram matrix that the layer was
+  pruned with. *With dense inputs*: with the dense model's Gram matrices on other windows, the same for all runs.
+- *Refit*: ten steps for the kept weights of the final mask, [section 7](../specification.md#7-beyond-the-paper).
+- *Pruning* leaves out calibration and certificates. *Peak* is the memory of the whole process up to the end of pruning.
+- *Certified*: counts and masks, and the update where the method has one.
+
+{source(results)}
+
+![Perplexity by method and pattern](quick-perplexity.png)
+
+![Layer error by depth](quick-layer-error.png)
+
+![Where the zeros are](quick-zeros.png)
+"""
+
+
+QUICK = Page("quick", "What do the methods do to a small model?", ("quick",), text, draw_quick)

@@ -1,0 +1,89 @@
+"""Tables of a study's results, and the sentence that says where they come from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from verification.benchmarks.studies.plan import family, label
+
+HEADINGS = [
+    "pattern",
+    "method",
+    "sparsity",
+    "perplexity",
+    "layer error",
+    "with dense inputs",
+    "pruning s",
+    "peak MiB",
+    "certified",
+]
+
+
+def rows(results: dict[str, Any]) -> list[list[str]]:
+    """A row for every run, dense models first."""
+    return [_row(record) for record in results["runs"]]
+
+
+def _row(record: dict[str, Any]) -> list[str]:
+    what = record["run"]
+    memory = f"{record['peak_memory_bytes'] / 2**20:.0f}"
+    perplexity = f"{record['perplexity']:.2f}"
+    if "layers" not in record:
+        return ["", label(what), "0 %", perplexity, "0", "0", "", memory, ""]
+    passed = sum(layer["passed"] for layer in record["layers"])
+    return [
+        family(what),
+        label(what),
+        f"{100 * record['sparsity']:.2f} %",
+        perplexity,
+        f"{record['error']:.4f}",
+        f"{record['dense_error']:.4f}",
+        f"{record['seconds']['pruning']:.1f}",
+        memory,
+        f"{passed} of {len(record['layers'])}",
+    ]
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table as Markdown; the first `left` columns to the left, the others to the right."""
+    rule = ["---"] * left + ["---:"] * (len(headings) - left)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The table of all runs as Markdown."""
+    return markdown(HEADINGS, rows(results), left=2)
+
+
+def source(results: dict[str, Any]) -> str:
+    """One sentence: which command, commits and machines made these numbers."""
+    records = results["runs"]
+    commits = ", ".join(dict.fromkeys(record["commit"] for record in records))
+    machines = "; ".join(dict.fromkeys(record["machine"] for record in records))
+    minutes = sum(record["wall_seconds"] for record in records) / results["jobs"] / 60
+    threads = max(record["threads"] for record in records if "layers" in record)
+    return (
+        f"Measured by `{results['command']}` at commit {commits} on {machines}, "
+        f"torch {results['versions']['torch']}, {results['date'][:10]}: "
+        f"about {minutes:.0f} minutes, {results['jobs']} runs at a time with {threads} thread each."
+    )
+
+
+def protocol(results: dict[str, Any]) -> str:
+    """One sentence: model, texts and their sizes, as far as all runs share them."""
+    record = next(each for each in results["runs"] if "layers" in each)
+    calibration, evaluation = record["calibration"], record["evaluation"]
+    tokens = calibration["nsamples"] * calibration["seqlen"]
+    return (
+        f"{record['origin']}; calibrated on {tokens:,} tokens of `{calibration['dataset']}` in windows of "
+        f"{calibration['seqlen']}, and evaluated on {record['tokens']:,} tokens of `{evaluation['dataset']}` "
+        f"in windows of {evaluation['seqlen']}."
+    )
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """Whether all is certified, in words."""
+    layers = [layer for record in results["runs"] for layer in record.get("layers", [])]
+    failed = sum(not layer["passed"] for layer in layers)
+    if failed:
+        return f"NOT every layer is certified: {failed} of {len(layers)} failed."
+    return f"All {len(layers):,} pruned layers are certified."
