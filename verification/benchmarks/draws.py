@@ -1,4 +1,6 @@
-"""How much the calibration draw alone moves layer errors: `python -m verification.benchmarks.draws`.
+"""How much the calibration draw alone moves layer errors: a recorded spread.
+
+`python -m verification.benchmarks.draws`, half an hour on one core at most.
 
 The first decoder blocks of a model are pruned by every method with several seeds for the choice
 of calibration windows, all else equal. `thanos bench compare` judges two results with different
@@ -28,7 +30,9 @@ from thanos_torch.models import (
     LoadedModel,
     ModelReport,
     calibration_windows,
+    evaluation_windows,
     load_model,
+    perplexity,
     prune_model,
 )
 from thanos_torch.models.blocks import decoder_blocks
@@ -36,14 +40,17 @@ from thanos_torch.models.durable import write_json
 from verification import certify
 from verification.benchmarks.environment import environment
 
-PATTERNS = ("unstructured:0.5", "2:4", "structured:0.3")
 RESULTS = Path("docs/results/draws.json")
 HEADER = ("commit", "versions", "machine", "settings")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured. Calibration as in `thanos bench --quick`; blocks: how many, the first."""
+    """What is measured; calibration as in `thanos bench --quick`.
+
+    blocks   how many decoder blocks, the first ones; 0 for all
+    windows  of the evaluation text to take the perplexity on, 0 for none
+    """
 
     model: str = DEFAULT_MODEL
     dataset: str = DEFAULT_DATASET
@@ -51,6 +58,9 @@ class Settings:
     seqlen: int = 512
     seeds: int = 8
     blocks: int = 3
+    windows: int = 0
+    methods: str = ",".join(METHODS)
+    patterns: str = "unstructured:0.5,2:4,structured:0.3"
 
 
 def main() -> None:
@@ -69,7 +79,7 @@ def main() -> None:
 
 
 def measure(settings: Settings, out: Path, command: str) -> None:
-    """Make the runs that `out` does not hold yet. ValueError if it holds those of other settings."""
+    """Make the runs that `out` lacks; ValueError if those in it had another origin or settings."""
     results: dict[str, Any] = {
         "study": "draws",
         "command": command,
@@ -99,15 +109,16 @@ def planned(settings: Settings) -> Iterator[tuple[str, dict[str, str], int]]:
     """(where it is recorded, the run, its seed) of every run, seed by seed."""
     for seed in range(settings.seeds):
         for kind in ("runs", "repeats") if seed == 0 else ("runs",):
-            for pattern in PATTERNS:
-                for method in METHODS:
+            for pattern in settings.patterns.split(","):
+                for method in settings.methods.split(","):
                     yield kind, {"method": method, "pattern": pattern}, seed
 
 
 def pruned(settings: Settings, run: dict[str, str], seed: int, nudged: bool) -> dict[str, Any]:
     """One run's record. nudged: from weights moved by about one rounding."""
     loaded = load_model(settings.model)
-    keep_first_blocks(loaded, settings.blocks)
+    if settings.blocks:
+        keep_first_blocks(loaded, settings.blocks)
     if nudged:
         nudge(loaded)
     windows = calibration_windows(
@@ -125,7 +136,16 @@ def pruned(settings: Settings, run: dict[str, str], seed: int, nudged: bool) -> 
         "model": settings.model,
         "calibration": {**calibration, "seed": seed},
         **record(report),
+        **(scored(loaded, settings) if settings.windows else {}),
     }
+
+
+def scored(loaded: LoadedModel, settings: Settings) -> dict[str, Any]:
+    """The perplexity of a model, as a results file holds it."""
+    text = evaluation_windows(
+        loaded.tokenizer, settings.dataset, seqlen=settings.seqlen, limit=settings.windows
+    )
+    return perplexity(loaded.model, text.ids).as_dict()
 
 
 def record(report: ModelReport) -> dict[str, Any]:
