@@ -118,16 +118,17 @@ def other_draws(
     freedom = sum(len(group) - 1 for group in groups)
     count = len(first) + len(second)
     level = 1 - FALSE_ALARM / tests
-    ends: tuple[float, float] | tuple[None, None] = (None, None)
+    low: float | None = None
+    high: float | None = None
     basis = "one draw on each side, and no recorded spread of draws"
     if freedom and layers:
         error = pooled_deviation(groups) * math.sqrt(1 / len(first) + 1 / len(second))
         reach = error * t_factor(freedom, level)
-        ends = (math.exp(shift - reach), math.exp(shift + reach))
+        low, high = math.exp(shift - reach), math.exp(shift + reach)
         where = f", {len(layers)} layers" if layers != [""] else ""
         source = f"{len(recorded)} recorded draws" if recorded else "their own draws"
         basis = f"other draw: beyond {100 * math.expm1(reach):.1f} %, by {source}{where}"
-    ratio = Estimate(math.exp(shift), *ends, count, level)
+    ratio = Estimate(math.exp(shift), low, high, count, level)
     values = math.exp(first.mean()), math.exp(second.mean())
     return Change(measure, *values, ratio, difference(ratio), basis)
 
