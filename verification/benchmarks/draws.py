@@ -16,7 +16,9 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +118,8 @@ def planned(settings: Settings) -> Iterator[tuple[str, dict[str, str], int]]:
 
 def pruned(settings: Settings, run: dict[str, str], seed: int, nudged: bool) -> dict[str, Any]:
     """One run's record. nudged: with activations moved by about one rounding."""
-    loaded = load_model(settings.model)
-    if settings.blocks:
-        keep_first_blocks(loaded, settings.blocks)
+    dense = loaded_once(settings.model, settings.blocks)
+    loaded = replace(dense, model=deepcopy(dense.model))
     if nudged:
         nudge(loaded)
     windows = calibration_windows(
@@ -166,6 +167,15 @@ def record(report: ModelReport) -> dict[str, Any]:
         "sparsity": report.sparsity,
         "error": report.relative_error,
     }
+
+
+@cache
+def loaded_once(name: str, blocks: int) -> LoadedModel:
+    """The dense model: loading it takes longer than pruning a block."""
+    loaded = load_model(name)
+    if blocks:
+        keep_first_blocks(loaded, blocks)
+    return loaded
 
 
 def keep_first_blocks(loaded: LoadedModel, count: int) -> None:
