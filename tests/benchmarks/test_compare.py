@@ -86,11 +86,11 @@ def test_a_file_is_the_same_as_itself(before: Results) -> None:
 def test_two_percent_on_the_same_draw_are_a_regression(tmp_path: Path, before: Results) -> None:
     worse = read_results(made(tmp_path / "worse", [0], 1.02))
     (found,) = compare(before, worse, no_results()).regressions
-    assert found.startswith("thanos 2:4: layer error +2.00 %")
+    assert found.startswith("thanos 2:4: layer error, first 3 blocks +2.00 %")
     back = compare(worse, before, no_results())
     assert back.regressions == []
     (better,) = back.improvements
-    assert better.startswith("thanos 2:4: layer error -1.96 %")
+    assert better.startswith("thanos 2:4: layer error, first 3 blocks -1.96 %")
 
 
 def test_rounding_is_none(tmp_path: Path, before: Results) -> None:
@@ -171,11 +171,7 @@ def prune_less(content: Content) -> None:
 
 
 def spoil_perplexity(content: Content) -> None:
-    content["runs"][1]["perplexity"] *= 1.02
-
-
-def spoil_error(content: Content) -> None:
-    content["runs"][1]["layers"][0]["error"] = float("nan")
+    content["runs"][1]["perplexity"] *= 1.06
 
 
 @pytest.mark.parametrize(
@@ -185,13 +181,40 @@ def spoil_error(content: Content) -> None:
         (lose_run, "wanda 2:4: the run is lost"),
         (lose_layer, f"thanos 2:4: {LAYERS[5]} is lost"),
         (prune_less, f"thanos 2:4: {LAYERS[5]} lost 50 weights and loses 49 now"),
-        (spoil_perplexity, "thanos 2:4: perplexity +2.00 %"),
-        (spoil_error, "thanos 2:4: layer error"),
+        (spoil_perplexity, "thanos 2:4: perplexity +6.00 %"),
     ],
 )
 def test_what_no_noise_excuses(before: Results, spoil: Any, words: str) -> None:
     (found,) = against(before, spoil).regressions
     assert found.startswith(words)
+
+
+def test_an_error_that_is_no_number_is_worse_than_any(before: Results) -> None:
+    def spoil(content: Content) -> None:
+        content["runs"][1]["layers"][0]["error"] = float("nan")
+
+    assert all("thanos 2:4: layer error" in what for what in against(before, spoil).regressions)
+    assert len(against(before, spoil).regressions) == 2
+
+
+def test_rounding_grows_with_depth(before: Results) -> None:
+    def deepen(factor: float, block: int) -> Callable[[Content], None]:
+        def change(content: Content) -> None:
+            for run in content["runs"][1:]:
+                deep = [dict(run["layers"][0], name=f"layers.{block}.{n}") for n in range(30)]
+                for layer in deep:
+                    layer["error"] *= factor
+                run["layers"] += deep
+
+        return change
+
+    def compared(factor: float, block: int) -> list[str]:
+        first, second = (changed(before, deepen(each, block)) for each in (1.0, factor))
+        return compare(first, second, no_results()).regressions
+
+    assert compared(1.02, 3) == []
+    assert len(compared(1.02, 2)) == len(METHODS)
+    assert len(compared(1.08, 3)) == len(METHODS)
 
 
 def test_a_lost_seed_is_a_lost_run_and_another_seed_is_none(tmp_path: Path) -> None:
@@ -243,12 +266,12 @@ def test_rows_and_json(tmp_path: Path, before: Results) -> None:
     found = compare(before, read_results(made(tmp_path / "worse", [0], 1.02)), no_results())
     row = next(row for row in rows(found) if row[0] == "thanos 2:4")
     assert row[1].endswith("+2.00 %")
-    assert row[4:] == ["10.0 +0.00 %", "1024 +0.00 %", "50.00 %", "REGRESSION"]
+    assert row[5:] == ["10.0 +0.00 %", "1024 +0.00 %", "50.00 %", "REGRESSION"]
     write_comparison(found, tmp_path / "comparison.json")
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert written["regressions"] == found.regressions
     assert written["before"]["machine"] == "two cores"
-    assert written["runs"][1]["changes"][0]["verdict"] == "higher"
+    assert written["runs"][1]["changes"][1]["verdict"] == "higher"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"runs": [{}]}', '{"runs": [{"run": 1}]}'])

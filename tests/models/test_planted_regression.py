@@ -65,7 +65,7 @@ def test_two_percent_more_layer_error_are_caught(
 
     found = thanos("bench", "compare", before, after, "--json", after.with_suffix(".changes"))
     assert found.status == 1
-    assert "REGRESSION  thanos 2:4: layer error +" in found.out
+    assert "REGRESSION  thanos 2:4: layer error, first 3 blocks +" in found.out
     changes = json.loads(after.with_suffix(".changes").read_text())
     assert not any("sparsegpt 2:4: layer" in what for what in changes["regressions"])
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from verification.benchmarks.comparing.noise import (
+    FIRST_BLOCKS,
     ROUNDING,
-    ROUNDING_OF_PERPLEXITY,
+    ROUNDING_AT_DEPTH,
+    ROUNDING_OF_A_LAYER,
     Change,
     Samples,
     against,
+    first_blocks,
     other_draws,
     same_draw,
 )
@@ -31,6 +34,7 @@ CONTROLS = {
     "magnitude": "wanda",
 }
 MEASURES = {"layer error": "error", "with dense inputs": "dense_error"}
+FIRST = f"first {FIRST_BLOCKS} blocks"
 Records = dict[Draw, dict[str, Any]]
 
 
@@ -143,9 +147,13 @@ def _pair(key: Key, before: Results, after: Results, recorded: Results, tests: i
     first, second = before.runs[key], after.runs[key]
     changes = []
     for measure, a, b in _measured(first, second):
-        tolerance = ROUNDING_OF_PERPLEXITY if measure == "perplexity" else ROUNDING
-        if a.keys() & b.keys():
-            changes.append(same_draw(measure, a, b, tolerance))
+        if not a.keys() & b.keys():
+            continue
+        changes.append(same_draw(measure, a, b, ROUNDING_AT_DEPTH))
+        if measure in MEASURES:
+            shallow = first_blocks(a), first_blocks(b)
+            name = f"{measure}, {FIRST}"
+            changes.append(same_draw(name, *shallow, ROUNDING, ROUNDING_OF_A_LAYER))
     for measure, a, b, spread in _unpaired(key, before, after, recorded):
         changes.append(other_draws(measure, a, b, spread, tests))
     return Pair(key, first, second, changes, list(_broken(first, second)))

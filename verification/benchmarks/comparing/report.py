@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 
-from verification.benchmarks.comparing.compare import Comparison, Pair, Records
+from verification.benchmarks.comparing.compare import FIRST, Comparison, Pair, Records
 from verification.benchmarks.comparing.costs import COSTS, cost_ratios
 
 # Layer errors are geometric means over the layers: every layer has the same weight in a change.
 HEADINGS = [
     "run",
     "layer error",
+    FIRST,
     "with dense inputs",
     "perplexity",
     "pruning s",
@@ -27,8 +28,9 @@ def rows(comparison: Comparison) -> list[list[str]]:
 def _row(pair: Pair) -> list[str]:
     by_measure = {change.measure: change for change in pair.changes}
     cells = []
-    for measure, digits in (("layer error", 4), ("with dense inputs", 4), ("perplexity", 2)):
+    for measure in ("layer error", f"layer error, {FIRST}", "with dense inputs", "perplexity"):
         change = by_measure.get(measure)
+        digits = 2 if measure == "perplexity" else 4
         cells.append(_moved(change.before, change.after, digits) if change else "")
     for name, unit, digits in (("pruning time", 1, 1), ("peak memory", 2**20, 0)):
         before, after = (_mean(side, name) / unit for side in (pair.before, pair.after))
