@@ -5,6 +5,7 @@ import sys
 import typer
 
 from thanos_torch.cli.bench import bench
+from thanos_torch.cli.bench_compare import compare
 from thanos_torch.cli.bench_speed import speed
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.evaluate import evaluate
@@ -28,6 +29,7 @@ app.command("eval")(evaluate)
 benches = typer.Typer(rich_markup_mode=None)
 benches.callback(invoke_without_command=True)(bench)
 benches.command()(speed)
+benches.command()(compare)
 app.add_typer(benches, name="bench")
 app.command(
     # The judge reads its options itself: they are the same without this program.

@@ -1,0 +1,288 @@
+"""`compare`: what is a regression, what is noise, and what cannot be told. On made-up results."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from verification.benchmarks.comparing.compare import Comparison, compare, write_comparison
+from verification.benchmarks.comparing.costs import cost_regressions
+from verification.benchmarks.comparing.records import Results, no_results, read_results
+from verification.benchmarks.comparing.report import lines, rows, verdict
+
+LAYERS = [f"layers.{index}.{name}" for index in range(3) for name in ("q_proj", "down_proj")]
+METHODS = ("thanos", "sparsegpt", "wanda", "magnitude")
+DRAW_MOVES = 0.07  # all methods and layers together, as real draws of 4096 tokens do
+LAYER_MOVES = 0.005  # each layer and method by itself
+Content = dict[str, Any]
+
+
+def made(folder: Path, seeds: list[int], factor: float = 1.0, only: str = "thanos") -> Path:
+    """A results file of every method; `only`'s layer errors are `factor` times too large."""
+    runs = [
+        {"run": {"method": "dense", "pattern": ""}, "model": "m", "perplexity": 10.0, "windows": 4}
+    ]
+    for seed in seeds:
+        draw = np.random.default_rng(seed).normal(0, DRAW_MOVES)
+        for number, method in enumerate(METHODS):
+            own = np.random.default_rng([seed, number]).normal(0, LAYER_MOVES, len(LAYERS))
+            errors = np.exp(-4 + number / 2 + draw + own) * (factor if method == only else 1)
+            runs.append(
+                {
+                    "run": {"method": method, "pattern": "2:4"},
+                    "model": "m",
+                    "calibration": {"dataset": "d", "nsamples": 8, "seqlen": 512, "seed": seed},
+                    "perplexity": float(20 + errors.mean()),
+                    "windows": 4,
+                    "layers": [
+                        {"name": name, "removed": 50, "error": float(error), "passed": True}
+                        for name, error in zip(LAYERS, errors, strict=True)
+                    ],
+                    "seconds": {"pruning": 10.0 + number},
+                    "peak_memory_bytes": 2**30,
+                    "sparsity": 0.5,
+                }
+            )
+    folder.mkdir()
+    content = {"commit": "c", "machine": "two cores", "settings": {"threads": 1}, "runs": runs}
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Results:
+    return read_results(made(tmp_path / "before", [0]))
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Results:
+    return read_results(made(tmp_path / "recorded", list(range(100, 106))))
+
+
+def changed(before: Results, change: Callable[[Content], None]) -> Results:
+    """The same results after a change to their content."""
+    content = copy.deepcopy(before.content)
+    change(content)
+    file = before.file.with_name("changed.json")
+    file.write_text(json.dumps(content))
+    return read_results(file)
+
+
+def against(before: Results, change: Callable[[Content], None]) -> Comparison:
+    return compare(before, changed(before, change), no_results())
+
+
+def test_a_file_is_the_same_as_itself(before: Results) -> None:
+    found = compare(before, before, no_results())
+    assert found.regressions == found.improvements == found.unjudged == found.lost == []
+    assert {verdict(pair) for pair in found.pairs} == {"same"}
+    assert list(lines(found))[-1] == "No regression beyond noise."
+
+
+def test_two_percent_on_the_same_draw_are_a_regression(tmp_path: Path, before: Results) -> None:
+    worse = read_results(made(tmp_path / "worse", [0], 1.02))
+    (found,) = compare(before, worse, no_results()).regressions
+    assert found.startswith("thanos 2:4: layer error, first 3 blocks +2.00 %")
+    back = compare(worse, before, no_results())
+    assert back.regressions == []
+    (better,) = back.improvements
+    assert better.startswith("thanos 2:4: layer error, first 3 blocks -1.96 %")
+
+
+def test_rounding_is_none(tmp_path: Path, before: Results) -> None:
+    rounded = read_results(made(tmp_path / "rounded", [0], 1.002))
+    assert compare(before, rounded, no_results()).regressions == []
+
+
+def test_other_seeds_are_none(tmp_path: Path, before: Results, recorded: Results) -> None:
+    for seed in range(1, 21):
+        other = read_results(made(tmp_path / str(seed), [seed]))
+        found = compare(before, other, recorded)
+        assert found.regressions == found.improvements == []
+        assert {verdict(pair) for pair in found.pairs} == {"same"}
+
+
+def test_what_the_draw_hides_shows_beside_a_control(
+    tmp_path: Path, before: Results, recorded: Results
+) -> None:
+    """Draws move all errors by 7 %, but the ratio of two methods by far less."""
+    worse = read_results(made(tmp_path / "worse", [1], 1.10))
+    found = compare(before, worse, recorded)
+    assert any("thanos 2:4: layer error / sparsegpt's" in what for what in found.regressions)
+    assert not any("2:4: layer error +" in what for what in found.regressions)
+
+
+def test_several_draws_of_their_own_need_no_recorded_ones(tmp_path: Path) -> None:
+    first = read_results(made(tmp_path / "first", list(range(5))))
+    same = read_results(made(tmp_path / "same", list(range(5, 10))))
+    worse = read_results(made(tmp_path / "worse", list(range(5, 10)), 1.05))
+    assert compare(first, same, no_results()).regressions == []
+    assert "layer error / sparsegpt's" in compare(first, worse, no_results()).regressions[0]
+
+
+def test_without_any_spread_nothing_passes(tmp_path: Path, before: Results) -> None:
+    other = read_results(made(tmp_path / "other", [1]))
+    found = compare(before, other, no_results())
+    assert len(found.unjudged) == len(METHODS)  # the dense model was not calibrated
+    assert "NOT JUDGED  thanos 2:4" in list(lines(found))
+    for side in (before, other):
+        side.runs.pop(next(key for key in side.runs if key.label == "dense"))
+    with pytest.raises(ValueError, match="nothing can be judged: one draw on each side"):
+        compare(before, other, no_results())
+
+
+def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: Results) -> None:
+    def longer(content: Content) -> None:
+        for run in content["runs"][1:]:
+            run["calibration"]["seqlen"] = 1024
+
+    recorded = changed(read_results(made(tmp_path / "r", list(range(100, 106)))), longer)
+    other = read_results(made(tmp_path / "other", [1]))
+    assert len(compare(before, other, recorded).unjudged) == len(METHODS)
+
+
+def test_one_bad_layer_shows(before: Results) -> None:
+    def spoil(content: Content) -> None:
+        content["runs"][1]["layers"][3]["error"] *= 1.06
+        content["runs"][1]["layers"][4]["error"] *= 0.95
+
+    (found,) = against(before, spoil).regressions
+    assert found.endswith(f"worse by themselves: {LAYERS[3]}")
+
+
+def spoil_certificate(content: Content) -> None:
+    content["runs"][2]["layers"][0]["passed"] = False
+
+
+def lose_run(content: Content) -> None:
+    del content["runs"][3]
+
+
+def lose_layer(content: Content) -> None:
+    del content["runs"][1]["layers"][5]
+
+
+def prune_less(content: Content) -> None:
+    content["runs"][1]["layers"][5]["removed"] = 49
+
+
+def spoil_perplexity(content: Content) -> None:
+    content["runs"][1]["perplexity"] *= 1.06
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_certificate, f"sparsegpt 2:4: {LAYERS[0]} was certified and is not any more"),
+        (lose_run, "wanda 2:4: the run is lost"),
+        (lose_layer, f"thanos 2:4: {LAYERS[5]} is lost"),
+        (prune_less, f"thanos 2:4: {LAYERS[5]} lost 50 weights and loses 49 now"),
+        (spoil_perplexity, "thanos 2:4: perplexity +6.00 %"),
+    ],
+)
+def test_what_no_noise_excuses(before: Results, spoil: Any, words: str) -> None:
+    (found,) = against(before, spoil).regressions
+    assert found.startswith(words)
+
+
+def test_an_error_that_is_no_number_is_worse_than_any(before: Results) -> None:
+    def spoil(content: Content) -> None:
+        content["runs"][1]["layers"][0]["error"] = float("nan")
+
+    assert all("thanos 2:4: layer error" in what for what in against(before, spoil).regressions)
+    assert len(against(before, spoil).regressions) == 2
+
+
+def test_rounding_grows_with_depth(before: Results) -> None:
+    def deepen(factor: float, block: int) -> Callable[[Content], None]:
+        def change(content: Content) -> None:
+            for run in content["runs"][1:]:
+                deep = [dict(run["layers"][0], name=f"layers.{block}.{n}") for n in range(30)]
+                for layer in deep:
+                    layer["error"] *= factor
+                run["layers"] += deep
+
+        return change
+
+    def compared(factor: float, block: int) -> list[str]:
+        first, second = (changed(before, deepen(each, block)) for each in (1.0, factor))
+        return compare(first, second, no_results()).regressions
+
+    assert compared(1.02, 3) == []
+    assert len(compared(1.02, 2)) == len(METHODS)
+    assert len(compared(1.08, 3)) == len(METHODS)
+
+
+def test_a_lost_seed_is_a_lost_run_and_another_seed_is_none(tmp_path: Path) -> None:
+    three = read_results(made(tmp_path / "three", [0, 1, 2]))
+    two = read_results(made(tmp_path / "two", [0, 1]))
+    assert "thanos 2:4, seed 2: the run is lost" in compare(three, two, no_results()).regressions
+    assert compare(two, three, no_results()).regressions == []
+
+
+def test_new_runs_and_settings_are_reported(before: Results) -> None:
+    def add(content: Content) -> None:
+        content["settings"]["threads"] = 2
+        content["runs"].append({"run": {"method": "thanos", "pattern": "1:4"}, **DRAWN})
+
+    found = against(before, add)
+    assert found.new == ["thanos 1:4"]
+    assert found.settings == {"threads": (1, 2)}
+    assert found.regressions == []
+    assert {"new      thanos 1:4", "setting  threads: 1 → 2"} <= set(lines(found))
+
+
+DRAWN = {
+    "model": "m",
+    "layers": [],
+    "calibration": {"dataset": "d", "nsamples": 8, "seqlen": 512, "seed": 0},
+}
+
+
+def test_costs_are_judged_on_one_machine_over_all_runs(before: Results) -> None:
+    def slow(content: Content) -> None:
+        for run in content["runs"][1:]:
+            run["seconds"]["pruning"] *= 1.3
+
+    def elsewhere(content: Content) -> None:
+        content["machine"] = "four cores"
+
+    slower = changed(before, slow)
+    (found,) = cost_regressions(before, slower, 0.1)
+    assert found.startswith("pruning time +30.0 % over 4 runs")
+    assert compare(before, slower, no_results()).regressions == []
+    assert cost_regressions(before, slower, 0.5) == cost_regressions(slower, before, 0.1) == []
+    with pytest.raises(ValueError, match="times compare on one machine only, got two cores"):
+        cost_regressions(before, changed(before, elsewhere), 0.1)
+    with pytest.raises(ValueError, match="times must be a share of 0 or more, got -1"):
+        cost_regressions(before, before, -1)
+
+
+def test_rows_and_json(tmp_path: Path, before: Results) -> None:
+    found = compare(before, read_results(made(tmp_path / "worse", [0], 1.02)), no_results())
+    row = next(row for row in rows(found) if row[0] == "thanos 2:4")
+    assert row[1].endswith("+2.00 %")
+    assert row[5:] == ["10.0 +0.00 %", "1024 +0.00 %", "50.00 %", "REGRESSION"]
+    write_comparison(found, tmp_path / "comparison.json")
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    assert written["regressions"] == found.regressions
+    assert written["before"]["machine"] == "two cores"
+    assert written["runs"][1]["changes"][1]["verdict"] == "higher"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"runs": [{}]}', '{"runs": [{"run": 1}]}'])
+def test_what_is_no_results_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=r"results\.json is no results file"):
+        read_results(tmp_path)
+
+
+def test_results_that_are_not_there(tmp_path: Path, before: Results) -> None:
+    with pytest.raises(ValueError, match="results must be a file, or a folder"):
+        read_results(tmp_path / "none")
+    with pytest.raises(ValueError, match="have no run in common"):
+        compare(before, no_results(), no_results())

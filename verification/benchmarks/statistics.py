@@ -1,0 +1,165 @@
+"""Numbers that vary: an estimate with its interval, and when two of them differ.
+
+Errors and perplexities are positive and vary by factors, so their logarithms are averaged and
+Student's t gives the interval: it is honest for three seeds already. Timings have outliers, so
+they get a median and an interval made of order statistics, which assumes no distribution.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+LEVEL = 0.95
+Verdict = Literal["higher", "lower", "no difference", "no verdict"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, where it is known to be, and from how many numbers.
+
+    low, high  the interval that covers the true value with probability `level`; None where there
+               are too few numbers for one
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+    level: float = LEVEL
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def geometric_mean(values: ArrayLike, level: float = LEVEL) -> Estimate:
+    """Of positive numbers, with Student's t interval of their logarithms."""
+    return _exp(_mean(_logarithms("values", values), level))
+
+
+def median(values: ArrayLike, level: float = LEVEL) -> Estimate:
+    """With the narrowest interval of order statistics that reaches the level.
+
+    The true median lies between the k-th smallest and the k-th largest of n numbers with
+    probability 1 − 2 P(Binomial(n, ½) < k). Below 6 numbers no k reaches 95 %.
+    """
+    ordered = np.sort(_numbers("values", values))
+    n = len(ordered)
+    value = float(np.median(ordered))
+    k = int(stats.binom.ppf((1 - level) / 2, n, 0.5))
+    # ppf is the first count that reaches the tail, so P(fewer than k) stays below it.
+    if k == 0:
+        return Estimate(value, None, None, n, level)
+    return Estimate(value, float(ordered[k - 1]), float(ordered[n - k]), n, level)
+
+
+def paired_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> Estimate:
+    """The geometric mean of after / before over pairs that share what moves both, as a draw."""
+    first, second = _logarithms("before", before), _logarithms("after", after)
+    if len(first) != len(second):
+        raise ValueError(f"before and after must be pairs, got {len(first)} and {len(second)}")
+    return _exp(_mean(second - first, level))
+
+
+def independent_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> Estimate:
+    """The ratio of geometric means of draws that have nothing to do with each other.
+
+    Student's t with a common variance: the draws of both sides are made in the same way.
+    """
+    first, second = _logarithms("before", before), _logarithms("after", after)
+    shift = float(second.mean() - first.mean())
+    count, freedom = len(first) + len(second), len(first) + len(second) - 2
+    if freedom < 1:
+        return _exp(Estimate(shift, None, None, count, level))
+    deviation = pooled_deviation([first, second])
+    reach = deviation * math.sqrt(1 / len(first) + 1 / len(second)) * t_factor(freedom, level)
+    return _exp(Estimate(shift, shift - reach, shift + reach, count, level))
+
+
+def perplexity_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> Estimate:
+    """Of two models on the same windows, which have the same number of scored tokens.
+
+    before, after  (windows,) mean negative log-likelihood of each window's tokens, in nats
+
+    A window that is hard for one model is hard for the other: their difference varies far less
+    than either, and the ratio of perplexities is exp of its mean.
+    """
+    first, second = _numbers("before", before), _numbers("after", after)
+    if len(first) != len(second):
+        raise ValueError(f"before and after must be pairs, got {len(first)} and {len(second)}")
+    return _exp(_mean(second - first, level))
+
+
+def difference(ratio: Estimate, tolerance: float = 0.0, deterministic: bool = False) -> Verdict:
+    """Whether a ratio differs from 1: its whole interval lies beyond 1 ± tolerance, in logarithms.
+
+    deterministic  both numbers are from the same draw by code that gives the same answer again up
+                   to the tolerance: then one pair is enough. Otherwise one pair is no verdict.
+    """
+    low, high = ratio.low, ratio.high
+    if low is None or high is None:
+        if not deterministic:
+            return "no verdict"
+        low = high = ratio.value
+    if math.log(low) > tolerance:
+        return "higher"
+    if math.log(high) < -tolerance:
+        return "lower"
+    return "no difference"
+
+
+def pooled_deviation(groups: Sequence[NDArray[np.float64]]) -> float:
+    """The standard deviation within groups that have means of their own."""
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return math.sqrt(squares / freedom)
+
+
+def t_factor(freedom: int, level: float) -> float:
+    """How many standard errors an interval of this level reaches to either side."""
+    return float(stats.t.ppf((1 + level) / 2, freedom))
+
+
+def _mean(values: NDArray[np.float64], level: float) -> Estimate:
+    """Student's t interval of a mean."""
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return Estimate(mean, None, None, n, level)
+    reach = pooled_deviation([values]) / math.sqrt(n) * t_factor(n - 1, level)
+    return Estimate(mean, mean - reach, mean + reach, n, level)
+
+
+def _exp(estimate: Estimate) -> Estimate:
+    """From logarithms back to factors."""
+    value, low, high = (
+        None if end is None else _factor(end)
+        for end in (estimate.value, estimate.low, estimate.high)
+    )
+    assert value is not None
+    return Estimate(value, low, high, estimate.count, estimate.level)
+
+
+def _factor(logarithm: float) -> float:
+    """Exp, without the overflow that two numbers of very different size would bring."""
+    return math.exp(min(max(logarithm, -700.0), 700.0))
+
+
+def _logarithms(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    numbers = _numbers(name, values)
+    if not (numbers > 0).all():
+        raise ValueError(f"{name} must be positive, got {numbers.min()}")
+    return np.log(numbers)
+
+
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or len(numbers) == 0:
+        raise ValueError(f"{name} must be a list of numbers, got shape {numbers.shape}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
+    return numbers
