@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.models.durable import whole_file
+from verification.benchmarks.pages.ablations import COMPONENTS, SETTINGS
+from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
+from verification.benchmarks.pages.outliers import OUTLIERS
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.quick import QUICK
+from verification.benchmarks.pages.sweep import SWEEP
 from verification.benchmarks.studies.study import RESULTS
 
-PAGES: tuple[Page, ...] = (QUICK,)
+PAGES: tuple[Page, ...] = (QUICK, SWEEP, COMPONENTS, SETTINGS, OUTLIERS, HEADLINE)
 REPORT = "report.html"
 
 

@@ -1,6 +1,6 @@
 """Tables of a study's results, and the sentence that says where they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from verification.benchmarks.studies.plan import family, label
@@ -47,6 +47,11 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int =
     """A table as Markdown; the first `left` columns to the left, the others to the right."""
     rule = ["---"] * left + ["---:"] * (len(headings) - left)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
+
+
+def lines(parts: Iterable[str]) -> str:
+    """One below the other."""
+    return "\n".join(parts)
 
 
 def summary(results: dict[str, Any]) -> str:

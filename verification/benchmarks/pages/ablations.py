@@ -1,0 +1,92 @@
+"""The pages on what each component, setting and outlier row contributes."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.ratios import Change, answer, change_table, changes
+from verification.benchmarks.pages.style import COLOURS, save
+from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
+
+MEANING = """- *Perplexity* and *error* are geometric means over the calibration draws. *Against the first* compares on the same draw, with the 95 %
+  interval of Student's t over the draws; with one draw, over the windows of the text. A difference is called one only if that interval leaves out 0 %.
+- *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model on other windows, the same for all runs."""
+
+
+def components(sources: Sources) -> str:
+    """Page: the parts of the algorithm."""
+    return _page(
+        "What does each component contribute?",
+        sources["components"],
+        "components",
+        "The first row is the paper's algorithm; every other row changes what it names: the mask fixed from the start (adaptive False), block-local "
+        "counts (residual local), columns one after another (update sequential), other scores (metric), or adds a refit.",
+    )
+
+
+def settings(sources: Sources) -> str:
+    """Page: block size, damping, calibration."""
+    return _page(
+        "What do block size, damping and calibration matter?",
+        sources["settings"],
+        "settings",
+        "The first row has blocks of 128 columns, damping 0.01 and the calibration named above; every other row changes one of them.",
+    )
+
+
+def _page(title: str, results: dict[str, Any], name: str, explained: str) -> str:
+    found = changes(results["runs"], "thanos")
+    return f"""# {title}
+
+{answer(found)}
+
+{explained}
+
+{markdown(*change_table(found))}
+
+{MEANING}
+
+{protocol(results)} {verdict(results)}
+
+{source(results)}
+
+![Perplexity against the first row]({name}.png)
+"""
+
+
+def _draw(name: str, sources: Sources, folder: Path) -> None:
+    save(forest(changes(sources[name]["runs"], "thanos")[1:]), folder / f"{name}.png")
+
+
+def forest(found: list[Change]) -> Any:
+    """Perplexity against the base: a point and its interval for every setting."""
+    figure, panel = plt.subplots(figsize=(8, 0.6 + 0.32 * len(found)))
+    for row, each in enumerate(reversed(found)):
+        ratio = each.perplexity_ratio
+        if ratio.low is not None and ratio.high is not None:
+            ends = [100 * (ratio.low - 1), 100 * (ratio.high - 1)]
+            panel.plot(ends, [row, row], color="#777777", linewidth=2)
+        panel.plot([100 * (ratio.value - 1)], [row], "o", color=COLOURS["thanos"])
+    panel.axvline(0, color="black", linewidth=1)
+    panel.set_xscale("symlog", linthresh=10)
+    panel.set_yticks(range(len(found)), [each.name for each in reversed(found)])
+    panel.set_xlabel("perplexity against the first row of the table, % (linear within ±10)")
+    return figure
+
+
+COMPONENTS = Page(
+    "components",
+    "What does each component contribute?",
+    ("components",),
+    components,
+    lambda sources, folder: _draw("components", sources, folder),
+)
+SETTINGS = Page(
+    "settings",
+    "What do block size, damping and calibration matter?",
+    ("settings",),
+    settings,
+    lambda sources, folder: _draw("settings", sources, folder),
+)

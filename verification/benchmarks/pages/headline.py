@@ -1,0 +1,88 @@
+"""The page of the headline table: the whole test set, seven tasks, several draws."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.ratios import answer, changes, percent
+from verification.benchmarks.pages.style import COLOURS, save
+from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
+from verification.benchmarks.studies.plan import label
+from verification.benchmarks.studies.profiles import SEEDS
+
+Record = dict[str, Any]
+STUDIES = tuple(f"headline-{seed}" for seed in SEEDS)
+
+
+def joined(sources: Sources) -> dict[str, Any]:
+    """All draws as one study; the dense model once."""
+    parts = [sources[name] for name in STUDIES]
+    runs = [record for part in parts for record in part["runs"] if "layers" in record]
+    dense = next(record for record in parts[0]["runs"] if "layers" not in record)
+    return {**parts[0], "runs": [dense, *runs]}
+
+
+def text(sources: Sources) -> str:
+    """Answer and tables."""
+    results = joined(sources)
+    found = changes(results["runs"], "sparsegpt")
+    rows = [
+        [each.name, str(each.draws), f"{each.perplexity.value:.2f}", percent(each.perplexity_ratio)]
+        for each in found
+    ]
+    return f"""# Who is better on the whole test set?
+
+{answer(found)}
+
+{markdown(["method, 2:4", "draws", "perplexity", "against sparsegpt, same draw"], rows)}
+
+Zero-shot accuracy of the same models, in %, mean over the draws; ± is the standard error of a single model's items:
+
+{markdown(*_tasks(results["runs"]))}
+
+{protocol(results)} {verdict(results)}
+
+{source(results)}
+
+![Perplexity of every draw](headline.png)
+"""
+
+
+def _tasks(records: list[Record]) -> tuple[list[str], list[list[str]]]:
+    by_label: dict[str, list[Record]] = {}
+    for record in records:
+        by_label.setdefault(label(record["run"]), []).append(record)
+    names = [task["task"] for task in records[0]["zero_shot"]["tasks"]]
+    rows = []
+    for name, runs in by_label.items():
+        cells = [f"{100 * _mean([run['zero_shot']['mean_acc'] for run in runs]):.1f}"]
+        for number in range(len(names)):
+            tasks = [run["zero_shot"]["tasks"][number] for run in runs]
+            value, error = _mean([task["acc"] for task in tasks]), tasks[0]["acc_stderr"]
+            cells.append(f"{100 * value:.1f} ± {100 * error:.1f}")
+        rows.append([name, *cells])
+    return ["method", "mean", *names], rows
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def draw(sources: Sources, folder: Path) -> None:
+    """Write headline.png."""
+    results = joined(sources)
+    names = list(dict.fromkeys(label(record["run"]) for record in results["runs"]))
+    figure, panel = plt.subplots(figsize=(7, 3.4))
+    for record in results["runs"]:
+        name = label(record["run"])
+        colour = COLOURS.get(name, "black")
+        panel.plot([record["perplexity"]], [names.index(name)], "o", color=colour, alpha=0.7)
+    panel.set_yticks(range(len(names)), names)
+    panel.invert_yaxis()
+    panel.set(xscale="log", xlabel="perplexity, a point for every calibration draw (log scale)")
+    save(figure, folder / "headline.png")
+
+
+HEADLINE = Page("headline", "Who is better on the whole test set?", STUDIES, text, draw)

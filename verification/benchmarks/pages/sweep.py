@@ -1,0 +1,98 @@
+"""The page on how much can be removed."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.style import COLOURS, legend_outside, save
+from verification.benchmarks.pages.tables import lines, protocol, source, summary, verdict
+from verification.benchmarks.statistics import difference, perplexity_ratio
+from verification.benchmarks.studies.plan import label
+
+Record = dict[str, Any]
+PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
+
+
+def sparsity(record: Record) -> float:
+    """The share that a run was asked to remove."""
+    return float(record["run"]["pattern"].partition(":")[2])
+
+
+def by_method(results: dict[str, Any]) -> dict[str, dict[float, Record]]:
+    """Pruned runs by label and sparsity."""
+    grouped: dict[str, dict[float, Record]] = {}
+    for record in results["runs"]:
+        if "layers" in record:
+            grouped.setdefault(label(record["run"]), {})[sparsity(record)] = record
+    return grouped
+
+
+def text(sources: Sources) -> str:
+    """Answer, plots, table."""
+    results = sources["sweep"]
+    grouped = by_method(results)
+    dense = next(record for record in results["runs"] if "layers" not in record)
+    return f"""# How much can be removed?
+
+{lines(_usable(name, runs, dense["perplexity"]) for name, runs in grouped.items())}
+
+Which is better, at each sparsity (perplexity, window by window; a difference is called one if its 95 % interval leaves out 0 %):
+
+{lines(_compared(before, after, grouped) for before, after in PAIRS)}
+
+![Perplexity against sparsity](sweep-perplexity.png)
+
+![Layer error against sparsity](sweep-error.png)
+
+{summary(results)}
+
+{protocol(results)} {verdict(results)}
+
+{source(results)}
+"""
+
+
+def _usable(name: str, runs: dict[float, Record], dense: float) -> str:
+    good = [share for share, run in sorted(runs.items()) if run["perplexity"] <= 2 * dense]
+    if not good:
+        return f"- {name}: perplexity is more than twice the dense model's everywhere."
+    return f"- {name}: up to {max(good):.0%}, perplexity is at most twice the dense model's ({dense:.2f})."
+
+
+def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) -> str:
+    words = []
+    for share in sorted(grouped[before].keys() & grouped[after].keys()):
+        losses = (grouped[each][share]["window_losses"] for each in (before, after))
+        ratio = perplexity_ratio(*losses)
+        sign = {"lower": "better", "higher": "worse"}.get(difference(ratio), "no difference")
+        words.append(f"{share:.0%} {sign} ({100 * (ratio.value - 1):+.1f} %)")
+    return f"- {after} against {before}: {', '.join(words)}."
+
+
+def draw(sources: Sources, folder: Path) -> None:
+    """Write sweep-perplexity.png and sweep-error.png."""
+    results = sources["sweep"]
+    dense = next(record for record in results["runs"] if "layers" not in record)
+    for what, name, heading in (
+        ("perplexity", "sweep-perplexity", "perplexity (log scale)"),
+        ("dense_error", "sweep-error", "layer error, dense inputs (log scale)"),
+    ):
+        figure, panel = plt.subplots(figsize=(7.5, 4.2))
+        for method, runs in by_method(results).items():
+            shares = sorted(runs)
+            values = [runs[share][what] for share in shares]
+            dashes = "--" if "refit" in method else "-"
+            panel.plot(
+                shares, values, f"o{dashes}", color=COLOURS[method], label=method, markersize=4
+            )
+        if what == "perplexity":
+            panel.axhline(dense[what], color="black", linewidth=1, label="dense")
+            panel.set_ylim(top=1e5)  # beyond, no model is left
+        panel.set(yscale="log", xlabel="share of weights removed", ylabel=heading)
+        legend_outside(panel)
+        save(figure, folder / f"{name}.png")
+
+
+SWEEP = Page("sweep", "How much can be removed?", ("sweep",), text, draw)
