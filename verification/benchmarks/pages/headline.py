@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.ratios import answer, changes, percent
-from verification.benchmarks.pages.style import COLOURS, save
+from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import SEEDS
@@ -81,7 +81,8 @@ def draw(sources: Sources, folder: Path) -> None:
         panel.plot([record["perplexity"]], [names.index(name)], "o", color=colour, alpha=0.7)
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
-    panel.set(xscale="log", xlabel="perplexity, a point for every calibration draw (log scale)")
+    log_axis(panel.xaxis)
+    panel.set(xlabel="perplexity, a point for every calibration draw (log scale)")
     save(figure, folder / "headline.png")
 
 

@@ -95,8 +95,8 @@ def draw(sources: Sources, folder: Path) -> None:
             panel.plot(
                 [share(run) for run in line], values, "o-", color=colour, label=SCORES[which]
             )
-        panel.set(title=name, xlabel="share of outlier rows", yscale="log")
-    panels[0][0].set_ylabel("perplexity (log scale)")
+        panel.set(title=name, xlabel="share of outlier rows")
+    panels[0][0].set_ylabel("perplexity")
     panels[0][-1].legend(title="rows picked by")
     save(figure, folder / "outliers.png")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a method in all plots; what
 # is refitted is darker.
@@ -34,6 +35,15 @@ def save(figure: Any, file: Path) -> None:
     """Write a picture; the same figure gives the same bytes."""
     figure.savefig(file, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
+
+
+def log_axis(axis: Any) -> None:
+    """A logarithmic axis with plain numbers, of which there are few on a short one."""
+    panel = axis.axes
+    (panel.set_xscale if axis is panel.xaxis else panel.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_outside(panel: Any) -> None:

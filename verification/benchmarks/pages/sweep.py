@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.style import COLOURS, legend_outside, save
+from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, verdict
 from verification.benchmarks.statistics import difference, perplexity_ratio
 from verification.benchmarks.studies.plan import label
@@ -89,8 +89,10 @@ def draw(sources: Sources, folder: Path) -> None:
             )
         if what == "perplexity":
             panel.axhline(dense[what], color="black", linewidth=1, label="dense")
-            panel.set_ylim(top=1e5)  # beyond, no model is left
-        panel.set(yscale="log", xlabel="share of weights removed", ylabel=heading)
+        log_axis(panel.yaxis)
+        if what == "perplexity":
+            panel.set_ylim(0.8 * dense[what], 1e5)  # beyond, no model is left
+        panel.set(xlabel="share of weights removed", ylabel=heading)
         legend_outside(panel)
         save(figure, folder / f"{name}.png")
 
