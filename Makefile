@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test bench mutants fuzz stress verify clean
+.PHONY: test bench report mutants fuzz stress verify clean
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -32,6 +32,10 @@ stress: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/thanos bench --quick
+
+# The pages and plots of docs/study, from the results in docs/results alone.
+report: .venv/installed
+	$(BIN)/python -m verification.benchmarks.pages.build
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
