@@ -3,6 +3,7 @@
 from reference.patterns import SemiStructured, Structured, Unstructured, parse_pattern
 
 STAGES = ("prepare", "factor", "masks", "solve", "update", "refit")
+SOLVER = "solve: joint"  # whose time depends on the steps that it takes
 _FIXED = ("blocks", "constant")
 _CERTIFICATE = ("b³", "c b²", "c b", "b²", "constant")
 
@@ -15,6 +16,12 @@ def stages_of(method: str, pattern: str, refit_steps: int) -> list[str]:
     return [each for each in STAGES if each not in left_out and (each != "refit" or refit_steps)]
 
 
+def needs_inverse(method: str, pattern: str) -> bool:
+    """Whether U is made: layers that read one input share it, and it takes memory of its own."""
+    joint = method == "thanos" and isinstance(parse_pattern(pattern), Structured)
+    return method in ("thanos", "sparsegpt") and not joint
+
+
 def law(stage: str, method: str, pattern: str) -> tuple[str, tuple[str, ...]]:
     """The name of a stage's law, and its terms. Stages that do the same share one law."""
     asked = parse_pattern(pattern)
@@ -24,9 +31,8 @@ def law(stage: str, method: str, pattern: str) -> tuple[str, tuple[str, ...]]:
     if stage == "refit":
         return "refit", ("b³", "c b²", "refit products", "refit passes", "b²", "constant")
     if stage == "factor":
-        inverse = method in ("thanos", "sparsegpt") and not structured
         # LAPACK's and the triangle's small parts: their number grows with the columns.
-        kind = "triangle and its inverse" if inverse else "triangle"
+        kind = "triangle and its inverse" if needs_inverse(method, pattern) else "triangle"
         return f"factor: {kind}", ("b³", "b²", "columns", "constant")
     if stage == "masks":
         looking = method == "thanos" and isinstance(asked, Unstructured)
@@ -38,7 +44,7 @@ def law(stage: str, method: str, pattern: str) -> tuple[str, tuple[str, ...]]:
             return f"solve: column by column, {kind}", ("sweeps", "c b", "columns", "constant")
         if structured:
             return "solve: least squares", ("least squares", "c b", "columns", "constant")
-        return "solve: joint", ("steps", "passes", "within", "systems", "c b", *_FIXED)
+        return SOLVER, ("steps", "passes", "within", "systems", "c b", *_FIXED)
     if method in ("magnitude", "wanda"):
         return "update: losses only", ("c b²", "c b", "b²", *_FIXED)
     if structured:
@@ -57,9 +63,12 @@ def certificate_law(method: str, pattern: str, refit_steps: int) -> tuple[str, t
 def memory_law(method: str, pattern: str, refit_steps: int) -> tuple[str, tuple[str, ...]]:
     """The same for the most bytes in use beyond W and G, the result included."""
     name = f"memory: {method} {_family(pattern)}" + (" with refit" if refit_steps else "")
-    return name, ("c b", "b²", "c B", "B²", "constant")
+    return name, ("c b", "b²", "c B", "B²", "part", "constant")
 
 
+# Of the solver, the mean over blocks. All but the last blocks of a layer take few, and a layer has
+# b / B of them.
+STEPS_LAW = ("steps of the solver", ("constant", "B / b"))
 GRAM_LAW = ("gram", ("tokens b²", "b²", "tokens b", "constant"))
 PASS_LAW = ("pass", ("tokens weights", "tokens² b", "tokens widths", "constant"))
 

@@ -29,6 +29,7 @@ from verification.benchmarks.speed.whole_model import LENGTH, measure_model
 # Repeats go on until both are reached, or there are MOST of them.
 LEAST, SECONDS, MOST = 3, 0.3, 15
 SLOW = 5.0  # seconds, from which on two repeats do
+YARDSTICK = 768  # columns and rows of its product
 INPUTS = "correlated"  # loud shared directions, as in real activations
 
 _ZEROING: Stages = {
@@ -89,7 +90,14 @@ def measure(cell: Cell) -> dict[str, Any]:
         record = _peak(cell)
     else:
         record = _model(cell)
-    return {**record, "wall_seconds": time.perf_counter() - start}
+    wall = time.perf_counter() - start
+    return {**record, "wall_seconds": wall, "yardstick_seconds": _yardstick()}
+
+
+def _yardstick() -> float:
+    """A fixed piece of work, the best of a few: its changes over a run are the machine's."""
+    A, B = torch.ones(YARDSTICK, YARDSTICK), torch.ones(YARDSTICK, YARDSTICK)
+    return min(clock(lambda: (A @ B).add_(A)) for _ in range(7))
 
 
 def measure_layer(cell: LayerCell) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from scipy.optimize import nnls
 from verification.benchmarks.cost.laws import (
     GRAM_LAW,
     PASS_LAW,
+    STEPS_LAW,
     certificate_law,
     law,
     memory_law,
+    needs_inverse,
     stages_of,
 )
-from verification.benchmarks.cost.operations import COUNTS, Work
+from verification.benchmarks.cost.operations import COUNTS, Work, factor_bytes
 
 Law = tuple[str, tuple[str, ...]]
 Point = tuple[Law, Work, float]  # what is fitted: its law, what it counts up to, what was measured
@@ -25,13 +27,18 @@ Point = tuple[Law, Work, float]  # what is fitted: its law, what it counts up to
 
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds, or bytes, of each count of each law.
-
-    steps  (s at B = 1, exponent): the solver's mean steps in blocks of B columns
-    """
+    """Seconds, or bytes, or steps, of each count of each law."""
 
     coefficients: dict[str, dict[str, float]]
-    steps: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"coefficients": self.coefficients}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "CostModel":
+        """Of `as_dict`."""
+        return cls(dict(stored["coefficients"]))
 
     def value(self, known: Law, work: Work) -> float:
         """What a law says of a work. Raises ValueError if it was not fitted."""
@@ -41,19 +48,9 @@ class CostModel:
         terms = self.coefficients[name]
         return sum(each * COUNTS[term](work) for term, each in terms.items())
 
-    def taken(self, columns: int, block_size: int) -> float:
-        """The solver's mean steps over the blocks of a layer."""
-        first, exponent = self.steps
-        return float(first * min(columns, block_size) ** exponent)
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"coefficients": self.coefficients, "steps": list(self.steps)}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "CostModel":
-        """Of `as_dict`."""
-        return cls(dict(stored["coefficients"]), (stored["steps"][0], stored["steps"][1]))
+    def steps(self, columns: int, block_size: int) -> float:
+        """The solver's mean steps over the blocks of a layer of the kind that was measured."""
+        return self.value(STEPS_LAW, Work(columns=columns, block_size=block_size))
 
 
 def fit(results: Mapping[str, Any]) -> CostModel:
@@ -66,7 +63,7 @@ def fit(results: Mapping[str, Any]) -> CostModel:
         name: fit_law(terms, [work for work, _ in each], [measured for _, measured in each])
         for (name, terms), each in points.items()
     }
-    return CostModel(coefficients, _fit_steps(results))
+    return CostModel(coefficients)
 
 
 def fit_law(
@@ -102,6 +99,11 @@ def laws_of(run: Mapping[str, Any]) -> tuple[Law, Law]:
     return certificate_law(*asked), memory_law(*asked)
 
 
+def least_bytes(run: Mapping[str, Any], work: Work) -> float:
+    """Memory peaks while the factor is made, a known number, or later, which is fitted."""
+    return factor_bytes(work) if needs_inverse(run["method"], run["pattern"]) else 0.0
+
+
 def gram_work(record: Mapping[str, Any]) -> Work:
     """One batch added to a Gram matrix."""
     return Work(columns=record["columns"], tokens=record["tokens"])
@@ -129,23 +131,10 @@ def _points(results: Mapping[str, Any]) -> Iterator[Point]:
             for stage, known in stage_laws(run).items():
                 yield known, work, layer["stages"][stage]
             yield certificate, work, layer["certificate_seconds"]
-            yield memory, work, layer["peak_memory_bytes"]
+            if layer["peak_memory_bytes"] > least_bytes(run, work):
+                yield memory, work, layer["peak_memory_bytes"]
+            yield STEPS_LAW, work, layer["steps"]
     for known, kind, make in ((GRAM_LAW, "gram", gram_work), (PASS_LAW, "pass", pass_work)):
         for record in results[kind]:
             if not record["held_out"] and record["passed"]:
                 yield known, make(record), record["seconds"]
-
-
-def _fit_steps(results: Mapping[str, Any]) -> tuple[float, float]:
-    """A power of the block's width, by least squares of logarithms."""
-    seen = [
-        (min(each["run"]["block_size"], layer["shape"][1]), layer["steps"])
-        for each in results["runs"]
-        for layer in each["layers"]
-        if layer["steps"] and layer["passed"] and not layer["held_out"]
-    ]
-    if len({width for width, _ in seen}) < 2:
-        return (sum(steps for _, steps in seen) / len(seen) if seen else 0.0), 0.0
-    widths, steps = np.log(np.array(seen)).T
-    exponent, first = np.polyfit(widths, steps, 1)
-    return float(np.exp(first)), float(exponent)

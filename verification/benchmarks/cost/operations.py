@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reference.patterns import Structured, column_blocks, parse_pattern
+from thanos_torch.update import ENTRIES, MIN_ROWS
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,20 @@ def refit_passes(work: Work) -> float:
     return work.rows * work.columns * (work.refit_steps + 1)
 
 
+def factor_bytes(work: Work) -> float:
+    """Most bytes while U is made: W in its units, H in float64, a quarter of it more, a panel."""
+    return 4 * work.rows * work.columns + 10.5 * work.columns**2
+
+
+def part(work: Work) -> float:
+    """Numbers of the last block that the solver holds at one time: its rows go in parts.
+
+    That is where memory peaks: alone among blocks it mostly needs float64.
+    """
+    start, end = work.blocks[-1]
+    return min(work.rows, max(MIN_ROWS, ENTRIES // (end - start))) * (end - start)
+
+
 COUNTS: dict[str, Callable[[Work], float]] = {
     "constant": lambda work: 1.0,
     "columns": lambda work: work.columns,
@@ -115,6 +130,8 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "c b²": lambda work: work.rows * work.columns**2,
     "c B": lambda work: work.rows * min(work.block_size, work.columns),
     "B²": lambda work: min(work.block_size, work.columns) ** 2,
+    "B / b": lambda work: min(work.block_size, work.columns) / work.columns,
+    "part": part,
     "trailing": trailing,
     "within": within,
     "steps": steps,

@@ -18,12 +18,10 @@ from thanos_torch.models.replay import BATCH_TOKENS
 from thanos_torch.models.rules import Rules
 from verification.benchmarks.cost.check import predicted_layer
 from verification.benchmarks.cost.decoder import llama
-from verification.benchmarks.cost.laws import GRAM_LAW, PASS_LAW, law
+from verification.benchmarks.cost.laws import GRAM_LAW, PASS_LAW, needs_inverse
 from verification.benchmarks.cost.model import CostModel
 from verification.benchmarks.cost.operations import Work
 
-# Stages whose result the layers that read one input share: `shared_factors`.
-SHARED = "factor: triangle and its inverse"
 VOCABULARY = 128256
 
 
@@ -54,15 +52,21 @@ WIDER = 512  # the block size of that protocol
 
 
 def predictions(
-    model: CostModel, runs: Iterable[Mapping[str, Any]], targets: Iterable[Target] = LLAMAS
+    model: CostModel,
+    runs: Iterable[Mapping[str, Any]],
+    steps: float,
+    targets: Iterable[Target] = LLAMAS,
 ) -> list[dict[str, Any]]:
-    """Every run on every target: seconds by stage, bytes. Blocks are alike: one is built."""
+    """Every run on every target: seconds by stage, bytes. Blocks are alike: one is built.
+
+    steps  the least that the solver takes: real layers may need more than the random ones measured
+    """
     found = []
     asked = list(runs)
     for target in targets:
         built = target.build(1)
         for run in asked:
-            one = predicted_model(model, built, run, WINDOWS * LENGTH, LENGTH)
+            one = predicted_model(model, built, run, WINDOWS * LENGTH, LENGTH, steps)
             seconds = {stage: target.layers * spent for stage, spent in one["seconds"].items()}
             found.append({"model": target.name, "run": run, "seconds": seconds, **_memory(one)})
     return found
@@ -81,12 +85,12 @@ def predicted_model(
     run: Mapping[str, Any],
     tokens: int,
     length: int,
-    steps: float | None = None,
+    steps: float,
 ) -> dict[str, Any]:
     """All decoder blocks that were built: seconds by stage, bytes by what takes them.
 
     length  tokens of a window
-    steps   of the solver; as the model says if None
+    steps   the least of the solver, whatever the model says
     """
     layers = planned_layers(built, Rules(_options(run)))
     seconds: dict[str, float] = defaultdict(float)
@@ -94,8 +98,8 @@ def predicted_model(
     for layer in layers:
         said = predicted_layer(model, run, layer.shape, steps)
         stages = dict(said["stages"])
-        if layer.reads != layer.name and _shares_factor(run):
-            stages["factor"] = 0.0
+        if layer.reads != layer.name and needs_inverse(run["method"], run["pattern"]):
+            stages["factor"] = 0.0  # `shared_factors`
         for stage, spent in stages.items():
             seconds[stage] += spent
         seconds["certificates"] += said["certificate"]
@@ -145,7 +149,3 @@ def _memory(one: Mapping[str, Any]) -> dict[str, Any]:
 def _options(run: Mapping[str, Any]) -> LayerOptions:
     pattern = parse_pattern(run["pattern"])
     return LayerOptions(pattern, run["method"], run["block_size"], refit_steps=run["refit_steps"])
-
-
-def _shares_factor(run: Mapping[str, Any]) -> bool:
-    return law("factor", run["method"], run["pattern"])[0] == SHARED

@@ -11,11 +11,11 @@ import torch
 
 from thanos_torch.models.durable import write_json
 from thanos_torch.models.workfolder import WorkFolder, discard_progress, work_folder
-from verification.benchmarks.cost.check import comparisons, summary
+from verification.benchmarks.cost.check import comparisons, summary, unsteadiness
 from verification.benchmarks.cost.growth import exponents
 from verification.benchmarks.cost.measure import INPUTS, measure
 from verification.benchmarks.cost.model import fit
-from verification.benchmarks.cost.plan import PROFILES, Cell, LayerCell, key
+from verification.benchmarks.cost.plan import PROFILES, SEMI, UNSTRUCTURED, Cell, LayerCell, key
 from verification.benchmarks.cost.predict import LENGTH, WIDER, WINDOWS, predictions, small_model
 from verification.benchmarks.environment import environment
 
@@ -53,6 +53,7 @@ def run_cost(out: Path, profile: str, command: str, progress: Progress) -> dict[
         **origin,
         "settings": settings,
         "wall_seconds": sum(record["wall_seconds"] for _, record in records),
+        "yardstick_seconds": [record["yardstick_seconds"] for _, record in records],
         **gathered(records),
     }
     results |= conclusions(results)
@@ -83,20 +84,24 @@ def conclusions(results: Mapping[str, Any]) -> dict[str, Any]:
     """What follows from the measurements: the model, its errors, growth, predictions."""
     model = fit(results)
     found = comparisons(results, model)
-    plain = [run for run in (each["run"] for each in results["runs"])
-             if run["block_size"] == 128]  # fmt: skip
-    wider = [{**run, "block_size": WIDER} for run in plain
-             if run["method"] == "thanos" and not run["refit_steps"]
-             and not run["pattern"].startswith("structured")]  # fmt: skip
+    plain = [each["run"] for each in results["runs"] if each["run"]["block_size"] == 128]
+    # Of the others, those whose cost depends on B.
+    wider = [
+        {**run, "block_size": WIDER}
+        for run in plain
+        if run["method"] == "thanos" and run["pattern"] in (UNSTRUCTURED, SEMI)
+        if not run["refit_steps"]
+    ]
+    real = max((each["steps"] for each in results["model"]), default=0.0)
     said: dict[str, Any] = {
         "model_fitted": model.as_dict(),
         "errors": summary(found),
+        "unsteadiness": unsteadiness(results["yardstick_seconds"]),
         "comparisons": found,
         "growth": exponents(results),
-        "predictions": predictions(model, plain + wider),
+        "predictions": predictions(model, plain + wider, real),
     }
-    thanos = {"method": "thanos", "pattern": "unstructured:0.5", "block_size": 128,
-              "refit_steps": 0}  # fmt: skip
+    thanos = {"method": "thanos", "pattern": UNSTRUCTURED, "block_size": 128, "refit_steps": 0}
     said["small_model"] = [small_model(model, thanos, each) for each in results["model"]]
     return said
 

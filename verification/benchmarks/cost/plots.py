@@ -1,0 +1,91 @@
+"""The plots of a cost.json: what was measured as points, the model as lines."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+
+from verification.benchmarks.cost.check import label, predicted_layer
+from verification.benchmarks.cost.laws import STAGES
+from verification.benchmarks.cost.model import CostModel
+from verification.benchmarks.cost.plan import PATTERNS
+from verification.benchmarks.cost.sections import largest_common
+from verification.benchmarks.plots import COLOURS
+
+STAGE_COLOURS = dict(
+    zip(STAGES, ("#BBBBBB", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7"), strict=True)
+)
+REFIT_COLOUR = "#CC79A7"
+LARGEST = 16384  # columns, up to which lines are drawn
+
+
+def draw_all(results: dict[str, Any], folder: Path) -> None:
+    """Write time.png, stages.png and memory.png."""
+    with mpl.rc_context({"figure.dpi": 120, "font.size": 9, "axes.spines.top": False,
+                         "axes.spines.right": False}):  # fmt: skip
+        for name, figure in (
+            ("time", _against_size(results, "seconds", "pruning", 1.0, "seconds, one b x b layer")),
+            ("stages", _stages(results)),
+            ("memory", _against_size(results, "peak_memory_bytes", "memory", 2.0**20,
+                                     "MiB beyond W and G, one b x b layer")),
+        ):  # fmt: skip
+            figure.savefig(folder / f"{name}.png", bbox_inches="tight")
+            plt.close(figure)
+
+
+def _against_size(
+    results: dict[str, Any], measured: str, said: str, unit: float, title: str
+) -> Any:
+    """A panel a pattern: square layers; filled points were fitted, hollow ones held out."""
+    model = CostModel.from_dict(results["model_fitted"])
+    figure, panels = plt.subplots(1, len(PATTERNS), figsize=(11, 3.8), sharey=True)
+    for panel, pattern in zip(panels, PATTERNS, strict=True):
+        for each in results["runs"]:
+            run = each["run"]
+            if run["pattern"] != pattern or run["block_size"] != 128:
+                continue
+            colour = REFIT_COLOUR if run["refit_steps"] else COLOURS[run["method"]]
+            squares = [layer for layer in each["layers"]
+                       if layer["passed"] and len(set(layer["shape"])) == 1]  # fmt: skip
+            for held_out in (False, True):
+                some = [layer for layer in squares if layer["held_out"] == held_out]
+                panel.plot([layer["shape"][1] for layer in some],
+                           [layer[measured] / unit for layer in some], "o", color=colour,
+                           markerfacecolor="white" if held_out else colour, markersize=5,
+                           zorder=3)  # fmt: skip
+            if not squares:
+                continue
+            start = min(layer["shape"][1] for layer in squares)
+            sizes = np.unique(np.geomspace(start, LARGEST, 40).astype(int) // 4 * 4)
+            line = [predicted_layer(model, run, (b, b))[said] / unit for b in sizes]
+            name = f"{run['method']} + refit" if run["refit_steps"] else run["method"]
+            panel.plot(sizes, line, "-", color=colour, label=name, linewidth=1.2)
+        panel.set_xscale("log", base=2)
+        panel.set(title=pattern, yscale="log", xlabel="columns b")
+        panel.grid(which="major", alpha=0.2)
+    panels[0].set_ylabel(title)
+    handles, names = panels[0].get_legend_handles_labels()
+    handles += [Line2D([], [], marker="o", linestyle="", color="black", markerfacecolor=fill)
+                for fill in ("black", "white")]  # fmt: skip
+    names += ["fitted", "held out"]
+    panels[-1].legend(handles, names, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _stages(results: dict[str, Any]) -> Any:
+    """Stacked bars on one layer, by method and pattern."""
+    name, found = largest_common(results)
+    found = found[::-1]
+    figure, panel = plt.subplots(figsize=(8, 0.32 * len(found) + 1.2))
+    left = np.zeros(len(found))
+    for stage in STAGES:
+        widths = np.array([layer["stages"].get(stage, 0.0) for _, layer in found])
+        panel.barh(range(len(found)), widths, left=left, color=STAGE_COLOURS[stage], label=stage)
+        left += widths
+    panel.set_yticks(range(len(found)), [label(run) for run, _ in found])
+    panel.set(xlabel="seconds", title=f"{name}, by stage")
+    panel.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
