@@ -1,5 +1,7 @@
 """Which operations each stage of each method is made of: the terms of the cost model."""
 
+from functools import cache
+
 from reference.patterns import SemiStructured, Structured, Unstructured, parse_pattern
 
 STAGES = ("prepare", "factor", "masks", "solve", "update", "refit")
@@ -8,20 +10,24 @@ _FIXED = ("blocks", "constant")
 _CERTIFICATE = ("b³", "c b²", "c b", "b²", "constant")
 
 
-def stages_of(method: str, pattern: str, refit_steps: int) -> list[str]:
+@cache
+def stages_of(method: str, pattern: str, refit_steps: int) -> tuple[str, ...]:
     """The stages that take time, in their order."""
     zeroing = method in ("magnitude", "wanda")
     chosen_on_the_way = method == "sparsegpt" and isinstance(parse_pattern(pattern), SemiStructured)
     left_out = {"solve"} if zeroing else {"masks"} if chosen_on_the_way else set()
-    return [each for each in STAGES if each not in left_out and (each != "refit" or refit_steps)]
+    refit = set() if refit_steps else {"refit"}
+    return tuple(each for each in STAGES if each not in left_out | refit)
 
 
+@cache
 def needs_inverse(method: str, pattern: str) -> bool:
     """Whether U is made: layers that read one input share it, and it takes memory of its own."""
     joint = method == "thanos" and isinstance(parse_pattern(pattern), Structured)
     return method in ("thanos", "sparsegpt") and not joint
 
 
+@cache
 def law(stage: str, method: str, pattern: str) -> tuple[str, tuple[str, ...]]:
     """The name of a stage's law, and its terms. Stages that do the same share one law."""
     asked = parse_pattern(pattern)
@@ -52,6 +58,7 @@ def law(stage: str, method: str, pattern: str) -> tuple[str, tuple[str, ...]]:
     return f"update: {method}", ("trailing", "c b", "b²", *_FIXED)
 
 
+@cache
 def certificate_law(method: str, pattern: str, refit_steps: int) -> tuple[str, tuple[str, ...]]:
     """The same for the certificate of a layer."""
     name = f"certificate: {method} {_family(pattern)}" + (" with refit" if refit_steps else "")
@@ -60,6 +67,7 @@ def certificate_law(method: str, pattern: str, refit_steps: int) -> tuple[str, t
     return name, _CERTIFICATE
 
 
+@cache
 def memory_law(method: str, pattern: str, refit_steps: int) -> tuple[str, tuple[str, ...]]:
     """The same for the most bytes in use beyond W and G, the result included."""
     name = f"memory: {method} {_family(pattern)}" + (" with refit" if refit_steps else "")

@@ -14,6 +14,7 @@ from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.threads import blas_threads
 from verification import certify
 from verification.benchmarks.cost.decoder import decoder_block
+from verification.benchmarks.cost.laws import stages_of
 from verification.benchmarks.cost.plan import (
     Cell,
     GramCell,
@@ -115,12 +116,13 @@ def measure_layer(cell: LayerCell) -> dict[str, Any]:
         stages.append({**spent, "update": whole - sum(spent.values())})
         passed = passed and _same(again, kept)
     taken = kept.diagnostics.solver_steps
+    names = stages_of(cell.method, cell.pattern, cell.refit_steps)
     return {
         "name": f"{cell.rows} x {cell.columns}",
         "shape": [cell.rows, cell.columns],
         "held_out": cell.held_out,
         **_times(totals),
-        "stages": {name: median(each[name] for each in stages) for name in stages[0]},
+        "stages": {name: median(each[name] for each in stages) for name in names},
         "certificate_seconds": median(judging),
         "peak_memory_bytes": memory,
         "passed": passed,

@@ -19,7 +19,7 @@ from verification.benchmarks.cost.laws import (
     needs_inverse,
     stages_of,
 )
-from verification.benchmarks.cost.operations import COUNTS, Work, factor_bytes
+from verification.benchmarks.cost.operations import COUNTS, PRODUCTS, Work, factor_bytes
 
 Law = tuple[str, tuple[str, ...]]
 Point = tuple[Law, Work, float]  # what is fitted: its law, what it counts up to, what was measured
@@ -59,25 +59,35 @@ def fit(results: Mapping[str, Any]) -> CostModel:
     for known, work, measured in _points(results):
         if measured > 0:
             points[known].append((work, measured))
+    peak = max(each["operations_per_second"] for each in results["peak"])
+    floors = {term: operations / peak for term, operations in PRODUCTS.items()}
     coefficients = {
-        name: fit_law(terms, [work for work, _ in each], [measured for _, measured in each])
+        name: fit_law(terms, [work for work, _ in each], [measured for _, measured in each], floors)
         for (name, terms), each in points.items()
     }
     return CostModel(coefficients)
 
 
 def fit_law(
-    terms: Iterable[str], works: Iterable[Work], measured: Iterable[float]
+    terms: Iterable[str],
+    works: Iterable[Work],
+    measured: Iterable[float],
+    floors: Mapping[str, float],
 ) -> dict[str, float]:
-    """Coefficients of the terms that matter, least squares of the errors over the measured."""
+    """Coefficients of the terms that matter, least squares of the errors over the measured.
+
+    floors  what a term's coefficient is at least; 0 where nothing is said
+    """
     terms, seconds = list(terms), np.array(list(measured), dtype=np.float64)
     counts = np.array([[COUNTS[term](work) for term in terms] for work in works])
     rows: NDArray[np.float64] = counts / seconds[:, None]
     # Counts differ by many powers of ten: the columns are solved for at unit length.
     lengths = np.linalg.norm(rows, axis=0)
     scale = np.where(lengths > 0, lengths, 1.0)
-    found, _ = nnls(rows / scale, np.ones(len(seconds)))
-    return {term: float(c) for term, c in zip(terms, found / scale, strict=True) if c > 0}
+    least = np.array([floors.get(term, 0.0) for term in terms])
+    beyond, _ = nnls(rows / scale, np.ones(len(seconds)) - rows @ least)
+    found = least + beyond / scale
+    return {term: float(each) for term, each in zip(terms, found, strict=True) if each > 0}
 
 
 def work_of(run: Mapping[str, Any], shape: Iterable[int], steps: float) -> Work:

@@ -149,3 +149,14 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "tokens² b": lambda work: work.tokens**2 * work.columns,
     "tokens widths": lambda work: work.tokens * work.widths,
 }
+
+# Counts that are float32 products, and operations in each of them: no machine is faster than its
+# own peak, however little of one kind was measured.
+PRODUCTS = {
+    "trailing": 1,
+    "steps": 1,
+    "spreads": 1,
+    "refit products": 1,
+    "tokens b²": 2,
+    "tokens weights": 2,
+}

@@ -23,7 +23,7 @@ HELD_OUT = (
     *((1024, 4096), (4096, 1024), (3072, 3072), (4096, 4096)),
 )
 LARGE = 8 * 2**20  # weights, from which on a layer is measured for fewer methods
-BLOCK_SIZES = {"fitted": (16, 32, 64, 256, 1024), "held out": (24, 48, 96, 512)}
+BLOCK_SIZES = {"fitted": (16, 32, 64, 256, 512, 1024), "held out": (24, 48, 96, 384)}
 BLOCK_SIZE_SHAPES = ((512, 512), (1024, 1024), (2048, 2048))
 
 
@@ -113,21 +113,7 @@ def quick() -> list[Cell]:
     return [PeakCell(1024), *passes, *gram, *_by_size(fitted, held_out), PeakCell(1024)]
 
 
-def tiny() -> list[Cell]:
-    """Three sizes of a few columns: for tests of the machinery."""
-    return [
-        PeakCell(64),
-        *(GramCell(b, 64, b == 48) for b in (16, 32, 48)),
-        *(PassCell(h, 2 * h, 16, h == 96) for h in (32, 64, 96)),
-        *(
-            LayerCell(b, b, method, UNSTRUCTURED, b == 48)
-            for b in (16, 32, 48)
-            for method in METHODS
-        ),
-    ]
-
-
-PROFILES = {"standard": full, "quick": quick, "tiny": tiny}
+PROFILES = {"standard": full, "quick": quick}
 
 
 def _by_size(fitted: Iterable[Shape], held_out: tuple[Shape, ...]) -> list[Cell]:

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from verification.benchmarks.cost.check import label, predicted_layer
+from verification.benchmarks.cost.growth import BASE
 from verification.benchmarks.cost.laws import STAGES
 from verification.benchmarks.cost.model import CostModel
 from verification.benchmarks.cost.plan import PATTERNS
@@ -23,12 +24,13 @@ LARGEST = 16384  # columns, up to which lines are drawn
 
 
 def draw_all(results: dict[str, Any], folder: Path) -> None:
-    """Write time.png, stages.png and memory.png."""
+    """Write time.png, stages.png, growth.png and memory.png."""
     with mpl.rc_context({"figure.dpi": 120, "font.size": 9, "axes.spines.top": False,
                          "axes.spines.right": False}):  # fmt: skip
         for name, figure in (
             ("time", _against_size(results, "seconds", "pruning", 1.0, "seconds, one b x b layer")),
             ("stages", _stages(results)),
+            ("growth", _growth(results)),
             ("memory", _against_size(results, "peak_memory_bytes", "memory", 2.0**20,
                                      "MiB beyond W and G, one b x b layer")),
         ):  # fmt: skip
@@ -58,11 +60,15 @@ def _against_size(
                            zorder=3)  # fmt: skip
             if not squares:
                 continue
-            start = min(layer["shape"][1] for layer in squares)
-            sizes = np.unique(np.geomspace(start, LARGEST, 40).astype(int) // 4 * 4)
-            line = [predicted_layer(model, run, (b, b))[said] / unit for b in sizes]
             name = f"{run['method']} + refit" if run["refit_steps"] else run["method"]
-            panel.plot(sizes, line, "-", color=colour, label=name, linewidth=1.2)
+            # Magnitude and Wanda cost nearly the same: both must be seen.
+            width = 3.5 if run["method"] == "magnitude" else 1.2
+            edges = [layer["shape"][1] for layer in squares]
+            for part, style in ((_sizes(min(edges), max(edges)), "-"),
+                                (_sizes(max(edges), LARGEST), ":")):  # fmt: skip
+                line = [predicted_layer(model, run, (b, b))[said] / unit for b in part]
+                panel.plot(part, line, style, color=colour, linewidth=width,
+                           label=name if style == "-" else None)  # fmt: skip
         panel.set_xscale("log", base=2)
         panel.set(title=pattern, yscale="log", xlabel="columns b")
         panel.grid(which="major", alpha=0.2)
@@ -70,8 +76,32 @@ def _against_size(
     handles, names = panels[0].get_legend_handles_labels()
     handles += [Line2D([], [], marker="o", linestyle="", color="black", markerfacecolor=fill)
                 for fill in ("black", "white")]  # fmt: skip
-    names += ["fitted", "held out"]
+    handles.append(Line2D([], [], color="black", linestyle=":"))
+    names += ["fitted", "held out", "beyond all measured"]
     panels[-1].legend(handles, names, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _sizes(first: int, last: int) -> list[int]:
+    """Columns to draw a line through, multiples of four."""
+    return sorted({int(size) // 4 * 4 for size in np.geomspace(first, last, 25)})
+
+
+def _growth(results: dict[str, Any]) -> Any:
+    """Thanos over B, and a Gram matrix over its tokens: seconds, with the slopes."""
+    lines = [each for each in results["growth"] if each["variable"] in ("B", "tokens")]
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.2))
+    for panel, name in zip(panels, ("B", "tokens"), strict=True):
+        for each in lines:
+            if each["variable"] == name:
+                panel.plot(each["values"], each["seconds"], "o-", color=COLOURS["thanos"],
+                           label=f"slope {each['time']:.2f}")  # fmt: skip
+                panel.legend(frameon=False)
+        panel.set_xscale("log", base=2)
+        panel.set(yscale="log", xlabel=name)
+        panel.grid(which="major", alpha=0.2)
+    panels[0].set(ylabel="seconds", title=f"Thanos, unstructured, {BASE} x {BASE}")
+    panels[1].set(title=f"Gram matrix of {BASE} columns")
     return figure
 
 

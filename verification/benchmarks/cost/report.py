@@ -40,7 +40,15 @@ def page(results: Results) -> str:
               for what, kept, how in verdicts(results)]  # fmt: skip
     lines += ["", *sections.predictions(results), *sections.small_models(results)]
     lines += ["![Seconds against size](time.png)", "", *sections.stages(results)]
-    lines += ["![Stages](stages.png)", "", *sections.growth(results), "![Memory](memory.png)", ""]
+    lines += [
+        "![Stages](stages.png)",
+        "",
+        *sections.growth(results),
+        "![Growth](growth.png)",
+        "",
+        "![Memory](memory.png)",
+        "",
+    ]
     lines += [*sections.errors(results), *sections.coefficients(results), source(results)]
     return "\n".join(lines) + "\n"
 

@@ -16,32 +16,38 @@ def predictions(results: Results) -> list[str]:
     if not results["predictions"]:
         return []
     peak = max(each["operations_per_second"] for each in results["peak"])
-    rows = []
+    by_model: dict[str, list[list[str]]] = {}
     for each in results["predictions"]:
         seconds = each["seconds"]
-        rows.append([
-            each["model"], label(each["run"]), hours(seconds["calibration"]), hours(seconds["gram"]),
+        by_model.setdefault(each["model"], []).append([
+            label(each["run"]), hours(seconds["calibration"]), hours(seconds["gram"]),
             hours(pruning(seconds)), margin(results, each["run"]), hours(needed(seconds)),
-            f"{needed(seconds) * peak / 1e15:,.3g}", hours(seconds["certificates"]),
+            pflop(needed(seconds) * peak / 1e15), hours(seconds["certificates"]),
             f"{each['peak_bytes'] / GIB:,.0f}", f"{each['peak_with_certificates_bytes'] / GIB:,.0f}",
         ])  # fmt: skip
-    headings = ["model", "method", "passes", "Gram matrices", "pruning", "±", "all of those",
+    headings = ["method", "passes", "Gram matrices", "pruning", "±", "all of those",
                 "in Pflop at peak", "certificates", "GiB", "GiB with certificates"]  # fmt: skip
+    lines = ["## Predictions", ""]
+    for model, rows in by_model.items():
+        lines += [f"### {model}", "", *_table(headings, rows), ""]
     windows = results["settings"]["calibration"]
     return [
-        "## Llama 3",
-        "",
-        *_table(headings, rows),
-        "",
-        f"Not measured: predicted for {windows['windows']} windows of {windows['length']} tokens in float32 with the "
-        "checked model, from layers of at most 4096 columns; nothing here checks the way beyond those. *±* is the "
-        "model's worst error on held-out layers with this method and pattern. *Passes*: every decoder block runs "
-        f"twice over all tokens. *In Pflop at peak*: the time in operations of float32 products, of which this machine "
-        f"does {peak / 1e9:,.0f} Gflop a second; over your machine's peak it is the time there, if its memory is as fast "
-        "beside its products. *GiB*: weights of one decoder block twice in bfloat16, embeddings, two batches of "
-        "activations, a block's Gram matrices and the layer at work; the program itself is left out.",
+        *lines,
+        f"Not measured but predicted, for {windows['windows']} windows of {windows['length']} tokens, in float32. The model was "
+        f"fitted to layers of at most {_widest(results, False):,} columns and held against layers of up to "
+        f"{_widest(results, True):,}; nothing here checks the way beyond those. *±*: its worst error on held-out layers with this "
+        "method and pattern. *Passes*: every decoder block runs twice over all tokens. *In Pflop at peak*: that time in "
+        f"operations of float32 products, of which this machine does {peak / 1e9:,.0f} Gflop a second; over the peak of another "
+        "machine it is the time there, if its memory is as fast beside its products. *GiB*: one decoder block twice in "
+        "bfloat16, embeddings, two batches of activations, a block's Gram matrices and the layer at work, without the program "
+        "itself; certificates by a rough count.",
         "",
     ]
+
+
+def _widest(results: Results, held_out: bool) -> int:
+    layers = [layer for each in results["runs"] for layer in each["layers"]]
+    return max(int(each["shape"][1]) for each in layers if each["held_out"] == held_out)
 
 
 def small_models(results: Results) -> list[str]:
@@ -182,6 +188,11 @@ def pruning(seconds: Mapping[str, float]) -> float:
 def needed(seconds: Mapping[str, float]) -> float:
     """All but certificates."""
     return pruning(seconds) + seconds["calibration"] + seconds["gram"]
+
+
+def pflop(amount: float) -> str:
+    """Three digits where there are decimals."""
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
 def hours(seconds: float) -> str:
