@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from thanos_torch import Pruned
+from thanos_torch import Gram, Pruned
 from thanos_torch.models.recipe import LayerOptions
 from verification.benchmarks.cost import measure
 from verification.benchmarks.cost.laws import stages_of
@@ -58,7 +58,7 @@ def test_a_repeat_that_differs_does_not_count(monkeypatch: pytest.MonkeyPatch) -
 def test_a_wrong_gram_matrix_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measure.measure(GramCell(16, 32, False))["passed"]
 
-    class Wrong(measure.Gram):
+    class Wrong(Gram):
         def matrix(self) -> torch.Tensor:
             right: torch.Tensor = super().matrix()
             return right * (1 + 1e-4)
