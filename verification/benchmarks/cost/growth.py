@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-BASE = 1024  # the rows or columns where another variable grows; B is 128 there
 Record = Mapping[str, Any]
 Points = list[tuple[float, Record]]  # values of the variable, and what was measured there
 FEWEST = 3  # values, for a slope to be one
@@ -16,7 +15,8 @@ def exponents(results: Record) -> list[dict[str, Any]]:
 
     Each has the values, the seconds, the bytes where they were measured, and the slopes of both.
     """
-    lines = [*_layers(results), *_block_sizes(results), *_grams(results)]
+    base = results["settings"]["base"]
+    lines = [*_layers(results, base), *_block_sizes(results, base), *_grams(results, base)]
     return [
         _slopes(run, variable, points)
         for run, variable, points in lines
@@ -24,36 +24,36 @@ def exponents(results: Record) -> list[dict[str, Any]]:
     ]
 
 
-def _layers(results: Record) -> Iterator[tuple[Record, str, Points]]:
+def _layers(results: Record, base: int) -> Iterator[tuple[Record, str, Points]]:
     for each in results["runs"]:
         if each["run"]["block_size"] == 128:
             for side, other, variable in ((0, 1, "c"), (1, 0, "b")):
                 points = [
                     (layer["shape"][side], layer)
                     for layer in each["layers"]
-                    if layer["passed"] and layer["shape"][other] == BASE
+                    if layer["passed"] and layer["shape"][other] == base
                 ]
                 yield each["run"], variable, points
 
 
-def _block_sizes(results: Record) -> Iterator[tuple[Record, str, Points]]:
-    """Thanos at BASE x BASE, unstructured."""
+def _block_sizes(results: Record, base: int) -> Iterator[tuple[Record, str, Points]]:
+    """Thanos on the square layer of that size, unstructured."""
     asked = {"method": "thanos", "pattern": "unstructured:0.5", "refit_steps": 0}
     points = [
         (each["run"]["block_size"], layer)
         for each in results["runs"]
         if asked.items() <= each["run"].items()
         for layer in each["layers"]
-        if layer["passed"] and layer["shape"] == [BASE, BASE]
+        if layer["passed"] and layer["shape"] == [base, base]
     ]
     yield asked, "B", points
 
 
-def _grams(results: Record) -> Iterator[tuple[Record, str, Points]]:
+def _grams(results: Record, base: int) -> Iterator[tuple[Record, str, Points]]:
     batches = [each for each in results["gram"] if each["passed"]]
     largest = max((each["tokens"] for each in batches), default=0)
     run = {"method": "Gram matrix", "pattern": "", "refit_steps": 0}
-    yield run, "tokens", [(each["tokens"], each) for each in batches if each["columns"] == BASE]
+    yield run, "tokens", [(each["tokens"], each) for each in batches if each["columns"] == base]
     yield run, "b", [(each["columns"], each) for each in batches if each["tokens"] == largest]
 
 

@@ -71,7 +71,7 @@ def certificate_law(method: str, pattern: str, refit_steps: int) -> tuple[str, t
 def memory_law(method: str, pattern: str, refit_steps: int) -> tuple[str, tuple[str, ...]]:
     """The same for the most bytes in use beyond W and G, the result included."""
     name = f"memory: {method} {_family(pattern)}" + (" with refit" if refit_steps else "")
-    return name, ("c b", "b²", "c B", "B²", "part", "constant")
+    return name, ("c b", "b²", "c B", "last block²", "part", "constant")
 
 
 # Of the solver, the mean over blocks. All but the last blocks of a layer take few, and a layer has

@@ -129,7 +129,7 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "b³": lambda work: work.columns**3,
     "c b²": lambda work: work.rows * work.columns**2,
     "c B": lambda work: work.rows * min(work.block_size, work.columns),
-    "B²": lambda work: min(work.block_size, work.columns) ** 2,
+    "last block²": lambda work: (work.blocks[-1][1] - work.blocks[-1][0]) ** 2,
     "B / b": lambda work: min(work.block_size, work.columns) / work.columns,
     "part": part,
     "trailing": trailing,

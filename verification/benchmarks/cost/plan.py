@@ -106,14 +106,16 @@ def full() -> list[Cell]:
 
 def quick() -> list[Cell]:
     """Small sizes only: to see that all works, not to predict from."""
-    fitted = ((128, 128), (256, 256), (512, 512), (128, 512), (512, 128), (256, 768))
+    fitted = ((128, 128), (256, 256), (512, 512), (128, 512), (256, 512), (512, 128))
     held_out = ((384, 384), (512, 768), (768, 768))
-    gram = [GramCell(b, tokens, b == 384) for b in (256, 384, 512) for tokens in (512, 2048)]
+    gram = [GramCell(b, tokens, b == 384) for b in (256, 384, 512) for tokens in (512, 1024, 2048)]
     passes = [PassCell(h, 3 * h, 256, h == 384) for h in (128, 256, 384, 512)]
     return [PeakCell(1024), *passes, *gram, *_by_size(fitted, held_out), PeakCell(1024)]
 
 
 PROFILES = {"standard": full, "quick": quick}
+# Rows or columns of the layers where another variable grows alone.
+BASES = {"standard": 1024, "quick": 512}
 
 
 def _by_size(fitted: Iterable[Shape], held_out: tuple[Shape, ...]) -> list[Cell]:

@@ -9,7 +9,6 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from verification.benchmarks.cost.check import label, predicted_layer
-from verification.benchmarks.cost.growth import BASE
 from verification.benchmarks.cost.laws import STAGES
 from verification.benchmarks.cost.model import CostModel
 from verification.benchmarks.cost.plan import PATTERNS
@@ -62,10 +61,10 @@ def _against_size(
                 continue
             name = f"{run['method']} + refit" if run["refit_steps"] else run["method"]
             # Magnitude and Wanda cost nearly the same: both must be seen.
-            width = 3.5 if run["method"] == "magnitude" else 1.2
+            wide = 3.5 if run["method"] == "magnitude" else 1.2
             edges = [layer["shape"][1] for layer in squares]
-            for part, style in ((_sizes(min(edges), max(edges)), "-"),
-                                (_sizes(max(edges), LARGEST), ":")):  # fmt: skip
+            for part, style, width in ((_sizes(min(edges), max(edges)), "-", wide),
+                                (_sizes(max(edges), LARGEST), ":", 1.2)):  # fmt: skip
                 line = [predicted_layer(model, run, (b, b))[said] / unit for b in part]
                 panel.plot(part, line, style, color=colour, linewidth=width,
                            label=name if style == "-" else None)  # fmt: skip
@@ -89,6 +88,7 @@ def _sizes(first: int, last: int) -> list[int]:
 
 def _growth(results: dict[str, Any]) -> Any:
     """Thanos over B, and a Gram matrix over its tokens: seconds, with the slopes."""
+    base = results["settings"]["base"]
     lines = [each for each in results["growth"] if each["variable"] in ("B", "tokens")]
     figure, panels = plt.subplots(1, 2, figsize=(8, 3.2))
     for panel, name in zip(panels, ("B", "tokens"), strict=True):
@@ -100,8 +100,8 @@ def _growth(results: dict[str, Any]) -> Any:
         panel.set_xscale("log", base=2)
         panel.set(yscale="log", xlabel=name)
         panel.grid(which="major", alpha=0.2)
-    panels[0].set(ylabel="seconds", title=f"Thanos, unstructured, {BASE} x {BASE}")
-    panels[1].set(title=f"Gram matrix of {BASE} columns")
+    panels[0].set(ylabel="seconds", title=f"Thanos, unstructured, {base} x {base}")
+    panels[1].set(title=f"Gram matrix of {base} columns")
     return figure
 
 

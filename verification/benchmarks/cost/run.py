@@ -15,7 +15,15 @@ from verification.benchmarks.cost.check import comparisons, summary, unsteadines
 from verification.benchmarks.cost.growth import exponents
 from verification.benchmarks.cost.measure import INPUTS, measure
 from verification.benchmarks.cost.model import fit
-from verification.benchmarks.cost.plan import PROFILES, SEMI, UNSTRUCTURED, Cell, LayerCell, key
+from verification.benchmarks.cost.plan import (
+    BASES,
+    PROFILES,
+    SEMI,
+    UNSTRUCTURED,
+    Cell,
+    LayerCell,
+    key,
+)
 from verification.benchmarks.cost.predict import LENGTH, WIDER, WINDOWS, predictions, small_model
 from verification.benchmarks.environment import environment
 
@@ -35,6 +43,7 @@ def run_cost(out: Path, profile: str, command: str, progress: Progress) -> dict[
     settings: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "inputs": INPUTS,
+        "base": BASES[profile],
         "calibration": {"windows": WINDOWS, "length": LENGTH},
         "cells": len(cells),
     }

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from verification.benchmarks.cost.check import NAMES, label
-from verification.benchmarks.cost.growth import BASE
 from verification.benchmarks.cost.laws import STAGES
 
 Results = Mapping[str, Any]
@@ -134,7 +133,7 @@ def growth(results: Results) -> list[str]:
         "",
         *_table(["method", "with", "over", "exponent of time", "exponent of memory"], rows),
         "",
-        f"Slopes of logarithms, one variable at a time around c = b = {BASE}, B = 128; 2 means four times the cost for "
+        f"Slopes of logarithms, one variable at a time around c = b = {results['settings']['base']}, B = 128; 2 means four times the cost for "
         "twice the variable.",
         "",
     ]
