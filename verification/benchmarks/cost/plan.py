@@ -11,11 +11,12 @@ UNSTRUCTURED, SEMI, STRUCTURED = PATTERNS = ("unstructured:0.5", "2:4", "structu
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 BLOCK_SIZE, REFIT_STEPS = 128, 10
 Shape = tuple[int, int]
-# Squares, and lines through the middle one on which one side grows alone.
+# Squares, lines through the middle one on which one side grows alone, a last block that is ragged.
 FITTED = (
     *((256, 256), (512, 512), (1024, 1024), (2048, 2048)),
     *((1024, 256), (1024, 512), (1024, 2048)),
     *((256, 1024), (512, 1024), (2048, 1024)),
+    (512, 576),
 )
 # Between those, in the shapes of a real model's layers too, and up to eight times their weights.
 HELD_OUT = (
