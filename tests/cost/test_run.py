@@ -93,7 +93,7 @@ def test_other_code_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             begin()
         with pytest.raises(KeyboardInterrupt):  # the same run may go on
             begin()
-    for name, value in (("_sources", lambda: "other"), ("INPUTS", "independent")):
+    for name, value in (("code_fingerprint", lambda: "other"), ("INPUTS", "independent")):
         with monkeypatch.context() as patch:
             patch.setattr(run, name, value)
             with pytest.raises(ValueError, match="holds an unfinished run that differs"):

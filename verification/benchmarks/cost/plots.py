@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
@@ -13,28 +12,24 @@ from verification.benchmarks.cost.laws import STAGES
 from verification.benchmarks.cost.model import CostModel
 from verification.benchmarks.cost.plan import PATTERNS
 from verification.benchmarks.cost.sections import largest_common
-from verification.benchmarks.plots import COLOURS
+from verification.benchmarks.pages.style import COLOURS, save
 
 STAGE_COLOURS = dict(
     zip(STAGES, ("#BBBBBB", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7"), strict=True)
 )
-REFIT_COLOUR = "#CC79A7"
 LARGEST = 16384  # columns, up to which lines are drawn
 
 
 def draw_all(results: dict[str, Any], folder: Path) -> None:
     """Write time.png, stages.png, growth.png and memory.png."""
-    with mpl.rc_context({"figure.dpi": 120, "font.size": 9, "axes.spines.top": False,
-                         "axes.spines.right": False}):  # fmt: skip
-        for name, figure in (
-            ("time", _against_size(results, "seconds", "pruning", 1.0, "seconds, one b x b layer")),
-            ("stages", _stages(results)),
-            ("growth", _growth(results)),
-            ("memory", _against_size(results, "peak_memory_bytes", "memory", 2.0**20,
-                                     "MiB beyond W and G, one b x b layer")),
-        ):  # fmt: skip
-            figure.savefig(folder / f"{name}.png", bbox_inches="tight")
-            plt.close(figure)
+    memory_title = "MiB beyond W and G, one b x b layer"
+    for name, figure in (
+        ("time", _against_size(results, "seconds", "pruning", 1.0, "seconds, one b x b layer")),
+        ("stages", _stages(results)),
+        ("growth", _growth(results)),
+        ("memory", _against_size(results, "peak_memory_bytes", "memory", 2.0**20, memory_title)),
+    ):
+        save(figure, folder / f"{name}.png")
 
 
 def _against_size(
@@ -48,7 +43,7 @@ def _against_size(
             run = each["run"]
             if run["pattern"] != pattern or run["block_size"] != 128:
                 continue
-            colour = REFIT_COLOUR if run["refit_steps"] else COLOURS[run["method"]]
+            colour = COLOURS[run["method"] + (" + refit" if run["refit_steps"] else "")]
             squares = [layer for layer in each["layers"]
                        if layer["passed"] and len(set(layer["shape"])) == 1]  # fmt: skip
             for held_out in (False, True):
@@ -77,7 +72,7 @@ def _against_size(
                 for fill in ("black", "white")]  # fmt: skip
     handles.append(Line2D([], [], color="black", linestyle=":"))
     names += ["fitted", "held out", "beyond all measured"]
-    panels[-1].legend(handles, names, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    panels[-1].legend(handles, names, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -96,7 +91,7 @@ def _growth(results: dict[str, Any]) -> Any:
             if each["variable"] == name:
                 panel.plot(each["values"], each["seconds"], "o-", color=COLOURS["thanos"],
                            label=f"slope {each['time']:.2f}")  # fmt: skip
-                panel.legend(frameon=False)
+                panel.legend()
         panel.set_xscale("log", base=2)
         panel.set(yscale="log", xlabel=name)
         panel.grid(which="major", alpha=0.2)
@@ -117,5 +112,5 @@ def _stages(results: dict[str, Any]) -> Any:
         left += widths
     panel.set_yticks(range(len(found)), [label(run) for run, _ in found])
     panel.set(xlabel="seconds", title=f"{name}, by stage")
-    panel.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    panel.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -26,6 +26,7 @@ from verification.benchmarks.cost.plan import (
 )
 from verification.benchmarks.cost.predict import LENGTH, WIDER, WINDOWS, predictions, small_model
 from verification.benchmarks.environment import environment
+from verification.benchmarks.studies.engine import code_fingerprint
 
 Progress = Callable[[str, int, int], None]
 _OPTIONS = ("method", "pattern", "block_size", "refit_steps")
@@ -131,16 +132,7 @@ def _fingerprint(
     return {
         "origin": {name: origin[name] for name in ("commit", "python", "versions", "machine")},
         # A commit with changes says nothing of which they are.
-        "code": {"sources": _sources()},
+        "code": {"sources": code_fingerprint()},
         "settings": dict(settings),
         "plan": {"cells": hashlib.sha256("\n".join(map(key, cells)).encode()).hexdigest()},
     }
-
-
-def _sources() -> str:
-    """A hash of the code that is measured and of that which measures and judges."""
-    root, found = Path(__file__).parents[3], hashlib.sha256()
-    for folder in ("reference", "thanos_torch", "verification"):
-        for file in sorted((root / folder).rglob("*.py")):
-            found.update(str(file.relative_to(root)).encode() + file.read_bytes())
-    return found.hexdigest()
