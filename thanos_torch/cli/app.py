@@ -6,6 +6,7 @@ import typer
 
 from thanos_torch.cli.bench import bench
 from thanos_torch.cli.bench_compare import compare
+from thanos_torch.cli.bench_cost import cost
 from thanos_torch.cli.bench_speed import speed
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.evaluate import evaluate
@@ -30,6 +31,7 @@ benches = typer.Typer(rich_markup_mode=None)
 benches.callback(invoke_without_command=True)(bench)
 benches.command()(speed)
 benches.command()(compare)
+benches.command()(cost)
 app.add_typer(benches, name="bench")
 app.command(
     # The judge reads its options itself: they are the same without this program.

@@ -1,0 +1,83 @@
+"""What is measured: every stage has its time, and no time counts without its certificate."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from thanos_torch import Gram, Pruned
+from thanos_torch.models.recipe import LayerOptions
+from verification.benchmarks.cost import measure
+from verification.benchmarks.cost.laws import stages_of
+from verification.benchmarks.cost.plan import METHODS, PATTERNS, GramCell, LayerCell
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_stage_of_every_method(method: str, pattern: str) -> None:
+    refit = 10 if method == "thanos" else 0
+    record = measure.measure(LayerCell(48, 64, method, pattern, False, refit_steps=refit))
+    assert record["passed"]
+    assert tuple(record["stages"]) == stages_of(method, pattern, refit)
+    assert all(seconds > 0 for seconds in record["stages"].values())
+    assert record["certificate_seconds"] > 0
+    assert record["peak_memory_bytes"] > 4 * 48 * 64
+
+
+def test_a_result_that_is_not_certified_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = LayerOptions.prune
+
+    def spoiled(self: LayerOptions, weight: Any, gram: Any) -> tuple[Pruned, Pruned]:
+        pruned, kept = honest(self, weight, gram)
+        kept.weight[~kept.mask] *= 1.01
+        return pruned, kept
+
+    monkeypatch.setattr(LayerOptions, "prune", spoiled)
+    assert not measure.measure(LayerCell(48, 64, "thanos", "2:4", False))["passed"]
+
+
+def test_a_repeat_that_differs_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, calls = LayerOptions.prune, iter(range(100))
+
+    def drifting(self: LayerOptions, weight: Any, gram: Any) -> tuple[Pruned, Pruned]:
+        pruned, kept = honest(self, weight, gram)
+        if next(calls) == 2:
+            kept.weight[0, 0] += 1.0
+        return pruned, kept
+
+    monkeypatch.setattr(LayerOptions, "prune", drifting)
+    assert not measure.measure(LayerCell(48, 64, "thanos", "2:4", False))["passed"]
+
+
+def test_a_wrong_gram_matrix_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measure.measure(GramCell(16, 32, False))["passed"]
+
+    class Wrong(Gram):
+        def matrix(self) -> torch.Tensor:
+            right: torch.Tensor = super().matrix()
+            return right * (1 + 1e-4)
+
+    monkeypatch.setattr(measure, "Gram", Wrong)
+    assert not measure.measure(GramCell(16, 32, False))["passed"]
+
+
+def test_repeats_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SECONDS", 0.3)
+
+    def repeats(each: float) -> int:
+        return len(list(_until_enough(each)))
+
+    assert (repeats(1e-6), repeats(0.05), repeats(1.0), repeats(9.0)) == (15, 6, 3, 2)
+
+
+def _until_enough(each: float) -> Iterator[float]:
+    totals: list[float] = []
+    while not measure._enough(totals):
+        totals.append(each)
+        yield each

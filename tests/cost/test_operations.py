@@ -1,0 +1,51 @@
+"""Operations of layers small enough to be counted by hand."""
+
+import pytest
+
+from verification.benchmarks.cost.operations import COUNTS, Work, factor_bytes
+
+# Three rows, five columns in blocks of two: widths 2, 2, 1; behind them 3, 1, 0 columns.
+LAYER = Work(rows=3, columns=5, block_size=2, steps=7.0, refit_steps=10)
+BY_HAND = {
+    "blocks": 3,
+    "c b": 15,
+    "b²": 25,
+    "b³": 125,
+    "c b²": 75,
+    "c B": 6,
+    "last block²": 1,
+    "B / b": 0.4,
+    "trailing": 2 * 3 * 2 * 3 + 2 * 3 * 2 * 1,
+    "within": 2 * 3 * 4 + 2 * 3 * 4 + 2 * 3 * 1,
+    "steps": 7 * 2 * 54,  # two products of all widths a step
+    "passes": 7 * 15,
+    "systems": 8 + 8 + 1,
+    "looks": 3 * 5 + 3 * 3 + 3 * 1,
+    "sweeps": 3 * 1 + 3 * 1 + 0,
+    "spreads": 0 + 2 * 3 * 2 * 3 + 2 * 3 * 4 * 1,
+    "refit products": 11 * 2 * 3 * 25,
+    "refit passes": 11 * 15,
+    "part": 3,  # all rows of the last block, which is one column wide
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_counts_of_a_layer(name: str) -> None:
+    assert COUNTS[name](LAYER) == pytest.approx(BY_HAND[name], rel=1e-15)
+
+
+def test_structured_takes_the_columns_that_go() -> None:
+    # 0.3 of 10 columns are 3: 7 stay. A triangular solve with 7, two products.
+    work = Work(rows=2, columns=10, pattern="structured:0.3")
+    assert COUNTS["least squares"](work) == 2 * 7 * 7 + 2 * 2 * 7 * 3 + 2 * 2 * 3 * 3
+
+
+def test_a_block_wider_than_the_layer_is_the_layer() -> None:
+    wide, whole = (Work(rows=3, columns=5, block_size=B, steps=2) for B in (512, 5))
+    names = [name for name in COUNTS if name != "least squares"]  # of structured patterns only
+    assert {n: COUNTS[n](wide) for n in names} == {n: COUNTS[n](whole) for n in names}
+    assert COUNTS["trailing"](wide) == 0
+
+
+def test_bytes_of_the_factor() -> None:
+    assert factor_bytes(Work(rows=3, columns=4)) == 4 * 12 + 10.5 * 16

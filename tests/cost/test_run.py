@@ -1,0 +1,135 @@
+"""The whole path on a tiny plan: killed in between, gone on with, written, shown."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.cost.made import known, results, tiny
+from thanos_torch.cli.app import app
+from verification.benchmarks.cost import measure as measuring
+from verification.benchmarks.cost import plan, run
+from verification.benchmarks.cost.report import page, verdicts
+from verification.benchmarks.cost.sections import hours, needed
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from tests.cost.made import tiny
+from verification.benchmarks.cost import measure as measuring
+from verification.benchmarks.cost import plan, run
+
+torch.set_num_threads(int(sys.argv[2]))
+run.PROFILES["quick"] = tiny
+run.run_cost(Path(sys.argv[1]), "quick", "test", lambda note, done, of: print(done, flush=True))
+"""
+KILLED_AT = 6
+
+
+def run_until_killed(out: Path) -> list[Path]:
+    """Begin the tiny plan in a process, kill that, and return the journal's entries."""
+    command = [sys.executable, "-c", SCRIPT, str(out), str(torch.get_num_threads())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == str(KILLED_AT):
+                process.kill()
+                break
+    return sorted(out.with_name(f"{out.name}.partial").glob("journal/*.json"))
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "cost"
+    kept = run_until_killed(out)
+    done = len(kept)
+    assert KILLED_AT <= done < len(tiny())
+    assert not out.exists()
+    before = [json.loads(file.read_text()) for file in kept]
+
+    honest, measured = measuring.measure, []
+
+    def counting(cell: Any) -> dict[str, Any]:
+        measured.append(cell)
+        return honest(cell)
+
+    monkeypatch.setattr(run, "measure", counting)
+    monkeypatch.setitem(plan.PROFILES, "quick", tiny)
+    said = CliRunner().invoke(app, ["bench", "cost", "--quick", "--out", str(out)])
+    assert measured == tiny()[done:]
+    stored = json.loads((out / "cost.json").read_text())
+    assert not out.with_name("cost.partial").exists()
+    assert {*before[0]} <= {*stored["peak"][0]}
+    assert stored["peak"][0]["operations_per_second"] == before[0]["operations_per_second"]
+    layers = [layer for each in stored["runs"] for layer in each["layers"]]
+    assert all(record in layers for record in before[1:])
+    assert len(layers) == 12
+
+    assert (out / "cost.md").read_text() == page(stored)
+    for name in ("time", "stages", "growth", "memory"):
+        assert (out / f"{name}.png").stat().st_size > 1000
+    holds = all(kept for _, kept, _ in verdicts(stored))
+    assert said.exit_code == (0 if holds else 1), said.output
+    assert "certificates" in said.output
+
+
+def test_other_code_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plan.PROFILES, "quick", tiny)
+
+    def stop(cell: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    def begin() -> None:
+        run.run_cost(tmp_path / "cost", "quick", "test", lambda note, done, of: None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", stop)
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+        with pytest.raises(KeyboardInterrupt):  # the same run may go on
+            begin()
+    for name, value in (("code_fingerprint", lambda: "other"), ("INPUTS", "independent")):
+        with monkeypatch.context() as patch:
+            patch.setattr(run, name, value)
+            with pytest.raises(ValueError, match="holds an unfinished run that differs"):
+                begin()
+
+
+def test_the_page_says_what_the_file_says() -> None:
+    study = results(known())
+    study |= run.conclusions(study)
+    stored = json.loads(json.dumps(study, allow_nan=False))
+    shown = page(stored)
+    assert shown == page(study)
+    assert all(holds for _, holds, _ in verdicts(stored))
+    assert "NOT checked" not in shown
+    assert len(stored["predictions"]) == 3 * (13 + 2)
+    for each in stored["predictions"]:
+        assert f"| {hours(needed(each['seconds']))} |" in shown
+    for each in stored["growth"]:
+        assert f"| {each['time']:.2f} |" in shown
+    stored["wall_seconds"] *= 2
+    assert page(stored) != shown
+
+
+def test_a_model_that_fails_is_not_called_checked() -> None:
+    study = results(known(), held_out_factor=3.0)
+    study |= run.conclusions(study)
+    assert "The cost model is NOT checked" in page(study)
+
+
+@pytest.mark.parametrize("spoil", ["certificate", "steadiness"])
+def test_other_verdicts_fail_too(spoil: str) -> None:
+    study = results(known())
+    if spoil == "certificate":
+        study["runs"][0]["layers"][3]["passed"] = False
+    else:
+        study["yardstick_seconds"] = [1.0] * 10 + [1.5] * 10
+    study |= run.conclusions(study)
+    failed = [what for what, holds, _ in verdicts(study) if not holds]
+    assert failed == [{"certificate": "certificates", "steadiness": "steady machine"}[spoil]]

@@ -1,0 +1,77 @@
+"""How measured time and memory grow: slopes of logarithms, one variable at a time."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Record = Mapping[str, Any]
+Points = list[tuple[float, Record]]  # values of the variable, and what was measured there
+FEWEST = 3  # values, for a slope to be one
+
+
+def exponents(results: Record) -> list[dict[str, Any]]:
+    """Every method and pattern by c and by b, Thanos by B, Gram matrices by tokens and columns.
+
+    Each has the values, the seconds, the bytes where they were measured, and the slopes of both.
+    """
+    base = results["settings"]["base"]
+    lines = [*_layers(results, base), *_block_sizes(results, base), *_grams(results, base)]
+    return [
+        _slopes(run, variable, points)
+        for run, variable, points in lines
+        if len({value for value, _ in points}) >= FEWEST
+    ]
+
+
+def _layers(results: Record, base: int) -> Iterator[tuple[Record, str, Points]]:
+    for each in results["runs"]:
+        if each["run"]["block_size"] == 128:
+            for side, other, variable in ((0, 1, "c"), (1, 0, "b")):
+                points = [
+                    (layer["shape"][side], layer)
+                    for layer in each["layers"]
+                    if layer["passed"] and layer["shape"][other] == base
+                ]
+                yield each["run"], variable, points
+
+
+def _block_sizes(results: Record, base: int) -> Iterator[tuple[Record, str, Points]]:
+    """Thanos on the square layer of that size, unstructured."""
+    asked = {"method": "thanos", "pattern": "unstructured:0.5", "refit_steps": 0}
+    points = [
+        (each["run"]["block_size"], layer)
+        for each in results["runs"]
+        if asked.items() <= each["run"].items()
+        for layer in each["layers"]
+        if layer["passed"] and layer["shape"] == [base, base]
+    ]
+    yield asked, "B", points
+
+
+def _grams(results: Record, base: int) -> Iterator[tuple[Record, str, Points]]:
+    batches = [each for each in results["gram"] if each["passed"]]
+    largest = max((each["tokens"] for each in batches), default=0)
+    run = {"method": "Gram matrix", "pattern": "", "refit_steps": 0}
+    yield run, "tokens", [(each["tokens"], each) for each in batches if each["columns"] == base]
+    yield run, "b", [(each["columns"], each) for each in batches if each["tokens"] == largest]
+
+
+def _slopes(run: Record, variable: str, points: Points) -> dict[str, Any]:
+    points = sorted(points, key=lambda point: point[0])
+    values = [value for value, _ in points]
+    seconds = [record["seconds"] for _, record in points]
+    memory = [record["peak_memory_bytes"] for _, record in points if "peak_memory_bytes" in record]
+    return {
+        "run": dict(run),
+        "variable": variable,
+        "values": values,
+        "seconds": seconds,
+        "bytes": memory,
+        "time": _slope(values, seconds),
+        "memory": _slope(values, memory) if memory else None,
+    }
+
+
+def _slope(values: list[float], measured: list[float]) -> float:
+    return float(np.polyfit(np.log(values), np.log(measured), 1)[0])

@@ -1,0 +1,150 @@
+"""The cost model: coefficients fitted to measured cells, and what it says of others."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from verification.benchmarks.cost.laws import (
+    GRAM_LAW,
+    PASS_LAW,
+    STEPS_LAW,
+    certificate_law,
+    law,
+    memory_law,
+    needs_inverse,
+    stages_of,
+)
+from verification.benchmarks.cost.operations import COUNTS, PRODUCTS, Work, factor_bytes
+
+Law = tuple[str, tuple[str, ...]]
+Point = tuple[Law, Work, float]  # what is fitted: its law, what it counts up to, what was measured
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Seconds, or bytes, or steps, of each count of each law."""
+
+    coefficients: dict[str, dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"coefficients": self.coefficients}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "CostModel":
+        """Of `as_dict`."""
+        return cls(dict(stored["coefficients"]))
+
+    def value(self, known: Law, work: Work) -> float:
+        """What a law says of a work. Raises ValueError if it was not fitted."""
+        name, _ = known
+        if name not in self.coefficients:
+            raise ValueError(f"the cost model has no law {name!r}: nothing of it was measured")
+        terms = self.coefficients[name]
+        return sum(each * COUNTS[term](work) for term, each in terms.items())
+
+    def steps(self, columns: int, block_size: int) -> float:
+        """The solver's mean steps over the blocks of a layer of the kind that was measured."""
+        return self.value(STEPS_LAW, Work(columns=columns, block_size=block_size))
+
+
+def fit(results: Mapping[str, Any]) -> CostModel:
+    """Non-negative least squares on relative errors, a law at a time, over the fitted sizes."""
+    points: dict[Law, list[tuple[Work, float]]] = defaultdict(list)
+    for known, work, measured in _points(results):
+        if measured > 0:
+            points[known].append((work, measured))
+    peak = max(each["operations_per_second"] for each in results["peak"])
+    floors = {term: operations / peak for term, operations in PRODUCTS.items()}
+    coefficients = {
+        name: fit_law(terms, [work for work, _ in each], [measured for _, measured in each], floors)
+        for (name, terms), each in points.items()
+    }
+    return CostModel(coefficients)
+
+
+def fit_law(
+    terms: Iterable[str],
+    works: Iterable[Work],
+    measured: Iterable[float],
+    floors: Mapping[str, float],
+) -> dict[str, float]:
+    """Coefficients of the terms that matter, least squares of the errors over the measured.
+
+    floors  what a term's coefficient is at least; 0 where nothing is said
+    """
+    terms, seconds = list(terms), np.array(list(measured), dtype=np.float64)
+    counts = np.array([[COUNTS[term](work) for term in terms] for work in works])
+    rows: NDArray[np.float64] = counts / seconds[:, None]
+    # Counts differ by many powers of ten: the columns are solved for at unit length.
+    lengths = np.linalg.norm(rows, axis=0)
+    scale = np.where(lengths > 0, lengths, 1.0)
+    least = np.array([floors.get(term, 0.0) for term in terms])
+    beyond, _ = nnls(rows / scale, np.ones(len(seconds)) - rows @ least)
+    found = least + beyond / scale
+    return {term: float(each) for term, each in zip(terms, found, strict=True) if each > 0}
+
+
+def work_of(run: Mapping[str, Any], shape: Iterable[int], steps: float) -> Work:
+    """A layer of `shape` under the options of a run."""
+    rows, columns = shape
+    return Work(rows, columns, run["block_size"], run["pattern"], steps, run["refit_steps"])
+
+
+def stage_laws(run: Mapping[str, Any]) -> dict[str, Law]:
+    """The law of every stage of a run."""
+    method, pattern = run["method"], run["pattern"]
+    stages = stages_of(method, pattern, run["refit_steps"])
+    return {stage: law(stage, method, pattern) for stage in stages}
+
+
+def laws_of(run: Mapping[str, Any]) -> tuple[Law, Law]:
+    """Those of a run's certificates and of its memory."""
+    asked = run["method"], run["pattern"], run["refit_steps"]
+    return certificate_law(*asked), memory_law(*asked)
+
+
+def least_bytes(run: Mapping[str, Any], work: Work) -> float:
+    """Memory peaks while the factor is made, a known number, or later, which is fitted."""
+    return factor_bytes(work) if needs_inverse(run["method"], run["pattern"]) else 0.0
+
+
+def gram_work(record: Mapping[str, Any]) -> Work:
+    """One batch added to a Gram matrix."""
+    return Work(columns=record["columns"], tokens=record["tokens"])
+
+
+def pass_work(record: Mapping[str, Any]) -> Work:
+    """One window through a decoder block."""
+    return Work(
+        columns=record["hidden"],
+        tokens=record["tokens"],
+        weights=record["weights"],
+        widths=record["widths"],
+    )
+
+
+def _points(results: Mapping[str, Any]) -> Iterator[Point]:
+    """All that is fitted: only certified times, only of the fitted sizes."""
+    for each in results["runs"]:
+        run = each["run"]
+        certificate, memory = laws_of(run)
+        for layer in each["layers"]:
+            if layer["held_out"] or not layer["passed"]:
+                continue
+            work = work_of(run, layer["shape"], layer["steps"])
+            for stage, known in stage_laws(run).items():
+                yield known, work, layer["stages"][stage]
+            yield certificate, work, layer["certificate_seconds"]
+            if layer["peak_memory_bytes"] > least_bytes(run, work):
+                yield memory, work, layer["peak_memory_bytes"]
+            yield STEPS_LAW, work, layer["steps"]
+    for known, kind, make in ((GRAM_LAW, "gram", gram_work), (PASS_LAW, "pass", pass_work)):
+        for record in results[kind]:
+            if not record["held_out"] and record["passed"]:
+                yield known, make(record), record["seconds"]

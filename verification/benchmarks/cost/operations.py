@@ -1,0 +1,162 @@
+"""What pruning a layer counts up to: operations and numbers touched, exact for every shape.
+
+Each function takes a Work and counts one thing that the algorithm does; docs/solvers.md says why
+it does those. A product of (m, k) by (k, n) counts 2 m k n.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from reference.patterns import Structured, column_blocks, parse_pattern
+from thanos_torch.update import ENTRIES, MIN_ROWS
+
+
+@dataclass(frozen=True)
+class Work:
+    """One layer, or one pass.
+
+    rows, columns  c and b
+    block_size     B
+    pattern        in its text form
+    steps          conjugate-gradient steps, the mean over blocks
+    refit_steps    of the refit
+    tokens         of a batch or window
+    weights        of a decoder block, for a forward pass over it
+    widths         what a token's activations in that block add up to
+    """
+
+    rows: int = 0
+    columns: int = 0
+    block_size: int = 128
+    pattern: str = "unstructured:0.5"
+    steps: float = 0.0
+    refit_steps: int = 0
+    tokens: int = 0
+    weights: int = 0
+    widths: int = 0
+
+    @cached_property
+    def blocks(self) -> list[tuple[int, int]]:
+        """Borders (j1, j2) of the blocks of columns."""
+        return list(column_blocks(self.columns, self.block_size))
+
+    @cached_property
+    def removed_columns(self) -> int:
+        """How many columns a structured pattern removes: s."""
+        pattern = parse_pattern(self.pattern)
+        assert isinstance(pattern, Structured)
+        return pattern.removed(self.columns)
+
+
+def trailing(work: Work) -> float:
+    """Products that move the columns behind every block: Σ 2 c w (b − j2)."""
+    return sum(2 * work.rows * (j2 - j1) * (work.columns - j2) for j1, j2 in work.blocks)
+
+
+def within(work: Work) -> float:
+    """Products with a block's own part of U, one: Σ 2 c w²."""
+    return sum(2 * work.rows * (j2 - j1) ** 2 for j1, j2 in work.blocks)
+
+
+def steps(work: Work) -> float:
+    """Products of the solver, two a step: Σ 4 c w² s."""
+    return 2 * work.steps * within(work)
+
+
+def passes(work: Work) -> float:
+    """Numbers that the solver's steps pass over: c b s."""
+    return work.rows * work.columns * work.steps
+
+
+def systems(work: Work) -> float:
+    """Products that make every block's R and its inverse: Σ w³."""
+    return sum((j2 - j1) ** 3 for j1, j2 in work.blocks)
+
+
+def looks(work: Work) -> float:
+    """Scores that the residual mask (3) looks at: Σ c (b − j1)."""
+    return sum(work.rows * (work.columns - j1) for j1, _ in work.blocks)
+
+
+def sweeps(work: Work) -> float:
+    """Numbers that SparseGPT's rank-one updates touch within blocks: Σ c w (w − 1) / 2."""
+    return sum(work.rows * (j2 - j1) * (j2 - j1 - 1) / 2 for j1, j2 in work.blocks)
+
+
+def spreads(work: Work) -> float:
+    """Products by which a certificate bounds the errors of scores: Σ 2 c j1 (b − j1)."""
+    return sum(2 * work.rows * j1 * (work.columns - j1) for j1, _ in work.blocks)
+
+
+def least_squares(work: Work) -> float:
+    """Structured, the triangular solve and both products by M: c k² + 2 c k s + c s²."""
+    s = work.removed_columns
+    kept = work.columns - s
+    return work.rows * (kept**2 + 2 * kept * s + 2 * s**2)
+
+
+def refit_products(work: Work) -> float:
+    """One product with H a step, and one before the first: 2 c b² (steps + 1)."""
+    return 2 * work.rows * work.columns**2 * (work.refit_steps + 1)
+
+
+def refit_passes(work: Work) -> float:
+    """Numbers that the refit passes over: c b (steps + 1)."""
+    return work.rows * work.columns * (work.refit_steps + 1)
+
+
+def factor_bytes(work: Work) -> float:
+    """Most bytes while U is made: W in its units, H in float64, a quarter of it more, a panel."""
+    return 4 * work.rows * work.columns + 10.5 * work.columns**2
+
+
+def part(work: Work) -> float:
+    """Numbers of the last block that the solver holds at one time: its rows go in parts.
+
+    That is where memory peaks: alone among blocks it mostly needs float64.
+    """
+    start, end = work.blocks[-1]
+    return min(work.rows, max(MIN_ROWS, ENTRIES // (end - start))) * (end - start)
+
+
+COUNTS: dict[str, Callable[[Work], float]] = {
+    "constant": lambda work: 1.0,
+    "columns": lambda work: work.columns,
+    "blocks": lambda work: len(work.blocks),
+    "c b": lambda work: work.rows * work.columns,
+    "b²": lambda work: work.columns**2,
+    "b³": lambda work: work.columns**3,
+    "c b²": lambda work: work.rows * work.columns**2,
+    "c B": lambda work: work.rows * min(work.block_size, work.columns),
+    "last block²": lambda work: (work.blocks[-1][1] - work.blocks[-1][0]) ** 2,
+    "B / b": lambda work: min(work.block_size, work.columns) / work.columns,
+    "part": part,
+    "trailing": trailing,
+    "within": within,
+    "steps": steps,
+    "passes": passes,
+    "systems": systems,
+    "looks": looks,
+    "sweeps": sweeps,
+    "spreads": spreads,
+    "least squares": least_squares,
+    "refit products": refit_products,
+    "refit passes": refit_passes,
+    "tokens b²": lambda work: work.tokens * work.columns**2,
+    "tokens b": lambda work: work.tokens * work.columns,
+    "tokens weights": lambda work: work.tokens * work.weights,
+    "tokens² b": lambda work: work.tokens**2 * work.columns,
+    "tokens widths": lambda work: work.tokens * work.widths,
+}
+
+# Counts that are float32 products, and operations in each of them: no machine is faster than its
+# own peak, however little of one kind was measured.
+PRODUCTS = {
+    "trailing": 1,
+    "steps": 1,
+    "spreads": 1,
+    "refit products": 1,
+    "tokens b²": 2,
+    "tokens weights": 2,
+}

@@ -1,0 +1,83 @@
+"""From cost.json to verdicts and a page, the answer first. Nothing here measures anything."""
+
+from verification.benchmarks.cost import sections
+from verification.benchmarks.cost.check import BOUNDS, NAMES, STEADY, checked
+from verification.benchmarks.cost.sections import GIB, Results, hours, needed, pruning
+
+
+def verdicts(results: Results) -> list[tuple[str, bool, str]]:
+    """What is promised, whether it holds, the numbers."""
+    layers = [layer for each in results["runs"] for layer in each["layers"]]
+    others = [each for kind in ("gram", "pass", "model") for each in results[kind]]
+    failed = sum(not each["passed"] for each in [*layers, *others])
+    shaken = results["unsteadiness"]
+    found = [
+        ("certificates", not failed, f"{len(layers)} layers; {failed} failed in all"),
+        (
+            "steady machine",
+            shaken <= STEADY,
+            f"one and the same work took {shaken:.0%} longer at times (limit {STEADY:.0%})",
+        ),
+    ]
+    for quantity, name in NAMES.items():
+        seen = results["errors"].get(quantity, {}).get("held out")
+        middle, most = BOUNDS[quantity]
+        how = "no held-out sizes"
+        if seen:
+            how = (
+                f"off by {seen['median']:.0%} in the median (limit {middle:.0%}), {seen['worst']:.0%} "
+                f"at most (limit {most:.0%}: {seen['where']}) on {seen['count']} held-out cases"
+            )
+        found.append((f"model of {name}", checked(results["errors"], quantity), how))
+    return found
+
+
+def page(results: Results) -> str:
+    """cost.md."""
+    holds = all(kept for _, kept, _ in verdicts(results))
+    lines = ["# What pruning costs", "", *_answer(results, holds), ""]
+    lines += [f"- {'yes' if kept else '**no**'}: {what}: {how}"
+              for what, kept, how in verdicts(results)]  # fmt: skip
+    lines += ["", *sections.predictions(results), *sections.small_models(results)]
+    lines += ["![Seconds against size](time.png)", "", *sections.stages(results)]
+    lines += [
+        "![Stages](stages.png)",
+        "",
+        *sections.growth(results),
+        "![Growth](growth.png)",
+        "",
+        "![Memory](memory.png)",
+        "",
+    ]
+    lines += [*sections.errors(results), *sections.coefficients(results), source(results)]
+    return "\n".join(lines) + "\n"
+
+
+def source(results: Results) -> str:
+    """One sentence: which command, commit and machine made these numbers."""
+    return (
+        f"Measured by `{results['command']}` at commit {results['commit']} on {results['machine']}, "
+        f"torch {results['versions']['torch']}, {results['settings']['threads']} threads, "
+        f"{results['date'][:10]}: {results['wall_seconds'] / 60:.1f} minutes."
+    )
+
+
+def _answer(results: Results, holds: bool) -> list[str]:
+    if not holds:
+        return ["**The cost model is NOT checked**: see what does not hold below. Its predictions are shown, "
+                "and must not be relied on."]  # fmt: skip
+    lines = [
+        "Predicted for Thanos, unstructured 50 %, B = 128, on this machine, from 128 x 2048 tokens:",
+        "",
+    ]
+    for each in results["predictions"]:
+        if each["run"] == {"method": "thanos", "pattern": "unstructured:0.5", "block_size": 128,
+                           "refit_steps": 0}:  # fmt: skip
+            seconds = each["seconds"]
+            lines.append(
+                f"- {each['model']}: {hours(pruning(seconds))} to prune, {hours(needed(seconds))} with "
+                f"calibration, {hours(sum(seconds.values()))} with certificates; "
+                f"{each['peak_bytes'] / GIB:.0f} GiB without those, "
+                f"{each['peak_with_certificates_bytes'] / GIB:.0f} GiB with them."
+            )
+    return lines

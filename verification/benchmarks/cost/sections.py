@@ -1,0 +1,206 @@
+"""The sections of cost.md: tables, and what their columns mean."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from verification.benchmarks.cost.check import NAMES, label
+from verification.benchmarks.cost.laws import STAGES
+
+Results = Mapping[str, Any]
+HOUR, GIB = 3600.0, 2.0**30
+
+
+def predictions(results: Results) -> list[str]:
+    """All of them; units of the peak let a reader scale them to another machine."""
+    if not results["predictions"]:
+        return []
+    peak = max(each["operations_per_second"] for each in results["peak"])
+    by_model: dict[str, list[list[str]]] = {}
+    for each in results["predictions"]:
+        seconds = each["seconds"]
+        by_model.setdefault(each["model"], []).append([
+            label(each["run"]), hours(seconds["calibration"]), hours(seconds["gram"]),
+            hours(pruning(seconds)), margin(results, each["run"]), hours(needed(seconds)),
+            pflop(needed(seconds) * peak / 1e15), hours(seconds["certificates"]),
+            f"{each['peak_bytes'] / GIB:,.0f}", f"{each['peak_with_certificates_bytes'] / GIB:,.0f}",
+        ])  # fmt: skip
+    headings = ["method", "passes", "Gram matrices", "pruning", "±", "all of those",
+                "in Pflop at peak", "certificates", "GiB", "GiB with certificates"]  # fmt: skip
+    lines = ["## Predictions", ""]
+    for model, rows in by_model.items():
+        lines += [f"### {model}", "", *_table(headings, rows), ""]
+    windows = results["settings"]["calibration"]
+    return [
+        *lines,
+        f"Not measured but predicted, for {windows['windows']} windows of {windows['length']} tokens, in float32. The model was "
+        f"fitted to layers of at most {_widest(results, False):,} columns and held against layers of up to "
+        f"{_widest(results, True):,}; nothing here checks the way beyond those. *±*: its worst error on held-out layers with this "
+        "method and pattern. *Passes*: every decoder block runs twice over all tokens. *In Pflop at peak*: that time in "
+        f"operations of float32 products, of which this machine does {peak / 1e9:,.0f} Gflop a second; over the peak of another "
+        "machine it is the time there, if its memory is as fast beside its products. *GiB*: one decoder block twice in "
+        "bfloat16, embeddings, two batches of activations, a block's Gram matrices and the layer at work, without the program "
+        "itself; certificates by a rough count.",
+        "",
+    ]
+
+
+def _widest(results: Results, held_out: bool) -> int:
+    layers = [layer for each in results["runs"] for layer in each["layers"]]
+    return max(int(each["shape"][1]) for each in layers if each["held_out"] == held_out)
+
+
+def small_models(results: Results) -> list[str]:
+    """Whole models that were predicted and measured."""
+    lines = []
+    for measured, said in zip(results["model"], results["small_model"], strict=True):
+        stages = {"calibration": said["calibration"], "gram": said["gram"], "pruning": pruning(said),
+                  "certificates": said["certificates"]}  # fmt: skip
+        rows = [
+            [name, f"{measured['seconds'][name]:.1f} s", f"{spent:.1f} s",
+             f"{spent / measured['seconds'][name] - 1:+.0%}"]
+            for name, spent in stages.items()
+        ]  # fmt: skip
+        lines += [
+            f"## A real model: {measured['model']}",
+            "",
+            "Thanos, unstructured 50 %, pruned for this page with real activations: small layers, "
+            f"{measured['tokens']:,} tokens, {measured['steps']:.1f} steps of the solver in the mean.",
+            "",
+            *_table(["stage", "measured", "predicted", "off by"], rows),
+            "",
+        ]
+    return lines
+
+
+def stages(results: Results) -> list[str]:
+    """Stages of the largest square that every method was measured on."""
+    name, found = largest_common(results)
+    headings = ["method", "seconds", *STAGES, "certificate", "MiB", "repeats differ by"]
+    rows = [
+        [
+            label(run),
+            f"{layer['seconds']:.3f}",
+            *(
+                f"{layer['stages'][stage]:.3f}" if stage in layer["stages"] else "-"
+                for stage in STAGES
+            ),
+            f"{layer['certificate_seconds']:.2f}",
+            f"{layer['peak_memory_bytes'] / 2**20:.0f}",
+            f"{layer['spread']:.0%}",
+        ]
+        for run, layer in found
+    ]
+    return [
+        f"## Where the time goes: {name}",
+        "",
+        *_table(headings, rows),
+        "",
+        "Seconds, medians. *Prepare*: checks and scaling. *Solve*: what moves the kept weights of a block, or SparseGPT's "
+        "sweep over its columns, which also chooses n:m masks. *Update*: the columns behind it, and losses. *MiB*: most "
+        "bytes of tensors beyond the weight and the Gram matrix, the result included.",
+        "",
+    ]
+
+
+def largest_common(results: Results) -> tuple[str, list[tuple[Any, Any]]]:
+    """The largest square layer on which all runs with B = 128 were measured, and their records."""
+    runs = [each for each in results["runs"] if each["run"]["block_size"] == 128]
+    squares = [
+        {layer["shape"][0]: layer for layer in each["layers"] if len(set(layer["shape"])) == 1 and layer["passed"]}
+        for each in runs
+    ]  # fmt: skip
+    size = max(set.intersection(*(set(each) for each in squares)), default=0)
+    found = [(each["run"], some[size]) for each, some in zip(runs, squares, strict=True) if size]
+    return f"{size} x {size}", found
+
+
+def growth(results: Results) -> list[str]:
+    """Slopes: 2 means four times the cost for twice the variable."""
+    rows = [
+        [
+            label({"block_size": 128, **each["run"]}).removesuffix(", "),
+            each["variable"],
+            f"{min(each['values'])} to {max(each['values'])}",
+            f"{each['time']:.2f}",
+            "-" if each["memory"] is None else f"{each['memory']:.2f}",
+        ]
+        for each in results["growth"]
+    ]
+    if not rows:
+        return []
+    return [
+        "## How it grows",
+        "",
+        *_table(["method", "with", "over", "exponent of time", "exponent of memory"], rows),
+        "",
+        f"Slopes of logarithms, one variable at a time around c = b = {results['settings']['base']}, B = 128; 2 means four times the cost for "
+        "twice the variable.",
+        "",
+    ]
+
+
+def errors(results: Results) -> list[str]:
+    """On fitted and on held-out sizes."""
+    rows = [
+        [NAMES[quantity], role, str(seen["count"]), f"{seen['median']:.1%}", f"{seen['worst']:.1%}", seen["where"]]
+        for quantity, roles in results["errors"].items()
+        for role, seen in roles.items()
+    ]  # fmt: skip
+    headings = ["what", "sizes", "cases", "median error", "worst error", "where"]
+    return ["## How good the model is", "", *_table(headings, rows), ""]
+
+
+def coefficients(results: Results) -> list[str]:
+    """The fitted model, term by term."""
+    rows = [
+        [name, " + ".join(f"{each:.3g} · [{term}]" for term, each in terms.items())]
+        for name, terms in results["model_fitted"]["coefficients"].items()
+    ]
+    return [
+        "## The model",
+        "",
+        *_table(["of", "seconds, bytes of memory, or steps"], rows),
+        "",
+        "What the brackets count is in "
+        "`verification/benchmarks/cost/operations.py`: products and numbers touched, exact for every shape. "
+        "Non-negative least squares of relative errors.",
+        "",
+    ]
+
+
+def margin(results: Results, run: Mapping[str, Any]) -> str:
+    """The worst held-out error of pruning with this method, pattern and refit, over all B."""
+    errors = [
+        abs(each["error"])
+        for each in results["comparisons"]
+        if each["quantity"] == "pruning" and each["held_out"]
+        and all(each["run"][name] == run[name] for name in ("method", "pattern", "refit_steps"))
+    ]  # fmt: skip
+    return f"{max(errors):.0%}" if errors else "?"
+
+
+def pruning(seconds: Mapping[str, float]) -> float:
+    """All stages of pruning layers."""
+    return sum(seconds.get(stage, 0.0) for stage in STAGES)
+
+
+def needed(seconds: Mapping[str, float]) -> float:
+    """All but certificates."""
+    return pruning(seconds) + seconds["calibration"] + seconds["gram"]
+
+
+def pflop(amount: float) -> str:
+    """Three digits where there are decimals."""
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
+
+
+def hours(seconds: float) -> str:
+    """In the unit that people would use."""
+    if seconds < HOUR:
+        return f"{seconds / 60:.2g} min"
+    return f"{seconds / HOUR:.1f} h" if seconds < 48 * HOUR else f"{seconds / 24 / HOUR:,.1f} d"
+
+
+def _table(headings: list[str], rows: Iterable[list[str]]) -> list[str]:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
