@@ -72,11 +72,9 @@ def _options(given: Sequence[str]) -> argparse.Namespace:
         "--minutes",
         type=float,
         default=Schedule.minutes,
-        help=f"time for each family, at most {MOST_MINUTES}",
+        help=f"stop a family's training then, done or not; at most {MOST_MINUTES}, the default",
     )
-    parser.add_argument(
-        "--steps", type=int, help="default: what --minutes allow; given, results repeat bit for bit"
-    )
+    parser.add_argument("--steps", type=int, default=Schedule.steps, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="folder for a folder per family")
