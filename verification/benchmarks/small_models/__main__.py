@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from thanos_torch.cli.display import progress_bar, say, table
-from verification.benchmarks.small_models.corpus import DEFAULT_DATASET, read_texts
+from thanos_torch.models import DEFAULT_DATASET
+from verification.benchmarks.small_models.corpus import read_texts
 from verification.benchmarks.small_models.families import FAMILIES
 from verification.benchmarks.small_models.run import WELL_BELOW, train_family
 from verification.benchmarks.small_models.training import MOST_MINUTES, Schedule

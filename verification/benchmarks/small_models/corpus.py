@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.models.text import DEFAULT_DATASET, SEPARATOR, Text, read_text
+from thanos_torch.models.text import SEPARATOR, Text, read_text
 
 END = "<|endoftext|>"
 LONG = 100  # characters; shorter paragraphs, such as headings, are the same in many texts
@@ -92,6 +92,3 @@ def _overlap(training: str, held_out: Text) -> float:
 
 def _paragraphs(text: str) -> list[str]:
     return [part for part in text.split("\n") if len(part) >= LONG]
-
-
-__all__ = ["DEFAULT_DATASET", "Texts", "read_texts", "train_tokenizer", "unigram_perplexity"]

@@ -5,8 +5,8 @@ from typing import Any
 VOCABULARY = 2048  # tokens; a larger one would spend the parameters on rare words
 POSITIONS = 512  # tokens that a model can read at once
 
-# No more than two minutes of a core for a hundred steps, but four blocks to see depth by. All
-# widths are multiples of 16, so that every n:m pattern of the study fits.
+# Small enough to be trained in minutes on one core, with four blocks to see depth by. All widths
+# are multiples of 16, so that every n:m pattern of the study fits.
 _SHARED: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 192,
@@ -19,8 +19,7 @@ _SHARED: dict[str, Any] = {
     "use_cache": False,
 }
 # What makes each family itself: where the norms are, what is shared, what is rotated. Embeddings
-# are tied where the family's own small models tie them. `dropout` is off: an epoch or two of
-# text leave nothing to overfit.
+# are tied where the family's own small models tie them. OPT's dropout is off: the others have none.
 _FAMILIES: dict[str, dict[str, Any]] = {
     # Learned positions, ReLU, biases.
     "opt": {"ffn_dim": 768, "word_embed_proj_dim": 192, "dropout": 0.0, "pad_token_id": 0},

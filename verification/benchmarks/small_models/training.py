@@ -18,7 +18,7 @@ CURVE_POINTS = 50
 class Schedule:
     """How a model is trained: the same bit for bit whenever all steps are done.
 
-    steps    of the optimiser; the default takes about seven minutes of one core
+    steps    of the optimiser; the default takes minutes of one core that has nothing else to do
     minutes  after which training ends in any case
     """
 
