@@ -1,0 +1,74 @@
+"""How much memory and disk the paper's measurements take, rough, from the sizes alone."""
+
+from verification.benchmarks.paper.models import PaperModel
+from verification.benchmarks.paper.plan import Protocol, paper_models, prunings
+
+HALF, SINGLE = 2, 4  # bytes of a number
+HEADINGS = ["model", "hub id", "parameters", "runs", "GPU GiB", "disk GiB", "before the first run"]
+
+
+def gpu_bytes(model: PaperModel, protocol: Protocol) -> int:
+    """At the worst moment: the whole model evaluated in 16 bits, or its largest layer pruned.
+
+    Pruning holds one decoder block, the Gram matrices of its distinct inputs, and a solver's
+    copies of W and G, all but the block in float32.
+    """
+    sizes = model.sizes
+    logits = protocol.evaluation_seqlen * sizes.vocabulary * (HALF + SINGLE)
+    evaluating = HALF * model.parameters + logits
+    layers = list(sizes.block.values())
+    block = HALF * sum(rows * columns for rows, columns in layers)
+    grams = SINGLE * sum(columns**2 for columns in sizes.gram_columns)
+    solver = 2 * SINGLE * max(rows * columns + columns**2 for rows, columns in layers)
+    return max(evaluating, block + grams + solver)
+
+
+def disk_bytes(model: PaperModel, protocol: Protocol) -> int:
+    """The download, one pruned checkpoint at a time, and what a block reads and puts out."""
+    activations = 2 * protocol.nsamples * protocol.seqlen * model.sizes.hidden * HALF
+    downloads = 2 if model.pickled else 1  # pickled weights are converted first
+    return (downloads + 1) * HALF * model.parameters + activations
+
+
+def plan_rows(protocol: Protocol, refits: bool = True) -> list[list[str]]:
+    """The rows of `thanos bench --paper --dry-run`, under `HEADINGS`; the last one sums up."""
+    runs = len(list(prunings(refits)))
+    models = sorted(paper_models(), key=lambda model: model.parameters)
+    rows = [
+        [
+            model.label,
+            model.hub_id,
+            f"{model.parameters / 1e9:.2f} B",
+            str(runs),
+            f"{gpu_bytes(model, protocol) / 2**30:.1f}",
+            f"{disk_bytes(model, protocol) / 2**30:.1f}",
+            preparation(model),
+        ]
+        for model in models
+    ]
+    memory = max(gpu_bytes(model, protocol) for model in models)
+    disk = max(disk_bytes(model, protocol) for model in models)
+    total = [f"{len(models)} models", "", "", str(runs * len(models))]
+    return [*rows, [*total, f"{memory / 2**30:.1f}", f"{disk / 2**30:.1f}", "one after the other"]]
+
+
+def plan_lines(protocol: Protocol) -> list[str]:
+    """The protocol, in sentences to stand beside the table."""
+    return [
+        f"Calibration: {protocol.nsamples} sequences of {protocol.seqlen} tokens of "
+        f"{protocol.dataset}, seed {protocol.seed}.",
+        f"Perplexity: {protocol.evaluation_dataset}, windows of {protocol.evaluation_seqlen}.",
+        f"Tasks: {', '.join(protocol.tasks)}.",
+        f"Blocks of {protocol.block_size} columns, {protocol.sparsegpt_block_size} for SparseGPT; "
+        f"damping {protocol.damping}.",
+    ]
+
+
+def preparation(model: PaperModel) -> str:
+    """What a user must do by hand."""
+    steps = []
+    if model.gated:
+        steps.append("accept the licence")
+    if model.pickled:
+        steps.append("convert to safetensors")
+    return ", ".join(steps)
