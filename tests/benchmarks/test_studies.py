@@ -11,6 +11,7 @@ from tests.models import tiny
 from verification.benchmarks.studies import engine
 from verification.benchmarks.studies.plan import Calibration, Evaluation, Run, dense_runs, label
 from verification.benchmarks.studies.profiles import quick_study, standard_studies
+from verification.benchmarks.studies.resources import Resources
 from verification.benchmarks.studies.study import Study, verified
 
 
@@ -60,14 +61,17 @@ def test_a_study_goes_on_where_it_was_stopped(
 
     monkeypatch.setattr(engine, "JOBS", 1)
     with pytest.raises(KeyboardInterrupt):
-        engine.measure(study.runs, work, stop_at_second, jobs=1)
+        engine.measure(study.runs, work, stop_at_second, Resources(), jobs=1)
     assert set(begun) == {first.dense(), first, second}
 
     begun.clear()
-    results = study.measure(work, lambda run, *_: begun.append(run), "test")
+    results = study.measure(
+        work, lambda run, *_: begun.append(run), "test", Resources(), {"note": 1}
+    )
     assert set(begun) == {second}
     assert [record["run"]["method"] for record in results["runs"]] == ["dense", "thanos", "wanda"]
     assert verified(results)
+    assert results["note"] == 1
     dense, thanos, _ = results["runs"]
     assert len(thanos["layers"]) == 21
     assert thanos["perplexity"] != dense["perplexity"]
@@ -85,4 +89,4 @@ def test_a_study_goes_on_where_it_was_stopped(
 def test_the_end_of_a_failed_run_is_told(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "nowhere")
     with pytest.raises(ChildProcessError, match=r"run dense-\w+ broke off: (.|\n)*nowhere"):
-        engine.measure([run], tmp_path / "work", lambda *_: None)
+        engine.measure([run], tmp_path / "work", lambda *_: None, Resources())

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.progress import TaskID
 
-from thanos_torch.cli.display import bars, console, say, table
-from thanos_torch.models import load_model
+from thanos_torch.cli.display import bars, console, progress_bar, say, table
+from thanos_torch.cli.options import Device, check_device
+from thanos_torch.models import DEFAULT_MODEL, load_model
 from verification.benchmarks.studies.plan import Run
+from verification.benchmarks.studies.resources import Resources
 from verification.benchmarks.studies.study import Study
-
-PROFILES = ("quick", "standard")
 
 
 def bench(
@@ -23,12 +23,21 @@ def bench(
     standard: Annotated[
         bool, typer.Option("--standard", help="The studies of docs/study: hours.")
     ] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's models and protocol: a GPU, a hub, days.")
+    ] = False,
     study: Annotated[
-        list[str] | None, typer.Option(help="Only this study of --standard; repeatable.")
+        list[str] | None,
+        typer.Option(help="Only this study of --standard, or model of --paper; repeatable."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be measured, and measure nothing.")
     ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the folders c4 and wikitext2; default: from a hub."),
+    ] = None,
+    device: Device = "cpu",
     out: Annotated[
         Path, typer.Option(help="Folder for results, pages and unfinished studies.")
     ] = Path("results/bench"),
@@ -40,30 +49,34 @@ def bench(
     """
     if context.invoked_subcommand:
         return
-    if quick == standard:
-        raise typer.BadParameter("say --quick or --standard, one of them")
-    chosen = _chosen(standard, study)
+    if quick + standard + paper != 1:
+        raise typer.BadParameter("say one of --quick, --standard, --paper")
+    check_device(device)
+    if data is not None and not data.is_dir():
+        raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
+    chosen = _chosen(quick, standard, study)
     if dry_run:
-        _show_plan(chosen)
+        _show_plan(chosen, paper)
         return
-    results = [_measure(each, out) for each in chosen]
+    resources = Resources(data, out / "models", device)
+    results = [_measure(each, out, resources) for each in chosen]
     from verification.benchmarks.pages.build import REPORT, build
 
-    pages = build(out, out / "pages")
-    for page in pages:
+    for page in build(out, out / "pages"):
         say(f"{page.question} {out / 'pages' / page.name}.md")
     say(f"All pages to look at: {out / 'pages' / REPORT}")
     raise typer.Exit(0 if all(results) else 1)
 
 
-def _chosen(standard: bool, names: list[str] | None) -> list[Study]:
+def _chosen(quick: bool, standard: bool, names: list[str] | None) -> list[Study]:
+    from verification.benchmarks.studies.paper import paper_studies
     from verification.benchmarks.studies.profiles import quick_study, standard_studies
 
-    if not standard:
+    if quick:
         if names:
-            raise typer.BadParameter("is for --standard; --quick is one", param_hint="--study")
+            raise typer.BadParameter("is not for --quick, which is one", param_hint="--study")
         return [quick_study()]
-    studies = standard_studies()
+    studies = standard_studies() if standard else paper_studies()
     for name in names or ():
         if name not in studies:
             known = ", ".join(studies)
@@ -71,25 +84,37 @@ def _chosen(standard: bool, names: list[str] | None) -> list[Study]:
     return [studies[name] for name in names or studies]
 
 
-def _show_plan(studies: list[Study]) -> None:
+def _show_plan(studies: list[Study], paper: bool) -> None:
+    if paper:
+        from verification.benchmarks.paper.needs import HEADINGS, plan_lines, plan_rows
+        from verification.benchmarks.paper.plan import Protocol
+
+        table("What --paper would measure", HEADINGS, plan_rows(Protocol()))
+        for line in plan_lines(Protocol()):
+            say(line)
+        return
     rows = [[each.name, each.question, str(each.total), f"{each.minutes} min"] for each in studies]
     table("What would be measured", ["study", "question", "runs", "two cores"], rows)
     say(f"About {sum(each.minutes for each in studies) / 60:.1f} hours in all.")
 
 
-def _measure(study: Study, out: Path) -> bool:
+def _measure(study: Study, out: Path, resources: Resources) -> bool:
     """Measure one study, and show what came of it; whether all of it is certified."""
     from thanos_torch.models.durable import write_json
     from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
     from verification.benchmarks.studies.study import RESULTS, verified
 
-    for model in dict.fromkeys(run.model for run in study.runs):
-        load_model(model)  # downloads it if need be: set-up, not a part of what is measured
+    command = " ".join(["thanos", *sys.argv[1:]])
+    prepared: dict[str, object] = {}
+    if study.prepare:
+        with progress_bar(study.name) as show:
+            prepared = study.prepare(resources, show, command)
+    if any(run.model == DEFAULT_MODEL for run in study.runs):
+        load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not what is measured
     shown = _Bars(study.name, study.total)
     with shown.progress:
-        results = study.measure(
-            out / f"{study.name}.partial", shown.show, " ".join(["thanos", *sys.argv[1:]])
-        )
+        work = out / f"{study.name}.partial"
+        results = study.measure(work, shown.show, command, resources, prepared)
     (out / study.name).mkdir(parents=True, exist_ok=True)
     write_json(out / study.name / RESULTS, results)
     table(f"{study.name}: {study.question}", HEADINGS, rows(results))

@@ -8,6 +8,7 @@ from typing import Any
 
 from thanos_torch.models.durable import whole_file
 from verification.benchmarks.pages.ablations import COMPONENTS, SETTINGS
+from verification.benchmarks.pages.architectures import ARCHITECTURES
 from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.outliers import OUTLIERS
@@ -16,7 +17,7 @@ from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.sweep import SWEEP
 from verification.benchmarks.studies.study import RESULTS
 
-PAGES: tuple[Page, ...] = (QUICK, SWEEP, COMPONENTS, SETTINGS, OUTLIERS, HEADLINE)
+PAGES: tuple[Page, ...] = (QUICK, ARCHITECTURES, SWEEP, COMPONENTS, SETTINGS, OUTLIERS, HEADLINE)
 REPORT = "report.html"
 
 

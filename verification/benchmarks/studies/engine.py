@@ -19,6 +19,7 @@ import verification
 from thanos_torch.models.durable import write_json
 from verification.benchmarks.environment import cores, environment
 from verification.benchmarks.studies.plan import Run, dense_runs
+from verification.benchmarks.studies.resources import Resources
 
 # Runs at a time. Much of a run keeps only one core busy, so that two runs on half of the cores
 # each are faster than one after the other on all of them.
@@ -28,7 +29,12 @@ Progress = Callable[[Run, str, int, int], None]
 
 
 def measure(
-    runs: Sequence[Run], work: Path, progress: Progress, *, jobs: int = JOBS
+    runs: Sequence[Run],
+    work: Path,
+    progress: Progress,
+    resources: Resources,
+    *,
+    jobs: int = JOBS,
 ) -> list[dict[str, Any]]:
     """The records of the dense models that the runs need, and of the runs, in their order.
 
@@ -44,10 +50,10 @@ def measure(
         needed = {run.dense() for run in left}
         for run in dense:  # alone on all cores: the others measure with its Gram matrices
             if not _finished(work, run) or (run in needed and not _grams(work, run).exists()):
-                _run(run, work, cores(), progress)
+                _run(run, work, cores(), progress, resources)
     with ThreadPoolExecutor(jobs) as pool:
         threads = max(1, cores() // jobs)
-        futures = [pool.submit(_run, run, work, threads, progress) for run in left]
+        futures = [pool.submit(_run, run, work, threads, progress, resources) for run in left]
         try:
             for future in futures:
                 future.result()
@@ -114,13 +120,14 @@ def _told(command: list[str], errors: IO[str], environment: dict[str, str]) -> I
         process.wait()
 
 
-def _run(run: Run, work: Path, threads: int, progress: Progress) -> None:
+def _run(run: Run, work: Path, threads: int, progress: Progress, resources: Resources) -> None:
     """One run in a process of its own; what it wrote becomes a finished record."""
     written = work / f"{run.key}.partial"
     written.unlink(missing_ok=True)
     task = {
         "run": run.as_dict(),
         "threads": threads,
+        "resources": resources.as_dict(),
         "out": str(written),
         "grams": str(_grams(work, run if run.method == "dense" else run.dense())),
     }

@@ -10,7 +10,7 @@ from reference.patterns import Ablation
 
 PAPER = Ablation()
 # Errors "with dense inputs" of all runs of a study are measured with the same Gram matrices: those
-# of the dense model on windows from the evaluation's data set, but from its calibration part.
+# of the dense model, on windows from the calibration part of a data set.
 REFERENCE_WINDOWS = 16
 REFERENCE_SEED = 1_000_003
 
@@ -29,14 +29,17 @@ class Calibration:
 class Evaluation:
     """What a pruned model is measured on.
 
-    windows  of the text, evenly spread; None for all of it
-    items    of each zero-shot task, the first ones; 0 for no tasks
+    windows    of the text, evenly spread; None for all of it
+    items      of each zero-shot task, the first ones; 0 for no tasks, None for all
+    reference  the text that gives the dense model's Gram matrices, all runs' yardstick; None for
+               the same data set
     """
 
     dataset: str
     seqlen: int
     windows: int | None
-    items: int = 0
+    items: int | None = 0
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Run:
     def dense(self) -> "Run":
         """The model before this run; calibrated, for its Gram matrices, as REFERENCE says."""
         text = self.evaluation
-        reference = Calibration(text.dataset, REFERENCE_WINDOWS, text.seqlen, REFERENCE_SEED)
+        dataset = text.reference or text.dataset
+        reference = Calibration(dataset, REFERENCE_WINDOWS, text.seqlen, REFERENCE_SEED)
         return Run("dense", "", reference, text, self.model)
 
 

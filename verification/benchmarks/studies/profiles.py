@@ -6,6 +6,7 @@ from dataclasses import replace
 from reference.patterns import Ablation
 from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL
 from verification.benchmarks.studies.plan import PAPER, Calibration, Evaluation, Run
+from verification.benchmarks.studies.small import architecture_runs, train_models
 from verification.benchmarks.studies.study import Study
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
@@ -26,14 +27,14 @@ SWEEP = Run(
     "thanos",
     "unstructured:0.5",
     Calibration("c4", 16, 1024),
-    Evaluation("wikitext2", 1024, 32),
+    Evaluation("wikitext2", 1024, 32, reference="c4"),
     DEFAULT_MODEL,
 )
 HEADLINE = Run(
     "thanos",
     "2:4",
     Calibration("c4", 32, 1024),
-    Evaluation("wikitext2", 1024, None, items=200),
+    Evaluation("wikitext2", 1024, None, items=200, reference="c4"),
     DEFAULT_MODEL,
 )
 SEEDS = (0, 1, 2)
@@ -94,8 +95,7 @@ def setting_runs() -> Iterator[Run]:
             yield replace(base, damping=damping)
         for nsamples in (1, 4, 64):
             yield replace(base, calibration=replace(base.calibration, nsamples=nsamples))
-        for dataset in ("wikitext2", DEFAULT_DATASET):
-            yield replace(base, calibration=replace(base.calibration, dataset=dataset))
+        yield replace(base, calibration=replace(base.calibration, dataset=DEFAULT_DATASET))
 
 
 def outlier_runs() -> Iterator[Run]:
@@ -130,6 +130,7 @@ def standard_studies() -> dict[str, Study]:
     """The studies of `--standard`, by name."""
     asked = (
         ("sweep", "How much can be removed?", 85, sweep_runs()),
+        ("architectures", "Does it hold for newer families?", 60, architecture_runs()),
         ("components", "What does each component contribute?", 70, component_runs()),
         ("settings", "What do block size, damping and calibration matter?", 85, setting_runs()),
         ("outliers", "What do outlier rows contribute?", 55, outlier_runs()),
@@ -139,6 +140,13 @@ def standard_studies() -> dict[str, Study]:
         ),
     )
     return {
-        name: Study(name, "standard", question, minutes, tuple(dict.fromkeys(runs)))
+        name: Study(
+            name,
+            "standard",
+            question,
+            minutes,
+            tuple(dict.fromkeys(runs)),
+            train_models if name == "architectures" else None,
+        )
         for name, question, minutes, runs in asked
     }

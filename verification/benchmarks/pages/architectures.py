@@ -1,0 +1,139 @@
+"""The page on model families."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.style import COLOURS, log_axis, save
+from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
+from verification.benchmarks.statistics import difference, perplexity_ratio
+from verification.benchmarks.studies.plan import family, label
+
+Record = dict[str, Any]
+
+
+def by_model(results: dict[str, Any]) -> dict[str, list[Record]]:
+    """Runs by model, in order; the dense one first."""
+    grouped: dict[str, list[Record]] = {}
+    for record in results["runs"]:
+        grouped.setdefault(record["model"], []).append(record)
+    return grouped
+
+
+def text(sources: Sources) -> str:
+    """Answer, table of perplexities, trainings."""
+    results = sources["architectures"]
+    grouped = by_model(results)
+    patterns = dict.fromkeys(family(r["run"]) for r in results["runs"] if "layers" in r)
+    return f"""# Does it hold for newer families?
+
+{lines(_answer(pattern, grouped) for pattern in patterns)}
+
+These are small models that were trained here, from scratch, on one text, and pruned with another: they show whether a method depends on the
+architecture, not how a large model fares.
+
+Perplexity (layer error with dense inputs):
+
+{markdown(["pattern", "method", *grouped], _rows(grouped), left=2)}
+
+{protocol(results)} {verdict(results)}
+
+## The models
+
+{markdown(["model", "class", "parameters", "minutes of training", "perplexity", "of a unigram model", "share"], _trainings(results))}
+
+Weights are not published: `thanos bench --standard --study architectures` trains them again, with the same seed.
+
+{source(results)}
+
+![Perplexity by family, pattern and method](architectures.png)
+"""
+
+
+def _find(records: list[Record], pattern: str, method: str) -> Record:
+    return next(
+        record
+        for record in records
+        if record["run"]["pattern"] == pattern and label(record["run"]) == method
+    )
+
+
+def _answer(pattern: str, grouped: dict[str, list[Record]]) -> str:
+    words: dict[str, list[str]] = {"better": [], "worse": [], "no different": []}
+    for model, records in grouped.items():
+        losses = (
+            _find(records, pattern, name)["window_losses"] for name in ("sparsegpt", "thanos")
+        )
+        ratio = perplexity_ratio(*losses)
+        found = {"lower": "better", "higher": "worse"}.get(difference(ratio), "no different")
+        words[found].append(f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)")
+    said = "; ".join(f"{found} on {', '.join(models)}" for found, models in words.items() if models)
+    return f"- {pattern}: the perplexity of Thanos, against SparseGPT's, is {said}."
+
+
+def _rows(grouped: dict[str, list[Record]]) -> list[list[str]]:
+    return [
+        [
+            family(records[0]["run"]),
+            label(records[0]["run"]),
+            *(_cell(record) for record in records),
+        ]
+        for records in zip(*grouped.values(), strict=True)
+    ]
+
+
+def _cell(record: Record) -> str:
+    error = f" ({record['dense_error']:.4f})" if "layers" in record else ""
+    return f"{record['perplexity']:.1f}{error}"
+
+
+def _trainings(results: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            name,
+            f"`{record['architecture']}`",
+            f"{record['parameters']:,}",
+            f"{record['seconds'] / 60:.1f}",
+            f"{record['perplexity']:.1f}",
+            f"{record['unigram_perplexity']:.1f}",
+            f"{record['ratio']:.3f}",
+        ]
+        for name, record in results["trainings"].items()
+    ]
+
+
+def draw(sources: Sources, folder: Path) -> None:
+    """Write architectures.png: perplexity in units of the dense model's."""
+    grouped = by_model(sources["architectures"])
+    patterns = list(
+        dict.fromkeys(family(r["run"]) for each in grouped.values() for r in each if "layers" in r)
+    )
+    figure, panels = plt.subplots(1, len(patterns), figsize=(11, 3.4), sharey=True)
+    for panel, pattern in zip(panels, patterns, strict=True):
+        for method in ("magnitude", "wanda", "sparsegpt", "thanos", "thanos + refit"):
+            values = [_over_dense(records, pattern, method) for records in grouped.values()]
+            if all(value is not None for value in values):
+                panel.plot(np.arange(len(values)), values, "o", color=COLOURS[method], label=method)
+        log_axis(panel.yaxis)
+        names = [name.removeprefix("small-") for name in grouped]
+        panel.set_xticks(np.arange(len(names)), names)
+        panel.set_title(pattern)
+    panels[0].set_ylabel("perplexity over the dense model's (log scale)")
+    handles, labels = panels[0].get_legend_handles_labels()  # structured lacks a refit
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.91, 0.5))
+    save(figure, folder / "architectures.png")
+
+
+def _over_dense(records: list[Record], pattern: str, method: str) -> float | None:
+    try:
+        return float(_find(records, pattern, method)["perplexity"] / records[0]["perplexity"])
+    except StopIteration:
+        return None
+
+
+ARCHITECTURES = Page(
+    "architectures", "Does it hold for newer families?", ("architectures",), text, draw
+)

@@ -1,0 +1,46 @@
+"""Where the names in a plan lead to on a machine. None of it is in a results file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What runs are measured with.
+
+    data    folder with a folder for some data sets, such as `c4`; others come from a hub
+    models  folder with a checkpoint for some models; others come from a hub or a package
+    device  where decoder blocks are pruned and models are evaluated
+    """
+
+    data: Path | None = None
+    models: Path | None = None
+    device: str = "cpu"
+
+    def dataset(self, name: str) -> str:
+        """What `read_text` finds the data set by."""
+        return _inside(self.data, name)
+
+    def model(self, name: str) -> str:
+        """What `load_model` finds the model by."""
+        return _inside(self.models, name)
+
+    def as_dict(self) -> dict[str, str | None]:
+        """JSON-able; the argument of `from_dict`."""
+        return {
+            "data": str(self.data) if self.data else None,
+            "models": str(self.models) if self.models else None,
+            "device": self.device,
+        }
+
+    @classmethod
+    def from_dict(cls, told: dict[str, str | None]) -> "Resources":
+        """What `as_dict` made, after a journey through JSON."""
+        data, models = told["data"], told["models"]
+        return cls(
+            Path(data) if data else None, Path(models) if models else None, str(told["device"])
+        )
+
+
+def _inside(folder: Path | None, name: str) -> str:
+    return str(folder / name) if folder and (folder / name).is_dir() else name
