@@ -1,0 +1,140 @@
+"""Pages say what the results say, and nothing else is needed to read them."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reference.patterns import Ablation
+from verification.benchmarks.pages.build import PAGES, build
+from verification.benchmarks.pages.html import html_report
+from verification.benchmarks.pages.ratios import answer, changes
+from verification.benchmarks.studies.plan import Run, dense_runs
+from verification.benchmarks.studies.profiles import SWEEP, sweep_runs
+
+ORIGIN = {
+    "command": "thanos bench",
+    "commit": "abc",
+    "machine": "a machine",
+    "date": "2026-01-01T00:00:00+00:00",
+    "versions": {"torch": "2"},
+    "jobs": 2,
+}
+LOSSES = {"dense": 3.0, "magnitude": 5.0, "wanda": 3.6, "sparsegpt": 3.5, "thanos": 3.4}
+
+
+def record(run: Run, loss: float) -> dict[str, Any]:
+    """An invented one: four windows, all a little apart."""
+    losses = [loss + 0.01 * number for number in range(4)]
+    made = {
+        **run.as_dict(),
+        **{name: ORIGIN[name] for name in ("commit", "machine")},
+        "origin": "a model",
+        "threads": 1,
+        "tokens": 4000,
+        "wall_seconds": 60.0,
+        "peak_memory_bytes": 2**30,
+        "window_losses": losses,
+        "perplexity": math.exp(sum(losses) / 4),
+    }
+    if run.method == "dense":
+        return made
+    pruned = {"verified": True, "sparsity": 0.5, "error": loss / 100, "dense_error": loss / 90}
+    layer = {"passed": True, "name": "layers.0.a", "dense_error": 0.1}
+    return {**made, **pruned, "seconds": {"pruning": 9.0}, "layers": [layer]}
+
+
+def study(runs: list[Run], loss: Any) -> dict[str, Any]:
+    return {**ORIGIN, "runs": [record(run, loss(run)) for run in [*dense_runs(runs), *runs]]}
+
+
+def write(folder: Path, name: str, results: dict[str, Any]) -> None:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "results.json").write_text(json.dumps(results))
+
+
+def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> None:
+    def loss(run: Run) -> float:
+        if run.method == "dense":
+            return 3.0
+        sparsity = float(run.pattern.partition(":")[2])
+        better = -0.05 if run.method == "thanos" and sparsity > 0.45 else 0.0
+        return 3.0 + sparsity + better - (0.01 if run.refit_steps else 0.0)
+
+    write(tmp_path, "sweep", study(list(sweep_runs()), loss))
+    built = build(tmp_path, tmp_path / "pages")
+    assert [page.name for page in built] == ["sweep"]
+    text = (tmp_path / "pages" / "sweep.md").read_text()
+    # exp(0.693) = 2: 60 % of thanos is below, of the others above it from 70 % on.
+    assert "- wanda: up to 60%, perplexity is at most twice" in text
+    assert "- thanos: up to 70%, perplexity is at most twice" in text
+    against = next(line for line in text.splitlines() if "thanos against sparsegpt" in line)
+    assert "40% no difference (+0.0 %), 50% better (-4.9 %)" in against
+    assert "Measured by `thanos bench` at commit abc on a machine" in text
+    assert "All 51 pruned layers are certified." in text
+
+
+def test_a_failed_certificate_is_said_loudly(tmp_path: Path) -> None:
+    results = study(list(sweep_runs()), lambda run: 3.5)
+    results["runs"][5]["layers"][0]["passed"] = False
+    write(tmp_path, "sweep", results)
+    build(tmp_path, tmp_path / "pages")
+    assert "NOT every layer is certified: 1 of 51" in (tmp_path / "pages/sweep.md").read_text()
+
+
+def test_changes_are_judged_draw_by_draw() -> None:
+    other = replace(SWEEP, ablation=Ablation(update="sequential"))
+    same = replace(SWEEP, damping=0.1)
+    runs = [
+        replace(run, calibration=replace(run.calibration, seed=seed))
+        for seed in (0, 1, 2)
+        for run in (SWEEP, other, same)
+    ]
+    noise = {0: 0.0, 1: 0.5, 2: -0.4}  # of the draw: far more than any setting changes
+
+    def loss(run: Run) -> float:
+        own = {other.ablation: 0.1}.get(run.ablation, 0.0)
+        jitter = 0.01 * (run.calibration.seed % 3) * (1 if run.damping == SWEEP.damping else -1)
+        return 3.4 + noise.get(run.calibration.seed, 0.0) + own + jitter
+
+    found = changes(study(runs, loss)["runs"], "thanos")
+    assert [each.name for each in found] == [
+        "thanos",
+        "thanos, update sequential",
+        "thanos, damping 0.1",
+    ]
+    assert [each.draws for each in found] == [3, 3, 3]
+    assert [each.verdict for each in found[1:]] == ["higher", "no difference"]
+    assert found[1].perplexity_ratio.value == pytest.approx(math.exp(0.1))
+    assert "**Worse than the first row:** thanos, update sequential (+10.5 %" in answer(found)
+
+
+def test_pages_without_results_are_left_out_and_damage_is_named(tmp_path: Path) -> None:
+    assert build(tmp_path, tmp_path / "pages") == []
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"sweep.results\.json is no results file"):
+        build(tmp_path, tmp_path / "pages")
+
+
+def test_every_page_has_a_name_of_its_own() -> None:
+    assert len({page.name for page in PAGES}) == len(PAGES)
+
+
+def test_the_report_needs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    texts = {
+        "first": "# First <page>\n\n![A](a.png)\n\n[second](second.md), [other](../x.md), "
+        "[paper](https://arxiv.org)\n\n| a |\n| --- |\n| 1 |\n",
+        "second": "# Second",
+    }
+    html = html_report(texts, tmp_path)
+    assert 'src="data:image/png;base64,cGljdHVyZQ=="' in html
+    assert '<a href="#second">second</a>, other, <a href="https://arxiv.org">' in html
+    assert '<a href="#first">First &lt;page&gt;</a>' in html
+    assert '<div class="scroll"><table>' in html
+    assert not re.search(r'(src|href)="(?!data:|#|https://arxiv)', html)
