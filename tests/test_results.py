@@ -4,34 +4,57 @@ import json
 import re
 from pathlib import Path
 
-from verification.benchmarks.report import markdown_page, markdown_table, source
-
+from verification.benchmarks.pages.build import PAGES, build
+from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.speed.report import page, verdicts
 from verification.benchmarks.speed.solvers import table as solver_table
+from verification.benchmarks.studies.profiles import quick_study
 
 ROOT = Path(__file__).parent.parent
-QUICK = ROOT / "docs" / "results" / "quick"
-RESULTS = json.loads((QUICK / "results.json").read_text())
+PUBLISHED = ROOT / "docs" / "results"
+STUDY = ROOT / "docs" / "study"
+QUICK = json.loads((PUBLISHED / "quick" / "results.json").read_text())
 
 
 def test_readme_shows_the_table_of_the_results_file() -> None:
     readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"<!-- table.*?-->\n(.*?)<!-- end of table -->", readme, re.DOTALL)
-    assert shown is not None
-    assert shown[1].strip() == f"{markdown_table(RESULTS)}\n\n{source(RESULTS)}"
+    assert with_table(readme, QUICK) == readme
 
 
-def test_report_is_made_from_the_results_file() -> None:
-    assert (QUICK / "report.md").read_text() == markdown_page(RESULTS)
+def test_published_pages_are_made_from_the_results_files(tmp_path: Path) -> None:
+    built = build(PUBLISHED, tmp_path)
+    assert {file.name for file in STUDY.glob("*.md")} == {
+        "README.md",
+        *(f"{page.name}.md" for page in built),
+    }
+    for page in built:
+        name = f"{page.name}.md"
+        assert (STUDY / name).read_text() == (tmp_path / name).read_text()
+    drawn = {file.name for file in tmp_path.glob("*.png")}
+    assert {file.name for file in STUDY.glob("*.png")} == drawn
 
 
-def test_every_published_run_is_certified() -> None:
-    pruned = RESULTS["runs"][1:]
-    assert len(pruned) == 14
-    for record in pruned:
-        assert record["verified"]
+def test_every_published_run_is_certified_and_says_where_it_is_from() -> None:
+    studies = {source for page in PAGES for source in page.sources}
+    found = [file for file in PUBLISHED.glob("*/results.json") if file.parent.name in studies]
+    assert PUBLISHED / "quick" / "results.json" in found
+    for file in found:
+        results = json.loads(file.read_text())
+        assert "dirty" not in results["commit"]
+        for record in results["runs"]:
+            assert record["commit"]
+            assert record["machine"]
+            for layer in record.get("layers", []):
+                assert layer["passed"], (file, record["run"], layer["name"])
+            assert ("layers" in record) == (record["run"]["method"] != "dense")
+
+
+def test_the_quick_results_are_those_of_the_quick_profile() -> None:
+    planned = [run.as_dict() for run in quick_study().runs]
+    found = [record for record in QUICK["runs"] if "layers" in record]
+    for record, wanted in zip(found, planned, strict=True):
+        assert {name: record[name] for name in wanted} == wanted
         assert len(record["layers"]) == 210
-        assert all(layer["passed"] for layer in record["layers"])
 
 
 def test_the_page_on_solvers_shows_the_results_file() -> None:

@@ -14,6 +14,7 @@ from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.outliers import OUTLIERS
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.quick import QUICK
+from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.pages.sweep import SWEEP
 from verification.benchmarks.studies.study import RESULTS
 
@@ -62,13 +63,18 @@ def _read(results: Path, page: Page) -> Sources | None:
 
 
 def main() -> None:
-    """Rebuild what is published."""
+    """Rebuild what is published: docs/study, and the table of the README."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=Path("docs/results"))
-    parser.add_argument("--out", type=Path, default=Path("docs/study"))
-    options = parser.parse_args()
-    for page in build(options.results, options.out):
-        print(options.out / f"{page.name}.md")
+    parser.add_argument("--root", type=Path, default=Path(), help="of the checkout")
+    root = parser.parse_args().root
+    for page in build(root / "docs" / "results", root / "docs" / "study"):
+        print(root / "docs" / "study" / f"{page.name}.md")
+    quick = _read(root / "docs" / "results", QUICK)
+    if quick:
+        readme = root / "README.md"
+        text = with_table(readme.read_text(encoding="utf-8"), quick["quick"])
+        with whole_file(readme) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
