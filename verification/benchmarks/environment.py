@@ -24,13 +24,24 @@ def environment() -> dict[str, object]:
 
 
 def commit() -> str:
-    """The commit of the checkout; marked if files differ from it; `unknown` outside of one."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    root = Path(__file__).parent
+    """The commit of the checkout; `unknown` outside of one.
+
+    Marked as dirty if files differ from it, but for those that are results themselves.
+    """
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        head = _git("rev-parse", "--short=12", "HEAD")
+        root = _git("rev-parse", "--show-toplevel")
+        results = (f":(exclude){root}/docs/{folder}" for folder in ("results", "study"))
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", root, *results)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    folder = Path(__file__).parent
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
