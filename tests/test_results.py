@@ -25,17 +25,16 @@ def test_published_pages_are_made_from_the_results_files(tmp_path: Path) -> None
     built = build(PUBLISHED, tmp_path)
     assert {file.name for file in STUDY.glob("*.md")} == {
         "README.md",
-        *(f"{page.name}.md" for page in built),
+        *(f"{each.name}.md" for each in built),
     }
-    for page in built:
-        name = f"{page.name}.md"
+    for name in (f"{each.name}.md" for each in built):
         assert (STUDY / name).read_text() == (tmp_path / name).read_text()
     drawn = {file.name for file in tmp_path.glob("*.png")}
     assert {file.name for file in STUDY.glob("*.png")} == drawn
 
 
 def test_every_published_run_is_certified_and_says_where_it_is_from() -> None:
-    studies = {source for page in PAGES for source in page.sources}
+    studies = {source for each in PAGES for source in each.sources}
     found = [file for file in PUBLISHED.glob("*/results.json") if file.parent.name in studies]
     assert PUBLISHED / "quick" / "results.json" in found
     for file in found:
