@@ -131,8 +131,14 @@ def test_without_any_spread_nothing_passes(tmp_path: Path, before: Results) -> N
     assert "NOT JUDGED  thanos 2:4" in list(lines(found))
     for side in (before, other):
         side.runs.pop(next(key for key in side.runs if key.label == "dense"))
-    with pytest.raises(ValueError, match="nothing can be judged: one draw on each side"):
+    with pytest.raises(ValueError, match="nothing can be judged: too few draws on both sides"):
         compare(before, other, no_results())
+
+
+def test_two_recorded_draws_are_too_few(tmp_path: Path, before: Results) -> None:
+    other = read_results(made(tmp_path / "other", [1]))
+    few = read_results(made(tmp_path / "few", [100, 101]))
+    assert len(compare(before, other, few).unjudged) == len(METHODS)
 
 
 def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: Results) -> None:

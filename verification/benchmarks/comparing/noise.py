@@ -129,8 +129,8 @@ def other_draws(
     level = 1 - FALSE_ALARM / tests
     low: float | None = None
     high: float | None = None
-    basis = "one draw on each side, and no recorded spread of draws"
-    if freedom and layers:
+    basis = "too few draws on both sides, and too few recorded ones"
+    if freedom >= ENOUGH_DRAWS - 1 and layers:
         error = pooled_deviation(groups) * math.sqrt(1 / len(first) + 1 / len(second))
         reach = error * t_factor(freedom, level)
         low, high = math.exp(shift - reach), math.exp(shift + reach)
