@@ -150,6 +150,13 @@ CROOKED = torch.tensor([[True, False, True, False], [True, False, False, False]]
         (lambda: Bitmask.of((3, 4), Bitmask.pack(SPARSE, FITS).tensors), "must hold 2 bytes"),
         (lambda: Compact.of((2, 5), Compact.pack(SPARSE, FITS).tensors), "beside must have"),
         (lambda: Compact.of((3, 4), Compact.pack(SPARSE, FITS).tensors), "columns must have"),
+        (
+            lambda: Compact.of(
+                (2, 4), Compact.pack(SPARSE, FITS).tensors | {"kept": FITS[0].int()}
+            ),
+            "kept must be ascending indices below 4",
+        ),
+        (lambda: Compact.of((2, 3), Compact.pack(SPARSE, FITS).tensors), "indices below 3"),
         (lambda: PackedNM.of((2, 8), PackedNM.pack(SPARSE, FITS, 2, 4).tensors, 2, 4), "values"),
     ],
 )

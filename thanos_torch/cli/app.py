@@ -11,6 +11,7 @@ from thanos_torch.cli.bench_speed import speed
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.inspect import inspect
+from thanos_torch.cli.pack import pack, unpack
 from thanos_torch.cli.prune import prune
 from thanos_torch.cli.reapply import reapply
 from thanos_torch.cli.verify import verify
@@ -26,6 +27,8 @@ app.command()(prune)
 app.command()(inspect)
 app.command()(certify)
 app.command()(reapply)
+app.command()(pack)
+app.command()(unpack)
 app.command("eval")(evaluate)
 benches = typer.Typer(rich_markup_mode=None)
 benches.callback(invoke_without_command=True)(bench)

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from thanos_torch.forms.form import outlier_rows, refuse_unfit
+from thanos_torch.forms.form import outlier_rows, refuse_indices, refuse_unfit
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Compact:
         """From its tensors. Raises ValueError where their sizes do not fit."""
         form = cls(shape, *(tensors[name] for name in ("kept", "columns", "outliers", "beside")))
         rows, columns = shape
+        refuse_indices("kept", form.kept, columns)
+        refuse_indices("outliers", form.outliers, rows)
         width, count = len(form.kept), len(form.outliers)
         for name, tensor, expected in (
             ("columns", form.columns, (rows, width)),

@@ -56,3 +56,10 @@ def outlier_rows(mask: Tensor) -> Tensor:
     if bool(whole.all()):
         whole = torch.zeros_like(whole)
     return whole.nonzero().flatten().int()
+
+
+def refuse_indices(name: str, indices: Tensor, below: int) -> None:
+    """ValueError unless these are different indices in their order, none as large as `below`."""
+    ordered = indices.dim() == 1 and bool((indices.diff() > 0).all())
+    if not ordered or (len(indices) and not (indices[0] >= 0 and indices[-1] < below)):
+        raise ValueError(f"{name} must be ascending indices below {below}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from thanos_torch.forms.bits import pack_codes, unpack_codes
 from thanos_torch.forms.combinations import MOST, code_bits, rank, unrank
-from thanos_torch.forms.form import outlier_rows, refuse_unfit
+from thanos_torch.forms.form import outlier_rows, refuse_indices, refuse_unfit
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class PackedNM:
         form = cls(
             shape, n, m, *(tensors[each] for each in ("values", "codes", "outliers", "whole"))
         )
+        refuse_indices("outliers", form.outliers, rows)
         count = len(form.outliers)
         for name, tensor, expected in (
             ("values", form.values, (rows - count, columns // m * (m - n))),
