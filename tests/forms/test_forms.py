@@ -16,6 +16,7 @@ from thanos_torch.forms import (
     Form,
     PackedNM,
     bits_of,
+    form_bytes,
     form_from,
     form_of,
     pack,
@@ -27,25 +28,6 @@ from thanos_torch.forms.combinations import code_bits, rank, unrank
 
 CASES = [(pattern, form_of(pattern)) for pattern in PATTERNS]
 CASES += [(pattern, "bitmask") for pattern in PATTERNS if form_of(pattern) != "bitmask"]
-
-
-def formula(name: str, pattern: Pattern, shape: tuple[int, int], itemsize: int) -> int:
-    """From the pattern alone, as a reader of the page would."""
-    rows, columns = shape
-    outliers = 0 if isinstance(pattern, Unstructured) else pattern.outliers(rows)
-    if name == "compact":
-        assert isinstance(pattern, Structured)
-        return sizes.compact_bytes(rows, columns, pattern.removed(columns), outliers, itemsize)
-    if name == "nm":
-        assert isinstance(pattern, SemiStructured)
-        return sizes.nm_bytes(rows, columns, pattern.n, pattern.m, outliers, itemsize)
-    if isinstance(pattern, Unstructured):
-        removed = pattern.removed(rows * columns)
-    elif isinstance(pattern, SemiStructured):
-        removed = (rows - outliers) * columns // pattern.m * pattern.n
-    else:
-        removed = (rows - outliers) * pattern.removed(columns)
-    return sizes.bitmask_bytes(rows, columns, removed, itemsize)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -60,7 +42,7 @@ def test_every_bit_comes_back_and_every_byte_is_counted(
     assert torch.equal(bits_of(again.weight()), bits_of(weight))
     assert torch.equal(again.mask(), mask)
 
-    expected = formula(name, pattern, (13, 48), dtype.itemsize)
+    expected = form_bytes(name, pattern, (13, 48), dtype.itemsize)
     assert stored_bytes(form) == expected
     file = tmp_path_factory.mktemp("form") / "form.safetensors"
     save_file({key: tensor.contiguous() for key, tensor in form.tensors.items()}, file)
@@ -142,6 +124,10 @@ CROOKED = torch.tensor([[True, False, True, False], [True, False, False, False]]
         (lambda: PackedNM.pack(SPARSE, FITS, 2, 65), r"m must lie in \[1, 64\] .* got 65"),
         (lambda: Compact.pack(SPARSE, CROOKED), "whole columns, but row 1 differs"),
         (lambda: pack("nm", SPARSE, FITS, Structured(0.5)), "nm is for n:m .* got structured:0.5"),
+        (
+            lambda: form_bytes("compact", SemiStructured(2, 4), (2, 4), 4),
+            "one of bitmask, nm, compact",
+        ),
         (lambda: pack("zip", SPARSE, FITS, Structured(0.5)), "one of bitmask, nm, compact, got"),
         (
             lambda: Bitmask.of((2, 4), {"bits": pack_bits(FITS), "values": SPARSE[0, :3]}),

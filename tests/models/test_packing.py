@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reference.patterns import SemiStructured, Structured, Unstructured, parse_pattern
+from reference.patterns import Structured, parse_pattern
 from tests.models.conftest import Thanos
 from tests.models.families import FAMILIES
 from tests.models.packs import CASES, ROWS, digests, pruned
+from thanos_torch.forms import form_bytes, form_of
 from thanos_torch.forms import sizes as formulas
 from thanos_torch.models import (
     MASKS,
@@ -32,17 +33,11 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def expected_bytes(layer: PackedLayer, itemsize: int, parts: int) -> int:
     """By the formulas, from the pattern; a layer in parts is packed part by part."""
-    rows, columns = layer.shape
     pattern = parse_pattern(layer.pattern)
-    if isinstance(pattern, Unstructured):
-        return formulas.bitmask_bytes(rows, columns, pattern.removed(rows * columns), itemsize)
-    outliers = pattern.outliers(rows)
-    if isinstance(pattern, Structured):
-        removed = pattern.removed(columns)
-        whole = formulas.compact_bytes(rows, columns, removed, outliers, itemsize)
-        return whole + (parts - 1) * 4 * (columns - removed)  # each part has its list of columns
-    assert isinstance(pattern, SemiStructured)
-    return formulas.nm_bytes(rows, columns, pattern.n, pattern.m, outliers, itemsize)
+    whole = form_bytes(form_of(pattern), pattern, layer.shape, itemsize)
+    if isinstance(pattern, Structured):  # each part has its list of columns
+        whole += (parts - 1) * 4 * (layer.shape[1] - pattern.removed(layer.shape[1]))
+    return whole
 
 
 @pytest.mark.parametrize(("family", "pattern"), CASES)

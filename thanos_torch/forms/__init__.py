@@ -1,7 +1,7 @@
 """Forms in which a pruned weight is really smaller, on the disk and at work. See docs/forms.md."""
 
 from thanos_torch.forms.bitmask import Bitmask
-from thanos_torch.forms.choose import FORMS, form_from, form_of, pack
+from thanos_torch.forms.choose import FORMS, form_bytes, form_from, form_of, pack
 from thanos_torch.forms.compact import Compact
 from thanos_torch.forms.compact_linear import CompactLinear, compact_linear
 from thanos_torch.forms.form import Form, bits_of, stored_bytes
@@ -17,6 +17,7 @@ __all__ = [
     "PackedNM",
     "bits_of",
     "compact_linear",
+    "form_bytes",
     "form_from",
     "form_of",
     "pack",

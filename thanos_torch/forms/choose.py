@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from reference.patterns import Pattern, SemiStructured, Structured
+from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
+from thanos_torch.forms import sizes
 from thanos_torch.forms.bitmask import Bitmask
 from thanos_torch.forms.combinations import MOST
 from thanos_torch.forms.compact import Compact
@@ -50,6 +51,27 @@ def form_from(
         return Compact.of(shape, tensors)
     n, m = _n_of_m(name, pattern)
     return PackedNM.of(shape, tensors, n, m)
+
+
+def form_bytes(name: str, pattern: Pattern, shape: tuple[int, int], itemsize: int) -> int:
+    """What a weight of that shape takes, pruned to the pattern: exactly, without pruning it.
+
+    itemsize  bytes of one number
+    """
+    rows, columns = shape
+    outliers = 0 if isinstance(pattern, Unstructured) else pattern.outliers(rows)
+    if name == "compact" and isinstance(pattern, Structured):
+        return sizes.compact_bytes(rows, columns, pattern.removed(columns), outliers, itemsize)
+    if name == "bitmask":
+        if isinstance(pattern, Unstructured):
+            removed = pattern.removed(rows * columns)
+        elif isinstance(pattern, SemiStructured):
+            removed = (rows - outliers) * columns // pattern.m * pattern.n
+        else:
+            removed = (rows - outliers) * pattern.removed(columns)
+        return sizes.bitmask_bytes(rows, columns, removed, itemsize)
+    n, m = _n_of_m(name, pattern)
+    return sizes.nm_bytes(rows, columns, n, m, outliers, itemsize)
 
 
 def _n_of_m(name: str, pattern: Pattern) -> tuple[int, int]:
