@@ -7,6 +7,7 @@ import typer
 from thanos_torch.cli.bench import bench
 from thanos_torch.cli.bench_compare import compare
 from thanos_torch.cli.bench_cost import cost
+from thanos_torch.cli.bench_inference import inference
 from thanos_torch.cli.bench_speed import speed
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.evaluate import evaluate
@@ -35,6 +36,7 @@ benches.callback(invoke_without_command=True)(bench)
 benches.command()(speed)
 benches.command()(compare)
 benches.command()(cost)
+benches.command()(inference)
 app.add_typer(benches, name="bench")
 app.command(
     # The judge reads its options itself: they are the same without this program.

@@ -25,6 +25,7 @@ class CompactLinear(nn.Module):
         self.register_buffer("outliers", form.outliers)
         removed = form.removed if len(form.outliers) else form.kept.new_empty(0)
         self.register_buffer("removed", removed, persistent=False)
+        self._has_outliers = len(form.outliers) > 0  # known: to ask a tensor takes a microsecond
         self.kept: Tensor
         self.outliers: Tensor
         self.removed: Tensor
@@ -34,7 +35,7 @@ class CompactLinear(nn.Module):
         # As a matrix: index_select has a fast way for two dimensions, ten times that for three.
         tokens = inputs.reshape(-1, self.in_features)
         outputs = F.linear(tokens.index_select(1, self.kept), self.columns, self.bias)
-        if len(self.outliers):
+        if self._has_outliers:
             beside = F.linear(tokens.index_select(1, self.removed), self.beside)
             # scatter_add_ uses all threads and no atomic operation here: rows are distinct.
             where = self.outliers.long().expand(len(tokens), -1)
