@@ -122,6 +122,6 @@ def test_no_time_without_the_right_answer() -> None:
 def test_a_measurement_that_breaks_off_says_why(tmp_path: Path) -> None:
     broken = run._Process(tmp_path, 1, lambda *_: None)
     with pytest.raises(
-        ChildProcessError, match=r"measuring nothing ended with status 1: .*KeyError"
+        ChildProcessError, match=r"(?s)measuring nothing ended with status 1: .*KeyError"
     ):
         broken.run("nothing")
