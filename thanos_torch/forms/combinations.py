@@ -34,8 +34,7 @@ def unrank(numbers: Tensor, m: int, k: int) -> Tensor:
     left = torch.full_like(numbers, k)
     for place in reversed(range(m)):
         share = _row(place, m, numbers.device)[left]
-        # With none left nothing is taken, though C(place, 0) = 1 may well be below the number.
-        here = (left > 0) & (numbers >= share)
+        here = numbers >= share  # with none left the number is 0, and C(place, 0) = 1
         numbers = torch.where(here, numbers - share, numbers)
         left = left - here.long()
         taken[:, place] = here
