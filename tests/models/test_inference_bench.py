@@ -13,7 +13,7 @@ from reference.patterns import Structured
 from tests.models.packs import ROWS, pruned
 from verification.benchmarks.inference import process, run
 from verification.benchmarks.inference.layers import layers, refuse_different
-from verification.benchmarks.inference.paired import alternate, compare, median_interval
+from verification.benchmarks.inference.paired import alternate, compare
 from verification.benchmarks.inference.plots import draw
 from verification.benchmarks.inference.report import answers, page
 
@@ -90,13 +90,6 @@ def test_a_difference_is_called_one_only_when_it_is() -> None:
     assert compare([1.1] * 20, ones)["verdict"] == "slower"
     assert compare([0.9, 1.1] * 10, ones)["verdict"] == "no difference"
     assert compare([0.9] * 5, ones[:5])["verdict"] == "no difference"  # too few to say
-
-
-def test_the_interval_of_a_median_is_that_of_order_statistics() -> None:
-    # Tables of the sign test: n = 10 gives the 2nd and the 9th, n = 20 the 6th and the 15th.
-    assert median_interval([float(each) for each in range(1, 11)]) == [2.0, 9.0]
-    assert median_interval([float(each) for each in range(20, 0, -1)]) == [6.0, 15.0]
-    assert median_interval([1.0] * 5) is None
 
 
 def test_runs_take_turns() -> None:

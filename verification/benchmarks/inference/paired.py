@@ -3,13 +3,12 @@
 import random
 import time
 from collections.abc import Callable, Mapping
-from math import comb
 from statistics import quantiles
 from typing import Any
 
 import torch
 
-CONFIDENCE = 0.95
+from verification.benchmarks.statistics import median
 
 
 def alternate(
@@ -49,30 +48,13 @@ def summary(values: list[float]) -> dict[str, Any]:
 def compare(values: list[float], base: list[float]) -> dict[str, Any]:
     """The ratio to `base`, round by round: median, quartiles, interval of the median, verdict.
 
-    The interval holds the median with CONFIDENCE, whatever the distribution: order statistics.
+    The interval is that of `statistics.median`; None where there are too few ratios.
     verdict  faster or slower only where the interval leaves out 1; else `no difference`
     """
     ratios = [value / other for value, other in zip(values, base, strict=True)]
-    interval = median_interval(ratios)
+    found = median(ratios)
+    interval = None if found.low is None or found.high is None else [found.low, found.high]
     verdict = "no difference"
     if interval:
         verdict = "faster" if interval[1] < 1 else "slower" if interval[0] > 1 else verdict
     return {**summary(ratios), "interval": interval, "verdict": verdict}
-
-
-def median_interval(values: list[float]) -> list[float] | None:
-    """Bounds of the median of what `values` were drawn from; None where there are too few.
-
-    Between the k-th smallest and the k-th largest, k the largest for which fewer than k of them
-    fall below the median by chance with at most (1 - CONFIDENCE) / 2.
-    """
-    count, tail, k = len(values), 0.0, 0
-    while k < count:
-        tail += comb(count, k) / 2**count
-        if tail > (1 - CONFIDENCE) / 2:
-            break
-        k += 1
-    if not k:
-        return None
-    ordered = sorted(values)
-    return [ordered[k - 1], ordered[-k]]

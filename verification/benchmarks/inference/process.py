@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
+from verification.benchmarks.environment import peak_memory
 from verification.benchmarks.inference.layers import time_layers
 from verification.benchmarks.inference.paired import alternate, clock, compare, summary
 from verification.benchmarks.inference.variants import Variant, model_bytes
-from verification.benchmarks.worker import peak_memory, tell
+from verification.benchmarks.studies.worker import tell
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
