@@ -19,7 +19,7 @@ def inference(
         typer.Argument(help="As for thanos prune; or a folder that it wrote, measured as it is."),
     ] = DEFAULT_MODEL,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One pattern, two layers, few repeats: 3 minutes.")
+        bool, typer.Option("--quick", help="One pattern, two layers, few repeats.")
     ] = False,
     threads: Annotated[int, typer.Option(help="Threads for torch; 0: a thread a core.")] = 0,
     device: Device = "cpu",
