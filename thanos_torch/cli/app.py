@@ -7,10 +7,12 @@ import typer
 from thanos_torch.cli.bench import bench
 from thanos_torch.cli.bench_compare import compare
 from thanos_torch.cli.bench_cost import cost
+from thanos_torch.cli.bench_inference import inference
 from thanos_torch.cli.bench_speed import speed
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.inspect import inspect
+from thanos_torch.cli.pack import pack, unpack
 from thanos_torch.cli.prune import prune
 from thanos_torch.cli.reapply import reapply
 from thanos_torch.cli.verify import verify
@@ -26,12 +28,15 @@ app.command()(prune)
 app.command()(inspect)
 app.command()(certify)
 app.command()(reapply)
+app.command()(pack)
+app.command()(unpack)
 app.command("eval")(evaluate)
 benches = typer.Typer(rich_markup_mode=None)
 benches.callback(invoke_without_command=True)(bench)
 benches.command()(speed)
 benches.command()(compare)
 benches.command()(cost)
+benches.command()(inference)
 app.add_typer(benches, name="bench")
 app.command(
     # The judge reads its options itself: they are the same without this program.

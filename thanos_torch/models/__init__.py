@@ -9,6 +9,7 @@ from thanos_torch.models.gram_files import GramReader, GramWriter
 from thanos_torch.models.inspection import SeenLayer, inspect_folder, places_of, read_record
 from thanos_torch.models.judging import Judged, asked_of, judge_again, same_tensors
 from thanos_torch.models.licence import base_licence
+from thanos_torch.models.load_packed import PackedModel, load_packed
 from thanos_torch.models.loading import (
     DEFAULT_MODEL,
     LoadedModel,
@@ -17,6 +18,9 @@ from thanos_torch.models.loading import (
     stream_model,
 )
 from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.packed import PackedFolder
+from thanos_torch.models.packed_sizes import PackedLayer, PackedSizes
+from thanos_torch.models.packing import pack_checkpoint
 from thanos_torch.models.perplexity import Perplexity, perplexity
 from thanos_torch.models.prune_checkpoint import prune_checkpoint
 from thanos_torch.models.pruning import prune_model
@@ -26,11 +30,12 @@ from thanos_torch.models.recipe import METHODS, LayerOptions
 from thanos_torch.models.recipe_file import read_recipe
 from thanos_torch.models.report import LayerRecord, ModelReport, PrunedLayer
 from thanos_torch.models.rules import DENSE, Choice, Dense, Plan, Rule, Rules
-from thanos_torch.models.shards import RECORD
+from thanos_torch.models.shards import PACKED, RECORD
 from thanos_torch.models.solving import relative_error
 from thanos_torch.models.streamed import StreamedModel
 from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.text import DEFAULT_DATASET
+from thanos_torch.models.unpacking import unpack_checkpoint
 from thanos_torch.models.windows import Windows, calibration_windows, evaluation_windows
 from thanos_torch.models.workfolder import discard_progress, has_progress
 
@@ -40,6 +45,7 @@ __all__ = [
     "DENSE",
     "MASKS",
     "METHODS",
+    "PACKED",
     "RECORD",
     "Ablation",
     "Choice",
@@ -52,7 +58,11 @@ __all__ = [
     "LayerRecord",
     "LoadedModel",
     "ModelReport",
+    "PackedFolder",
+    "PackedLayer",
     "PackedMask",
+    "PackedModel",
+    "PackedSizes",
     "Perplexity",
     "Plan",
     "PrunedLayer",
@@ -75,7 +85,9 @@ __all__ = [
     "joined",
     "judge_again",
     "load_model",
+    "load_packed",
     "model_card",
+    "pack_checkpoint",
     "perplexity",
     "places_of",
     "prune_checkpoint",
@@ -91,5 +103,6 @@ __all__ = [
     "save_checkpoint",
     "stamp",
     "stream_model",
+    "unpack_checkpoint",
     "versions",
 ]

@@ -72,7 +72,7 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
         )
-        tokenizer = _tokenizer(folder, trust_remote_code)
+        tokenizer = load_tokenizer(folder, trust_remote_code)
     model, info = loaded
     # Transformers fills such weights with random numbers and goes on.
     missing = sorted(info["missing_keys"])
@@ -91,7 +91,7 @@ def stream_model(
     folder, origin = _checkpoint_folder(source)
     with quiet_transformers(), _load_errors(source):
         streamed = StreamedModel(folder, trust_remote_code=trust_remote_code)
-        tokenizer = _tokenizer(folder, trust_remote_code)
+        tokenizer = load_tokenizer(folder, trust_remote_code)
     loaded = LoadedModel(streamed.model, tokenizer, source, origin, folder / "config.json")
     return loaded, streamed
 
@@ -111,7 +111,7 @@ def _checkpoint_folder(source: str) -> tuple[Path, str]:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
-        return path, _origin_of_folder(path)
+        return path, origin_of_folder(path)
     if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise ValueError(
             f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
@@ -129,7 +129,8 @@ def _snapshot(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=kinds))
 
 
-def _tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    """Of a checkpoint folder. Raises what readers raise."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -188,7 +189,7 @@ def _dequantised(folder: Path, fetch: Callable[[Path], Path]) -> Path:
     return folder
 
 
-def _origin_of_folder(folder: Path) -> str:
+def origin_of_folder(folder: Path) -> str:
     """What a checkpoint folder says of itself: a pruned model passes on where it came from."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))

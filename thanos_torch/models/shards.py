@@ -1,7 +1,7 @@
 """Safetensors files of a checkpoint: which tensor is where, one block's tensors at a time."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from thanos_torch.models.failpoints import begin
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PACKED = "packed.json"  # in a folder of `thanos pack`
 RECORD = "thanos.json"  # what a pruned checkpoint's folder says of its making
 
 
@@ -21,8 +22,9 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     """The file of every tensor of a checkpoint, by the tensor's name.
 
     Raises ValueError, naming the file, if one is missing or damaged, is no safetensors file, or
-    lies outside of `folder`.
+    lies outside of `folder`, and for a packed checkpoint.
     """
+    refuse_packed(folder)
     if (folder / WHOLE).exists():
         file = inside(folder, WHOLE)
         return dict.fromkeys(tensor_names(file), file)
@@ -43,6 +45,12 @@ def tensor_files(folder: Path) -> dict[str, Path]:
         if name not in held[shard]:
             raise ValueError(f"{folder / shard} lacks the tensor {name} that {INDEX} places there")
     return {name: files[shard] for name, shard in wanted.items()}
+
+
+def refuse_packed(folder: Path) -> None:
+    """Raise ValueError for a folder of `thanos pack`, whose weights are no plain tensors."""
+    if (folder / PACKED).is_file():
+        raise ValueError(f"{folder} is packed: unpack it first, or load it with load_packed")
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -79,16 +87,20 @@ def read_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
 
 def describe_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     """The same tensors without their content, on the meta device."""
-    from safetensors.torch import _TYPES  # the one table of what the format's dtypes are in torch
-
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(files.values())):
         with _opened(file) as stored:
             for name in (name for name, where in files.items() if where == file):
                 part = stored.get_slice(name)
-                dtype = _TYPES[part.get_dtype()]
-                tensors[name] = torch.empty(part.get_shape(), dtype=dtype, device="meta")
+                tensors[name] = without_content(part.get_dtype(), part.get_shape())
     return tensors
+
+
+def without_content(dtype: str, shape: Sequence[int]) -> Tensor:
+    """A tensor on the meta device, of a dtype by its name in safetensors files."""
+    from safetensors.torch import _TYPES  # the one table of what the format's dtypes are in torch
+
+    return torch.empty(tuple(shape), dtype=_TYPES[dtype], device="meta")
 
 
 def write_shard(file: Path, tensors: Mapping[str, Tensor]) -> None:

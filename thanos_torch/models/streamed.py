@@ -35,7 +35,7 @@ class StreamedModel:
         described = describe_tensors(self.files)
         self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
         self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
-        self.model: Any = _skeleton(folder, described, trust_remote_code)
+        self.model: Any = skeleton(folder, described, trust_remote_code)
         self.prefix, self.blocks = decoder_blocks(self.model)
         self._conversion = Conversion(self.model)
         self._places = {name: self._conversion.place(name) for name in self.files}
@@ -164,7 +164,7 @@ class StreamedModel:
                 raise ValueError(f"{min(lost)} cannot be written as it was read")
 
 
-def _skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: bool) -> Any:
+def skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: bool) -> Any:
     """The model without weights, but with the buffers that no checkpoint holds."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM

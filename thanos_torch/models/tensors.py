@@ -5,7 +5,14 @@ from pathlib import Path
 from torch import Tensor
 
 from thanos_torch.models.masks import MASKS
-from thanos_torch.models.shards import INDEX, WHOLE, read_tensors, tensor_files, tensor_names
+from thanos_torch.models.shards import (
+    INDEX,
+    WHOLE,
+    read_tensors,
+    refuse_packed,
+    tensor_files,
+    tensor_names,
+)
 
 
 class Tensors:
@@ -33,8 +40,10 @@ class Tensors:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, or all but the masks of a folder that is none.
 
-    Raises ValueError if there are none, or if a checkpoint's index or files are bad.
+    Raises ValueError if there are none, if they are packed, or if a checkpoint's index or files are
+    bad.
     """
+    refuse_packed(folder)
     if (folder / WHOLE).exists() or (folder / INDEX).exists():
         return sorted(set(tensor_files(folder).values()))
     found = sorted(file for file in folder.glob("*.safetensors") if file.name != MASKS)

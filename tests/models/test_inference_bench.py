@@ -1,0 +1,120 @@
+"""The inference benchmark: its statistics, its smallest run, and the page made from the data."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reference.patterns import Structured
+from tests.models.packs import ROWS, pruned
+from verification.benchmarks.inference import process, run
+from verification.benchmarks.inference.layers import layers, refuse_different
+from verification.benchmarks.inference.paired import alternate, compare
+from verification.benchmarks.inference.plots import draw
+from verification.benchmarks.inference.report import answers, page
+
+TINY = replace(
+    run.QUICK,
+    prompt=8,
+    tokens=3,
+    rounds=6,
+    shapes=((96, 64),),
+    layer_rounds={"1": 6, "4": 6},
+    turn_bytes=100_000,
+    threads=1,
+)
+
+
+class InProcess:
+    """Measures in the test's own process: importing everything again takes long."""
+
+    def __init__(self, work: Path, threads: int, progress: run.Progress) -> None:
+        self.work, self.threads = work, threads
+
+    def run(self, kind: str, **asked: Any) -> Any:
+        out = self.work / "result.json"
+        process.main(json.dumps({"kind": kind, "threads": self.threads, **asked}), str(out))
+        return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = pruned("Llama", ROWS, tmp_path_factory.mktemp("bench"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_Process", InProcess)
+        return run.run_inference(str(folder), TINY, lambda *_: None, "thanos bench", "quick")
+
+
+def test_a_run_has_all_forms_and_says_where_it_is_from(results: dict[str, Any]) -> None:
+    assert [each["run"]["form"] for each in results["runs"]] == ["dense", "compact"]
+    assert {"commit", "versions", "machine", "command", "wall_seconds"} <= results.keys()
+    dense, compact = results["runs"]
+    assert compact["memory"]["model_bytes"] < dense["memory"]["model_bytes"]
+    assert dense["latency"]["prefill"]["ratio"]["median"] == 1.0
+    assert all(each["latency"]["decode"]["median"] > 0 for each in results["runs"])
+    assert [each["tokens"] for each in results["layers"]] == [1, 4]
+    sizes = compact["sizes"]
+    # The models' weights are float32: what is on the disk is what the formula says.
+    assert sizes["disk"]["pruned"] == [
+        sizes["formulas"][form]["4"] for form in ("dense", "compact")
+    ]
+
+
+def test_the_page_and_the_plot_need_nothing_but_the_data(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    again = json.loads(json.dumps(results, allow_nan=False))
+    text = page(again)
+    assert results["commit"] in text
+    assert results["machine"] in text
+    draw(again, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_layers_that_are_not_faster_are_named(results: dict[str, Any]) -> None:
+    known = json.loads(json.dumps(results))
+    known["layers"][0]["ratio"] = compare([0.5, 0.6] * 10, [1.0] * 20)
+    known["layers"][1]["ratio"] = compare([1.5, 1.6] * 10, [1.0] * 20)
+    said = answers(known)[0]
+    assert "faster than nn.Linear in 1 of 2 cases" in said
+    assert f"**Not faster**: 96 x 64 at 4 tokens, {known['layers'][1]['pattern']}: slower." in said
+
+
+def test_a_difference_is_called_one_only_when_it_is() -> None:
+    ones = [1.0] * 20
+    assert compare([0.9] * 20, ones)["verdict"] == "faster"
+    assert compare([1.1] * 20, ones)["verdict"] == "slower"
+    assert compare([0.9, 1.1] * 10, ones)["verdict"] == "no difference"
+    assert compare([0.9] * 5, ones[:5])["verdict"] == "no difference"  # too few to say
+
+
+def test_runs_take_turns() -> None:
+    order: list[str] = []
+    seconds = alternate({name: lambda name=name: order.append(name) for name in "abc"}, 4)  # type: ignore[misc]
+    assert {name: len(each) for name, each in seconds.items()} == dict.fromkeys("abc", 4)
+    rounds = [order[start : start + 3] for start in range(3, 15, 3)]
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+    assert len({tuple(each) for each in rounds}) > 1
+
+
+def test_no_time_without_the_right_answer() -> None:
+    linear, compact = layers((16, 32), Structured(0.3, 0.1))
+    refuse_different(linear, compact, torch.randn(4, 32))
+    with torch.no_grad():
+        compact.beside[0, 0] += 0.01
+    with pytest.raises(RuntimeError, match="computes something else"):
+        refuse_different(linear, compact, torch.randn(4, 32))
+    with pytest.raises(RuntimeError, match="computes something else"):
+        refuse_different(linear, nn.Linear(32, 16), torch.randn(4, 32))
+
+
+def test_a_measurement_that_breaks_off_says_why(tmp_path: Path) -> None:
+    broken = run._Process(tmp_path, 1, lambda *_: None)
+    with pytest.raises(
+        ChildProcessError, match=r"(?s)measuring nothing ended with status 1: .*KeyError"
+    ):
+        broken.run("nothing")

@@ -1,0 +1,26 @@
+"""Forms in which a pruned weight is really smaller, on the disk and at work. See docs/forms.md."""
+
+from thanos_torch.forms.bitmask import Bitmask
+from thanos_torch.forms.choose import FORMS, form_bytes, form_from, form_of, pack
+from thanos_torch.forms.compact import Compact
+from thanos_torch.forms.compact_linear import CompactLinear, compact_linear
+from thanos_torch.forms.form import Form, bits_of, stored_bytes
+from thanos_torch.forms.nm import PackedNM
+from thanos_torch.forms.semi_structured import semi_structured_linear
+
+__all__ = [
+    "FORMS",
+    "Bitmask",
+    "Compact",
+    "CompactLinear",
+    "Form",
+    "PackedNM",
+    "bits_of",
+    "compact_linear",
+    "form_bytes",
+    "form_from",
+    "form_of",
+    "pack",
+    "semi_structured_linear",
+    "stored_bytes",
+]

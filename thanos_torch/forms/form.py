@@ -1,0 +1,65 @@
+"""What all storage forms of a pruned weight have in common."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Form(Protocol):
+    """A pruned weight, (c, b), stored in fewer bytes: `thanos_torch.forms.sizes` says how many."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """By name."""
+
+    def mask(self) -> Tensor:
+        """(c, b) bool, True where a weight was removed."""
+
+    def weight(self) -> Tensor:
+        """(c, b), every bit as it was."""
+
+
+def stored_bytes(form: Form) -> int:
+    """The bytes of all its tensors."""
+    return sum(tensor.nbytes for tensor in form.tensors.values())
+
+
+def bits_of(tensor: Tensor) -> Tensor:
+    """The same memory as integers: −0.0 is no zero there, and NaN equals itself."""
+    return tensor.contiguous().view(_INTEGERS[tensor.itemsize])
+
+
+def refuse_unfit(weight: Tensor, mask: Tensor) -> None:
+    """ValueError unless weight and mask fit, and every removed weight is +0.0, all bits zero."""
+    if weight.dim() != 2 or not weight.is_floating_point():
+        raise ValueError(
+            f"weight must be a matrix of floating-point numbers, got {weight.dtype} "
+            f"of shape {tuple(weight.shape)}"
+        )
+    if mask.dtype != torch.bool or mask.shape != weight.shape:
+        raise ValueError(
+            f"mask must be bool of shape {tuple(weight.shape)}, got {mask.dtype} "
+            f"of shape {tuple(mask.shape)}"
+        )
+    lost = int((bits_of(weight)[mask] != 0).sum())
+    if lost:
+        raise ValueError(f"weight must be +0.0 where mask is True, got {lost} other numbers there")
+
+
+def outlier_rows(mask: Tensor) -> Tensor:
+    """Indices of rows without a removed weight, int32; none if no row lost anything."""
+    whole = ~mask.any(dim=1)
+    if bool(whole.all()):
+        whole = torch.zeros_like(whole)
+    return whole.nonzero().flatten().int()
+
+
+def refuse_indices(name: str, indices: Tensor, below: int) -> None:
+    """ValueError unless these are different indices in their order, none as large as `below`."""
+    ordered = indices.dim() == 1 and bool((indices.diff() > 0).all())
+    if not ordered or (len(indices) and not (indices[0] >= 0 and indices[-1] < below)):
+        raise ValueError(f"{name} must be ascending indices below {below}")

@@ -1,0 +1,60 @@
+"""Repeated measurements that alternate, and what they allow to say."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from statistics import quantiles
+from typing import Any
+
+import torch
+
+from verification.benchmarks.statistics import median
+
+
+def alternate(
+    runs: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds of every run in every round. One warm-up each; rounds have orders of their own."""
+    for run in runs.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    order, shuffled = list(runs), random.Random(0)
+    for _ in range(repeats):
+        shuffled.shuffle(order)
+        for name in order:
+            seconds[name].append(clock(runs[name], device))
+    return seconds
+
+
+def clock(run: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds of one call; on a GPU, until its work is done."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    """Median and quartiles, JSON-able."""
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [
+        values[0]
+    ] * 3  # fmt: skip
+    return {"median": middle, "quartiles": [low, high], "repeats": len(values)}
+
+
+def compare(values: list[float], base: list[float]) -> dict[str, Any]:
+    """The ratio to `base`, round by round: median, quartiles, interval of the median, verdict.
+
+    The interval is that of `statistics.median`; None where there are too few ratios.
+    verdict  faster or slower only where the interval leaves out 1; else `no difference`
+    """
+    ratios = [value / other for value, other in zip(values, base, strict=True)]
+    found = median(ratios)
+    interval = None if found.low is None or found.high is None else [found.low, found.high]
+    verdict = "no difference"
+    if interval:
+        verdict = "faster" if interval[1] < 1 else "slower" if interval[0] > 1 else verdict
+    return {**summary(ratios), "interval": interval, "verdict": verdict}

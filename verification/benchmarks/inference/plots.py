@@ -1,0 +1,72 @@
+"""The plot of an inference.json: how fast the compact layer is, and how small the model."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def draw(results: dict[str, Any], file: Path) -> None:
+    """Time of the compact layer over nn.Linear's, and of each model over the dense one's."""
+    with mpl.rc_context({"figure.dpi": 120, "font.size": 9, "axes.spines.top": False,
+                         "axes.spines.right": False}):  # fmt: skip
+        figure, (layers, models) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+        _layers(layers, results["layers"])
+        _models(models, results["runs"][1:] or results["runs"])
+        figure.savefig(file)
+        plt.close(figure)
+
+
+def _layers(axes: Any, layers: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys("{}×{}".format(*each["shape"]) for each in layers))
+    series = list(dict.fromkeys((each["pattern"], each["tokens"]) for each in layers))
+    for number, ((pattern, tokens), colour) in enumerate(zip(series, COLOURS, strict=False)):
+        own = [each for each in layers if (each["pattern"], each["tokens"]) == (pattern, tokens)]
+        ratios = [each["ratio"] for each in own]
+        places = [names.index("{}×{}".format(*each["shape"])) for each in own]
+        axes.errorbar(
+            [place + 0.15 * (number - 1.5) for place in places],
+            [ratio["median"] for ratio in ratios],
+            yerr=_errors(ratios),
+            fmt="o",
+            color=colour,
+            label=f"{pattern}, {tokens} token{'s' if tokens > 1 else ''}",
+        )
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.set(ylabel="time, compact / nn.Linear", title="single layers", ylim=(0, None))
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.legend(frameon=False, fontsize=7)
+
+
+def _models(axes: Any, runs: list[dict[str, Any]]) -> None:
+    names = [
+        f"{run['run']['pattern'] or 'not pruned'}\n"
+        f"{'zeros in place' if run['run']['form'] == 'dense' else run['run']['form']}"
+        for run in runs
+    ]
+    for number, what in enumerate(("prefill", "decode")):
+        ratios = [run["latency"][what]["ratio"] for run in runs]
+        axes.errorbar(
+            [ratio["median"] for ratio in ratios],
+            [place + 0.2 * number for place in range(len(runs))],
+            xerr=_errors(ratios),
+            fmt="o",
+            color=COLOURS[number],
+            label=what,
+        )
+    axes.axvline(1, color="grey", linewidth=0.8)
+    axes.set(xlabel="time / dense model's", title="whole model", xlim=(0, None))
+    axes.set_yticks(range(len(runs)), names)
+    axes.invert_yaxis()
+    axes.legend(frameon=False)
+
+
+def _errors(ratios: list[dict[str, Any]]) -> list[list[float]]:
+    """From the median to the quartiles."""
+    return [
+        [ratio["median"] - ratio["quartiles"][0] for ratio in ratios],
+        [ratio["quartiles"][1] - ratio["median"] for ratio in ratios],
+    ]
