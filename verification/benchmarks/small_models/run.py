@@ -51,6 +51,7 @@ def train_family(
     if found:
         return found
     refuse_unusable(out)
+    origin = environment()  # before the work: the checkout may change meanwhile
     config = family_config(family, **changes)
     progress("tokenizer", 0, 1)
     tokenizer = train_tokenizer(texts.training, config.vocab_size)
@@ -64,7 +65,7 @@ def train_family(
     unigram = unigram_perplexity(ids, held_out.ids, config.vocab_size)
     record = {
         "command": command,
-        **environment(),
+        **origin,
         "asked": asked,
         "architecture": type(model).__name__,
         "parameters": sum(weight.numel() for weight in model.parameters()),

@@ -15,8 +15,10 @@ from verification.benchmarks.studies.plan import Calibration, Evaluation, Run
 from verification.benchmarks.studies.resources import Resources
 
 PREFIX = "small-"
-CALIBRATION = Calibration("c4", 32, 512)
-EVALUATION = Evaluation("wikitext2", 512, 128, reference="c4")
+# Windows as long as those that the models learned from: OPT has no other positions.
+WINDOW = Schedule.seqlen
+CALIBRATION = Calibration("c4", 64, WINDOW)
+EVALUATION = Evaluation("wikitext2", WINDOW, 256, reference="c4")
 
 
 def architecture_runs() -> Iterator[Run]:
