@@ -17,7 +17,7 @@ def page(results: dict[str, Any]) -> str:
         "# Pruned models at work",
         "",
         "How fast is a pruned model, how much memory does it take, how small is it? What the forms",
-        "are: [forms](../../forms.md).",
+        "are: [forms](../forms.md).",
         "",
         *answers(results),
         "",
@@ -47,7 +47,7 @@ def page(results: dict[str, Any]) -> str:
         "",
         "A folder is all its files: embeddings, which are not pruned, tokenizer, masks and records too.",
         "Pruned weights are the layers alone, as shares of their dense bytes, by the formulas of",
-        "[forms](../../forms.md); in 32 bits they are what the packed files hold, to the byte.",
+        "[forms](../forms.md); in 32 bits they are what the packed files hold, to the byte.",
         "",
         source(results),
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 from thanos_torch.models.durable import whole_file
 from verification.benchmarks.pages.ablations import COMPONENTS, SETTINGS
 from verification.benchmarks.pages.architectures import ARCHITECTURES
+from verification.benchmarks.pages.commands import COST, INFERENCE
 from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.outliers import OUTLIERS
@@ -18,7 +19,17 @@ from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.pages.sweep import SWEEP
 from verification.benchmarks.studies.study import RESULTS
 
-PAGES: tuple[Page, ...] = (QUICK, ARCHITECTURES, SWEEP, COMPONENTS, SETTINGS, OUTLIERS, HEADLINE)
+PAGES: tuple[Page, ...] = (
+    QUICK,
+    ARCHITECTURES,
+    SWEEP,
+    COMPONENTS,
+    SETTINGS,
+    OUTLIERS,
+    HEADLINE,
+    COST,
+    INFERENCE,
+)
 REPORT = "report.html"
 
 
@@ -51,8 +62,10 @@ def _read(results: Path, page: Page) -> Sources | None:
     """The results files of a page; None if one was not measured yet."""
     sources: Sources = {}
     for name in page.sources:
-        file = results / name / RESULTS
-        if not file.is_file():
+        # A command of its own names its file after itself.
+        files = (results / name / RESULTS, results / name / f"{name}.json")
+        file = next((each for each in files if each.is_file()), None)
+        if file is None:
             return None
         try:
             found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,22 @@
+"""The pages of what has a command of its own: speed, cost, inference."""
+
+from verification.benchmarks.cost.plots import draw_all as draw_cost
+from verification.benchmarks.cost.report import page as cost_page
+from verification.benchmarks.inference.plots import draw as draw_inference
+from verification.benchmarks.inference.report import page as inference_page
+from verification.benchmarks.pages.page import Page
+
+COST = Page(
+    "cost",
+    "What does pruning cost, and what would it for Llama 3?",
+    ("cost",),
+    lambda sources: cost_page(sources["cost"]),
+    lambda sources, folder: draw_cost(sources["cost"], folder),
+)
+INFERENCE = Page(
+    "inference",
+    "How much smaller and faster is the pruned model?",
+    ("inference",),
+    lambda sources: inference_page(sources["inference"]),
+    lambda sources, folder: draw_inference(sources["inference"], folder / "inference.png"),
+)
