@@ -21,6 +21,8 @@ def page(results: dict[str, Any]) -> str:
         "",
         *answers(results),
         "",
+        "![Size and time of every form](inference.png)",
+        "",
         "## Single layers, float32",
         "",
         *_table(LAYER_HEADINGS, layer_rows(results), left=2),
