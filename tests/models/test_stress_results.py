@@ -37,3 +37,18 @@ def test_a_lost_rank_changed_nothing() -> None:
     assert lost["statuses_afterwards"] == [0, 0]
     assert lost["results_that_differ"] == []
     assert len(lost["shares"]) == 3
+
+
+def test_a_checkpoint_larger_than_the_memory_was_pruned() -> None:
+    big = recorded("big-checkpoint")
+    assert big["passed"]
+    few, many = big["runs"]
+    assert many["blocks"] >= 24
+    assert many["checkpoint_bytes"] >= 8e9 > big["limit_bytes"]
+    assert many["peak_rss_bytes"] <= big["growth_allowed"] * few["peak_rss_bytes"]
+    for run in big["runs"]:
+        assert "memory control group" in run["enforced_by"]
+        assert run["peak_rss_bytes"] < big["limit_bytes"]
+        assert run["certified"]
+        assert run["layers"] == 7 * run["blocks"]
+        assert run["written_bytes"] >= run["checkpoint_bytes"]
