@@ -52,3 +52,9 @@ def test_a_checkpoint_larger_than_the_memory_was_pruned() -> None:
         assert run["certified"]
         assert run["layers"] == 7 * run["blocks"]
         assert run["written_bytes"] >= run["checkpoint_bytes"]
+    said = (RESULTS.parent / "long-runs.md").read_text()
+    sizes, peaks = (
+        [f"{run[key] / 1e9:.1f}" for run in big["runs"]]
+        for key in ("checkpoint_bytes", "peak_rss_bytes")
+    )
+    assert f"({sizes[0]} and {sizes[1]} GB on disk) took {peaks[0]} and {peaks[1]} GB" in said
