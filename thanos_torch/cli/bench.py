@@ -1,5 +1,6 @@
 """`thanos bench`: the verified benchmark suite."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -100,7 +101,7 @@ def _show_plan(studies: list[Study], paper: bool) -> None:
 
 def _measure(study: Study, out: Path, resources: Resources) -> bool:
     """Measure one study, and show what came of it; whether all of it is certified."""
-    from thanos_torch.models.durable import write_json
+    from thanos_torch.models.durable import whole_file
     from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
     from verification.benchmarks.studies.study import RESULTS, verified
 
@@ -116,7 +117,8 @@ def _measure(study: Study, out: Path, resources: Resources) -> bool:
         work = out / f"{study.name}.partial"
         results = study.measure(work, shown.show, command, resources, prepared)
     (out / study.name).mkdir(parents=True, exist_ok=True)
-    write_json(out / study.name / RESULTS, results)
+    with whole_file(out / study.name / RESULTS) as unfinished:  # compact: there are many layers
+        unfinished.write_text(json.dumps(results, allow_nan=False) + "\n", encoding="utf-8")
     table(f"{study.name}: {study.question}", HEADINGS, rows(results))
     console.print(source(results))
     console.print(verdict(results))

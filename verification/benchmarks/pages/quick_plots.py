@@ -33,20 +33,20 @@ def draw_perplexity(results: dict[str, Any]) -> Any:
     """Bars by method, a panel a pattern; the dense model is a line."""
     grouped = families(results)
     dense = results["runs"][0]["perplexity"]
-    figure, panels = plt.subplots(1, len(grouped), figsize=(10, 3.6), sharey=True)
+    figure, panels = plt.subplots(1, len(grouped), figsize=(11, 3.2), sharex=True)
     for panel, (pattern, records) in zip(panels, grouped.items(), strict=True):
         labels = [label(record["run"]) for record in records]
         values = [record["perplexity"] for record in records]
-        bars = panel.bar(range(len(values)), values, color=[COLOURS[each] for each in labels])
-        panel.bar_label(
-            bars, [f"{value:.1f}" if value < 1e4 else f"{value:.0e}" for value in values]
-        )
-        panel.axhline(dense, color="black", linewidth=1, linestyle="--", label=f"dense {dense:.1f}")
-        panel.set(title=pattern, yscale="log")
-        panel.set_xticks(range(len(labels)), [each.replace(", ", "\n") for each in labels],
-                         rotation=30, ha="right")  # fmt: skip
-    panels[0].set_ylabel("perplexity (log scale, lower is better)")
-    panels[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        bars = panel.barh(range(len(values)), values, color=[COLOURS[each] for each in labels])
+        said = [f"{value:.1f}" if value < 1e4 else f"{value:.0e}" for value in values]
+        panel.bar_label(bars, said, padding=3, fontsize=8)
+        panel.axvline(dense, color="black", linewidth=1, linestyle="--", label=f"dense {dense:.1f}")
+        panel.set(title=pattern, xscale="log")
+        panel.set_yticks(range(len(labels)), labels)
+        panel.invert_yaxis()
+        panel.legend(loc="lower right", fontsize=8)
+    panels[1].set_xlabel("perplexity (log scale, lower is better)")
+    figure.tight_layout()
     return figure
 
 
@@ -75,8 +75,14 @@ def error_by_depth(record: dict[str, Any]) -> tuple[list[int], list[float]]:
 
 
 def draw_zeros(results: dict[str, Any]) -> Any:
-    """The mask of one layer in every run, in coarse cells: dark where much was removed."""
-    grouped = families(results)
+    """The mask of one layer in every run, in coarse cells: dark where much was removed.
+
+    A refit keeps the mask: its runs would show the same again.
+    """
+    grouped = {
+        pattern: [record for record in records if not record["run"].get("refit_steps")]
+        for pattern, records in families(results).items()
+    }
     width = max(len(records) for records in grouped.values())
     figure, panels = plt.subplots(len(grouped), width, figsize=(12, 1.7 * len(grouped)))
     shades = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "Greys")
