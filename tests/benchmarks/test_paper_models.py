@@ -12,8 +12,10 @@ from thanos_torch.models.blocks import decoder_blocks, prunable_layers
 from verification.benchmarks.paper.models import MODELS, PaperModel, paper_model
 from verification.benchmarks.paper.needs import HEADINGS, disk_bytes, gpu_bytes, plan_rows
 from verification.benchmarks.paper.page import page
-from verification.benchmarks.paper.plan import Protocol, paper_models, paper_runs, prunings
+from verification.benchmarks.paper.plan import Protocol, paper_models, prunings
 from verification.benchmarks.paper.sizes import LlamaSizes, OptSizes, meta_model
+from verification.benchmarks.studies.paper import paper_studies
+from verification.benchmarks.studies.plan import Run, dense_runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,10 +70,20 @@ def test_the_page_is_made_from_the_registry() -> None:
     assert (ROOT / "docs" / "paper-models.md").read_text(encoding="utf-8") == page()
 
 
+def paper_runs(refits: bool = True) -> list[tuple[str, Run]]:
+    """Everything that `thanos bench --paper` does, with the model's label."""
+    return [
+        (name, run)
+        for name, study in paper_studies().items()
+        for run in [*dense_runs(study.runs), *study.runs]
+        if refits or not run.refit_steps
+    ]
+
+
 def test_the_plan_has_every_method_and_pattern_once_for_each_model() -> None:
-    runs = list(paper_runs(refits=False))
+    runs = paper_runs(refits=False)
     assert len(set(runs)) == len(runs) == 11 * (1 + 4 * 4 + 3)
-    assert Counter(run.model for run in runs) == {model.label: 20 for model in paper_models()}
+    assert Counter(name for name, _ in runs) == {model.label: 20 for model in paper_models()}
     assert set(runs) < set(paper_runs())
     for pruning in prunings():
         assert (pruning.method == "dense") == (pruning.pattern == "")
@@ -83,7 +95,7 @@ def test_the_plan_as_a_table() -> None:
     *rows, total = plan_rows(Protocol())
     assert {len(row) for row in [*rows, total]} == {len(HEADINGS)}
     assert [row[0] for row in rows][:3] == ["OPT-125M", "OPT-350M", "LLaMA-2-1.1B"]
-    assert int(total[3]) == len(list(paper_runs()))
+    assert int(total[3]) == len(paper_runs())
 
 
 def test_what_a_model_needs_by_hand() -> None:

@@ -13,6 +13,7 @@ from thanos_torch import Gram, Pruned
 from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.threads import blas_threads
 from verification import certify
+from verification.benchmarks.clock import clock
 from verification.benchmarks.cost.decoder import decoder_block
 from verification.benchmarks.cost.laws import stages_of
 from verification.benchmarks.cost.plan import (
@@ -23,7 +24,7 @@ from verification.benchmarks.cost.plan import (
     PassCell,
     PeakCell,
 )
-from verification.benchmarks.speed.measure import clock, layer, peak_memory, product_seconds
+from verification.benchmarks.speed.measure import layer, peak_memory, product_seconds
 from verification.benchmarks.speed.stages import Stages, stage_seconds
 from verification.benchmarks.speed.whole_model import LENGTH, measure_model
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from verification.benchmarks.cost.check import NAMES, label
 from verification.benchmarks.cost.laws import STAGES
+from verification.benchmarks.pages.tables import markdown
 
 Results = Mapping[str, Any]
 HOUR, GIB = 3600.0, 2.0**30
@@ -28,7 +29,7 @@ def predictions(results: Results) -> list[str]:
                 "in Pflop at peak", "certificates", "GiB", "GiB with certificates"]  # fmt: skip
     lines = ["## Predictions", ""]
     for model, rows in by_model.items():
-        lines += [f"### {model}", "", *_table(headings, rows), ""]
+        lines += [f"### {model}", "", _table(headings, rows), ""]
     windows = results["settings"]["calibration"]
     return [
         *lines,
@@ -66,7 +67,7 @@ def small_models(results: Results) -> list[str]:
             "Thanos, unstructured 50 %, pruned for this page with real activations: small layers, "
             f"{measured['tokens']:,} tokens, {measured['steps']:.1f} steps of the solver in the mean.",
             "",
-            *_table(["stage", "measured", "predicted", "off by"], rows),
+            _table(["stage", "measured", "predicted", "off by"], rows),
             "",
         ]
     return lines
@@ -93,7 +94,7 @@ def stages(results: Results) -> list[str]:
     return [
         f"## Where the time goes: {name}",
         "",
-        *_table(headings, rows),
+        _table(headings, rows),
         "",
         "Seconds, medians. *Prepare*: checks and scaling. *Solve*: what moves the kept weights of a block, or SparseGPT's "
         "sweep over its columns, which also chooses n:m masks. *Update*: the columns behind it, and losses. *MiB*: most "
@@ -131,7 +132,7 @@ def growth(results: Results) -> list[str]:
     return [
         "## How it grows",
         "",
-        *_table(["method", "with", "over", "exponent of time", "exponent of memory"], rows),
+        _table(["method", "with", "over", "exponent of time", "exponent of memory"], rows),
         "",
         f"Slopes of logarithms, one variable at a time around c = b = {results['settings']['base']}, B = 128; 2 means four times the cost for "
         "twice the variable.",
@@ -147,7 +148,7 @@ def errors(results: Results) -> list[str]:
         for role, seen in roles.items()
     ]  # fmt: skip
     headings = ["what", "sizes", "cases", "median error", "worst error", "where"]
-    return ["## How good the model is", "", *_table(headings, rows), ""]
+    return ["## How good the model is", "", _table(headings, rows), ""]
 
 
 def coefficients(results: Results) -> list[str]:
@@ -159,7 +160,7 @@ def coefficients(results: Results) -> list[str]:
     return [
         "## The model",
         "",
-        *_table(["of", "seconds, bytes of memory, or steps"], rows),
+        _table(["of", "seconds, bytes of memory, or steps"], rows),
         "",
         "What the brackets count is in "
         "`verification/benchmarks/cost/operations.py`: products and numbers touched, exact for every shape. "
@@ -201,6 +202,5 @@ def hours(seconds: float) -> str:
     return f"{seconds / HOUR:.1f} h" if seconds < 48 * HOUR else f"{seconds / 24 / HOUR:,.1f} d"
 
 
-def _table(headings: list[str], rows: Iterable[list[str]]) -> list[str]:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
+def _table(headings: list[str], rows: Iterable[list[str]]) -> str:
+    return markdown(headings, list(rows), left=len(headings))

@@ -1,13 +1,11 @@
 """Repeated measurements that alternate, and what they allow to say."""
 
 import random
-import time
 from collections.abc import Callable, Mapping
 from statistics import quantiles
 from typing import Any
 
-import torch
-
+from verification.benchmarks.clock import clock
 from verification.benchmarks.statistics import median
 
 
@@ -24,17 +22,6 @@ def alternate(
         for name in order:
             seconds[name].append(clock(runs[name], device))
     return seconds
-
-
-def clock(run: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds of one call; on a GPU, until its work is done."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def summary(values: list[float]) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from verification.benchmarks.clock import clock
 from verification.benchmarks.environment import peak_memory
 from verification.benchmarks.inference.layers import time_layers
-from verification.benchmarks.inference.paired import alternate, clock, compare, summary
+from verification.benchmarks.inference.paired import alternate, compare, summary
 from verification.benchmarks.inference.variants import Variant, model_bytes
 from verification.benchmarks.studies.worker import tell
 

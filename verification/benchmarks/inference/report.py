@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from verification.benchmarks.pages.tables import markdown
+
 LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "time, compact / nn.Linear",
                   "95 % interval", "bytes", "verdict"]  # fmt: skip
 MODEL_HEADINGS = ["pattern", "runs as", "prefill ms", "of dense", "decode ms a token", "of dense",
@@ -25,7 +27,7 @@ def page(results: dict[str, Any]) -> str:
         "",
         "## Single layers, float32",
         "",
-        *_table(LAYER_HEADINGS, layer_rows(results), left=2),
+        markdown(LAYER_HEADINGS, layer_rows(results), left=2),
         "",
         "Medians of repeats that take turns, with quartiles in brackets. Copies of each layer take turns",
         f"too, {results['settings']['turn_bytes'] / 2**20:.0f} MiB of them, so that weights come from memory. "
@@ -34,7 +36,7 @@ def page(results: dict[str, Any]) -> str:
         "",
         f"## {results['settings']['model']}",
         "",
-        *_table(MODEL_HEADINGS, model_rows(results), left=2),
+        markdown(MODEL_HEADINGS, model_rows(results), left=2),
         "",
         "Prefill reads {prompt} tokens; then {tokens} tokens are decoded one by one with a cache. "
         .format(**results["settings"])
@@ -45,7 +47,7 @@ def page(results: dict[str, Any]) -> str:
         "",
         "## Bytes",
         "",
-        *_table(SIZE_HEADINGS, size_rows(results), left=2),
+        markdown(SIZE_HEADINGS, size_rows(results), left=2),
         "",
         "A folder is all its files: embeddings, which are not pruned, tokenizer, masks and records too.",
         "Pruned weights are the layers alone, as shares of their dense bytes, by the formulas of",
@@ -204,8 +206,3 @@ def _spread(seconds: dict[str, Any]) -> str:
 def _weights(layer: dict[str, Any]) -> int:
     rows, columns = layer["shape"]
     return int(rows * columns)
-
-
-def _table(headings: list[str], rows: list[list[str]], left: int) -> list[str]:
-    marks = ["---"] * left + ["---:"] * (len(headings) - left)
-    return [f"| {' | '.join(row)} |" for row in (headings, marks, *rows)]

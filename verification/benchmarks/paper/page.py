@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from verification.benchmarks.pages.tables import markdown
 from verification.benchmarks.paper.models import MODELS, Evidence, PaperModel
 from verification.benchmarks.paper.needs import HEADINGS, plan_lines, plan_rows
 from verification.benchmarks.paper.plan import Protocol
@@ -79,8 +80,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown(headings, rows, left=len(headings))
 
 
 if __name__ == "__main__":

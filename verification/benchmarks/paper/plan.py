@@ -7,7 +7,7 @@ perplexity in windows as long as the model can read (max_position_embeddings); h
 tokens for every model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from thanos_torch.evaluation.zero_shot import TASKS
@@ -46,35 +46,25 @@ class Pruning:
     refit_steps: int = 0
 
 
-@dataclass(frozen=True)
-class PaperRun:
-    """One pruned model: its label in `MODELS`, and what is done to it."""
-
-    model: str
-    pruning: Pruning
-
-
 def prunings(refits: bool = True) -> Iterator[Pruning]:
-    """Dense first, then method x pattern, outlier rows, and refits, which are not of the paper."""
+    """What the paper does to a model, dense first; and refits, which are not of the paper."""
     yield Pruning("dense", "")
-    for pattern in PATTERNS:
+    yield from matrix(PATTERNS, refits)
+
+
+def matrix(patterns: Iterable[str], refits: bool = True) -> Iterator[Pruning]:
+    """Method x pattern, with outlier rows where a pattern may have them, and refits."""
+    for pattern in patterns:
         for method in METHODS:
             yield Pruning(method, pattern)
         if not pattern.startswith("unstructured"):
             yield Pruning("thanos", pattern + OUTLIERS)
         for method in REFITTED if refits else ():
             # Structured Thanos is one block, and so at its optimum already: spec T6.
-            if (method, pattern) != ("thanos", "structured:0.3"):
+            if not (method == "thanos" and pattern.startswith("structured")):
                 yield Pruning(method, pattern, REFIT_STEPS)
 
 
 def paper_models() -> tuple[PaperModel, ...]:
     """The models of the paper's tables."""
     return tuple(model for model in MODELS if model.evidence is Evidence.TABLES)
-
-
-def paper_runs(refits: bool = True) -> Iterator[PaperRun]:
-    """Everything that `thanos bench --paper` does, the smallest model first."""
-    for model in sorted(paper_models(), key=lambda model: model.parameters):
-        for pruning in prunings(refits):
-            yield PaperRun(model.label, pruning)

@@ -1,6 +1,5 @@
 """Timing one layer: product units, peak memory, and the certificate before any of them counts."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -14,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 import thanos_torch
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from verification import certify
+from verification.benchmarks.clock import clock
 from verification.benchmarks.speed.limits import Published
 from verification.benchmarks.speed.published import published_sparsegpt
 
@@ -151,17 +151,6 @@ def timed(run: Callable[[], Any], G: Tensor, repeats: int, device: str) -> tuple
         seconds.append(clock(run, device))
         units.append(seconds[-1] / ((before + product_seconds(A, B, device)) / 2))
     return median(units), median(seconds)
-
-
-def clock(run: Callable[[], Any], device: str = "cpu") -> float:
-    """Seconds of one call; on a device, until its work is done."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def product_seconds(A: Tensor, B: Tensor, device: str) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured, parse_pattern
 from thanos_torch import thanos
+from verification.benchmarks.clock import clock
 from verification.benchmarks.environment import environment
 from verification.benchmarks.speed.growth import Growth, measure_growth
 from verification.benchmarks.speed.limits import (
@@ -21,7 +22,6 @@ from verification.benchmarks.speed.limits import (
 )
 from verification.benchmarks.speed.measure import (
     Timing,
-    clock,
     layer,
     time_layer,
     time_published,

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from thanos_torch.solver import BlockSystem, MaskedSolver
+from verification.benchmarks.clock import clock
 from verification.benchmarks.environment import environment
-from verification.benchmarks.speed.measure import clock
 
 ROWS, BLOCK = 1024, 128
 DENSITIES = (0.1, 0.5, 0.9)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from verification.benchmarks.paper.models import PaperModel
-from verification.benchmarks.paper.plan import Protocol, paper_models, prunings
+from verification.benchmarks.paper.plan import PATTERNS, Protocol, matrix, paper_models
 from verification.benchmarks.studies.plan import Calibration, Evaluation, Run
 from verification.benchmarks.studies.study import Study
 
@@ -35,17 +35,14 @@ def paper_runs(model: PaperModel, protocol: Protocol) -> Iterator[Run]:
         items=None,
         reference=protocol.dataset,
     )
-    for pruning in prunings():
-        if pruning.method != "dense":
-            yield Run(
-                pruning.method,
-                pruning.pattern,
-                draw,
-                text,
-                model.hub_id,
-                pruning.refit_steps,
-                protocol.sparsegpt_block_size
-                if pruning.method == "sparsegpt"
-                else protocol.block_size,
-                protocol.damping,
-            )
+    for pruning in matrix(PATTERNS):
+        yield Run(
+            pruning.method,
+            pruning.pattern,
+            draw,
+            text,
+            model.hub_id,
+            pruning.refit_steps,
+            protocol.sparsegpt_block_size if pruning.method == "sparsegpt" else protocol.block_size,
+            protocol.damping,
+        )

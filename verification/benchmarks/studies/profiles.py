@@ -5,15 +5,10 @@ from dataclasses import replace
 
 from reference.patterns import Ablation
 from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL
+from verification.benchmarks.paper.plan import METHODS, REFIT_STEPS, REFITTED, matrix
 from verification.benchmarks.studies.plan import PAPER, Calibration, Evaluation, Run
 from verification.benchmarks.studies.small import architecture_runs, train_models
 from verification.benchmarks.studies.study import Study
-
-METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
-# Magnitude's mask knows nothing of the inputs: no control for what a refit is worth.
-REFITTED = ("wanda", "sparsegpt", "thanos")
-REFIT_STEPS = 10
-OUTLIERS = "+outliers:0.1"
 
 # Runs of each profile, all but what a study varies.
 QUICK = Run(
@@ -54,15 +49,8 @@ SWITCHES = (
 
 def quick_runs() -> Iterator[Run]:
     """Every method in every pattern, outlier rows, and refits."""
-    for pattern in ("unstructured:0.5", "2:4", "structured:0.3"):
-        for method in METHODS:
-            yield replace(QUICK, method=method, pattern=pattern)
-        if pattern != "unstructured:0.5":
-            yield replace(QUICK, pattern=pattern + OUTLIERS)
-        for method in REFITTED:
-            # Structured Thanos is one block, and so at its optimum already: spec T6.
-            if (method, pattern) != ("thanos", "structured:0.3"):
-                yield replace(QUICK, method=method, pattern=pattern, refit_steps=REFIT_STEPS)
+    for pruning in matrix(("unstructured:0.5", "2:4", "structured:0.3")):
+        yield replace(QUICK, **vars(pruning))
 
 
 def sweep_runs() -> Iterator[Run]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from verification.benchmarks.environment import cores
-from verification.benchmarks.paper.plan import prunings
+from verification.benchmarks.paper.plan import PATTERNS, matrix
 from verification.benchmarks.small_models.corpus import read_texts
 from verification.benchmarks.small_models.families import FAMILIES
 from verification.benchmarks.small_models.run import train_family
@@ -24,16 +24,15 @@ EVALUATION = Evaluation("wikitext2", WINDOW, 256, reference="c4")
 def architecture_runs() -> Iterator[Run]:
     """Family x method x pattern as in the paper, and refits."""
     for family in FAMILIES:
-        for pruning in prunings():
-            if pruning.method != "dense":  # comes by itself
-                yield Run(
-                    pruning.method,
-                    pruning.pattern,
-                    CALIBRATION,
-                    EVALUATION,
-                    PREFIX + family,
-                    pruning.refit_steps,
-                )
+        for pruning in matrix(PATTERNS):
+            yield Run(
+                pruning.method,
+                pruning.pattern,
+                CALIBRATION,
+                EVALUATION,
+                PREFIX + family,
+                pruning.refit_steps,
+            )
 
 
 def train_models(
