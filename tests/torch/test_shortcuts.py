@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from thanos_torch import SemiStructured, Unstructured, thanos
+from thanos_torch import Gram, SemiStructured, Unstructured, thanos
 from thanos_torch.factor import inverse_factor, reversed_cholesky
+from thanos_torch.gram import PANEL
 from thanos_torch.layer import prepare
 from thanos_torch.residual import Candidates, ResidualMask
 from thanos_torch.result import Diagnostics
@@ -149,3 +150,14 @@ def test_layers_with_one_gram_matrix_are_factorised_once(monkeypatch: pytest.Mon
     for one, two in zip(alone, together, strict=True):
         assert torch.equal(one.weight, two.weight)
         assert one.diagnostics.factor == two.diagnostics.factor == "float64"
+
+
+@pytest.mark.parametrize("columns", [PANEL - 1, PANEL, PANEL + 1, 3 * PANEL - 10])
+def test_panels_up_to_the_diagonal_are_the_whole_gram_matrix(columns: int) -> None:
+    batches = torch.randint(-8, 9, (3, 50, columns)).float()  # whole numbers: sums are exact
+    gram = Gram(columns)
+    for batch in batches:
+        gram.add(batch)
+    x = batches.reshape(-1, columns)
+    assert torch.equal(gram.matrix(), x.T @ x)
+    assert torch.equal(gram.matrix(), x.T @ x)  # asking for it changes nothing

@@ -77,7 +77,7 @@ def memory_law(method: str, pattern: str, refit_steps: int) -> tuple[str, tuple[
 # Of the solver, the mean over blocks. All but the last blocks of a layer take few, and a layer has
 # b / B of them.
 STEPS_LAW = ("steps of the solver", ("constant", "B / b"))
-GRAM_LAW = ("gram", ("tokens b²", "b²", "tokens b", "constant"))
+GRAM_LAW = ("gram", ("gram products", "b²", "tokens b", "constant"))
 PASS_LAW = ("pass", ("tokens weights", "tokens² b", "tokens widths", "constant"))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reference.patterns import Structured, column_blocks, parse_pattern
+from thanos_torch.gram import PANEL
 from thanos_torch.update import ENTRIES, MIN_ROWS
 
 
@@ -106,6 +107,12 @@ def refit_passes(work: Work) -> float:
     return work.rows * work.columns * (work.refit_steps + 1)
 
 
+def gram_products(work: Work) -> float:
+    """Panels of G that end at its diagonal: Σ 2 a w (b − j1)."""
+    panels = column_blocks(work.columns, PANEL)
+    return sum(2 * work.tokens * (j2 - j1) * (work.columns - j1) for j1, j2 in panels)
+
+
 def factor_bytes(work: Work) -> float:
     """Most bytes while U is made: W in its units, H in float64, a quarter of it more, a panel."""
     return 4 * work.rows * work.columns + 10.5 * work.columns**2
@@ -143,7 +150,7 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "least squares": least_squares,
     "refit products": refit_products,
     "refit passes": refit_passes,
-    "tokens b²": lambda work: work.tokens * work.columns**2,
+    "gram products": gram_products,
     "tokens b": lambda work: work.tokens * work.columns,
     "tokens weights": lambda work: work.tokens * work.weights,
     "tokens² b": lambda work: work.tokens**2 * work.columns,
@@ -157,6 +164,6 @@ PRODUCTS = {
     "steps": 1,
     "spreads": 1,
     "refit products": 1,
-    "tokens b²": 2,
+    "gram products": 1,
     "tokens weights": 2,
 }
