@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from verification.benchmarks.pages.build import PAGES, build
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.ratios import answer, changes
 from verification.benchmarks.studies.plan import Run, dense_runs
-from verification.benchmarks.studies.profiles import SWEEP, sweep_runs
+from verification.benchmarks.studies.profiles import SWEEP, outlier_runs, sweep_runs
 
 ORIGIN = {
     "command": "thanos bench",
@@ -57,6 +58,11 @@ def write(folder: Path, name: str, results: dict[str, Any]) -> None:
     (folder / name / "results.json").write_text(json.dumps(results))
 
 
+def write_sweep(folder: Path, measured: Callable[[list[Run]], dict[str, Any]]) -> None:
+    write(folder, "sweep-low", measured(list(sweep_runs(range(1, 6)))))
+    write(folder, "sweep-high", measured(list(sweep_runs(range(6, 10)))))
+
+
 def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> None:
     def loss(run: Run) -> float:
         if run.method == "dense":
@@ -65,7 +71,7 @@ def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> Non
         better = -0.05 if run.method == "thanos" and sparsity > 0.45 else 0.0
         return 3.0 + sparsity + better - (0.01 if run.refit_steps else 0.0)
 
-    write(tmp_path, "sweep", study(list(sweep_runs()), loss))
+    write_sweep(tmp_path, lambda runs: study(runs, loss))
     built = build(tmp_path, tmp_path / "pages")
     assert [page.name for page in built] == ["sweep"]
     text = (tmp_path / "pages" / "sweep.md").read_text()
@@ -75,15 +81,20 @@ def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> Non
     against = next(line for line in text.splitlines() if "thanos against sparsegpt" in line)
     assert "40% no difference (+0.0 %), 50% better (-4.9 %)" in against
     assert "Measured by `thanos bench` at commit abc on a machine" in text
-    assert "All 51 pruned layers are certified." in text
+    assert "All 42 pruned layers are certified." in text
+    assert text.count("| dense |") == 1  # though both studies measured it
 
 
 def test_a_failed_certificate_is_said_loudly(tmp_path: Path) -> None:
-    results = study(list(sweep_runs()), lambda run: 3.5)
-    results["runs"][5]["layers"][0]["passed"] = False
-    write(tmp_path, "sweep", results)
+    def failing(runs: list[Run]) -> dict[str, Any]:
+        results = study(runs, lambda run: 3.5)
+        if any("0.7" in run.pattern for run in runs):
+            results["runs"][5]["layers"][0]["passed"] = False
+        return results
+
+    write_sweep(tmp_path, failing)
     build(tmp_path, tmp_path / "pages")
-    assert "NOT every layer is certified: 1 of 51" in (tmp_path / "pages/sweep.md").read_text()
+    assert "NOT every layer is certified: 1 of 42" in (tmp_path / "pages/sweep.md").read_text()
 
 
 def test_changes_are_judged_draw_by_draw() -> None:
@@ -113,11 +124,26 @@ def test_changes_are_judged_draw_by_draw() -> None:
     assert "**Worse than the first row:** thanos, update sequential (+10.5 %" in answer(found)
 
 
+def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) -> None:
+    def loss(run: Run) -> float:
+        draw = {0: 0.0, 1: 0.5, 2: -0.4}.get(run.calibration.seed, 0.0)
+        helps = run.pattern.startswith("structured:0.5+outliers:0.1")
+        return 3.4 + draw - (0.1 if helps and run.ablation.outlier_score == "wanda" else 0.0)
+
+    write(tmp_path, "outliers", study(list(outlier_runs()), loss))
+    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["outliers"]
+    text = (tmp_path / "pages" / "outliers.md").read_text()
+    assert "- structured:0.3: no share of outlier rows is better than none" in text
+    assert "- structured:0.5: best at 10% outlier rows picked by Σ_j W_ij² G_jj: " in text
+    assert "| thanos, outlier rows 0.1, outlier_score wanda | 3 |" in text
+    assert "| thanos, outlier rows 0.5 | 1 |" in text
+
+
 def test_pages_without_results_are_left_out_and_damage_is_named(tmp_path: Path) -> None:
     assert build(tmp_path, tmp_path / "pages") == []
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "results.json").write_text("{")
-    with pytest.raises(ValueError, match=r"sweep.results\.json is no results file"):
+    (tmp_path / "outliers").mkdir()
+    (tmp_path / "outliers" / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"outliers.results\.json is no results file"):
         build(tmp_path, tmp_path / "pages")
 
 

@@ -6,13 +6,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.ratios import Change, answer, change_table, changes
+from verification.benchmarks.pages.ratios import MEANING, Change, answer, change_table, changes
 from verification.benchmarks.pages.style import COLOURS, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
-
-MEANING = """- *Perplexity* and *error* are geometric means over the calibration draws. *Against the first* compares on the same draw, with the 95 %
-  interval of Student's t over the draws; with one draw, over the windows of the text. A difference is called one only if that interval leaves out 0 %.
-- *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model on other windows, the same for all runs."""
 
 
 def components(sources: Sources) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import answer, changes, percent
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
@@ -16,17 +16,9 @@ Record = dict[str, Any]
 STUDIES = tuple(f"headline-{seed}" for seed in SEEDS)
 
 
-def joined(sources: Sources) -> dict[str, Any]:
-    """All draws as one study; the dense model once."""
-    parts = [sources[name] for name in STUDIES]
-    runs = [record for part in parts for record in part["runs"] if "layers" in record]
-    dense = next(record for record in parts[0]["runs"] if "layers" not in record)
-    return {**parts[0], "runs": [dense, *runs]}
-
-
 def text(sources: Sources) -> str:
     """Answer and tables."""
-    results = joined(sources)
+    results = joined(sources, STUDIES)
     found = changes(results["runs"], "sparsegpt")
     rows = [
         [each.name, str(each.draws), f"{each.perplexity.value:.2f}", percent(each.perplexity_ratio)]
@@ -72,7 +64,7 @@ def _mean(values: list[float]) -> float:
 
 def draw(sources: Sources, folder: Path) -> None:
     """Write headline.png."""
-    results = joined(sources)
+    results = joined(sources, STUDIES)
     names = list(dict.fromkeys(label(record["run"]) for record in results["runs"]))
     figure, panel = plt.subplots(figsize=(7, 3.4))
     for record in results["runs"]:

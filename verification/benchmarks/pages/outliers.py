@@ -6,46 +6,49 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.ratios import MEANING, Change, change_table, changes, percent
 from verification.benchmarks.pages.style import save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
-from verification.benchmarks.statistics import difference, perplexity_ratio
 from verification.benchmarks.studies.plan import family
 
-Record = dict[str, Any]
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
+NONE = "thanos"  # the label of a run without outlier rows
 
 
-def share(record: Record) -> float:
-    """α of a run."""
-    return float(record["run"]["pattern"].partition("+outliers:")[2] or 0)
-
-
-def score(record: Record) -> str:
-    """Which score picks the outlier rows."""
-    return str(record["run"].get("outlier_score", "output"))
-
-
-def by_sparsity(results: dict[str, Any]) -> dict[str, list[Record]]:
-    """Pruned runs by the pattern without outlier rows, by share."""
-    grouped: dict[str, list[Record]] = {}
+def by_sparsity(results: dict[str, Any]) -> dict[str, list[Change]]:
+    """By the pattern without outlier rows: every share and score against no outlier rows."""
+    grouped: dict[str, list[Any]] = {}
     for record in results["runs"]:
         if "layers" in record:
             grouped.setdefault(family(record["run"]), []).append(record)
-    return {name: sorted(runs, key=share) for name, runs in grouped.items()}
+    return {name: changes(records, NONE) for name, records in grouped.items()}
+
+
+def share(change: Change) -> float:
+    """α of a setting."""
+    return float(change.what["pattern"].partition("+outliers:")[2] or 0)
+
+
+def score(change: Change) -> str:
+    """Which score picks the outlier rows."""
+    return str(change.what.get("outlier_score", "output"))
 
 
 def text(sources: Sources) -> str:
-    """Answer, table, plot."""
+    """Answer, tables, plot."""
     results = sources["outliers"]
     grouped = by_sparsity(results)
+    tables = (
+        f"**{name}**\n\n{markdown(*change_table(found))}\n" for name, found in grouped.items()
+    )
     return f"""# What do outlier rows contribute?
 
-{lines(_answer(name, runs) for name, runs in grouped.items())}
+{lines(_answer(name, found) for name, found in grouped.items())}
 
-{markdown(["pattern", "score of a row", "outlier rows", "perplexity", "layer error"], _rows(grouped), left=2)}
-
+{lines(tables)}
 - Outlier rows keep all their weights, and the columns removed from the others are more, so that the same share of the layer goes.
-- One calibration draw; perplexities are compared window by window, and a difference is called one if its 95 % interval leaves out 0 %.
+- They are the rows with the largest {SCORES["output"]}; with *outlier_score wanda*, with the largest {SCORES["wanda"]}.
+{MEANING}
 
 {protocol(results)} {verdict(results)}
 
@@ -55,48 +58,35 @@ def text(sources: Sources) -> str:
 """
 
 
-def _answer(name: str, runs: list[Record]) -> str:
-    without = runs[0]
-    best = min(runs, key=lambda run: float(run["perplexity"]))
-    ratio = perplexity_ratio(without["window_losses"], best["window_losses"])
-    found = difference(ratio)
-    if best is without or found != "lower":
+def _answer(name: str, found: list[Change]) -> str:
+    none, *others = found
+    better = [each for each in others if each.verdict == "lower"]
+    if not better:
         return (
-            f"- {name}: no share of outlier rows is better than none ({without['perplexity']:.2f})."
+            f"- {name}: no share of outlier rows is better than none ({none.perplexity.value:.2f})."
         )
+    best = min(better, key=lambda each: each.perplexity_ratio.value)
     return (
-        f"- {name}: best at {share(best):.0%} outlier rows, perplexity {best['perplexity']:.2f} "
-        f"against {without['perplexity']:.2f} without any."
+        f"- {name}: best at {share(best):.0%} outlier rows picked by {SCORES[score(best)]}: perplexity "
+        f"{best.perplexity.value:.2f}, {percent(best.perplexity_ratio)} against no outlier rows."
     )
-
-
-def _rows(grouped: dict[str, list[Record]]) -> list[list[str]]:
-    return [
-        [
-            name,
-            SCORES[score(run)],
-            f"{share(run):.0%}",
-            f"{run['perplexity']:.2f}",
-            f"{run['error']:.4f}",
-        ]
-        for name, runs in grouped.items()
-        for run in sorted(runs, key=lambda run: (score(run), share(run)))
-    ]
 
 
 def draw(sources: Sources, folder: Path) -> None:
     """Write outliers.png."""
     grouped = by_sparsity(sources["outliers"])
     figure, panels = plt.subplots(1, len(grouped), figsize=(9, 3.4), squeeze=False)
-    for panel, (name, runs) in zip(panels[0], grouped.items(), strict=True):
+    for panel, (name, found) in zip(panels[0], grouped.items(), strict=True):
         for which, colour in zip(SCORES, ("#D55E00", "#0072B2"), strict=True):
-            line = [run for run in runs if score(run) == which or share(run) == 0]
-            values = [run["perplexity"] for run in line]
+            line = [each for each in found if score(each) == which or share(each) == 0]
+            line.sort(key=share)
+            added = [100 * (each.perplexity_ratio.value - 1) for each in line]
             panel.plot(
-                [share(run) for run in line], values, "o-", color=colour, label=SCORES[which]
+                [share(each) for each in line], added, "o-", color=colour, label=SCORES[which]
             )
+        panel.axhline(0, color="black", linewidth=1)
         panel.set(title=name, xlabel="share of outlier rows")
-    panels[0][0].set_ylabel("perplexity")
+    panels[0][0].set_ylabel("perplexity against no outlier rows, %")
     panels[0][-1].legend(title="rows picked by")
     save(figure, folder / "outliers.png")
 

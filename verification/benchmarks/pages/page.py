@@ -1,6 +1,6 @@
 """What a page is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,3 +23,20 @@ class Page:
     sources: tuple[str, ...]
     text: Callable[[Sources], str]
     draw: Callable[[Sources, Path], None]
+
+
+def joined(sources: Sources, names: Sequence[str]) -> dict[str, Any]:
+    """Studies that answer a question together, as one; a model that several measured dense, once.
+
+    The environment is the first one's; every run has its own commit and machine.
+    """
+    parts = [sources[name] for name in names]
+    commands = "` and `".join(dict.fromkeys(part["command"] for part in parts))
+    dense: dict[tuple[str, str], dict[str, Any]] = {}
+    pruned = []
+    for record in (record for part in parts for record in part["runs"]):
+        if "layers" in record:
+            pruned.append(record)
+        else:
+            dense.setdefault((record["model"], str(record["evaluation"])), record)
+    return {**parts[0], "command": commands, "runs": [*dense.values(), *pruned]}

@@ -15,12 +15,16 @@ from verification.benchmarks.statistics import (
 from verification.benchmarks.studies.plan import label
 
 Record = dict[str, Any]
+MEANING = """- *Perplexity* and *error* are geometric means over the calibration draws. *Against the first* compares on the same draw, with the 95 %
+  interval of Student's t over the draws; with one draw, over the windows of the text. A difference is called one only if that interval leaves out 0 %.
+- *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model on other windows, the same for all runs."""
 
 
 @dataclass(frozen=True)
 class Change:
     """One setting against the base.
 
+    what               as of `Run.what`
     draws              calibration draws that both have
     perplexity, error  geometric means over the draws
     *_ratio            to the base on the same draws; of one draw, perplexity is compared window by
@@ -28,6 +32,7 @@ class Change:
     """
 
     name: str
+    what: dict[str, Any]
     draws: int
     perplexity: Estimate
     error: Estimate
@@ -77,6 +82,7 @@ def _change(name: str, runs: dict[int, Record], base: dict[int, Record]) -> Chan
         perplexities = perplexity_ratio(usual[0]["window_losses"], own[0]["window_losses"])
     return Change(
         name,
+        own[0]["run"],
         len(shared),
         geometric_mean(both("perplexity")[1]),
         geometric_mean(both("dense_error")[1]),

@@ -5,13 +5,14 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, verdict
 from verification.benchmarks.statistics import difference, perplexity_ratio
 from verification.benchmarks.studies.plan import label
 
 Record = dict[str, Any]
+STUDIES = ("sweep-low", "sweep-high")
 PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
 
 
@@ -31,7 +32,7 @@ def by_method(results: dict[str, Any]) -> dict[str, dict[float, Record]]:
 
 def text(sources: Sources) -> str:
     """Answer, plots, table."""
-    results = sources["sweep"]
+    results = joined(sources, STUDIES)
     grouped = by_method(results)
     dense = next(record for record in results["runs"] if "layers" not in record)
     return f"""# How much can be removed?
@@ -73,7 +74,7 @@ def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) 
 
 def draw(sources: Sources, folder: Path) -> None:
     """Write sweep-perplexity.png and sweep-error.png."""
-    results = sources["sweep"]
+    results = joined(sources, STUDIES)
     dense = next(record for record in results["runs"] if "layers" not in record)
     for what, name, heading in (
         ("perplexity", "sweep-perplexity", "perplexity (log scale)"),
@@ -97,4 +98,4 @@ def draw(sources: Sources, folder: Path) -> None:
         save(figure, folder / f"{name}.png")
 
 
-SWEEP = Page("sweep", "How much can be removed?", ("sweep",), text, draw)
+SWEEP = Page("sweep", "How much can be removed?", STUDIES, text, draw)
