@@ -14,8 +14,10 @@ from tests.models.packs import ROWS, pruned
 from verification.benchmarks.inference import process, run
 from verification.benchmarks.inference.layers import layers, refuse_different
 from verification.benchmarks.inference.paired import alternate, compare
-from verification.benchmarks.inference.plots import draw
+from verification.benchmarks.inference.plots import draw, draw_sizes
 from verification.benchmarks.inference.report import answers, page
+from verification.benchmarks.inference.size import page as size_page
+from verification.benchmarks.inference.size import rows
 
 TINY = replace(
     run.QUICK,
@@ -73,6 +75,20 @@ def test_the_page_and_the_plot_need_nothing_but_the_data(
     assert results["machine"] in text
     draw(again, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+    text = size_page(again)
+    assert results["commit"] in text
+    assert f"**{again['runs'][1]['run']['pattern']}**: packed as compact" in text
+    draw_sizes(again, tmp_path / "size.png")
+    assert (tmp_path / "size.png").stat().st_size > 5_000
+
+
+def test_sizes_of_forms_that_were_written_have_their_folder(results: dict[str, Any]) -> None:
+    by_form = {row[1]: row for row in rows(results)}
+    assert set(by_form) == {"zeros in place", "compact", "bitmask"}
+    assert by_form["zeros in place"][2:4] == ["100.00%", "100.00%"]
+    assert by_form["compact"][4]
+    assert not by_form["bitmask"][4]
+    assert by_form["bitmask"][6] == "unpacked"
 
 
 def test_layers_that_are_not_faster_are_named(results: dict[str, Any]) -> None:

@@ -23,9 +23,9 @@ def inference(
     ] = False,
     threads: Annotated[int, typer.Option(help="Threads for torch; 0: a thread a core.")] = 0,
     device: Device = "cpu",
-    out: Annotated[
-        Path, typer.Option(help="Folder for inference.json, inference.md, inference.png.")
-    ] = Path("results/inference"),
+    out: Annotated[Path, typer.Option(help="Folder for inference.json, pages and plots.")] = Path(
+        "results/inference"
+    ),
 ) -> None:
     """Measure latency, memory and bytes of a pruned model in every form that can be run.
 
@@ -34,16 +34,15 @@ def inference(
     if threads < 0:
         raise ValueError(f"threads must be 0 or more, got {threads}")
     check_device(device)
-    from verification.benchmarks.inference.plots import draw
+    from verification.benchmarks.inference import size
+    from verification.benchmarks.inference.plots import draw, draw_sizes
     from verification.benchmarks.inference.report import (
         LAYER_HEADINGS,
         MODEL_HEADINGS,
-        SIZE_HEADINGS,
         answers,
         layer_rows,
         model_rows,
         page,
-        size_rows,
     )
     from verification.benchmarks.inference.run import QUICK, STANDARD, run_inference
 
@@ -57,10 +56,12 @@ def inference(
     (out / "inference.json").write_text(json.dumps(results, allow_nan=False) + "\n")
     (out / "inference.md").write_text(page(results))
     draw(results, out / "inference.png")
+    (out / "size.md").write_text(size.page(results))
+    draw_sizes(results, out / "size.png")
     table("Single layers", LAYER_HEADINGS, layer_rows(results))
     table(model, MODEL_HEADINGS, model_rows(results))
-    table("Bytes", SIZE_HEADINGS, size_rows(results))
-    for line in answers(results):
+    table("Bytes", size.HEADINGS, size.rows(results))
+    for line in (*answers(results), *size.answers(results)):
         say(line)
     say(f"Results, page and plot: {out}")
     raise typer.Exit(0 if all(run.get("verified", True) for run in results["runs"]) else 1)

@@ -8,22 +8,19 @@ LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "t
                   "95 % interval", "bytes", "verdict"]  # fmt: skip
 MODEL_HEADINGS = ["pattern", "runs as", "prefill ms", "of dense", "decode ms a token", "of dense",
                   "weights MiB", "peak MiB"]  # fmt: skip
-SIZE_HEADINGS = ["pattern", "packed in", "folder MB, dense", "packed", "of dense", "pruned weights, 32 bits",
-                 "16 bits", "as bitmask, 16 bits"]  # fmt: skip
 LARGE = 2**22  # weights of a layer that counts as large: 2048 x 2048
 
 
 def page(results: dict[str, Any]) -> str:
     """Markdown, from the results alone."""
     lines = [
-        "# Pruned models at work",
-        "",
-        "How fast is a pruned model, how much memory does it take, how small is it? What the forms",
-        "are: [forms](../forms.md).",
+        "# How fast is the pruned model, and how much memory does it take?",
         "",
         *answers(results),
         "",
-        "![Size and time of every form](inference.png)",
+        "![Time of every form](inference.png)",
+        "",
+        "What the forms are: [forms](../forms.md); how many bytes they take: [size](size.md).",
         "",
         "## Single layers, float32",
         "",
@@ -45,14 +42,6 @@ def page(results: dict[str, Any]) -> str:
         "the memory of a process that runs this model alone, Python and PyTorch included, after loading.",
         "Control: the dense model against itself: " + _control(results["control"]) + ".",
         "",
-        "## Bytes",
-        "",
-        markdown(SIZE_HEADINGS, size_rows(results), left=2),
-        "",
-        "A folder is all its files: embeddings, which are not pruned, tokenizer, masks and records too.",
-        "Pruned weights are the layers alone, as shares of their dense bytes, by the formulas of",
-        "[forms](../forms.md); in 32 bits they are what the packed files hold, to the byte.",
-        "",
         source(results),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -69,19 +58,12 @@ def answers(results: dict[str, Any]) -> list[str]:
     for run in results["runs"]:
         pattern, form = run["run"]["pattern"], run["run"]["form"]
         if pattern:
-            how = f"{pattern}, {_form(form)}"
+            how = f"{pattern}, {form_name(form)}"
             spans = [
-                f"{what} takes {_ratio(run['latency'][key]['ratio'])} of the dense time"
-                f"{_verdict(run['latency'][key]['ratio'])}"
+                f"{what} takes {ratio_text(run['latency'][key]['ratio'])} of the dense time"
                 for what, key in (("prefill", "prefill"), ("decoding", "decode"))
             ]
             found.append(f"- **{how}**: {', '.join(spans)}.")
-    for run in _packed(results):
-        dense, packed = run["sizes"]["disk"]["total"]
-        found.append(
-            f"- **{run['run']['pattern']} on the disk**: {packed / dense:.1%} of the pruned checkpoint"
-            f" as {', '.join(run['sizes']['forms'])}."
-        )
     return found
 
 
@@ -94,7 +76,7 @@ def layer_rows(results: dict[str, Any]) -> list[list[str]]:
             str(each["tokens"]),
             _spread(each["dense"]),
             _spread(each["compact"]),
-            _ratio(each["ratio"]),
+            f"{each['ratio']['median']:.2f}",
             _interval(each["ratio"]),
             f"{each['bytes']['compact'] / each['bytes']['dense']:.1%}",
             each["ratio"]["verdict"],
@@ -108,38 +90,16 @@ def model_rows(results: dict[str, Any]) -> list[list[str]]:
     return [
         [
             run["run"]["pattern"] or "not pruned",
-            _form(run["run"]["form"]) if run["run"]["pattern"] else "dense",
+            form_name(run["run"]["form"]) if run["run"]["pattern"] else "dense",
             _spread(run["latency"]["prefill"]),
-            _ratio(run["latency"]["prefill"]["ratio"]),
+            f"{run['latency']['prefill']['ratio']['median']:.2f}",
             _spread(run["latency"]["decode"]),
-            _ratio(run["latency"]["decode"]["ratio"]),
+            f"{run['latency']['decode']['ratio']['median']:.2f}",
             f"{run['memory']['model_bytes'] / 2**20:.0f}",
             f"{run['memory']['working_peak_bytes'] / 2**20:.0f}",
         ]
         for run in results["runs"]
     ]
-
-
-def size_rows(results: dict[str, Any]) -> list[list[str]]:
-    """One for each pruned checkpoint, as in SIZE_HEADINGS."""
-    rows = []
-    for run in _packed(results):
-        sizes = run["sizes"]
-        dense, packed = sizes["disk"]["total"]
-        by_form = sizes["formulas"]
-        best = min((form for form in by_form if form != "dense"), key=lambda f: by_form[f]["4"])
-        rows.append(
-            [
-                run["run"]["pattern"],
-                ", ".join(sizes["forms"]),
-                f"{dense / 1e6:.1f}",
-                f"{packed / 1e6:.1f}",
-                f"{packed / dense:.1%}",
-                *(f"{by_form[best][bits] / by_form['dense'][bits]:.2%}" for bits in ("4", "2")),
-                f"{by_form['bitmask']['2'] / by_form['dense']['2']:.2%}",
-            ]
-        )
-    return rows
 
 
 def source(results: dict[str, Any]) -> str:
@@ -149,6 +109,17 @@ def source(results: dict[str, Any]) -> str:
         f"torch {results['versions']['torch']}, {results['settings']['threads']} threads, "
         f"{results['date'][:10]}: {results['wall_seconds'] / 60:.1f} minutes."
     )
+
+
+def form_name(form: str) -> str:
+    """For people."""
+    return "zeros in place" if form == "dense" else form
+
+
+def ratio_text(ratio: dict[str, Any]) -> str:
+    """The median, and the verdict unless it is the one hoped for."""
+    said = f"{ratio['median']:.2f}"
+    return said if ratio["verdict"] == "faster" else f"{said} (**{ratio['verdict']}**)"
 
 
 def _layer_answer(layers: list[dict[str, Any]]) -> str:
@@ -168,30 +139,12 @@ def _layer_answer(layers: list[dict[str, Any]]) -> str:
     return f"{said}. **Not faster**: {others}." if others else f"{said}."
 
 
-def _packed(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """One run for each pattern: variants share their sizes."""
-    found = {run["run"]["pattern"]: run for run in results["runs"] if "sizes" in run}
-    return list(found.values())
-
-
-def _form(form: str) -> str:
-    return "zeros in place" if form == "dense" else form
-
-
 def _control(control: dict[str, Any]) -> str:
     return ", ".join(
-        f"{what} {_ratio(control[what]['ratio'])} "
+        f"{what} {control[what]['ratio']['median']:.2f} "
         f"({_interval(control[what]['ratio'])}: {control[what]['ratio']['verdict']})"
         for what in ("prefill", "decode")
     )
-
-
-def _verdict(ratio: dict[str, Any]) -> str:
-    return "" if ratio["verdict"] == "faster" else f" (**{ratio['verdict']}**)"
-
-
-def _ratio(ratio: dict[str, Any]) -> str:
-    return f"{ratio['median']:.2f}"
 
 
 def _interval(ratio: dict[str, Any]) -> str:

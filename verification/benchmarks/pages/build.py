@@ -9,7 +9,7 @@ from typing import Any
 from thanos_torch.models.durable import whole_file
 from verification.benchmarks.pages.ablations import COMPONENTS, SETTINGS
 from verification.benchmarks.pages.architectures import ARCHITECTURES
-from verification.benchmarks.pages.commands import COST, INFERENCE
+from verification.benchmarks.pages.commands import COST, INFERENCE, SIZE
 from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.outliers import OUTLIERS
@@ -29,6 +29,7 @@ PAGES: tuple[Page, ...] = (
     HEADLINE,
     COST,
     INFERENCE,
+    SIZE,
 )
 REPORT = "report.html"
 

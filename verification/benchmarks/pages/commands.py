@@ -3,7 +3,9 @@
 from verification.benchmarks.cost.plots import draw_all as draw_cost
 from verification.benchmarks.cost.report import page as cost_page
 from verification.benchmarks.inference.plots import draw as draw_inference
+from verification.benchmarks.inference.plots import draw_sizes
 from verification.benchmarks.inference.report import page as inference_page
+from verification.benchmarks.inference.size import page as size_page
 from verification.benchmarks.pages.page import Page
 
 COST = Page(
@@ -15,8 +17,15 @@ COST = Page(
 )
 INFERENCE = Page(
     "inference",
-    "How much smaller and faster is the pruned model?",
+    "How fast is the pruned model, and how much memory does it take?",
     ("inference",),
     lambda sources: inference_page(sources["inference"]),
     lambda sources, folder: draw_inference(sources["inference"], folder / "inference.png"),
+)
+SIZE = Page(
+    "size",
+    "How much smaller is the pruned model?",
+    ("inference",),
+    lambda sources: size_page(sources["inference"]),
+    lambda sources, folder: draw_sizes(sources["inference"], folder / "size.png"),
 )

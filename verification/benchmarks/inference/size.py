@@ -1,0 +1,108 @@
+"""The page on bytes, from an inference.json: by pattern and form, with the speed beside them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from verification.benchmarks.inference.report import form_name, ratio_text, source
+from verification.benchmarks.pages.tables import markdown
+
+HEADINGS = ["pattern", "stored as", "pruned weights, 32 bits", "16 bits", "folder MB", "of dense",
+            "runs as", "in memory MiB", "prefill, of dense time", "decoding"]  # fmt: skip
+
+
+def page(results: dict[str, Any]) -> str:
+    """Markdown, from the results alone."""
+    return "\n".join(
+        [
+            "# How much smaller is the pruned model?",
+            "",
+            *answers(results),
+            "",
+            "![Bytes of every form](size.png)",
+            "",
+            markdown(HEADINGS, rows(results), left=2),
+            "",
+            f"`{results['settings']['model']}`. What a form is, and its formula: [forms](../forms.md).",
+            "",
+            "- *Pruned weights*: bytes of the layers that were pruned, by formula, against the same layers dense. In 32 bits",
+            "  that is what the packed files hold, to the byte.",
+            "- *Folder*: all files, measured: embeddings, which are not pruned, tokenizer, masks and records too. Only the form that",
+            "  `thanos pack` chooses was written.",
+            "- *In memory*: parameters and buffers of the loaded model, measured. Forms that no kernel runs on this machine are unpacked",
+            "  to dense weights when they are loaded: they save bytes to store and to send, and no time.",
+            "- *Of dense time*: the median ratio to the model that was not pruned, see [inference](inference.md); the bold word is the",
+            "  verdict where it is not *faster*.",
+            "- The method does not matter: all of them remove what the pattern says, and leave files of the same size. Outlier rows, which",
+            "  only Thanos has, are a pattern of their own: the other rows lose more columns, and the layer as many weights.",
+            "",
+            source(results),
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def answers(results: dict[str, Any]) -> list[str]:
+    """The best form of every pattern, on the disk and in memory."""
+    found = []
+    not_pruned = _memory(results["runs"][0])
+    for pattern, runs in _by_pattern(results).items():
+        sizes = runs[0]["sizes"]
+        dense, packed = sizes["disk"]["total"]
+        form = _packed_form(sizes)
+        layers = sizes["formulas"][form]["4"] / sizes["formulas"]["dense"]["4"]
+        least = min(runs, key=_memory)
+        speed = least["latency"]["decode"]["ratio"]
+        found.append(
+            f"- **{pattern}**: packed as {form}, the pruned layers take {layers:.1%} of their bytes and the folder "
+            f"{packed / dense:.1%}; at work the weights take {_memory(least) / not_pruned:.1%} of the memory, and decoding "
+            f"{ratio_text(speed)} of the time."
+        )
+    return found
+
+
+def rows(results: dict[str, Any]) -> list[list[str]]:
+    """One for every pattern and form, as in HEADINGS."""
+    return [row for runs in _by_pattern(results).values() for row in _rows_of(runs)]
+
+
+def _rows_of(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
+    sizes = runs[0]["sizes"]
+    formulas, on_disk = sizes["formulas"], sizes["disk"]["total"]
+    by_form = {run["run"]["form"]: run for run in runs}
+    for form in formulas:
+        shares = [formulas[form][bits] / formulas["dense"][bits] for bits in ("4", "2")]
+        written = {"dense": on_disk[0], _packed_form(sizes): on_disk[1]}.get(form)
+        folder = [f"{written / 1e6:.1f}", f"{written / on_disk[0]:.1%}"] if written else ["", ""]
+        run = by_form.get(form)
+        at_work = ["unpacked", "", "", ""]
+        if run:
+            latency = run["latency"]
+            at_work = [
+                form_name(form),
+                f"{_memory(run) / 2**20:.0f}",
+                *(ratio_text(latency[what]["ratio"]) for what in ("prefill", "decode")),
+            ]
+        yield [
+            runs[0]["run"]["pattern"],
+            form_name(form),
+            *(f"{share:.2%}" for share in shares),
+            *folder,
+            *at_work,
+        ]
+
+
+def _by_pattern(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in results["runs"]:
+        if "sizes" in run:
+            found.setdefault(run["run"]["pattern"], []).append(run)
+    return found
+
+
+def _packed_form(sizes: dict[str, Any]) -> str:
+    """The form that most layers were packed in."""
+    (form, *_) = sizes["forms"]
+    return str(form)
+
+
+def _memory(run: dict[str, Any]) -> int:
+    return int(run["memory"]["model_bytes"])
