@@ -32,8 +32,9 @@ def text(sources: Sources) -> str:
 
 {lines(_answer(pattern, grouped) for pattern in patterns)}
 
-These are small models that were trained here, from scratch, on one text, and pruned with another: they show whether a method depends on the
-architecture, not how a large model fares.
+These are small models that were trained here, from scratch, on C4, calibrated with windows of the same text, and measured on WikiText-2: they
+show whether a method depends on the architecture, not how a large model fares. One training and one calibration draw each: the verdicts above
+compare windows of the evaluation text, and say nothing of other draws.
 
 Perplexity (layer error with dense inputs):
 
@@ -45,7 +46,8 @@ Perplexity (layer error with dense inputs):
 
 {markdown(["model", "class", "parameters", "minutes of training", "perplexity", "of a unigram model", "share"], _trainings(results))}
 
-Weights are not published: `thanos bench --standard --study architectures` trains them again, with the same seed.
+Weights are not published: `thanos bench --standard --study architectures` trains them again
+(`python -m verification.benchmarks.small_models` trains one), with the same seed; the same models come only from the same text, see `--data`.
 
 {source(results)}
 
@@ -62,13 +64,13 @@ def _find(records: list[Record], pattern: str, method: str) -> Record:
 
 
 def _answer(pattern: str, grouped: dict[str, list[Record]]) -> str:
-    words: dict[str, list[str]] = {"better": [], "worse": [], "no different": []}
+    words: dict[str, list[str]] = {"better": [], "worse": [], "not shown to differ": []}
     for model, records in grouped.items():
         losses = (
             _find(records, pattern, name)["window_losses"] for name in ("sparsegpt", "thanos")
         )
         ratio = perplexity_ratio(*losses)
-        found = {"lower": "better", "higher": "worse"}.get(difference(ratio), "no different")
+        found = {"lower": "better", "higher": "worse"}.get(difference(ratio), "not shown to differ")
         words[found].append(f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)")
     said = "; ".join(f"{found} on {', '.join(models)}" for found, models in words.items() if models)
     return f"- {pattern}: the perplexity of Thanos, against SparseGPT's, is {said}."
