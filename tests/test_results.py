@@ -4,6 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from thanos_torch.cli.display import command_line
 from verification.benchmarks.pages.build import PAGES, build
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.speed.report import page, verdicts
@@ -31,6 +34,19 @@ def test_published_pages_are_made_from_the_results_files(tmp_path: Path) -> None
         assert (STUDY / name).read_text() == (tmp_path / name).read_text()
     drawn = {file.name for file in tmp_path.glob("*.png")}
     assert {file.name for file in STUDY.glob("*.png")} == drawn
+
+
+def test_published_results_hold_no_paths_of_the_machine_that_measured_them() -> None:
+    for file in PUBLISHED.rglob("*.json"):
+        assert not re.search(r'["= ]/\w+/', file.read_text()), file
+
+
+def test_a_command_is_recorded_without_the_folders_above_its_paths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = ["thanos", "bench", "--data", "/home/me/data", "--out", "results/a"]
+    monkeypatch.setattr("sys.argv", given)
+    assert command_line() == "thanos bench --data data --out results/a"
 
 
 def test_every_published_run_is_certified_and_says_where_it_is_from() -> None:

@@ -1,14 +1,13 @@
 """`thanos bench`: the verified benchmark suite."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import TaskID
 
-from thanos_torch.cli.display import bars, console, progress_bar, say, table
+from thanos_torch.cli.display import bars, command_line, console, progress_bar, say, table
 from thanos_torch.cli.options import Device, check_device
 from thanos_torch.models import DEFAULT_MODEL, load_model
 from verification.benchmarks.studies.plan import Run
@@ -105,7 +104,7 @@ def _measure(study: Study, out: Path, resources: Resources) -> bool:
     from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
     from verification.benchmarks.studies.study import RESULTS, verified
 
-    command = " ".join(["thanos", *sys.argv[1:]])
+    command = command_line()
     prepared: dict[str, object] = {}
     if study.prepare:
         with progress_bar(study.name) as show:

@@ -1,13 +1,12 @@
 """`thanos bench cost`: a cost model of pruning, checked on held-out sizes, and its predictions."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from thanos_torch.cli.display import console, progress_bar, say
+from thanos_torch.cli.display import command_line, console, progress_bar, say
 
 
 def cost(
@@ -37,7 +36,7 @@ def cost(
 
     if not quick:
         load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
-    profile, command = "quick" if quick else "standard", " ".join(["thanos", *sys.argv[1:]])
+    profile, command = "quick" if quick else "standard", command_line()
     with progress_bar("cost") as progress:
         results = run_cost(out, profile, command, progress)
     with whole_file(out / "cost.md") as unfinished:

@@ -1,14 +1,13 @@
 """`thanos bench inference`: pruned models at work, in every form."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from thanos_torch.cli.display import progress_bar, say, table
+from thanos_torch.cli.display import command_line, progress_bar, say, table
 from thanos_torch.cli.options import Device, check_device
 from thanos_torch.models import DEFAULT_MODEL, load_model
 
@@ -48,7 +47,7 @@ def inference(
 
     load_model(model)  # downloads it if need be: set-up, not a part of what is measured
     settings = replace(QUICK if quick else STANDARD, threads=threads, device=device)
-    command = " ".join(["thanos", *sys.argv[1:]])
+    command = command_line()
     with progress_bar("inference") as progress:
         profile = "quick" if quick else "standard"
         results = run_inference(model, settings, progress, command, profile)

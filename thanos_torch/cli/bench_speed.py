@@ -1,14 +1,13 @@
 """`thanos bench speed`: what pruning a layer costs, with a pass or fail for every promise."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from thanos_torch.cli.display import console, progress_bar, say, table
+from thanos_torch.cli.display import command_line, console, progress_bar, say, table
 from thanos_torch.models import DEFAULT_MODEL, load_model
 
 
@@ -42,7 +41,7 @@ def speed(
 
     load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
     with progress_bar("speed") as progress:
-        results = run_speed(quick, device, " ".join(["thanos", *sys.argv[1:]]), progress)
+        results = run_speed(quick, device, command_line(), progress)
     out.mkdir(parents=True, exist_ok=True)
     (out / "speed.json").write_text(json.dumps(results, allow_nan=False) + "\n")
     (out / "speed.md").write_text(page(results))

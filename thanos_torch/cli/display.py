@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,12 @@ from rich.table import Table
 
 # Paths may hold [brackets]. A file, unlike a terminal, has room for wide tables.
 console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+
+
+def command_line() -> str:
+    """This command, as a results file names it: of a path only its last part, the rest is ours."""
+    parts = (Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:])
+    return " ".join(["thanos", *parts])
 
 
 def bars(*counts: ProgressColumn) -> Progress:

@@ -74,12 +74,13 @@ def source(results: dict[str, Any]) -> str:
 
 
 def protocol(results: dict[str, Any]) -> str:
-    """One sentence: model, texts and their sizes, as far as all runs share them."""
+    """One sentence: models, texts and their sizes, as far as all runs share them."""
     record = next(each for each in results["runs"] if "layers" in each)
+    origins = ", ".join(dict.fromkeys(each["origin"] for each in results["runs"]))
     calibration, evaluation = record["calibration"], record["evaluation"]
     tokens = calibration["nsamples"] * calibration["seqlen"]
     return (
-        f"{record['origin']}; calibrated on {tokens:,} tokens of `{calibration['dataset']}` in windows of "
+        f"{origins}; calibrated on {tokens:,} tokens of `{calibration['dataset']}` in windows of "
         f"{calibration['seqlen']}, and evaluated on {record['tokens']:,} tokens of `{evaluation['dataset']}` "
         f"in windows of {evaluation['seqlen']}."
     )
