@@ -3,27 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+from verification.benchmarks.pages.style import save
 
-STYLE: Any = {
-    "figure.dpi": 120,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def draw(results: dict[str, Any], file: Path) -> None:
     """Time of the compact layer over nn.Linear's, and of each model over the dense one's."""
-    with mpl.rc_context(STYLE):
-        figure, (layers, models) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-        _layers(layers, results["layers"])
-        _models(models, results["runs"][1:] or results["runs"])
-        figure.savefig(file)
-        plt.close(figure)
+    figure, (layers, models) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    _layers(layers, results["layers"])
+    _models(models, results["runs"][1:] or results["runs"])
+    save(figure, file)
 
 
 def draw_sizes(results: dict[str, Any], file: Path) -> None:
@@ -33,23 +25,21 @@ def draw_sizes(results: dict[str, Any], file: Path) -> None:
     }
     names = [(pattern, form) for pattern, forms in by_pattern.items() for form in forms]
     names = [name for name in names if name[1] != "dense"]
-    with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8, 0.8 + 0.42 * len(names)), layout="constrained")
-        for number, (bits, size) in enumerate((("32", "4"), ("16", "2"))):
-            shares = [
-                100 * by_pattern[pattern][form][size] / by_pattern[pattern]["dense"][size]
-                for pattern, form in names
-            ]
-            places = [place + 0.38 * (number - 0.5) for place in range(len(names))]
-            bars = axes.barh(places, shares, 0.36, color=COLOURS[number], label=f"{bits} bits")
-            axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
-        axes.axvline(100, color="grey", linewidth=0.8)
-        axes.set_yticks(range(len(names)), [f"{pattern}, {form}" for pattern, form in names])
-        axes.invert_yaxis()
-        axes.set(xlabel="bytes of the pruned layers, % of dense", xlim=(0, 108))
-        axes.legend(loc="lower right", fontsize=8)
-        figure.savefig(file)
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.42 * len(names)), layout="constrained")
+    for number, (bits, size) in enumerate((("32", "4"), ("16", "2"))):
+        shares = [
+            100 * by_pattern[pattern][form][size] / by_pattern[pattern]["dense"][size]
+            for pattern, form in names
+        ]
+        places = [place + 0.38 * (number - 0.5) for place in range(len(names))]
+        bars = axes.barh(places, shares, 0.36, color=COLOURS[number], label=f"{bits} bits")
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
+    axes.axvline(100, color="grey", linewidth=0.8)
+    axes.set_yticks(range(len(names)), [f"{pattern}, {form}" for pattern, form in names])
+    axes.invert_yaxis()
+    axes.set(xlabel="bytes of the pruned layers, % of dense", xlim=(0, 108))
+    axes.legend(loc="lower right", fontsize=8)
+    save(figure, file)
 
 
 def _layers(axes: Any, layers: list[dict[str, Any]]) -> None:

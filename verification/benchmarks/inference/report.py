@@ -76,7 +76,7 @@ def layer_rows(results: dict[str, Any]) -> list[list[str]]:
             str(each["tokens"]),
             _spread(each["dense"]),
             _spread(each["compact"]),
-            f"{each['ratio']['median']:.2f}",
+            _median(each["ratio"]),
             _interval(each["ratio"]),
             f"{each['bytes']['compact'] / each['bytes']['dense']:.1%}",
             each["ratio"]["verdict"],
@@ -92,9 +92,9 @@ def model_rows(results: dict[str, Any]) -> list[list[str]]:
             run["run"]["pattern"] or "not pruned",
             form_name(run["run"]["form"]) if run["run"]["pattern"] else "dense",
             _spread(run["latency"]["prefill"]),
-            f"{run['latency']['prefill']['ratio']['median']:.2f}",
+            _median(run["latency"]["prefill"]["ratio"]),
             _spread(run["latency"]["decode"]),
-            f"{run['latency']['decode']['ratio']['median']:.2f}",
+            _median(run["latency"]["decode"]["ratio"]),
             f"{run['memory']['model_bytes'] / 2**20:.0f}",
             f"{run['memory']['working_peak_bytes'] / 2**20:.0f}",
         ]
@@ -118,7 +118,7 @@ def form_name(form: str) -> str:
 
 def ratio_text(ratio: dict[str, Any]) -> str:
     """The median, and the verdict unless it is the one hoped for."""
-    said = f"{ratio['median']:.2f}"
+    said = _median(ratio)
     return said if ratio["verdict"] == "faster" else f"{said} (**{ratio['verdict']}**)"
 
 
@@ -141,10 +141,14 @@ def _layer_answer(layers: list[dict[str, Any]]) -> str:
 
 def _control(control: dict[str, Any]) -> str:
     return ", ".join(
-        f"{what} {control[what]['ratio']['median']:.2f} "
+        f"{what} {_median(control[what]['ratio'])} "
         f"({_interval(control[what]['ratio'])}: {control[what]['ratio']['verdict']})"
         for what in ("prefill", "decode")
     )
+
+
+def _median(ratio: dict[str, Any]) -> str:
+    return f"{ratio['median']:.2f}"
 
 
 def _interval(ratio: dict[str, Any]) -> str:
