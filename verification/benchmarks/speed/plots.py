@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib import pyplot as plt
+
+from verification.benchmarks.pages.style import save
 
 COLOURS = {"c": "#0072B2", "b": "#D55E00", "B": "#009E73", "p": "#CC79A7"}
 NAMES = {"c": "rows c", "b": "columns b", "B": "block size B", "p": "share removed p"}
@@ -13,28 +14,25 @@ NAMES = {"c": "rows c", "b": "columns b", "B": "block size B", "p": "share remov
 def draw(results: dict[str, Any], file: Path) -> None:
     """Seconds against each variable over its value at 1024 x 1024, B = 128, p = 0.5."""
     base = {"c": 1024, "b": 1024, "B": 128, "p": 0.5}
-    with mpl.rc_context({"figure.dpi": 120, "font.size": 9, "axes.spines.top": False,
-                         "axes.spines.right": False}):  # fmt: skip
-        figure, axes = plt.subplots(figsize=(6, 4))
-        for name, colour in COLOURS.items():
-            points = sorted(results["growth"]["sweeps"][name])
-            slope = results["growth"]["exponents"][name]
-            axes.plot(
-                [value / base[name] for value, _ in points],
-                [seconds for _, seconds in points],
-                "o-",
-                color=colour,
-                label=f"{NAMES[name]} (slope {slope:.2f})",
-            )
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlabel="variable over its value at c = b = 1024, B = 128, p = 0.5",
-            ylabel="seconds",
-            title="Thanos, unstructured, one layer",
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for name, colour in COLOURS.items():
+        points = sorted(results["growth"]["sweeps"][name])
+        slope = results["growth"]["exponents"][name]
+        axes.plot(
+            [value / base[name] for value, _ in points],
+            [seconds for _, seconds in points],
+            "o-",
+            color=colour,
+            label=f"{NAMES[name]} (slope {slope:.2f})",
         )
-        axes.set_xscale("log", base=2)
-        axes.grid(which="both", alpha=0.2)
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-        figure.savefig(file, bbox_inches="tight")
-        plt.close(figure)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="variable over its value at c = b = 1024, B = 128, p = 0.5",
+        ylabel="seconds",
+        title="Thanos, unstructured, one layer",
+    )
+    axes.set_xscale("log", base=2)
+    axes.grid(which="both", alpha=0.2)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    save(figure, file)
