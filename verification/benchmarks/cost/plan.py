@@ -18,7 +18,7 @@ FITTED = (
     *((256, 1024), (512, 1024), (2048, 1024)),
     (512, 576),
 )
-# Between those, in the shapes of a real model's layers too, and up to eight times their weights.
+# Between those, in the shapes of a real model's layers too, and up to four times their weights.
 HELD_OUT = (
     *((768, 768), (1536, 576), (576, 1536), (1536, 1536)),
     *((1024, 4096), (4096, 1024), (3072, 3072), (4096, 4096)),

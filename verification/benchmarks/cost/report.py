@@ -67,7 +67,8 @@ def _answer(results: Results, holds: bool) -> list[str]:
         return ["**The cost model is NOT checked**: see what does not hold below. Its predictions are shown, "
                 "and must not be relied on."]  # fmt: skip
     lines = [
-        "Predicted for Thanos, unstructured 50 %, B = 128, on this machine, from 128 x 2048 tokens:",
+        "Predicted for Thanos, unstructured 50 %, B = 128, from 128 x 2048 tokens: the time at the speed of the machine that was "
+        "measured, and the memory that it would need, which that machine may not have.",
         "",
     ]
     for each in results["predictions"]:

@@ -33,7 +33,10 @@ def predictions(results: Results) -> list[str]:
     windows = results["settings"]["calibration"]
     return [
         *lines,
-        f"Not measured but predicted, for {windows['windows']} windows of {windows['length']} tokens, in float32. The model was "
+        f"Not measured but predicted, for {windows['windows']} windows of {windows['length']} tokens. Times are those of float32: passes, Gram matrices and "
+        "pruning were all timed in it. Memory counts the decoder block, embeddings and activations in bfloat16, as the published "
+        "checkpoints are; a machine's passes in bfloat16 may take more time or less. Gram matrices and the layer at work are in "
+        "float32 in both. The solver takes at least as many steps as it did on the real model below. The model was "
         f"fitted to layers of at most {_widest(results, False):,} columns and held against layers of up to "
         f"{_widest(results, True):,}; nothing here checks the way beyond those. *±*: its worst error on held-out layers with this "
         "method and pattern. *Passes*: every decoder block runs twice over all tokens. *In Pflop at peak*: that time in "
@@ -68,6 +71,9 @@ def small_models(results: Results) -> list[str]:
             f"{measured['tokens']:,} tokens, {measured['steps']:.1f} steps of the solver in the mean.",
             "",
             _table(["stage", "measured", "predicted", "off by"], rows),
+            "",
+            "*Measured*: on some of the decoder blocks, as if all were alike. *Predicted*: with the steps that the solver was measured "
+            "to take here, unless the model says more: the last column checks the cost of a step, not their number.",
             "",
         ]
     return lines
