@@ -86,7 +86,11 @@ def test_sizes_of_forms_that_were_written_have_their_folder(results: dict[str, A
     by_form = {row[1]: row for row in rows(results)}
     assert set(by_form) == {"zeros in place", "compact", "bitmask"}
     assert by_form["zeros in place"][2:4] == ["100.00%", "100.00%"]
-    assert by_form["compact"][4]
+    disk = results["runs"][1]["sizes"]["disk"]
+    dense = disk["total"][0] - disk["masks"][0]  # an ordinary checkpoint has no masks
+    assert disk["masks"][0] > 0
+    assert by_form["zeros in place"][4:6] == [f"{dense / 1e6:.1f}", "100.0%"]
+    assert by_form["compact"][5] == f"{disk['total'][1] / dense:.1%}"
     assert not by_form["bitmask"][4]
     assert by_form["bitmask"][6] == "unpacked"
 
@@ -96,8 +100,17 @@ def test_layers_that_are_not_faster_are_named(results: dict[str, Any]) -> None:
     known["layers"][0]["ratio"] = compare([0.5, 0.6] * 10, [1.0] * 20)
     known["layers"][1]["ratio"] = compare([1.5, 1.6] * 10, [1.0] * 20)
     said = answers(known)[0]
-    assert "faster than nn.Linear in 1 of 2 cases" in said
-    assert f"**Not faster**: 96 x 64 at 4 tokens, {known['layers'][1]['pattern']}: slower." in said
+    assert "faster than nn.Linear in 1 of 2 cases, where it takes 0.55 to 0.55 of" in said
+    slower = f"96 x 64 at 4 tokens, {known['layers'][1]['pattern']}: slower."
+    assert f"**Not shown to be faster**: {slower}" in said
+
+
+def test_small_turns_are_not_said_to_come_from_memory(results: dict[str, Any]) -> None:
+    assert "weights may not come from memory" in page(results)
+    settings = {**results["settings"], "turn_bytes": run.STANDARD.turn_bytes}
+    assert "1024 MiB of them, so that weights come from memory" in page(
+        {**results, "settings": settings}
+    )
 
 
 def test_a_difference_is_called_one_only_when_it_is() -> None:
@@ -105,7 +118,7 @@ def test_a_difference_is_called_one_only_when_it_is() -> None:
     assert compare([0.9] * 20, ones)["verdict"] == "faster"
     assert compare([1.1] * 20, ones)["verdict"] == "slower"
     assert compare([0.9, 1.1] * 10, ones)["verdict"] == "no difference"
-    assert compare([0.9] * 5, ones[:5])["verdict"] == "no difference"  # too few to say
+    assert compare([0.9] * 5, ones[:5])["verdict"] == "no verdict"  # too few to say
 
 
 def test_runs_take_turns() -> None:

@@ -36,12 +36,13 @@ def compare(values: list[float], base: list[float]) -> dict[str, Any]:
     """The ratio to `base`, round by round: median, quartiles, interval of the median, verdict.
 
     The interval is that of `statistics.median`; None where there are too few ratios.
-    verdict  faster or slower only where the interval leaves out 1; else `no difference`
+    verdict  faster or slower only where the interval leaves out 1; else `no difference`, or
+             `no verdict` without an interval
     """
     ratios = [value / other for value, other in zip(values, base, strict=True)]
     found = median(ratios)
     interval = None if found.low is None or found.high is None else [found.low, found.high]
-    verdict = "no difference"
+    verdict = "no verdict"
     if interval:
-        verdict = "faster" if interval[1] < 1 else "slower" if interval[0] > 1 else verdict
+        verdict = "faster" if interval[1] < 1 else "slower" if interval[0] > 1 else "no difference"
     return {**summary(ratios), "interval": interval, "verdict": verdict}

@@ -8,6 +8,7 @@ LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "t
                   "95 % interval", "bytes", "verdict"]  # fmt: skip
 MODEL_HEADINGS = ["pattern", "runs as", "prefill ms", "of dense", "decode ms a token", "of dense",
                   "weights MiB", "peak MiB"]  # fmt: skip
+COLD = 2**30  # bytes of copies that take turns: more than caches usually hold
 LARGE = 2**22  # weights of a layer that counts as large: 2048 x 2048
 
 
@@ -27,9 +28,9 @@ def page(results: dict[str, Any]) -> str:
         markdown(LAYER_HEADINGS, layer_rows(results), left=2),
         "",
         "Medians of repeats that take turns, with quartiles in brackets. Copies of each layer take turns",
-        f"too, {results['settings']['turn_bytes'] / 2**20:.0f} MiB of them, so that weights come from memory. "
-        "A layer is called faster or slower only",
-        "where the 95 % interval of the median ratio leaves out 1.",
+        f"too, {_turns(results['settings']['turn_bytes'])}. A layer is called faster or slower only",
+        "where the 95 % interval of the median ratio leaves out 1, and without an interval there is no verdict. Each interval is for",
+        "its own comparison: none is corrected for how many there are on this page.",
         "",
         f"## {results['settings']['model']}",
         "",
@@ -123,8 +124,8 @@ def ratio_text(ratio: dict[str, Any]) -> str:
 
 
 def _layer_answer(layers: list[dict[str, Any]]) -> str:
-    ratios = [each["ratio"]["median"] for each in layers]
     fast = [each for each in layers if each["ratio"]["verdict"] == "faster"]
+    ratios = [each["ratio"]["median"] for each in fast]
     others = "; ".join(
         "{} x {} at {} tokens, {}: {}".format(
             *each["shape"], each["tokens"], each["pattern"], each["ratio"]["verdict"]
@@ -132,11 +133,20 @@ def _layer_answer(layers: list[dict[str, Any]]) -> str:
         for each in layers
         if each not in fast
     )
-    said = (
-        f"the compact layer is faster than nn.Linear in {len(fast)} of {len(layers)} cases, "
-        f"in {min(ratios):.2f} to {max(ratios):.2f} of its time"
+    said = f"the compact layer is faster than nn.Linear in {len(fast)} of {len(layers)} cases"
+    if fast:
+        said += f", where it takes {min(ratios):.2f} to {max(ratios):.2f} of its time"
+    return f"{said}. **Not shown to be faster**: {others}." if others else f"{said}."
+
+
+def _turns(turn_bytes: int) -> str:
+    """How many bytes of copies take turns, and what that means for where weights come from."""
+    meaning = (
+        "so that weights come from memory"
+        if turn_bytes >= COLD
+        else "which a large cache may hold: weights may not come from memory"
     )
-    return f"{said}. **Not faster**: {others}." if others else f"{said}."
+    return f"{turn_bytes / 2**20:.0f} MiB of them, {meaning}"
 
 
 def _control(control: dict[str, Any]) -> str:

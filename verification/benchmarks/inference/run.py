@@ -22,7 +22,7 @@ from verification.benchmarks.inference.variants import (
 )
 
 Progress = Callable[[str, int, int], None]
-PATTERNS = ("unstructured:0.5", "2:4", "structured:0.3", "structured:0.3+outliers:0.1")
+PATTERNS = ("unstructured:0.5", "4:8", "2:4", "structured:0.3", "structured:0.3+outliers:0.1")
 LARGE = ((2048, 2048), (2048, 8192), (8192, 2048))
 SMOLLM2 = ((576, 576), (192, 576), (1536, 576), (576, 1536))
 

@@ -26,8 +26,8 @@ def page(results: dict[str, Any]) -> str:
             "",
             "- *Pruned weights*: bytes of the layers that were pruned, by formula, against the same layers dense. In 32 bits",
             "  that is what the packed files hold, to the byte.",
-            "- *Folder*: all files, measured: embeddings, which are not pruned, tokenizer, masks and records too. Only the form that",
-            "  `thanos pack` chooses was written.",
+            "- *Folder*: all files, measured: embeddings, which are not pruned, tokenizer and records too. The dense folder is counted",
+            "  without `masks.safetensors`, which a checkpoint does not need to run. Only the form that `thanos pack` chooses was written.",
             "- *In memory*: parameters and buffers of the loaded model, measured. Forms that no kernel runs on this machine are unpacked",
             "  to dense weights when they are loaded: they save bytes to store and to send, and no time.",
             "- *Of dense time*: the median ratio to the model that was not pruned, see [inference](inference.md); the bold word is the",
@@ -46,7 +46,7 @@ def answers(results: dict[str, Any]) -> list[str]:
     not_pruned = _memory(results["runs"][0])
     for pattern, runs in _by_pattern(results).items():
         sizes = runs[0]["sizes"]
-        dense, packed = sizes["disk"]["total"]
+        dense, packed = _folders(sizes)
         form = _packed_form(sizes)
         layers = sizes["formulas"][form]["4"] / sizes["formulas"]["dense"]["4"]
         least = min(runs, key=_memory)
@@ -66,7 +66,7 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
 
 def _rows_of(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
     sizes = runs[0]["sizes"]
-    formulas, on_disk = sizes["formulas"], sizes["disk"]["total"]
+    formulas, on_disk = sizes["formulas"], _folders(sizes)
     by_form = {run["run"]["form"]: run for run in runs}
     for form in formulas:
         shares = [formulas[form][bits] / formulas["dense"][bits] for bits in ("4", "2")]
@@ -96,6 +96,12 @@ def _by_pattern(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         if "sizes" in run:
             found.setdefault(run["run"]["pattern"], []).append(run)
     return found
+
+
+def _folders(sizes: dict[str, Any]) -> tuple[int, int]:
+    """Bytes of the dense folder, without its masks, and of the packed one, with what it has."""
+    (dense, packed), (masks, _) = sizes["disk"]["total"], sizes["disk"]["masks"]
+    return dense - masks, packed
 
 
 def _packed_form(sizes: dict[str, Any]) -> str:
