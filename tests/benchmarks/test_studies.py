@@ -8,11 +8,13 @@ import pytest
 
 from reference.patterns import Ablation
 from tests.models import tiny
-from verification.benchmarks.studies import engine
+from verification.benchmarks.studies import engine, records, resources
 from verification.benchmarks.studies.plan import Calibration, Evaluation, Run, dense_runs, label
 from verification.benchmarks.studies.profiles import quick_study, standard_studies
+from verification.benchmarks.studies.records import RunRecords
 from verification.benchmarks.studies.resources import Resources
 from verification.benchmarks.studies.study import Study, verified
+from verification.benchmarks.studies.times import minutes_of
 
 
 def tiny_run(model: Path) -> Run:
@@ -26,6 +28,12 @@ def test_every_planned_run_survives_json_and_has_a_file_of_its_own() -> None:
         for run in study.runs:
             assert Run.from_dict(json.loads(json.dumps(run.as_dict()))) == run
         assert study.minutes <= 90
+
+
+def test_the_standard_profile_takes_ten_hours_at_most() -> None:
+    studies = standard_studies().values()
+    assert minutes_of(run for study in studies for run in study.runs) <= 600
+    assert quick_study().minutes <= 15
 
 
 def test_one_dense_run_serves_all_draws_of_a_model() -> None:
@@ -80,10 +88,51 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert not list(work.glob("grams-*"))
 
     # Records of other code are made again.
-    engine._origin.cache_clear()
-    monkeypatch.setattr(engine, "code_fingerprint", lambda: "other")
-    assert not engine._finished(work, first)
-    engine._origin.cache_clear()
+    assert RunRecords(work, Resources()).finished(first)
+    monkeypatch.setattr(records, "code_fingerprint", lambda: "other")
+    assert not RunRecords(work, Resources()).finished(first)
+
+
+def test_another_study_takes_what_is_finished_and_makes_only_gram_matrices(tmp_path: Path) -> None:
+    model = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "model")
+    first, second = tiny_run(model), replace(tiny_run(model), method="magnitude")
+    engine.measure([first], tmp_path / "work", lambda *_: None, Resources())
+    notes: dict[Run, set[str]] = {}
+    told = engine.measure(
+        [first, second],
+        tmp_path / "work",
+        lambda run, note, *_: notes.setdefault(run, set()).add(note),
+        Resources(),
+    )
+    assert [record["run"]["method"] for record in told] == ["dense", "thanos", "magnitude"]
+    assert notes.keys() == {first.dense(), second}
+    assert "evaluating" in notes[second]
+    assert "evaluating" not in notes[first.dense()]
+
+
+def test_records_of_another_text_or_model_are_made_again(tmp_path: Path) -> None:
+    text, model = (
+        tmp_path / "data" / "mine" / "train.txt",
+        tmp_path / "models" / "small" / "weights",
+    )
+    for file in (text, model):
+        file.parent.mkdir(parents=True)
+        file.write_text("one")
+    run = Run("wanda", "2:4", Calibration("mine", 2, 32), Evaluation("mine", 32, 2), "small")
+    there = Resources(tmp_path / "data", tmp_path / "models")
+    before = records.origin(run, there)
+    RunRecords(tmp_path, there).write(run, {records.ORIGIN: before})
+    assert RunRecords(tmp_path, there).finished(run)
+    assert not RunRecords(tmp_path, Resources(None, tmp_path / "models")).finished(run)
+    for file in (text, model):
+        file.write_text("two")
+        resources._content.cache_clear()
+        assert not RunRecords(tmp_path, there).finished(run)
+        with pytest.raises(RuntimeError, match="start again"):
+            RunRecords(tmp_path, there).read(run)
+        file.write_text("one")
+        resources._content.cache_clear()
+        assert RunRecords(tmp_path, there).finished(run)
 
 
 def test_the_end_of_a_failed_run_is_told(tmp_path: Path) -> None:

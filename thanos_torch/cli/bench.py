@@ -10,9 +10,12 @@ from rich.progress import TaskID
 from thanos_torch.cli.display import bars, command_line, console, progress_bar, say, table
 from thanos_torch.cli.options import Device, check_device
 from thanos_torch.models import DEFAULT_MODEL, load_model
+from verification.benchmarks.studies.engine import JOBS
 from verification.benchmarks.studies.plan import Run
 from verification.benchmarks.studies.resources import Resources
 from verification.benchmarks.studies.study import Study
+
+RECORDS = "runs"  # folder in `out` with the finished runs of all studies
 
 
 def bench(
@@ -38,6 +41,9 @@ def bench(
         typer.Option(help="Folder with the folders c4 and wikitext2; default: from a hub."),
     ] = None,
     device: Device = "cpu",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Runs at a time, each with its share of the cores.")
+    ] = JOBS,
     out: Annotated[
         Path, typer.Option(help="Folder for results, pages and unfinished studies.")
     ] = Path("results/bench"),
@@ -59,7 +65,7 @@ def bench(
         _show_plan(chosen, paper)
         return
     resources = Resources(data, out / "models", device)
-    results = [_measure(each, out, resources) for each in chosen]
+    results = [_measure(each, out, resources, jobs) for each in chosen]
     from verification.benchmarks.pages.build import REPORT, build
 
     for page in build(out, out / "pages"):
@@ -93,12 +99,17 @@ def _show_plan(studies: list[Study], paper: bool) -> None:
         for line in plan_lines(Protocol()):
             say(line)
         return
-    rows = [[each.name, each.question, str(each.total), f"{each.minutes} min"] for each in studies]
+    from verification.benchmarks.studies.times import minutes_of
+
+    rows = [
+        [each.name, each.question, str(each.total), f"{each.minutes:.0f} min"] for each in studies
+    ]
     table("What would be measured", ["study", "question", "runs", "two cores"], rows)
-    say(f"About {sum(each.minutes for each in studies) / 60:.1f} hours in all.")
+    hours = minutes_of(run for each in studies for run in each.runs) / 60
+    say(f"About {hours:.1f} hours in all: what studies share is run once.")
 
 
-def _measure(study: Study, out: Path, resources: Resources) -> bool:
+def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
     """Measure one study, and show what came of it; whether all of it is certified."""
     from thanos_torch.models.durable import whole_file
     from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
@@ -113,8 +124,7 @@ def _measure(study: Study, out: Path, resources: Resources) -> bool:
         load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not what is measured
     shown = _Bars(study.name, study.total)
     with shown.progress:
-        work = out / f"{study.name}.partial"
-        results = study.measure(work, shown.show, command, resources, prepared)
+        results = study.measure(out / RECORDS, shown.show, command, resources, prepared, jobs)
     (out / study.name).mkdir(parents=True, exist_ok=True)
     with whole_file(out / study.name / RESULTS) as unfinished:  # compact: there are many layers
         unfinished.write_text(json.dumps(results, allow_nan=False) + "\n", encoding="utf-8")

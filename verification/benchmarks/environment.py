@@ -12,14 +12,14 @@ from pathlib import Path
 PACKAGES = ("thanos-pruning", "torch", "numpy", "scipy", "transformers")
 
 
-def environment() -> dict[str, object]:
-    """What a results file says about its origin."""
+def environment(device: str = "cpu") -> dict[str, object]:
+    """What a results file says about its origin; device  where most of the work was done."""
     return {
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "machine": machine(),
+        "machine": machine(device),
     }
 
 
@@ -45,8 +45,8 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def machine() -> str:
-    """Processor, usable cores and memory in words."""
+def machine(device: str = "cpu") -> str:
+    """Processor, usable cores and memory in words, and the GPU if that is the device."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -55,7 +55,12 @@ def machine() -> str:
                 name = line.partition(":")[2].strip()
                 break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{name}, {cores()} cores, {memory:.0f} GiB"
+    words = f"{name}, {cores()} cores, {memory:.0f} GiB"
+    if device == "cpu":
+        return words
+    import torch
+
+    return f"{torch.cuda.get_device_name(device)}; {words}"
 
 
 def cores() -> int:

@@ -26,7 +26,7 @@ from verification.benchmarks.cost.plan import (
 )
 from verification.benchmarks.cost.predict import LENGTH, WIDER, WINDOWS, predictions, small_model
 from verification.benchmarks.environment import environment
-from verification.benchmarks.studies.engine import code_fingerprint
+from verification.benchmarks.studies.records import code_fingerprint
 
 Progress = Callable[[str, int, int], None]
 _OPTIONS = ("method", "pattern", "block_size", "refit_steps")

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.ratios import MEANING, Change, answer, change_table, changes
+from verification.benchmarks.pages.ratios import Change, answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
 
@@ -23,12 +23,22 @@ def components(sources: Sources) -> str:
 
 
 def settings(sources: Sources) -> str:
-    """Page: block size, damping, calibration."""
+    """Page: block size and damping."""
     return _page(
-        "What do block size, damping and calibration matter?",
+        "What do block size and damping matter?",
         sources["settings"],
         "settings",
-        "The first row has blocks of 128 columns, damping 0.01 and the calibration named above; every other row changes one of them.",
+        "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks.",
+    )
+
+
+def calibration(sources: Sources) -> str:
+    """Page: number and source of the calibration tokens."""
+    return _page(
+        "What does the calibration text matter?",
+        sources["calibration"],
+        "calibration",
+        "The first row is calibrated as named below; every other row reads fewer windows or another text, or refits one of the three masks. wikitext2 means its validation part: the perplexity is of its test part, so that row is calibrated in the style of what it is measured on.",
     )
 
 
@@ -42,7 +52,7 @@ def _page(title: str, results: dict[str, Any], name: str, explained: str) -> str
 
 {markdown(*change_table(found))}
 
-{MEANING}
+{meaning(results)}
 
 {protocol(results)} {verdict(results)}
 
@@ -79,9 +89,16 @@ COMPONENTS = Page(
     components,
     lambda sources, folder: _draw("components", sources, folder),
 )
+CALIBRATION = Page(
+    "calibration",
+    "What does the calibration text matter?",
+    ("calibration",),
+    calibration,
+    lambda sources, folder: _draw("calibration", sources, folder),
+)
 SETTINGS = Page(
     "settings",
-    "What do block size, damping and calibration matter?",
+    "What do block size and damping matter?",
     ("settings",),
     settings,
     lambda sources, folder: _draw("settings", sources, folder),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.models.durable import whole_file
-from verification.benchmarks.pages.ablations import COMPONENTS, SETTINGS
+from verification.benchmarks.pages.ablations import CALIBRATION, COMPONENTS, SETTINGS
 from verification.benchmarks.pages.architectures import ARCHITECTURES
 from verification.benchmarks.pages.commands import COST, INFERENCE, SIZE
 from verification.benchmarks.pages.headline import HEADLINE
@@ -25,6 +25,7 @@ PAGES: tuple[Page, ...] = (
     SWEEP,
     COMPONENTS,
     SETTINGS,
+    CALIBRATION,
     OUTLIERS,
     HEADLINE,
     COST,

@@ -35,6 +35,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     # Attention and MLP beside each other, queries, keys and values in one layer, GELU, biases.
     "neox": {"intermediate_size": 768, "tie_word_embeddings": False},
 }
+PREFIX = "small-"  # of a model's name; the family follows
 FAMILIES = tuple(_FAMILIES)
 
 

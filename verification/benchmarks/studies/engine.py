@@ -1,6 +1,5 @@
-"""Runs a study, two processes at a time, and goes on where it was stopped."""
+"""Runs a study, some processes at a time, and goes on where it was stopped."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -9,16 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import reference
-import thanos_torch
-import verification
-from thanos_torch.models.durable import write_json
-from verification.benchmarks.environment import cores, environment
+from verification.benchmarks.environment import cores
 from verification.benchmarks.studies.plan import Run, dense_runs
+from verification.benchmarks.studies.records import RunRecords
 from verification.benchmarks.studies.resources import Resources
 
 # Runs at a time. Much of a run keeps only one core busy, so that two runs on half of the cores
@@ -29,31 +24,28 @@ Progress = Callable[[Run, str, int, int], None]
 
 
 def measure(
-    runs: Sequence[Run],
-    work: Path,
-    progress: Progress,
-    resources: Resources,
-    *,
-    jobs: int = JOBS,
+    runs: Sequence[Run], work: Path, progress: Progress, resources: Resources, jobs: int = JOBS
 ) -> list[dict[str, Any]]:
     """The records of the dense models that the runs need, and of the runs, in their order.
 
-    work  folder for finished records; a study that was stopped takes them from there
+    work  folder for finished records; whatever study made them, they are taken from there
+    jobs  runs at a time
 
     Raises ChildProcessError with the end of a run's error output if a run breaks off; those that
     are finished are kept.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    records = RunRecords(work, resources)
     dense = dense_runs(runs)
-    left = [run for run in runs if not _finished(work, run)]
-    if left:
-        needed = {run.dense() for run in left}
-        for run in dense:  # alone on all cores: the others measure with its Gram matrices
-            if not _finished(work, run) or (run in needed and not _grams(work, run).exists()):
-                _run(run, work, cores(), progress, resources)
+    left = [run for run in runs if not records.finished(run)]
+    needed = {run.dense() for run in left}  # the others measure with its Gram matrices
+    for run in dense:  # alone on all cores
+        if not records.finished(run):
+            _run(run, records, cores(), progress, resources)
+        elif run in needed and not records.grams(run).exists():
+            _process(run, records, cores(), progress, resources, only_grams=True)
     with ThreadPoolExecutor(jobs) as pool:
         threads = max(1, cores() // jobs)
-        futures = [pool.submit(_run, run, work, threads, progress, resources) for run in left]
+        futures = [pool.submit(_run, run, records, threads, progress, resources) for run in left]
         try:
             for future in futures:
                 future.result()
@@ -61,49 +53,8 @@ def measure(
             pool.shutdown(cancel_futures=True)
             raise
     for run in dense:
-        shutil.rmtree(_grams(work, run), ignore_errors=True)
-    return [_read(work, run) for run in [*dense, *runs]]
-
-
-def code_fingerprint() -> str:
-    """SHA-256 of the code that decides what a run finds; commands and pages may change."""
-    pruning, certificate, counts = (
-        Path(str(module.__file__)).parent for module in (thanos_torch, verification, reference)
-    )
-    files = [*pruning.glob("*.py"), *(pruning / "models").glob("*.py"), counts / "patterns.py"]
-    files += (certificate / "certificate").glob("*.py")
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-@cache
-def _origin() -> dict[str, Any]:
-    """What a record was made with; one made otherwise is made again."""
-    made = environment()
-    return {"code": code_fingerprint(), "versions": made["versions"], "python": made["python"]}
-
-
-def _record_file(work: Path, run: Run) -> Path:
-    return work / f"{run.key}.json"
-
-
-def _grams(work: Path, dense: Run) -> Path:
-    return work / f"grams-{dense.key}"
-
-
-def _finished(work: Path, run: Run) -> bool:
-    try:
-        record = json.loads(_record_file(work, run).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(record["origin_of_record"] == _origin())
-
-
-def _read(work: Path, run: Run) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(_record_file(work, run).read_text(encoding="utf-8"))
-    return {name: value for name, value in record.items() if name != "origin_of_record"}
+        shutil.rmtree(records.grams(run), ignore_errors=True)
+    return [records.read(run) for run in [*dense, *runs]]
 
 
 def _told(command: list[str], errors: IO[str], environment: dict[str, str]) -> Iterator[Any]:
@@ -120,37 +71,45 @@ def _told(command: list[str], errors: IO[str], environment: dict[str, str]) -> I
         process.wait()
 
 
-def _run(run: Run, work: Path, threads: int, progress: Progress, resources: Resources) -> None:
+def _run(
+    run: Run, records: RunRecords, threads: int, progress: Progress, resources: Resources
+) -> None:
     """One run in a process of its own; what it wrote becomes a finished record."""
-    written = work / f"{run.key}.partial"
+    start = time.perf_counter()
+    written = _process(run, records, threads, progress, resources)
+    record = json.loads(written.read_text(encoding="utf-8"))
+    seconds = time.perf_counter() - start
+    records.write(run, {**run.as_dict(), **record, "wall_seconds": seconds})
+    written.unlink()
+
+
+def _process(
+    run: Run,
+    records: RunRecords,
+    threads: int,
+    progress: Progress,
+    resources: Resources,
+    only_grams: bool = False,
+) -> Path:
+    """Run the worker; returns the file with what it found."""
+    written, told = (records.folder / f"{run.key}.{end}" for end in ("partial", "err"))
     written.unlink(missing_ok=True)
     task = {
         "run": run.as_dict(),
         "threads": threads,
         "resources": resources.as_dict(),
         "out": str(written),
-        "grams": str(_grams(work, run if run.method == "dense" else run.dense())),
+        "grams": str(records.grams(run if run.method == "dense" else run.dense())),
+        "only_grams": only_grams,
     }
     command = [sys.executable, "-m", "verification.benchmarks.studies.worker", json.dumps(task)]
     limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    start = time.perf_counter()
-    with (work / f"{run.key}.err").open("w+") as errors:
+    with told.open("w+") as errors:
         for note, done, of in _told(command, errors, os.environ | limits):
             progress(run, note, done, of)
         errors.seek(0)
         reason = errors.read().strip()[-2000:]
-    if not written.exists():
+    if not written.exists() and not (only_grams and records.grams(run).exists()):
         raise ChildProcessError(f"run {run.key} broke off: {reason}")
-    record = json.loads(written.read_text(encoding="utf-8"))
-    made = environment()
-    whole = {
-        **run.as_dict(),
-        **record,
-        "wall_seconds": time.perf_counter() - start,
-        "commit": made["commit"],
-        "machine": made["machine"],
-        "origin_of_record": _origin(),
-    }
-    write_json(_record_file(work, run), whole)
-    written.unlink()
-    (work / f"{run.key}.err").unlink()
+    told.unlink()
+    return written

@@ -15,6 +15,7 @@ from verification.benchmarks.paper.plan import (
 from verification.benchmarks.studies.plan import PAPER, Calibration, Evaluation, Run
 from verification.benchmarks.studies.small import architecture_runs, train_models
 from verification.benchmarks.studies.study import Study
+from verification.benchmarks.studies.times import minutes_of
 
 # Runs of each profile, all but what a study varies.
 QUICK = Run(
@@ -38,6 +39,7 @@ HEADLINE = Run(
     Evaluation("wikitext2", 1024, None, items=200, reference="c4"),
     DEFAULT_MODEL,
 )
+HEADLINE_QUESTION = "Who is better on the whole test set?"
 SEEDS = (0, 1, 2)
 SWITCHES = (
     PAPER,
@@ -65,8 +67,8 @@ def sweep_runs(tenths: Iterable[int]) -> Iterator[Run]:
         pattern = f"unstructured:0.{tenth}"
         for method in METHODS:
             yield replace(SWEEP, method=method, pattern=pattern)
-        for method in REFITTED if tenth in (5, 7) else ():
-            yield replace(SWEEP, method=method, pattern=pattern, refit_steps=REFIT_STEPS)
+        if tenth in (5, 7):
+            yield from _refits(replace(SWEEP, pattern=pattern))
 
 
 def component_runs() -> Iterator[Run]:
@@ -74,29 +76,37 @@ def component_runs() -> Iterator[Run]:
     for base in _on_every_seed(SWEEP):
         for ablation in SWITCHES:
             yield replace(base, ablation=ablation)
-        for method in ("thanos", "sparsegpt"):
-            yield replace(base, method=method)
-            yield replace(base, method=method, refit_steps=REFIT_STEPS)
+        yield replace(base, method="sparsegpt")
+        yield from _refits(base)
 
 
 def setting_runs() -> Iterator[Run]:
-    """Block size, damping, and the number and source of calibration tokens, on every seed."""
+    """Block size and damping, on every seed; and refits, which know no blocks."""
     for base in _on_every_seed(SWEEP):
         yield base
         for block_size in (8, 32, 512, 2048):  # 2048: the widest layer has fewer columns
             yield replace(base, block_size=block_size)
         for damping in (1e-3, 1e-1):
             yield replace(base, damping=damping)
-        for nsamples in (1, 4, 16):
+        yield from _refits(base)
+
+
+def calibration_runs() -> Iterator[Run]:
+    """Number and source of the calibration tokens, on every seed; and refits."""
+    for base in _on_every_seed(SWEEP):
+        yield base
+        for nsamples in (1, 4):
             yield replace(base, calibration=replace(base.calibration, nsamples=nsamples))
         for dataset in (DEFAULT_DATASET, "wikitext2"):
             yield replace(base, calibration=replace(base.calibration, dataset=dataset))
+        yield from _refits(base)
 
 
 def outlier_runs() -> Iterator[Run]:
     """Outlier rows at two structured sparsities.
 
-    On every seed, none and the paper's share of them, picked by two scores; on one, other shares.
+    On every seed, none and the paper's share of them, picked by two scores; on one, other shares,
+    and refitted controls, which have none. Structured Thanos is its own refit.
     """
     for sparsity in ("structured:0.3", "structured:0.5"):
         for base in _on_every_seed(replace(SWEEP, pattern=sparsity)):
@@ -106,14 +116,22 @@ def outlier_runs() -> Iterator[Run]:
             yield replace(few, ablation=Ablation(outlier_score="wanda"))
         for share in ("0.2", "0.3", "0.5"):
             yield replace(SWEEP, pattern=f"{sparsity}+outliers:{share}")
+        for method in ("wanda", "sparsegpt"):
+            yield replace(SWEEP, method=method, pattern=sparsity, refit_steps=REFIT_STEPS)
 
 
 def headline_runs(seed: int) -> Iterator[Run]:
     """2:4 with the long evaluation; one seed a study, as each takes its time."""
     base = replace(HEADLINE, calibration=replace(HEADLINE.calibration, seed=seed))
-    for method in METHODS if seed == SEEDS[0] else METHODS[1:]:  # magnitude needs no draw
+    for method in METHODS[1:]:
         yield replace(base, method=method)
-    yield replace(base, refit_steps=REFIT_STEPS)
+    yield from _refits(base)
+
+
+def _refits(base: Run) -> Iterator[Run]:
+    """Thanos and its controls, each refitted."""
+    for method in REFITTED:
+        yield replace(base, method=method, refit_steps=REFIT_STEPS)
 
 
 def _on_every_seed(run: Run) -> Iterator[Run]:
@@ -123,31 +141,27 @@ def _on_every_seed(run: Run) -> Iterator[Run]:
 def quick_study() -> Study:
     """The one study of `--quick`."""
     question = "What do the methods do to a small model?"
-    return Study("quick", "quick", question, 15, tuple(quick_runs()))
+    return Study("quick", "quick", question, minutes_of(quick_runs()), tuple(quick_runs()))
 
 
 def standard_studies() -> dict[str, Study]:
     """The studies of `--standard`, by name."""
-    asked = (
-        ("architectures", "Does it hold for newer families?", 60, architecture_runs()),
-        ("sweep-low", "How much can be removed? 10 to 50 %", 55, sweep_runs(range(1, 6))),
-        ("sweep-high", "How much can be removed? 60 to 90 %", 45, sweep_runs(range(6, 10))),
-        ("components", "What does each component contribute?", 82, component_runs()),
-        ("settings", "What do block size, damping and calibration matter?", 85, setting_runs()),
-        ("outliers", "What do outlier rows contribute?", 50, outlier_runs()),
-        *(
-            (f"headline-{seed}", "Who is better on the whole test set?", 85, headline_runs(seed))
-            for seed in SEEDS
-        ),
+    asked: tuple[tuple[str, str, Iterable[Run]], ...] = (
+        ("architectures", "Does it hold for newer families?", architecture_runs()),
+        ("sweep-low", "How much can be removed? 10 to 50 %", sweep_runs(range(1, 6))),
+        ("sweep-high", "How much can be removed? 60 to 90 %", sweep_runs(range(6, 10))),
+        ("components", "What does each component contribute?", component_runs()),
+        ("settings", "What do block size and damping matter?", setting_runs()),
+        ("calibration", "What does the calibration text matter?", calibration_runs()),
+        ("outliers", "What do outlier rows contribute?", outlier_runs()),
+        # Magnitude needs no draw: once is enough.
+        ("headline-magnitude", HEADLINE_QUESTION, [replace(HEADLINE, method="magnitude")]),
+        *((f"headline-{seed}", HEADLINE_QUESTION, headline_runs(seed)) for seed in SEEDS),
     )
-    return {
-        name: Study(
-            name,
-            "standard",
-            question,
-            minutes,
-            tuple(dict.fromkeys(runs)),
-            train_models if name == "architectures" else None,
-        )
-        for name, question, minutes, runs in asked
-    }
+    return {name: _standard(name, question, runs) for name, question, runs in asked}
+
+
+def _standard(name: str, question: str, runs: Iterable[Run]) -> Study:
+    each = tuple(dict.fromkeys(runs))
+    prepare = train_models if name == "architectures" else None
+    return Study(name, "standard", question, minutes_of(each), each, prepare)

@@ -1,6 +1,9 @@
 """Where the names in a plan lead to on a machine. None of it is in a results file."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -25,6 +28,15 @@ class Resources:
         """What `load_model` finds the model by."""
         return _inside(self.models, name)
 
+    def fingerprint(self, model: str, datasets: Iterable[str]) -> dict[str, str]:
+        """The device, and SHA-256 of the model and texts that are read from a folder."""
+        found = {name: self.dataset(name) for name in datasets}
+        return {
+            "device": self.device,
+            f"model {model}": _content(self.model(model)),
+            **{f"text {name}": _content(where) for name, where in found.items()},
+        }
+
     def as_dict(self) -> dict[str, str | None]:
         """JSON-able; the argument of `from_dict`."""
         return {
@@ -44,3 +56,15 @@ class Resources:
 
 def _inside(folder: Path | None, name: str) -> str:
     return str(folder / name) if folder and (folder / name).is_dir() else name
+
+
+@cache
+def _content(found: str) -> str:
+    """SHA-256 of the files of a folder, or of a file; what else was named, by its name."""
+    path = Path(found)
+    if not path.exists():
+        return found
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]

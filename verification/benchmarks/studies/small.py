@@ -8,13 +8,12 @@ import torch
 from verification.benchmarks.environment import cores
 from verification.benchmarks.paper.plan import PATTERNS, matrix
 from verification.benchmarks.small_models.corpus import read_texts
-from verification.benchmarks.small_models.families import FAMILIES
+from verification.benchmarks.small_models.families import FAMILIES, PREFIX
 from verification.benchmarks.small_models.run import train_family
 from verification.benchmarks.small_models.training import Schedule
 from verification.benchmarks.studies.plan import Calibration, Evaluation, Run
 from verification.benchmarks.studies.resources import Resources
 
-PREFIX = "small-"
 # Windows as long as those that the models learned from: OPT has no other positions.
 WINDOW = Schedule.seqlen
 CALIBRATION = Calibration("c4", 64, WINDOW)

@@ -29,7 +29,7 @@ class Study:
     name: str
     profile: str
     question: str
-    minutes: int
+    minutes: float
     runs: tuple[Run, ...]
     prepare: Prepare | None = None
 
@@ -39,20 +39,26 @@ class Study:
         return len(dense_runs(self.runs)) + len(self.runs)
 
     def measure(
-        self, work: Path, progress: Progress, command: str, resources: Resources, prepared: Results
+        self,
+        work: Path,
+        progress: Progress,
+        command: str,
+        resources: Resources,
+        prepared: Results,
+        jobs: int = JOBS,
     ) -> Results:
         """What results.json holds; records in `work` that are finished are not made again.
 
         `prepare` must have been called with the same resources; its result is `prepared`.
         """
         start = time.perf_counter()
-        records = measure(self.runs, work, progress, resources)
+        records = measure(self.runs, work, progress, resources, jobs)
         return {
             "study": self.name,
             "profile": self.profile,
             "command": command,
-            **environment(),
-            "jobs": JOBS,
+            **environment(resources.device),
+            "jobs": jobs,
             "wall_seconds": time.perf_counter() - start,
             **prepared,
             "runs": records,

@@ -5,6 +5,7 @@ Progress goes to the standard output, a JSON list [note, done, of] a line.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from thanos_torch.models import (
     LayerRecord,
     LoadedModel,
     PrunedLayer,
+    Windows,
     calibration_windows,
     evaluation_windows,
     load_model,
@@ -26,9 +28,11 @@ from thanos_torch.models import (
     relative_error,
 )
 from thanos_torch.models.durable import whole_file
+from thanos_torch.models.folders import new_folder
 from verification import certify
-from verification.benchmarks.environment import peak_memory
+from verification.benchmarks.environment import environment, peak_memory
 from verification.benchmarks.studies.plan import Run
+from verification.benchmarks.studies.records import ORIGIN, origin
 from verification.benchmarks.studies.resources import Resources
 
 MAP_CELLS = (24, 64)  # rows and columns of the picture of a mask
@@ -39,25 +43,43 @@ def main(task: str) -> None:
     """Do one run and write its record.
 
     task  JSON: `run` and `resources` as of their `as_dict`, `threads`, `out`, and `grams`, the
-          folder with the dense model's Gram matrices, which the dense run fills
+          folder with the dense model's Gram matrices, which the dense run fills; with
+          `only_grams`, it does nothing else
     """
     told = json.loads(task)
     run, grams = Run.from_dict(told["run"]), Path(told["grams"])
     torch.set_num_threads(told["threads"])
     resources = Resources.from_dict(told["resources"])
+    record = origins(run, resources) | {"threads": told["threads"]}  # before code could change
     loaded = load_model(resources.model(run.model))
     draw = {**vars(run.calibration), "dataset": resources.dataset(run.calibration.dataset)}
-    windows = calibration_windows(loaded.tokenizer, **draw).ids
-    record: dict[str, Any] = {"origin": loaded.origin, "threads": told["threads"]}
+    windows = calibration_windows(loaded.tokenizer, **draw)
+    record |= {"origin": loaded.origin, "calibration_text": text_record(windows)}
     if run.method == "dense":
-        save_dense_grams(loaded.model, windows, grams)
+        save_dense_grams(loaded.model, windows.ids, grams, resources.device)
+        if told["only_grams"]:
+            return
         record["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
     else:
-        record |= pruned_record(loaded.model, windows, run, grams, resources.device)
+        record |= pruned_record(loaded.model, windows.ids, run, grams, resources.device)
     record["peak_memory_bytes"] = peak_memory()
     record |= evaluated(loaded, run, resources)
     with whole_file(Path(told["out"])) as unfinished:
         unfinished.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+
+
+def origins(run: Run, resources: Resources) -> dict[str, Any]:
+    """What the numbers come from, told by the process that finds them."""
+    made = environment(resources.device)
+    kept = ("commit", "date", "machine")
+    return {**{name: made[name] for name in kept}, ORIGIN: origin(run, resources)}
+
+
+def text_record(windows: Windows) -> dict[str, Any]:
+    """Which windows of which text, by content: where it lies is the machine's own affair."""
+    told = windows.provenance()
+    known = ("file", "part", "tokens", "windows", "text_sha256", "windows_sha256")
+    return {name: told[name] for name in known if name in told}
 
 
 def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, Any]:
@@ -71,7 +93,7 @@ def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, 
     )
     loaded.model.to(resources.device)
     measured = perplexity(loaded.model, text.ids, lambda done, of: tell("evaluating", done, of))
-    record = measured.as_dict()
+    record = {**measured.as_dict(), "evaluation_text": text_record(text)}
     if asked.items != 0:
         from thanos_torch.evaluation import TASKS, wheel_data, zero_shot
 
@@ -139,20 +161,25 @@ def layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dict[str
     }
 
 
-def save_dense_grams(model: Any, windows: Tensor, folder: Path) -> None:
+def save_dense_grams(model: Any, windows: Tensor, folder: Path, device: str) -> None:
     """The Gram matrices of the dense model, a file a layer, for all other runs to measure with.
 
     Pruning nothing at all leaves the model dense, and so are the inputs that it collects.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def save(layer: PrunedLayer) -> None:
-        save_file({"gram": layer.gram}, gram_file(folder, layer.name))
-
-    nothing = Unstructured(0)
-    prune_model(
-        model, windows, nothing, judge=None, method="magnitude", on_layer=save, progress=tell
-    )
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder) as partial:
+        prune_model(
+            model,
+            windows,
+            Unstructured(0),
+            judge=None,
+            method="magnitude",
+            device=device,
+            on_layer=lambda layer: save_file(
+                {"gram": layer.gram.contiguous()}, gram_file(partial, layer.name)
+            ),
+            progress=tell,
+        )
 
 
 def gram_file(folder: Path, layer: str) -> Path:

@@ -1,0 +1,44 @@
+"""How long studies take on two cores, for the plan that is shown before they run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from verification.benchmarks.small_models.families import PREFIX
+from verification.benchmarks.studies.plan import Run, dense_runs
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """Of one run among others, two at a time, and of a dense run, which has all cores."""
+
+    run: float
+    dense: float
+
+
+# Measured on two cores of a server, but for LONG: its windows and items would take about 10 minutes
+# more at the speed of the 16 windows of SHORT.
+SMALL = Minutes(0.12, 0.2)
+QUICK = Minutes(0.5, 0.5)
+SHORT = Minutes(2.25, 1.4)
+LONG = Minutes(12.25, 9.5)
+TRAINING = 7.0  # of a small model
+
+
+def minutes_of(runs: Iterable[Run]) -> float:
+    """Of runs, each once, with the dense ones that they need."""
+    each = list(dict.fromkeys(runs))
+    dense = dense_runs(each)
+    trained = {run.model for run in each if run.model.startswith(PREFIX)}
+    return (
+        sum(_kind(run).run for run in each)
+        + sum(_kind(run).dense for run in dense)
+        + TRAINING * len(trained)
+    )
+
+
+def _kind(run: Run) -> Minutes:
+    if run.model.startswith(PREFIX):
+        return SMALL
+    if run.evaluation.items != 0:
+        return LONG
+    return SHORT if run.evaluation.seqlen > 512 else QUICK
