@@ -15,7 +15,13 @@ from verification.benchmarks.pages.build import PAGES, build
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.ratios import answer, changes
 from verification.benchmarks.studies.plan import Run, dense_runs
-from verification.benchmarks.studies.profiles import SWEEP, outlier_runs, sweep_runs
+from verification.benchmarks.studies.profiles import (
+    SEEDS,
+    SWEEP,
+    headline_runs,
+    outlier_runs,
+    sweep_runs,
+)
 
 ORIGIN = {
     "command": "thanos bench",
@@ -76,10 +82,12 @@ def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> Non
     assert [page.name for page in built] == ["sweep"]
     text = (tmp_path / "pages" / "sweep.md").read_text()
     # exp(0.693) = 2: 60 % of thanos is below, of the others above it from 70 % on.
-    assert "- wanda: up to 60%, perplexity is at most twice" in text
-    assert "- thanos: up to 70%, perplexity is at most twice" in text
+    assert "- wanda: 10%, 20%, 30%, 40%, 50%, 60% (measured at 10%, " in text
+    assert "- thanos: 10%, 20%, 30%, 40%, 50%, 60%, 70% (measured at 10%, " in text
+    assert "- thanos + refit: 50%, 70% (measured at 50%, 70%)." in text
+    assert "One draw; intervals over windows only" in text
     against = next(line for line in text.splitlines() if "thanos against sparsegpt" in line)
-    assert "40% no difference (+0.0 %), 50% better (-4.9 %)" in against
+    assert "40% not shown to differ (+0.0 % (+0.0 to +0.0)), 50% lower (-4.9 %" in against
     assert "Measured by `thanos bench` at commit abc on a machine" in text
     assert "All 42 pruned layers are certified." in text
     assert text.count("| dense |") == 1  # though both studies measured it
@@ -133,10 +141,35 @@ def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) ->
     write(tmp_path, "outliers", study(list(outlier_runs()), loss))
     assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["outliers"]
     text = (tmp_path / "pages" / "outliers.md").read_text()
-    assert "- structured:0.3: no share of outlier rows is better than none" in text
-    assert "- structured:0.5: best at 10% outlier rows picked by Σ_j W_ij² G_jj: " in text
-    assert "| thanos, outlier rows 0.1, outlier_score wanda | 3 |" in text
-    assert "| thanos, outlier rows 0.5 | 1 |" in text
+    assert (
+        "- structured:0.3: Over 3 draws, none was shown to be better than no outlier rows." in text
+    )
+    assert "Over windows of 1 draw, none was shown" in text
+    assert (
+        "- structured:0.5: Over 3 draws, lowest at 10% outlier rows picked by Σ_j W_ij² G_jj: "
+        in text
+    )
+    assert "| thanos, outlier rows 0.1, outlier_score wanda | 3 draws |" in text
+    assert "| thanos, outlier rows 0.5 | windows of 1 draw |" in text
+
+
+def test_the_headline_tells_intervals_apart_and_what_a_refit_costs(tmp_path: Path) -> None:
+    tasks = {"mean_acc": 0.5, "tasks": [{"task": "a", "acc": 0.5, "acc_stderr": 0.02}]}
+    for seed in SEEDS:
+        results = study(list(headline_runs(seed)), lambda run: LOSSES[run.method])
+        for made in results["runs"]:
+            made["zero_shot"] = tasks
+            if made["run"].get("refit_steps"):
+                made["seconds"]["pruning"] *= 3
+        write(tmp_path, f"headline-{seed}", results)
+    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["headline"]
+    text = (tmp_path / "pages" / "headline.md").read_text()
+    assert "| magnitude | windows of 1 draw |" in text
+    assert "| thanos + refit | 3 draws |" in text
+    assert "| 27.0 | 3.0 |" in text
+    assert "none is corrected for the number of comparisons" in text
+    assert "up to 2 runs side by side on one device" in text
+    assert "± is another kind of interval" in text
 
 
 def test_pages_without_results_are_left_out_and_damage_is_named(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ def bench(
         typer.Option(help="Folder with the folders c4 and wikitext2; default: from a hub."),
     ] = None,
     device: Device = "cpu",
+    solver_device: Annotated[
+        str, typer.Option(help="Where layers are pruned, if not on --device: cpu for small ones.")
+    ] = "",
     jobs: Annotated[
         int, typer.Option(min=1, help="Runs at a time, each with its share of the cores.")
     ] = JOBS,
@@ -58,13 +61,14 @@ def bench(
     if quick + standard + paper != 1:
         raise typer.BadParameter("say one of --quick, --standard, --paper")
     check_device(device)
+    check_device(solver_device or device)
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
     chosen = _chosen(quick, standard, study)
     if dry_run:
         _show_plan(chosen, paper)
         return
-    resources = Resources(data, out / "models", device)
+    resources = Resources(data, out / "models", device, solver_device or device)
     results = [_measure(each, out, resources, jobs) for each in chosen]
     from verification.benchmarks.pages.build import REPORT, build
 

@@ -37,6 +37,7 @@ def prune_model(
     refit_steps: int = 0,
     ablation: Ablation = PAPER,
     device: torch.device | str = "cpu",
+    solver_device: torch.device | str | None = None,
     on_layer: Callable[[PrunedLayer], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     only: Callable[[int], bool] | None = None,
@@ -52,6 +53,8 @@ def prune_model(
     refit_steps  steps of `refit` after each layer, 0 for none
     ablation     switches of thanos that make it another algorithm than the paper's
     device       where the decoder block at work is held
+    solver_device  where layers are pruned and judged, by default where they are held; the CPU is
+                 faster for layers so small that a GPU waits for each of its many products
     on_layer     called with every layer once it is pruned
     progress     called with what is being done, the layers done, and their number
     only         decoder blocks, by their index, that are pruned; others stay dense, recorded so
@@ -71,6 +74,7 @@ def prune_model(
         plan_for(model, windows, rules),
         judge,
         device=device,
+        solver_device=solver_device,
         on_layer=on_layer,
         progress=progress,
         only=only,
@@ -96,6 +100,7 @@ def prune_blocks(
     store: BlockStore | None = None,
     activations: Activations | None = None,
     device: torch.device | str = "cpu",
+    solver_device: torch.device | str | None = None,
     on_layer: Callable[[PrunedLayer], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     only: Callable[[int], bool] | None = None,
@@ -114,7 +119,7 @@ def prune_blocks(
     watch = Stopwatch(device, STAGES if ranks.count == 1 else (*STAGES, "exchange"))
     others = other_weights(blocks, prefix)
     report = ModelReport([], others, watch.seconds, {})
-    run = Run(plan, judge, report, watch, on_layer, ranks)
+    run = Run(plan, judge, report, watch, on_layer, ranks, solver_device)
     replay = Replay(model, blocks, windows, device, activations, ranks)
     total = sum(len(group) for group in layers)
     if ranks.count > 1:

@@ -25,7 +25,10 @@ class Solved:
 
 @dataclass(frozen=True)
 class Run:
-    """A run under way: what is asked for, and what has come of it."""
+    """A run under way: what is asked for, and what has come of it.
+
+    solver_device  where layers are pruned and judged; None for where they are held
+    """
 
     plan: Plan
     judge: Judge | None
@@ -33,6 +36,7 @@ class Run:
     watch: Stopwatch
     on_layer: Callable[[PrunedLayer], None] | None = None
     ranks: Ranks = field(default_factory=Ranks)
+    solver_device: torch.device | str | None = None
 
     def leave(self, layers: Mapping[str, Layer], reason: str) -> None:
         """Record layers that stay dense."""
@@ -50,8 +54,8 @@ class Run:
         if gram is None:
             record.left_dense = "no calibration token reached it"
             return Solved(record)
-        arithmetic = arithmetic_of(layer)
-        weight, gram = layer.read().to(arithmetic), gram.to(arithmetic)
+        where = (self.solver_device or gram.device, arithmetic_of(layer))
+        weight, gram = layer.read().to(*where), gram.to(*where)
         before = self.watch.seconds["pruning"]
         try:
             with self.watch.stage("pruning"):
@@ -104,4 +108,4 @@ def _store(layer: Layer, weight: Tensor) -> bool:
     if not rounded.isfinite().all():
         raise ValueError(f"{layer.name}: pruned weights are not finite in {rounded.dtype}")
     layer.write(weight)
-    return torch.equal(layer.read(), rounded)
+    return torch.equal(layer.read().to(rounded.device), rounded)

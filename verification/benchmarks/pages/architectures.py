@@ -8,7 +8,8 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
-from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
+from verification.benchmarks.pages.tables import lines, markdown, protocol, source, timing, verdict
+from verification.benchmarks.pages.trainings import training_section
 from verification.benchmarks.statistics import difference, perplexity_ratio
 from verification.benchmarks.studies.plan import family, label
 
@@ -34,17 +35,19 @@ def text(sources: Sources) -> str:
 
 These are small models that were trained here, from scratch, on C4, calibrated with windows of the same text, and measured on WikiText-2: they
 show whether a method depends on the architecture, not how a large model fares. One training and one calibration draw each: the verdicts above
-compare windows of the evaluation text, and say nothing of other draws.
+compare windows of the evaluation text, say nothing of other draws, and are not corrected for how many they are.
 
-Perplexity (layer error with dense inputs):
+Perplexity (layer error with dense inputs; *pruning s*):
 
 {markdown(["pattern", "method", *grouped], _rows(grouped), left=2)}
+
+*Pruning s*: {timing(results)}. *With dense inputs*: on windows of C4 drawn apart from those of the calibration; a few tokens may be in both.
 
 {protocol(results)} {verdict(results)}
 
 ## The models
 
-{markdown(["model", "class", "parameters", "minutes of training", "perplexity", "of a unigram model", "share"], _trainings(results))}
+{training_section(results)}
 
 Weights are not published: `thanos bench --standard --study architectures` trains them again
 (`python -m verification.benchmarks.small_models` trains one), with the same seed; the same models come only from the same text, see `--data`.
@@ -64,13 +67,14 @@ def _find(records: list[Record], pattern: str, method: str) -> Record:
 
 
 def _answer(pattern: str, grouped: dict[str, list[Record]]) -> str:
-    words: dict[str, list[str]] = {"better": [], "worse": [], "not shown to differ": []}
+    words: dict[str, list[str]] = {"lower": [], "higher": [], "not shown to differ": []}
     for model, records in grouped.items():
         losses = (
             _find(records, pattern, name)["window_losses"] for name in ("sparsegpt", "thanos")
         )
         ratio = perplexity_ratio(*losses)
-        found = {"lower": "better", "higher": "worse"}.get(difference(ratio), "not shown to differ")
+        found = difference(ratio)
+        found = found if found in words else "not shown to differ"
         words[found].append(f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)")
     said = "; ".join(f"{found} on {', '.join(models)}" for found, models in words.items() if models)
     return f"- {pattern}: the perplexity of Thanos, against SparseGPT's, is {said}."
@@ -88,23 +92,12 @@ def _rows(grouped: dict[str, list[Record]]) -> list[list[str]]:
 
 
 def _cell(record: Record) -> str:
-    error = f" ({record['dense_error']:.4f})" if "layers" in record else ""
+    error = (
+        f" ({record['dense_error']:.4f}; {record['seconds']['pruning']:.1f})"
+        if "layers" in record
+        else ""
+    )
     return f"{record['perplexity']:.1f}{error}"
-
-
-def _trainings(results: dict[str, Any]) -> list[list[str]]:
-    return [
-        [
-            name,
-            f"`{record['architecture']}`",
-            f"{record['parameters']:,}",
-            f"{record['seconds'] / 60:.1f}",
-            f"{record['perplexity']:.1f}",
-            f"{record['unigram_perplexity']:.1f}",
-            f"{record['ratio']:.3f}",
-        ]
-        for name, record in results["trainings"].items()
-    ]
 
 
 def draw(sources: Sources, folder: Path) -> None:
@@ -113,7 +106,7 @@ def draw(sources: Sources, folder: Path) -> None:
     patterns = list(
         dict.fromkeys(family(r["run"]) for each in grouped.values() for r in each if "layers" in r)
     )
-    figure, panels = plt.subplots(1, len(patterns), figsize=(11, 3.4), sharey=True)
+    figure, panels = plt.subplots(1, len(patterns), figsize=(11, 3.8), sharey=True)
     for panel, pattern in zip(panels, patterns, strict=True):
         for method in ("magnitude", "wanda", "sparsegpt", "thanos", "thanos + refit"):
             values = [_over_dense(records, pattern, method) for records in grouped.values()]
@@ -123,7 +116,7 @@ def draw(sources: Sources, folder: Path) -> None:
         names = [name.removeprefix("small-") for name in grouped]
         panel.set_xticks(np.arange(len(names)), names)
         panel.set_title(pattern)
-    panels[0].set_ylabel("perplexity over the dense model's (log scale)")
+    panels[0].set_ylabel("perplexity over\nthe dense model's (log scale)")
     handles, labels = panels[0].get_legend_handles_labels()  # structured lacks a refit
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.91, 0.5))
     save(figure, folder / "architectures.png")

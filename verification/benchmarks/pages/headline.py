@@ -6,31 +6,32 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources, joined
-from verification.benchmarks.pages.ratios import answer, changes, percent
+from verification.benchmarks.pages.ratios import answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import SEEDS
 
 Record = dict[str, Any]
-STUDIES = tuple(f"headline-{seed}" for seed in SEEDS)
+STUDIES = ("headline-magnitude", *(f"headline-{seed}" for seed in SEEDS))
 
 
 def text(sources: Sources) -> str:
     """Answer and tables."""
     results = joined(sources, STUDIES)
     found = changes(results["runs"], "sparsegpt")
-    rows = [
-        [each.name, str(each.draws), f"{each.perplexity.value:.2f}", percent(each.perplexity_ratio)]
-        for each in found
-    ]
     return f"""# Who is better on the whole test set?
 
 {answer(found)}
 
-{markdown(["method, 2:4", "draws", "perplexity", "against sparsegpt, same draw"], rows)}
+The first row is SparseGPT, in 2:4:
 
-Zero-shot accuracy of the same models, in %, mean over the draws; ± is the standard error of a single model's items:
+{markdown(*change_table(found))}
+
+{meaning(results)}
+
+Zero-shot accuracy of the same models, in %, mean over the draws. ± is another kind of interval than above: one standard error over the items
+of the first draw's model, which says nothing of other draws, and is not paired with the other methods':
 
 {markdown(*_tasks(results["runs"]))}
 

@@ -6,7 +6,14 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.ratios import MEANING, Change, change_table, changes, percent
+from verification.benchmarks.pages.ratios import (
+    Change,
+    change_table,
+    changes,
+    meaning,
+    over,
+    percent,
+)
 from verification.benchmarks.pages.style import save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import family
@@ -48,7 +55,7 @@ def text(sources: Sources) -> str:
 {lines(tables)}
 - Outlier rows keep all their weights, and the columns removed from the others are more, so that the same share of the layer goes.
 - They are the rows with the largest {SCORES["output"]}; with *outlier_score wanda*, with the largest {SCORES["wanda"]}.
-{MEANING}
+{meaning(results)}
 
 {protocol(results)} {verdict(results)}
 
@@ -59,15 +66,21 @@ def text(sources: Sources) -> str:
 
 
 def _answer(name: str, found: list[Change]) -> str:
+    """Rows on all draws apart from those on one: their intervals are of different kinds."""
     none, *others = found
-    better = [each for each in others if each.verdict == "lower"]
+    return f"- {name}: " + " ".join(
+        _among(kind, [each for each in others if over(each) == kind])
+        for kind in dict.fromkeys([over(none), *map(over, others)])
+    )
+
+
+def _among(kind: str, found: list[Change]) -> str:
+    better = [each for each in found if each.verdict == "lower"]
     if not better:
-        return (
-            f"- {name}: no share of outlier rows is better than none ({none.perplexity.value:.2f})."
-        )
+        return f"Over {kind}, none was shown to be better than no outlier rows."
     best = min(better, key=lambda each: each.perplexity_ratio.value)
     return (
-        f"- {name}: best at {share(best):.0%} outlier rows picked by {SCORES[score(best)]}: perplexity "
+        f"Over {kind}, lowest at {share(best):.0%} outlier rows picked by {SCORES[score(best)]}: perplexity "
         f"{best.perplexity.value:.2f}, {percent(best.perplexity_ratio)} against no outlier rows."
     )
 
@@ -81,13 +94,15 @@ def draw(sources: Sources, folder: Path) -> None:
             line = [each for each in found if score(each) == which or share(each) == 0]
             line.sort(key=share)
             added = [100 * (each.perplexity_ratio.value - 1) for each in line]
-            panel.plot(
-                [share(each) for each in line], added, "o-", color=colour, label=SCORES[which]
-            )
+            shares = [share(each) for each in line]
+            panel.plot(shares, added, "o-", color=colour, label=SCORES[which])
+            for each, at, value in zip(line, shares, added, strict=True):
+                if each.draws == 1:
+                    panel.plot([at], [value], "o", color=colour, markerfacecolor="white")
         panel.axhline(0, color="black", linewidth=1)
         panel.set(title=name, xlabel="share of outlier rows")
     panels[0][0].set_ylabel("perplexity against no outlier rows, %")
-    panels[0][-1].legend(title="rows picked by")
+    panels[0][-1].legend(title="rows picked by (hollow: one draw)")
     save(figure, folder / "outliers.png")
 
 

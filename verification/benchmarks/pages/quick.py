@@ -2,7 +2,7 @@
 
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.quick_plots import draw_quick
-from verification.benchmarks.pages.tables import protocol, source, summary, verdict
+from verification.benchmarks.pages.tables import protocol, source, summary, timing, verdict
 
 
 def text(sources: Sources) -> str:
@@ -16,9 +16,11 @@ def text(sources: Sources) -> str:
 
 - In 2:4, two of every four weights are zeros. Structured runs remove whole columns.
 - *Layer error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, with the Gram matrix that the layer was
-  pruned with. *With dense inputs*: with the dense model's Gram matrices on other windows, the same for all runs.
+  pruned with. *With dense inputs*: with the dense model's Gram matrices, the same for all runs, on windows drawn
+  apart from those of the calibration: from the same text, so a few tokens may be in both.
 - *Refit*: ten steps for the kept weights of the final mask, [section 7](../specification.md#7-beyond-the-paper).
-- *Pruning* leaves out calibration and certificates. *Peak* is the memory of the whole process up to the end of pruning.
+- *Pruning s*: {timing(results)}.
+- *Peak* is the memory of the whole process up to the end of pruning.
 - *Certified*: counts and masks, and the update where the method has one.
 
 {source(results)}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verification.benchmarks.pages.tables import timing
 from verification.benchmarks.statistics import (
     Estimate,
     Verdict,
@@ -15,9 +16,19 @@ from verification.benchmarks.statistics import (
 from verification.benchmarks.studies.plan import label
 
 Record = dict[str, Any]
-MEANING = """- *Perplexity* and *error* are geometric means over the calibration draws. *Against the first* compares on the same draw, with the 95 %
-  interval of Student's t over the draws; with one draw, over the windows of the text. A difference is called one only if that interval leaves out 0 %.
-- *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model on other windows, the same for all runs."""
+
+
+def meaning(results: dict[str, Any]) -> str:
+    """What the columns of a change table are, and what its intervals cover."""
+    return f"""- *Perplexity*, *error* and *pruning s* are geometric means over the calibration draws. *Against the first* compares on the same draws: where
+  rows have different draws, only that compares them.
+- 95 % intervals: over several draws, Student's t of the draws. Of one draw, over the windows of the evaluation text only, which says nothing
+  of other draws; the error then has none. A difference is called one only if the interval leaves out 0 %.
+- Each interval is for its own comparison: none is corrected for the number of comparisons on this page. Without any difference, one in
+  twenty would still be called one.
+- *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model, the same for all runs, on windows drawn apart from
+  those of the calibration. Where both are from one text they may share a few tokens.
+- *Pruning s*: {timing(results)}."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Change:
     what               as of `Run.what`
     draws              calibration draws that both have
     perplexity, error  geometric means over the draws
+    seconds            of pruning, as perplexity
     *_ratio            to the base on the same draws; of one draw, perplexity is compared window by
                        window, and the error has no interval
     """
@@ -38,6 +50,8 @@ class Change:
     error: Estimate
     perplexity_ratio: Estimate
     error_ratio: Estimate
+    seconds: float
+    seconds_ratio: float
 
     @property
     def verdict(self) -> Verdict:
@@ -88,7 +102,17 @@ def _change(name: str, runs: dict[int, Record], base: dict[int, Record]) -> Chan
         geometric_mean(both("dense_error")[1]),
         perplexities,
         paired_ratio(*both("dense_error")),
+        *_times(usual, own),
     )
+
+
+def _times(usual: Sequence[Record], own: Sequence[Record]) -> tuple[float, float]:
+    """Seconds of pruning, and how many times those of the base."""
+    before, after = (
+        geometric_mean([record["seconds"]["pruning"] for record in each]).value
+        for each in (usual, own)
+    )
+    return after, after / before
 
 
 def percent(ratio: Estimate) -> str:
@@ -99,17 +123,25 @@ def percent(ratio: Estimate) -> str:
     return f"{text} ({100 * (ratio.low - 1):+.1f} to {100 * (ratio.high - 1):+.1f})"
 
 
+def over(change: Change) -> str:
+    """What the interval of its perplexity is over."""
+    return f"{change.draws} draws" if change.draws > 1 else "windows of 1 draw"
+
+
 def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows; the base comes first and has no ratios."""
-    headings = ["setting", "draws", "perplexity", "against the first", "error", "against the first"]
+    headings = ["setting", "interval over", "perplexity", "against the first", "error",
+                "against the first", "pruning s", "times the first"]  # fmt: skip
     rows = [
         [
             each.name,
-            str(each.draws),
+            over(each),
             f"{each.perplexity.value:.2f}",
             percent(each.perplexity_ratio) if number else "",
             f"{each.error.value:.4f}",
             percent(each.error_ratio) if number else "",
+            f"{each.seconds:.1f}",
+            f"{each.seconds_ratio:.1f}" if number else "",
         ]
         for number, each in enumerate(found)
     ]
@@ -117,16 +149,16 @@ def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
 
 
 def answer(found: Sequence[Change]) -> str:
-    """In words: what makes perplexity higher, what lower, and what no difference."""
+    """In words: what was measured with a higher perplexity, what lower, and where neither was shown."""
     parts = []
     for verdict, words in (
         ("higher", "Worse than the first row"),
         ("lower", "Better than the first row"),
-        ("no difference", "No difference that the draws can show"),
+        ("no difference", "Not shown to differ from the first row"),
         ("no verdict", "Too few draws to say"),
     ):
         names = [
-            f"{each.name} ({percent(each.perplexity_ratio)})"
+            f"{each.name} ({percent(each.perplexity_ratio)}, {over(each)})"
             for each in found[1:]
             if each.verdict == verdict
         ]

@@ -6,8 +6,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources, joined
+from verification.benchmarks.pages.ratios import percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
-from verification.benchmarks.pages.tables import lines, protocol, source, summary, verdict
+from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
 from verification.benchmarks.statistics import difference, perplexity_ratio
 from verification.benchmarks.studies.plan import label
 
@@ -37,9 +38,12 @@ def text(sources: Sources) -> str:
     dense = next(record for record in results["runs"] if "layers" not in record)
     return f"""# How much can be removed?
 
+One calibration draw at each point. There, perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}):
+
 {lines(_usable(name, runs, dense["perplexity"]) for name, runs in grouped.items())}
 
-Which is better, at each sparsity (perplexity, window by window; a difference is called one if its 95 % interval leaves out 0 %):
+Perplexity against another method on the same draw. One draw; intervals over windows only: they say nothing of other draws, nor of the
+methods in general. A difference is called one if its 95 % interval leaves out 0 %; none is corrected for the number of comparisons.
 
 {lines(_compared(before, after, grouped) for before, after in PAIRS)}
 
@@ -49,6 +53,8 @@ Which is better, at each sparsity (perplexity, window by window; a difference is
 
 {summary(results)}
 
+*Pruning s*: {timing(results)}. *With dense inputs*: on windows drawn apart from the calibration's; from one text, they may share a few tokens.
+
 {protocol(results)} {verdict(results)}
 
 {source(results)}
@@ -56,10 +62,9 @@ Which is better, at each sparsity (perplexity, window by window; a difference is
 
 
 def _usable(name: str, runs: dict[float, Record], dense: float) -> str:
-    good = [share for share, run in sorted(runs.items()) if run["perplexity"] <= 2 * dense]
-    if not good:
-        return f"- {name}: perplexity is more than twice the dense model's everywhere."
-    return f"- {name}: up to {max(good):.0%}, perplexity is at most twice the dense model's ({dense:.2f})."
+    good = [f"{share:.0%}" for share, run in sorted(runs.items()) if run["perplexity"] <= 2 * dense]
+    measured = ", ".join(f"{share:.0%}" for share in sorted(runs))
+    return f"- {name}: {', '.join(good) or 'nowhere'} (measured at {measured})."
 
 
 def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) -> str:
@@ -67,8 +72,9 @@ def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) 
     for share in sorted(grouped[before].keys() & grouped[after].keys()):
         losses = (grouped[each][share]["window_losses"] for each in (before, after))
         ratio = perplexity_ratio(*losses)
-        sign = {"lower": "better", "higher": "worse"}.get(difference(ratio), "no difference")
-        words.append(f"{share:.0%} {sign} ({100 * (ratio.value - 1):+.1f} %)")
+        found = difference(ratio)
+        said = found if found in ("lower", "higher") else "not shown to differ"
+        words.append(f"{share:.0%} {said} ({percent(ratio)})")
     return f"- {after} against {before}: {', '.join(words)}."
 
 

@@ -73,6 +73,16 @@ def source(results: dict[str, Any]) -> str:
     )
 
 
+def timing(results: dict[str, Any]) -> str:
+    """Half a sentence: what the seconds of pruning are, and what ran beside them."""
+    jobs = results["jobs"]
+    beside = f"up to {jobs} runs side by side on one device" if jobs > 1 else "one run at a time"
+    return (
+        f"seconds of pruning in this run, {beside}, without calibration and certificates; no benchmark "
+        "timings, which `thanos bench cost` makes"
+    )
+
+
 def protocol(results: dict[str, Any]) -> str:
     """One sentence: models, texts and their sizes, as far as all runs share them."""
     record = next(each for each in results["runs"] if "layers" in each)

@@ -13,12 +13,14 @@ class Resources:
 
     data    folder with a folder for some data sets, such as `c4`; others come from a hub
     models  folder with a checkpoint for some models; others come from a hub or a package
-    device  where decoder blocks are pruned and models are evaluated
+    device  where calibration runs and models are evaluated
+    solver  where layers are pruned
     """
 
     data: Path | None = None
     models: Path | None = None
     device: str = "cpu"
+    solver: str = "cpu"
 
     def dataset(self, name: str) -> str:
         """What `read_text` finds the data set by."""
@@ -29,10 +31,11 @@ class Resources:
         return _inside(self.models, name)
 
     def fingerprint(self, model: str, datasets: Iterable[str]) -> dict[str, str]:
-        """The device, and SHA-256 of the model and texts that are read from a folder."""
+        """The devices, and SHA-256 of the model and texts that are read from a folder."""
         found = {name: self.dataset(name) for name in datasets}
         return {
             "device": self.device,
+            "solver": self.solver,
             f"model {model}": _content(self.model(model)),
             **{f"text {name}": _content(where) for name, where in found.items()},
         }
@@ -43,6 +46,7 @@ class Resources:
             "data": str(self.data) if self.data else None,
             "models": str(self.models) if self.models else None,
             "device": self.device,
+            "solver": self.solver,
         }
 
     @classmethod
@@ -50,7 +54,10 @@ class Resources:
         """What `as_dict` made, after a journey through JSON."""
         data, models = told["data"], told["models"]
         return cls(
-            Path(data) if data else None, Path(models) if models else None, str(told["device"])
+            Path(data) if data else None,
+            Path(models) if models else None,
+            str(told["device"]),
+            str(told["solver"]),
         )
 
 

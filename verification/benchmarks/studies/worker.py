@@ -61,7 +61,7 @@ def main(task: str) -> None:
             return
         record["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
     else:
-        record |= pruned_record(loaded.model, windows.ids, run, grams, resources.device)
+        record |= pruned_record(loaded.model, windows.ids, run, grams, resources)
     record["peak_memory_bytes"] = peak_memory()
     record |= evaluated(loaded, run, resources)
     with whole_file(Path(told["out"])) as unfinished:
@@ -106,7 +106,7 @@ def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, 
 
 
 def pruned_record(
-    model: Any, windows: Tensor, run: Run, grams: Path, device: str
+    model: Any, windows: Tensor, run: Run, grams: Path, resources: Resources
 ) -> dict[str, Any]:
     """Prune the model in place; what there is to say about it, layer by layer."""
     dense_errors: dict[str, float] = {}
@@ -128,7 +128,8 @@ def pruned_record(
         damping=run.damping,
         refit_steps=run.refit_steps,
         ablation=run.ablation,
-        device=device,
+        device=resources.device,
+        solver_device=resources.solver,
         on_layer=look,
         progress=tell,
     )
