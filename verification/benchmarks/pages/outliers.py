@@ -67,7 +67,8 @@ def text(sources: Sources) -> str:
 
 def _answer(name: str, found: list[Change]) -> str:
     """Rows on all draws apart from those on one: their intervals are of different kinds."""
-    none, *others = found
+    none = found[0]
+    others = [each for each in found if share(each) > 0]  # the rest are controls without any
     return f"- {name}: " + " ".join(
         _among(kind, [each for each in others if over(each) == kind])
         for kind in dict.fromkeys([over(none), *map(over, others)])
@@ -91,7 +92,7 @@ def draw(sources: Sources, folder: Path) -> None:
     figure, panels = plt.subplots(1, len(grouped), figsize=(9, 3.4), squeeze=False)
     for panel, (name, found) in zip(panels[0], grouped.items(), strict=True):
         for which, colour in zip(SCORES, ("#D55E00", "#0072B2"), strict=True):
-            line = [each for each in found if score(each) == which or share(each) == 0]
+            line = [found[0], *(e for e in found if share(e) > 0 and score(e) == which)]
             line.sort(key=share)
             added = [100 * (each.perplexity_ratio.value - 1) for each in line]
             shares = [share(each) for each in line]
