@@ -77,10 +77,17 @@ def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> Non
         better = -0.05 if run.method == "thanos" and sparsity > 0.45 else 0.0
         return 3.0 + sparsity + better - (0.01 if run.refit_steps else 0.0)
 
-    write_sweep(tmp_path, lambda runs: study(runs, loss))
-    built = build(tmp_path, tmp_path / "pages")
-    assert [page.name for page in built] == ["sweep"]
-    text = (tmp_path / "pages" / "sweep.md").read_text()
+    low, whole = tmp_path / "low", tmp_path / "whole"
+    write(low, "sweep-low", study(list(sweep_runs(range(1, 6))), loss))
+    write_sweep(whole, lambda runs: study(runs, loss))
+    texts = {}
+    for folder in (low, whole):
+        assert [page.name for page in build(folder, folder / "pages")] == ["sweep"]
+        texts[folder] = (folder / "pages" / "sweep.md").read_text()
+    assert "Measured from 10% to 50%, with one" in texts[low]
+    assert "All 23 pruned layers are certified." in texts[low]
+    text = texts[whole]
+    assert "Measured from 10% to 90%, with one" in text
     # exp(0.693) = 2: 60 % of thanos is below, of the others above it from 70 % on.
     assert "- wanda: 10%, 20%, 30%, 40%, 50%, 60% (measured at 10%, " in text
     assert "- thanos: 10%, 20%, 30%, 40%, 50%, 60%, 70% (measured at 10%, " in text

@@ -61,20 +61,22 @@ def build(results: Path, out: Path, pages: Sequence[Page] = PAGES) -> list[Page]
 
 
 def _read(results: Path, page: Page) -> Sources | None:
-    """The results files of a page; None if one was not measured yet."""
+    """The results files of a page; None if one that it needs was not measured yet."""
     sources: Sources = {}
     for name in page.sources:
         # A command of its own names its file after itself.
         files = (results / name / RESULTS, results / name / f"{name}.json")
         file = next((each for each in files if each.is_file()), None)
         if file is None:
-            return None
+            if page.whole:
+                return None
+            continue
         try:
             found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{file} is no results file: {error}") from error
         sources[name] = found
-    return sources
+    return sources or None
 
 
 def main() -> None:

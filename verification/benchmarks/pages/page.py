@@ -14,6 +14,7 @@ class Page:
 
     name     of its file, `name.md`, and the beginning of its plots' names
     sources  names of the results files that it is made of
+    whole    whether all of them are needed; otherwise the page says how far they go
     text     Markdown, with the plots by name
     draw     writes the plots into a folder
     """
@@ -23,14 +24,15 @@ class Page:
     sources: tuple[str, ...]
     text: Callable[[Sources], str]
     draw: Callable[[Sources, Path], None]
+    whole: bool = True
 
 
 def joined(sources: Sources, names: Sequence[str]) -> dict[str, Any]:
-    """Studies that answer a question together, as one; a model that several measured dense, once.
+    """Those of some studies that are there, as one; a model that several measured dense, once.
 
     The environment is the first one's; every run has its own commit and machine.
     """
-    parts = [sources[name] for name in names]
+    parts = [sources[name] for name in names if name in sources]
     commands = "` and `".join(dict.fromkeys(part["command"] for part in parts))
     dense: dict[tuple[str, str], dict[str, Any]] = {}
     pruned = []

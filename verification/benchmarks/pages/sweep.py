@@ -35,10 +35,11 @@ def text(sources: Sources) -> str:
     """Answer, plots, table."""
     results = joined(sources, STUDIES)
     grouped = by_method(results)
+    shares = [share for runs in grouped.values() for share in runs]
     dense = next(record for record in results["runs"] if "layers" not in record)
     return f"""# How much can be removed?
 
-One calibration draw at each point. There, perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}):
+Measured from {min(shares):.0%} to {max(shares):.0%}, with one calibration draw at each point. There, perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}):
 
 {lines(_usable(name, runs, dense["perplexity"]) for name, runs in grouped.items())}
 
@@ -104,4 +105,4 @@ def draw(sources: Sources, folder: Path) -> None:
         save(figure, folder / f"{name}.png")
 
 
-SWEEP = Page("sweep", "How much can be removed?", STUDIES, text, draw)
+SWEEP = Page("sweep", "How much can be removed?", STUDIES, text, draw, whole=False)

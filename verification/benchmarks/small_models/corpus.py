@@ -1,5 +1,6 @@
 """What the small models learn from, and what they are measured on: two texts that share nothing."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ MOST_OVERLAP = 0.01  # of the held-out text's characters, in paragraphs that wer
 class Texts:
     """A training text, and a held-out one as `evaluation_windows` reads it.
 
+    *origin  by name and content: where a text lies is the machine's own affair
     overlap  share of the held-out characters that stand in long paragraphs of the training text
     """
 
     training: str
     origins: tuple[dict[str, Any], ...]
     held_out: str
+    held_out_origin: dict[str, Any]
     overlap: float
 
 
@@ -45,13 +48,14 @@ def read_texts(data: Sequence[str], held_out: str | None = None) -> Texts:
         held_out = data[0]
     parts = [read_text(name, "calibration") for name in data]
     training = SEPARATOR.join(part.text for part in parts)
-    overlap = _overlap(training, read_text(held_out, "evaluation"))
+    measured = read_text(held_out, "evaluation")
+    overlap = _overlap(training, measured)
     if overlap > MOST_OVERLAP:
         raise ValueError(
             f"held_out must be a text apart from data, but {overlap:.0%} of {held_out} is in it"
         )
-    origins = tuple({**part.origin, "characters": len(part.text)} for part in parts)
-    return Texts(training, origins, held_out, overlap)
+    origins = tuple(map(_origin, parts))
+    return Texts(training, origins, held_out, _origin(measured), overlap)
 
 
 def train_tokenizer(text: str, words: int) -> Any:
@@ -82,6 +86,13 @@ def unigram_perplexity(training: Tensor, windows: Tensor, words: int) -> float:
     counts = torch.bincount(training, minlength=words).double() + 1
     losses = -(counts / counts.sum()).log()
     return math.exp(losses[windows[:, 1:]].mean())
+
+
+def _origin(text: Text) -> dict[str, Any]:
+    named = str(text.origin["dataset"])
+    named = Path(named).name if Path(named).exists() else named
+    sha256 = hashlib.sha256(text.text.encode()).hexdigest()
+    return {**text.origin, "dataset": named, "characters": len(text.text), "text_sha256": sha256}
 
 
 def _overlap(training: str, held_out: Text) -> float:

@@ -1,5 +1,6 @@
 """From a family's name to a checkpoint folder with its training.json."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -43,9 +44,10 @@ def train_family(
         "family": family,
         "schedule": asdict(schedule),
         "data": list(texts.origins),
-        "held_out": texts.held_out,
+        "held_out": texts.held_out_origin,
         "threads": torch.get_num_threads(),
         "changes": changes,
+        "code": _code(),
     }
     found = _finished(out, asked)
     if found:
@@ -71,7 +73,7 @@ def train_family(
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "config": json.loads(config.to_json_string()),
         "text": {"tokens": len(ids), "held_out_overlap": texts.overlap},
-        "held_out": held_out.provenance(),
+        "held_out": {**held_out.provenance(), "dataset": texts.held_out_origin["dataset"]},
         **asdict(trained),
         "epochs": trained.tokens / len(ids),
         "perplexity": measured.perplexity,
@@ -84,6 +86,14 @@ def train_family(
         tokenizer.save_pretrained(partial)
         write_json(partial / RECORD, record)
     return record
+
+
+def _code() -> str:
+    """SHA-256 of the code that decides what is learned."""
+    digest = hashlib.sha256()
+    for name in ("corpus.py", "families.py", "training.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _finished(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
