@@ -74,8 +74,8 @@ def _answer(pattern: str, grouped: dict[str, list[Record]]) -> str:
         )
         ratio = perplexity_ratio(*losses)
         found = difference(ratio)
-        said = found if found in words else "not shown to differ"
-        words[said].append(f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)")
+        kind = found if found in words else "not shown to differ"
+        words[kind].append(f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)")
     said = "; ".join(f"{found} on {', '.join(models)}" for found, models in words.items() if models)
     return f"- {pattern}: the perplexity of Thanos, against SparseGPT's, is {said}."
 

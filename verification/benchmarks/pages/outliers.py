@@ -69,9 +69,18 @@ def _answer(name: str, found: list[Change]) -> str:
     """Rows on all draws apart from those on one: their intervals are of different kinds."""
     none = found[0]
     others = [each for each in found if share(each) > 0]  # the rest are controls without any
-    return f"- {name}: " + " ".join(
+    return f"- {name}: {_of_the_paper(others)} " + " ".join(
         _among(kind, [each for each in others if over(each) == kind])
         for kind in dict.fromkeys([over(none), *map(over, others)])
+    )
+
+
+def _of_the_paper(found: list[Change]) -> str:
+    choice = next(each for each in found if share(each) == 0.1 and score(each) == "output")
+    said = choice.verdict if choice.verdict in ("lower", "higher") else "not shown to differ"
+    return (
+        f"The paper's choice, 10% outlier rows picked by {SCORES['output']}: perplexity {said}, "
+        f"{percent(choice.perplexity_ratio)} against no outlier rows, over {over(choice)}."
     )
 
 
@@ -101,8 +110,9 @@ def draw(sources: Sources, folder: Path) -> None:
                 if each.draws == 1:
                     panel.plot([at], [value], "o", color=colour, markerfacecolor="white")
         panel.axhline(0, color="black", linewidth=1)
+        panel.set_yscale("symlog", linthresh=20)
         panel.set(title=name, xlabel="share of outlier rows")
-    panels[0][0].set_ylabel("perplexity against no outlier rows, %")
+    panels[0][0].set_ylabel("perplexity against no outlier rows, %\n(linear within ±20)")
     panels[0][-1].legend(title="rows picked by (hollow: one draw)")
     save(figure, folder / "outliers.png")
 

@@ -99,7 +99,8 @@ def draw(sources: Sources, folder: Path) -> None:
             panel.axhline(dense[what], color="black", linewidth=1, label="dense")
         log_axis(panel.yaxis)
         if what == "perplexity":
-            panel.set_ylim(0.8 * dense[what], 1e5)  # beyond, no model is left
+            most = max(record[what] for record in results["runs"])
+            panel.set_ylim(0.8 * dense[what], min(1e5, 1.3 * most))  # beyond, no model is left
         panel.set(xlabel="share of weights removed", ylabel=heading)
         legend_outside(panel)
         save(figure, folder / f"{name}.png")
