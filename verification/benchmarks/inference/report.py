@@ -41,6 +41,7 @@ def page(results: dict[str, Any]) -> str:
         + f"{results['settings']['rounds']} rounds of all",
         "models in turns; ratios are taken round by round. Weights are all parameters and buffers; peak is",
         "the memory of a process that runs this model alone, Python and PyTorch included, after loading.",
+        "Loading a compact model unpacks every block first, and the allocator keeps what is freed: its peak is far more than its weights need.",
         "Control: the dense model against itself: " + _control(results["control"]) + ".",
         "",
         source(results),
