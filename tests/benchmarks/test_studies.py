@@ -52,7 +52,7 @@ def test_labels_say_what_is_not_as_usual() -> None:
     assert label(changed.what()) == "thanos, outlier rows 0.1, update sequential"
 
 
-def test_a_study_goes_on_where_it_was_stopped(
+def test_a_study_goes_on_where_it_or_another_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "model")
@@ -87,27 +87,24 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert thanos["dense_error"] != thanos["error"]
     assert not list(work.glob("grams-*"))
 
-    # Records of other code are made again.
-    assert RunRecords(work, Resources()).finished(first)
-    monkeypatch.setattr(records, "code_fingerprint", lambda: "other")
-    assert not RunRecords(work, Resources()).finished(first)
-
-
-def test_another_study_takes_what_is_finished_and_makes_only_gram_matrices(tmp_path: Path) -> None:
-    model = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "model")
-    first, second = tiny_run(model), replace(tiny_run(model), method="magnitude")
-    engine.measure([first], tmp_path / "work", lambda *_: None, Resources())
+    # Another study takes what is finished, and makes only the Gram matrices again.
+    third = replace(first, method="magnitude")
     notes: dict[Run, set[str]] = {}
     told = engine.measure(
-        [first, second],
-        tmp_path / "work",
+        [first, third],
+        work,
         lambda run, note, *_: notes.setdefault(run, set()).add(note),
         Resources(),
     )
     assert [record["run"]["method"] for record in told] == ["dense", "thanos", "magnitude"]
-    assert notes.keys() == {first.dense(), second}
-    assert "evaluating" in notes[second]
+    assert notes.keys() == {first.dense(), third}
+    assert "evaluating" in notes[third]
     assert "evaluating" not in notes[first.dense()]
+
+    # Records of other code are made again.
+    assert RunRecords(work, Resources()).finished(first)
+    monkeypatch.setattr(records, "code_fingerprint", lambda: "other")
+    assert not RunRecords(work, Resources()).finished(first)
 
 
 def test_records_of_another_text_or_model_are_made_again(tmp_path: Path) -> None:
