@@ -95,6 +95,11 @@ def perplexity_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) 
     return _exp(_mean(second - first, level))
 
 
+def in_words(verdict: Verdict) -> str:
+    """A verdict for a page; without a difference none was shown, which is not the same as none."""
+    return verdict if verdict in ("lower", "higher") else "not shown to differ"
+
+
 def difference(ratio: Estimate, tolerance: float = 0.0, deterministic: bool = False) -> Verdict:
     """Whether a ratio differs from 1: its whole interval lies beyond 1 ± tolerance, in logarithms.
 

@@ -11,37 +11,6 @@ from verification.benchmarks.pages.style import COLOURS, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
 
 
-def components(sources: Sources) -> str:
-    """Page: the parts of the algorithm."""
-    return _page(
-        "What does each component contribute?",
-        sources["components"],
-        "components",
-        "The first row is the paper's algorithm; every other row changes what it names: the mask fixed from the start (adaptive False), block-local "
-        "counts (residual local), columns one after another (update sequential), other scores (metric), or adds a refit.",
-    )
-
-
-def settings(sources: Sources) -> str:
-    """Page: block size and damping."""
-    return _page(
-        "What do block size and damping matter?",
-        sources["settings"],
-        "settings",
-        "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks.",
-    )
-
-
-def calibration(sources: Sources) -> str:
-    """Page: number and source of the calibration tokens."""
-    return _page(
-        "What does the calibration text matter?",
-        sources["calibration"],
-        "calibration",
-        "The first row is calibrated as named below; every other row reads fewer windows or another text, or refits one of the three masks. wikitext2 means its validation part: the perplexity is of its test part, so that row is calibrated in the style of what it is measured on.",
-    )
-
-
 def _page(title: str, results: dict[str, Any], name: str, explained: str) -> str:
     found = changes(results["runs"], "thanos")
     return f"""# {title}
@@ -82,24 +51,31 @@ def forest(found: list[Change]) -> Any:
     return figure
 
 
-COMPONENTS = Page(
+def _ablation(name: str, question: str, explained: str) -> Page:
+    """The page of a study whose first setting the others are held against."""
+    return Page(
+        name,
+        question,
+        (name,),
+        lambda sources: _page(question, sources[name], name, explained),
+        lambda sources, folder: _draw(name, sources, folder),
+    )
+
+
+COMPONENTS = _ablation(
     "components",
     "What does each component contribute?",
-    ("components",),
-    components,
-    lambda sources, folder: _draw("components", sources, folder),
+    "The first row is the paper's algorithm; every other row changes what it names: the mask fixed from the start (adaptive False), block-local "
+    "counts (residual local), columns one after another (update sequential), other scores (metric), or adds a refit.",
 )
-CALIBRATION = Page(
-    "calibration",
-    "What does the calibration text matter?",
-    ("calibration",),
-    calibration,
-    lambda sources, folder: _draw("calibration", sources, folder),
-)
-SETTINGS = Page(
+SETTINGS = _ablation(
     "settings",
     "What do block size and damping matter?",
-    ("settings",),
-    settings,
-    lambda sources, folder: _draw("settings", sources, folder),
+    "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks.",
+)
+CALIBRATION = _ablation(
+    "calibration",
+    "What does the calibration text matter?",
+    "The first row is calibrated as named below; every other row reads fewer windows or another text, or refits one of the three masks. "
+    "wikitext2 means its validation part: the perplexity is of its test part, so that row is calibrated in the style of what it is measured on.",
 )

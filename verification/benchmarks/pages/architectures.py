@@ -10,7 +10,7 @@ from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, timing, verdict
 from verification.benchmarks.pages.trainings import training_section
-from verification.benchmarks.statistics import difference, perplexity_ratio
+from verification.benchmarks.statistics import difference, in_words, perplexity_ratio
 from verification.benchmarks.studies.plan import family, label
 
 Record = dict[str, Any]
@@ -73,9 +73,9 @@ def _answer(pattern: str, grouped: dict[str, list[Record]]) -> str:
             _find(records, pattern, name)["window_losses"] for name in ("sparsegpt", "thanos")
         )
         ratio = perplexity_ratio(*losses)
-        found = difference(ratio)
-        kind = found if found in words else "not shown to differ"
-        words[kind].append(f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)")
+        words[in_words(difference(ratio))].append(
+            f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)"
+        )
     said = "; ".join(f"{found} on {', '.join(models)}" for found, models in words.items() if models)
     return f"- {pattern}: the perplexity of Thanos, against SparseGPT's, is {said}."
 

@@ -16,6 +16,7 @@ from verification.benchmarks.pages.ratios import (
 )
 from verification.benchmarks.pages.style import save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
+from verification.benchmarks.statistics import in_words
 from verification.benchmarks.studies.plan import family
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
@@ -78,9 +79,8 @@ def _answer(name: str, found: list[Change]) -> str:
 
 def _of_the_paper(found: list[Change]) -> str:
     choice = next(each for each in found if share(each) == 0.1 and score(each) == "output")
-    said = choice.verdict if choice.verdict in ("lower", "higher") else "not shown to differ"
     return (
-        f"The paper's choice, 10% outlier rows picked by {SCORES['output']}: perplexity {said}, "
+        f"The paper's choice, 10% outlier rows picked by {SCORES['output']}: perplexity {in_words(choice.verdict)}, "
         f"{percent(choice.perplexity_ratio)} against no outlier rows, over {over(choice)}."
     )
 

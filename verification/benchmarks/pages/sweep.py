@@ -9,7 +9,7 @@ from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
-from verification.benchmarks.statistics import difference, perplexity_ratio
+from verification.benchmarks.statistics import difference, in_words, perplexity_ratio
 from verification.benchmarks.studies.plan import label
 
 Record = dict[str, Any]
@@ -73,9 +73,7 @@ def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) 
     for share in sorted(grouped[before].keys() & grouped[after].keys()):
         losses = (grouped[each][share]["window_losses"] for each in (before, after))
         ratio = perplexity_ratio(*losses)
-        found = difference(ratio)
-        said = found if found in ("lower", "higher") else "not shown to differ"
-        words.append(f"{share:.0%} {said} ({percent(ratio)})")
+        words.append(f"{share:.0%} {in_words(difference(ratio))} ({percent(ratio)})")
     return f"- {after} against {before}: {', '.join(words)}."
 
 

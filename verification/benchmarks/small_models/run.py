@@ -1,6 +1,5 @@
 """From a family's name to a checkpoint folder with its training.json."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from thanos_torch.models import evaluation_windows, perplexity
 from thanos_torch.models.durable import write_json
 from thanos_torch.models.folders import new_folder, refuse_unusable
 from thanos_torch.models.quiet import quiet_transformers
+from verification.benchmarks.content import content_of
 from verification.benchmarks.environment import environment
 from verification.benchmarks.small_models.corpus import Texts, train_tokenizer, unigram_perplexity
 from verification.benchmarks.small_models.families import family_config, new_model
@@ -90,10 +90,8 @@ def train_family(
 
 def _code() -> str:
     """SHA-256 of the code that decides what is learned."""
-    digest = hashlib.sha256()
-    for name in ("corpus.py", "families.py", "training.py"):
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    return digest.hexdigest()[:16]
+    names = ("corpus.py", "families.py", "training.py")
+    return content_of(Path(__file__).with_name(name) for name in names)
 
 
 def _finished(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:

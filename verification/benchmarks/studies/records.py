@@ -1,6 +1,5 @@
 """Finished runs on the disk, each with what it was made with; one made otherwise is made again."""
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ import reference
 import thanos_torch
 import verification
 from thanos_torch.models.durable import write_json
+from verification.benchmarks.content import content_of
 from verification.benchmarks.environment import environment
 from verification.benchmarks.studies.plan import Run
 from verification.benchmarks.studies.resources import Resources
@@ -75,10 +75,7 @@ def code_fingerprint() -> str:
     folders = (pruning / "models", pruning / "evaluation", checks / "certificate")
     files += [file for folder in folders for file in folder.glob("*.py")]
     files += [checks / "benchmarks" / "studies" / name for name in ("worker.py", "plan.py")]
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    return content_of(files)
 
 
 @cache

@@ -1,10 +1,11 @@
 """Where the names in a plan lead to on a machine. None of it is in a results file."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from verification.benchmarks.content import content_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,4 @@ def _content(found: str) -> str:
     path = Path(found)
     if not path.exists():
         return found
-    digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    return content_of(path.iterdir() if path.is_dir() else [path])

@@ -15,8 +15,9 @@ class Minutes:
     dense: float
 
 
-# Measured on two cores of a server, but for LONG: its windows and items would take about 10 minutes
-# more at the speed of the 16 windows of SHORT.
+# SMALL and TRAINING were measured on two cores of a server. SHORT is a measured pair of runs less
+# what faster Gram matrices save since; LONG adds 10 minutes to it for its windows and items, at the
+# same speed. QUICK is low: the run in docs/results took 0.8.
 SMALL = Minutes(0.12, 0.2)
 QUICK = Minutes(0.5, 0.5)
 SHORT = Minutes(2.25, 1.4)
