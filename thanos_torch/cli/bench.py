@@ -61,7 +61,8 @@ def bench(
     if quick + standard + paper != 1:
         raise typer.BadParameter("say one of --quick, --standard, --paper")
     check_device(device)
-    check_device(solver_device or device)
+    if solver_device:
+        check_device(solver_device, "--solver-device")
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
     chosen = _chosen(quick, standard, study)

@@ -45,13 +45,13 @@ def explained(pattern: Pattern) -> str:
     return str(pattern)
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, option: str = "--device") -> None:
     """Refuse a device that this machine has not, before anything is loaded."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter if PyTorch was built without it
         reason = str(error).splitlines()[0]
-        raise typer.BadParameter(f"{device!r}: {reason}", param_hint="--device") from None
+        raise typer.BadParameter(f"{device!r}: {reason}", param_hint=option) from None
 
 
 def check_writable(file: Path | None, option: str) -> None:
