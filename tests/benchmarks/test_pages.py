@@ -16,7 +16,10 @@ from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.ratios import answer, changes
 from verification.benchmarks.studies.plan import Run, dense_runs
 from verification.benchmarks.studies.profiles import (
+    SEEDS,
     SWEEP,
+    calibration_runs,
+    component_runs,
     outlier_runs,
     standard_studies,
     sweep_runs,
@@ -136,6 +139,32 @@ def test_changes_are_judged_draw_by_draw() -> None:
     assert [each.verdict for each in found[1:]] == ["higher", "no difference"]
     assert found[1].perplexity_ratio.value == pytest.approx(math.exp(0.1))
     assert "**Worse than the first row:** thanos, update sequential (+10.5 %" in answer(found)
+
+
+def test_an_ablation_is_shown_on_the_draws_that_are_there(tmp_path: Path) -> None:
+    def loss(run: Run) -> float:
+        if run.method == "dense":
+            return 3.0
+        worse = 0.1 if run.ablation.update == "sequential" else 0.0
+        return 3.4 + worse + {0: 0.0, 1: 0.5, 2: -0.4}[run.calibration.seed]
+
+    for seed in SEEDS:
+        write(tmp_path, f"components-{seed}", study(list(component_runs(seed)), loss))
+        assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["components"]
+        text = (tmp_path / "pages" / "components.md").read_text()
+        draws = "windows of 1 draw" if seed == 0 else f"{seed + 1} draws"
+        worse = f"thanos, update sequential (+10.5 % (+10.5 to +10.5), {draws})"
+        assert f"- **Worse than the first row:** {worse};" in text
+        assert text.count(f" | {draws} | ") == len(list(component_runs(seed)))
+        assert (f"Measured so far: {seed + 1} of the 3 calibration draws" in text) == (seed < 2)
+
+
+def test_the_plan_varies_the_calibration_too(tmp_path: Path) -> None:
+    write(tmp_path, "calibration-0", study(list(calibration_runs(0)), lambda run: 3.4))
+    build(tmp_path, tmp_path / "pages")
+    text = (tmp_path / "pages" / "calibration.md").read_text()
+    for name in ("1,024 tokens", "4,096 tokens", "calibrated on pydoc", "calibrated on wikitext2"):
+        assert f"| thanos, {name} | windows of 1 draw |" in text
 
 
 def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cost.made import PEAK, known, results
-from verification.benchmarks.cost.check import BOUNDS, checked, comparisons, summary, unsteadiness
+from verification.benchmarks.cost.check import BOUNDS, checked, comparisons, summary
 from verification.benchmarks.cost.model import fit, fit_law
 from verification.benchmarks.cost.operations import COUNTS, PRODUCTS, Work
 
@@ -74,9 +74,3 @@ def test_products_are_not_faster_than_the_peak() -> None:
     for term in fit(study).coefficients.values():
         for name, operations in PRODUCTS.items():
             assert term.get(name, 1.0) >= operations / PEAK
-
-
-def test_unsteadiness_is_of_the_worst_tenth() -> None:
-    assert unsteadiness([1.0] * 20) == 0
-    assert unsteadiness([1.0] * 19 + [50.0]) == 0  # one hiccup is none
-    assert unsteadiness([1.0] * 15 + [2.0] * 5) == 1

@@ -1,6 +1,7 @@
 """A packed model at work: the same logits, compact layers in place."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tests.models.packs import ROWS, pruned
 from tests.models.tiny import random_windows
 from thanos_torch.forms import CompactLinear
 from thanos_torch.models import load_model, load_packed, pack_checkpoint
+from thanos_torch.models.packed import PackedFolder
 
 FAMILIES_THAT_RUN = [
     "Llama", "OPT", "OPT 350m", "Qwen2", "Gemma 2", "Phi-3", "GPT-2", "GPT-NeoX", "BLOOM",
@@ -67,6 +69,26 @@ def test_the_model_takes_less_memory(tmp_path: Path) -> None:
     held = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
     buffers = sum(tensor.nbytes for tensor in load_model(str(folder)).model.buffers())
     assert held == sizes.pruned[1] + removed + sizes.others[1] + buffers
+
+
+def test_a_compact_layer_is_never_made_dense(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its dense weight would make the peak of the process that of the dense model, or more."""
+    folder = pruned("OPT", ROWS, tmp_path)
+    pack_checkpoint(folder, tmp_path / "packed")
+    read: list[str] = []
+
+    def reading(packed: PackedFolder, name: str, plain: Any = PackedFolder.read) -> Any:
+        read.append(name)
+        return plain(packed, name)
+
+    monkeypatch.setattr(PackedFolder, "read", reading)
+    packed = load_packed(tmp_path / "packed")
+    weights = {f"{name}.weight" for name in packed.compact}
+    assert weights
+    assert not weights & set(read)
+    assert {f"{name}.bias" for name in packed.compact} <= set(read)
 
 
 def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:

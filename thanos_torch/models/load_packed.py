@@ -14,7 +14,7 @@ from thanos_torch.models.blocks import decoder_blocks, prunable_layers
 from thanos_torch.models.conversion import Conversion
 from thanos_torch.models.layers import Layer
 from thanos_torch.models.loading import LoadedModel, load_tokenizer, origin_of_folder
-from thanos_torch.models.packed import PackedFolder
+from thanos_torch.models.packed import PackedFolder, Piece
 from thanos_torch.models.quiet import quiet_transformers
 from thanos_torch.models.shards import without_content
 from thanos_torch.models.streamed import skeleton
@@ -36,8 +36,9 @@ class PackedModel:
 def load_packed(folder: Path, *, trust_remote_code: bool = False) -> PackedModel:
     """Load a packed checkpoint; layers in the form `compact` run as such, all others dense.
 
-    The dense weights of one decoder block are in memory at a time. Raises ValueError for a folder
-    that is not packed, damaged, or lacks weights of the model.
+    The dense weight of a layer that becomes compact is never made, and files are read one decoder
+    block at a time. Raises ValueError for a folder that is not packed, damaged, or lacks weights
+    of the model.
     """
     packed = PackedFolder(folder)
     described = {name: without_content(*packed.describe(name)) for name in packed.names()}
@@ -48,14 +49,17 @@ def load_packed(folder: Path, *, trust_remote_code: bool = False) -> PackedModel
     compact: list[str] = []
     dense: dict[str, str] = {}
     for index, names in _groups(conversion, packed, prefix, len(blocks)):
-        with quiet_transformers():
-            conversion.load({name: packed.read(name) for name in names})
+        in_place: set[str] = set()  # tensors that compact layers hold already
         for name, layer in groups[index].items() if index is not None else ():
-            reason = _replace(model, layer, packed)
-            if reason:
+            pieces = packed.of_layer(name)
+            if reason := _why_dense(layer, pieces):
                 dense[name] = reason
-            elif reason is not None:
+            elif pieces:
+                _replace(model, layer, packed, pieces[0])
+                in_place.update(pieces[0].place.tensors)
                 compact.append(name)
+        with quiet_transformers():
+            conversion.load({name: packed.read(name) for name in names if name not in in_place})
     model.tie_weights()
     _refuse_missing(model, folder)
     with quiet_transformers():
@@ -77,21 +81,20 @@ def _groups(
     yield from groups.items()
 
 
-def _replace(model: nn.Module, layer: Layer, packed: PackedFolder) -> str | None:
-    """Put a compact layer into the place of a dense one; why not, or "".
-
-    None: the layer was not pruned.
-    """
-    pieces = packed.of_layer(layer.name)
-    if not pieces:
-        return None
+def _why_dense(layer: Layer, pieces: list[Piece]) -> str:
+    """What keeps a pruned layer from being a compact one; "" if nothing does, or if none is."""
     if any(piece.form != "compact" for piece in pieces):
         return f"{pieces[0].form} is a form to store, not one to run"
-    if layer.expert is not None:
+    if pieces and layer.expert is not None:
         return "an expert is a slice of a tensor, and no module of its own"
     if len(pieces) > 1:
         return "the checkpoint holds it in parts"
-    form = packed.form(pieces[0])
+    return ""
+
+
+def _replace(model: nn.Module, layer: Layer, packed: PackedFolder, piece: Piece) -> None:
+    """Put a compact layer into the place of a dense one; its bias has yet to be loaded."""
+    form = packed.form(piece)
     assert isinstance(form, Compact)
     owner, _, own = layer.name.rpartition(".")
     dtype = layer.dtype  # the model's own, whatever the checkpoint has
@@ -99,7 +102,6 @@ def _replace(model: nn.Module, layer: Layer, packed: PackedFolder) -> str | None
         bias = getattr(layer.module, "bias", None)
         faster = CompactLinear(form, bias).to(dtype).eval()
     setattr(model.get_submodule(owner), own, faster)
-    return ""
 
 
 def _refuse_missing(model: Any, folder: Path) -> None:

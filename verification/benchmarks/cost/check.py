@@ -25,7 +25,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "gram": (0.2, 0.5),
     "pass": (0.2, 0.5),
 }
-STEADY = 0.3  # the most unsteadiness at which times of one run can be held against each other
 NAMES = {
     "pruning": "seconds of pruning a layer",
     "certificate": "seconds of certifying it",
@@ -87,13 +86,6 @@ def checked(errors: Mapping[str, Any], quantity: str) -> bool:
     seen = errors.get(quantity, {}).get("held out")
     middle, most = BOUNDS[quantity]
     return bool(seen) and seen["median"] <= middle and seen["worst"] <= most
-
-
-def unsteadiness(yardsticks: list[float]) -> float:
-    """How much slower one and the same work was at the worst tenth of a run than at the best."""
-    ordered = sorted(yardsticks)
-    tenth = len(ordered) // 10
-    return ordered[-1 - tenth] / ordered[tenth] - 1
 
 
 def _pairs(results: Mapping[str, Any], model: CostModel) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from verification.benchmarks.cost.plan import (
     PassCell,
     PeakCell,
 )
+from verification.benchmarks.cost.steady import yardstick
 from verification.benchmarks.speed.measure import layer, peak_memory, product_seconds
 from verification.benchmarks.speed.stages import Stages, stage_seconds
 from verification.benchmarks.speed.whole_model import LENGTH, measure_model
@@ -31,7 +32,6 @@ from verification.benchmarks.speed.whole_model import LENGTH, measure_model
 # Repeats go on until both are reached, or there are MOST of them.
 LEAST, SECONDS, MOST = 3, 0.3, 15
 SLOW = 5.0  # seconds, from which on two repeats do
-YARDSTICK = 768  # columns and rows of its product
 INPUTS = "correlated"  # loud shared directions, as in real activations
 
 _ZEROING: Stages = {
@@ -81,7 +81,7 @@ STAGES: dict[str, Stages] = {
 
 def measure(cell: Cell) -> dict[str, Any]:
     """The record of a cell, JSON-able; `passed` tells whether its times may be counted."""
-    start = time.perf_counter()
+    start, before = time.perf_counter(), yardstick()
     if isinstance(cell, LayerCell):
         record = measure_layer(cell)
     elif isinstance(cell, GramCell):
@@ -92,14 +92,9 @@ def measure(cell: Cell) -> dict[str, Any]:
         record = _peak(cell)
     else:
         record = _model(cell)
+    slower = max(before, yardstick())
     wall = time.perf_counter() - start
-    return {**record, "wall_seconds": wall, "yardstick_seconds": _yardstick()}
-
-
-def _yardstick() -> float:
-    """A fixed piece of work, the best of a few: its changes over a run are the machine's."""
-    A, B = torch.ones(YARDSTICK, YARDSTICK), torch.ones(YARDSTICK, YARDSTICK)
-    return min(clock(lambda: (A @ B).add_(A)) for _ in range(7))
+    return {**record, "wall_seconds": wall, "yardstick_seconds": slower}
 
 
 def measure_layer(cell: LayerCell) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from thanos_torch.models.durable import write_json
 from thanos_torch.models.workfolder import WorkFolder, discard_progress, work_folder
-from verification.benchmarks.cost.check import comparisons, summary, unsteadiness
+from verification.benchmarks.cost.check import comparisons, summary
 from verification.benchmarks.cost.growth import exponents
 from verification.benchmarks.cost.measure import INPUTS, measure
 from verification.benchmarks.cost.model import fit
@@ -25,6 +25,7 @@ from verification.benchmarks.cost.plan import (
     key,
 )
 from verification.benchmarks.cost.predict import LENGTH, WIDER, WINDOWS, predictions, small_model
+from verification.benchmarks.cost.steady import TRIES, slowed, unsteadiness
 from verification.benchmarks.environment import environment
 from verification.benchmarks.studies.records import code_fingerprint
 
@@ -53,7 +54,8 @@ def run_cost(out: Path, profile: str, command: str, progress: Progress) -> dict[
         for number, cell in enumerate(cells):
             if work.entry(number) is None:
                 progress(key(cell), number, len(cells))
-                work.write_entry(number, measure(cell))
+                work.write_entry(number, {**measure(cell), "tries": 1})
+        _measure_again(work, cells, progress)
         progress("fitting", len(cells), len(cells))
         records = _records(work, cells)
     results = {
@@ -64,6 +66,7 @@ def run_cost(out: Path, profile: str, command: str, progress: Progress) -> dict[
         "settings": settings,
         "wall_seconds": sum(record["wall_seconds"] for _, record in records),
         "yardstick_seconds": [record["yardstick_seconds"] for _, record in records],
+        "tries": [record["tries"] for _, record in records],
         **gathered(records),
     }
     results |= conclusions(results)
@@ -71,6 +74,25 @@ def run_cost(out: Path, profile: str, command: str, progress: Progress) -> dict[
     write_json(out / RESULTS, results)
     discard_progress(out)
     return results
+
+
+def _measure_again(work: WorkFolder, cells: list[Cell], progress: Progress) -> None:
+    """Measure again what was measured on a slow machine; the record of the faster one stays.
+
+    That is decided by the yardstick beside the cell, never by the times that the cell is about.
+    """
+    for tries in range(1, TRIES):
+        records = [record for _, record in _records(work, cells)]
+        slow = slowed([record["yardstick_seconds"] for record in records])
+        for done, number in enumerate(slow):
+            before = records[number]
+            if before["tries"] > tries:  # done before a stop
+                continue
+            progress(f"again {key(cells[number])}", done, len(slow))
+            again = measure(cells[number])
+            best = min(before, again, key=lambda record: record["yardstick_seconds"])
+            wall = before["wall_seconds"] + again["wall_seconds"]
+            work.write_entry(number, {**best, "wall_seconds": wall, "tries": tries + 1})
 
 
 def gathered(records: list[tuple[Cell, dict[str, Any]]]) -> dict[str, Any]:

@@ -1,23 +1,32 @@
-"""The pages on what each component, setting and outlier row contributes."""
+"""The pages on what components, settings and the calibration text contribute.
+
+Each draw is a study of its own; a page shows those that are measured.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Change, answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
+from verification.benchmarks.studies.profiles import SEEDS
 
 
-def _page(title: str, results: dict[str, Any], name: str, explained: str) -> str:
+def _studies(name: str) -> tuple[str, ...]:
+    return tuple(f"{name}-{seed}" for seed in SEEDS)
+
+
+def _page(title: str, sources: Sources, name: str, explained: str) -> str:
+    results = joined(sources, _studies(name))
     found = changes(results["runs"], "thanos")
     return f"""# {title}
 
 {answer(found)}
 
-{explained}
+{explained}{_draws(sources)}
 
 {markdown(*change_table(found))}
 
@@ -31,8 +40,16 @@ def _page(title: str, results: dict[str, Any], name: str, explained: str) -> str
 """
 
 
+def _draws(sources: Sources) -> str:
+    """How far the measurements go, while they are not all there."""
+    if len(sources) == len(SEEDS):
+        return ""
+    return f" Measured so far: {len(sources)} of the {len(SEEDS)} calibration draws of the plan."
+
+
 def _draw(name: str, sources: Sources, folder: Path) -> None:
-    save(forest(changes(sources[name]["runs"], "thanos")[1:]), folder / f"{name}.png")
+    results = joined(sources, _studies(name))
+    save(forest(changes(results["runs"], "thanos")[1:]), folder / f"{name}.png")
 
 
 def forest(found: list[Change]) -> Any:
@@ -52,13 +69,14 @@ def forest(found: list[Change]) -> Any:
 
 
 def _ablation(name: str, question: str, explained: str) -> Page:
-    """The page of a study whose first setting the others are held against."""
+    """The page of a topic, whose first setting the others are held against."""
     return Page(
         name,
         question,
-        (name,),
-        lambda sources: _page(question, sources[name], name, explained),
+        _studies(name),
+        lambda sources: _page(question, sources, name, explained),
         lambda sources, folder: _draw(name, sources, folder),
+        whole=False,
     )
 
 

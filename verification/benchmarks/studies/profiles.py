@@ -1,6 +1,6 @@
 """The studies of each profile."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from reference.patterns import Ablation
@@ -22,7 +22,7 @@ QUICK = Run(
     "thanos",
     "2:4",
     Calibration(DEFAULT_DATASET, 8, 512),
-    Evaluation(DEFAULT_DATASET, 512, 16),
+    Evaluation(DEFAULT_DATASET, 512, 8),
     DEFAULT_MODEL,
 )
 SWEEP = Run(
@@ -72,35 +72,35 @@ def sweep_runs(tenths: Iterable[int]) -> Iterator[Run]:
             yield from _refits(replace(SWEEP, pattern=pattern))
 
 
-def component_runs() -> Iterator[Run]:
-    """One factor of unstructured Thanos at a time, and pairs of interest, on every seed."""
-    for base in _on_every_seed(SWEEP):
-        for ablation in SWITCHES:
-            yield replace(base, ablation=ablation)
-        yield replace(base, method="sparsegpt")
-        yield from _refits(base)
+def component_runs(seed: int) -> Iterator[Run]:
+    """One factor of unstructured Thanos at a time, pairs of interest, controls; on one draw."""
+    base = _on_draw(seed)
+    for ablation in SWITCHES:
+        yield replace(base, ablation=ablation)
+    yield replace(base, method="sparsegpt")
+    yield from _refits(base)
 
 
-def setting_runs() -> Iterator[Run]:
-    """Block size and damping, on every seed; and refits, which know no blocks."""
-    for base in _on_every_seed(SWEEP):
-        yield base
-        for block_size in (8, 32, 512, 2048):  # 2048: the widest layer has fewer columns
-            yield replace(base, block_size=block_size)
-        for damping in (1e-3, 1e-1):
-            yield replace(base, damping=damping)
-        yield from _refits(base)
+def setting_runs(seed: int) -> Iterator[Run]:
+    """Block size and damping, on one draw; and refits, which know no blocks."""
+    base = _on_draw(seed)
+    yield base
+    for block_size in (8, 32, 512, 2048):  # 2048: the widest layer has fewer columns
+        yield replace(base, block_size=block_size)
+    for damping in (1e-3, 1e-1):
+        yield replace(base, damping=damping)
+    yield from _refits(base)
 
 
-def calibration_runs() -> Iterator[Run]:
-    """Number and source of the calibration tokens, on every seed; and refits."""
-    for base in _on_every_seed(SWEEP):
-        yield base
-        for nsamples in (1, 4):
-            yield replace(base, calibration=replace(base.calibration, nsamples=nsamples))
-        for dataset in (DEFAULT_DATASET, "wikitext2"):
-            yield replace(base, calibration=replace(base.calibration, dataset=dataset))
-        yield from _refits(base)
+def calibration_runs(seed: int) -> Iterator[Run]:
+    """Number and source of the calibration tokens, on one draw; and refits."""
+    base = _on_draw(seed)
+    yield base
+    for nsamples in (1, 4):
+        yield replace(base, calibration=replace(base.calibration, nsamples=nsamples))
+    for dataset in (DEFAULT_DATASET, "wikitext2"):
+        yield replace(base, calibration=replace(base.calibration, dataset=dataset))
+    yield from _refits(base)
 
 
 def outlier_runs() -> Iterator[Run]:
@@ -123,7 +123,7 @@ def outlier_runs() -> Iterator[Run]:
 
 def headline_runs(seed: int) -> Iterator[Run]:
     """2:4 with the long evaluation; one seed a study, as each takes its time."""
-    base = replace(HEADLINE, calibration=replace(HEADLINE.calibration, seed=seed))
+    base = _on_draw(seed, HEADLINE)
     for method in METHODS[1:]:
         yield replace(base, method=method)
     yield from _refits(base)
@@ -135,8 +135,20 @@ def _refits(base: Run) -> Iterator[Run]:
         yield replace(base, method=method, refit_steps=REFIT_STEPS)
 
 
+# A study for every draw: the first gives answers, and the others say how sure they are.
+ABLATIONS: tuple[tuple[str, str, Callable[[int], Iterable[Run]]], ...] = (
+    ("components", "What does each component contribute?", component_runs),
+    ("settings", "What do block size and damping matter?", setting_runs),
+    ("calibration", "What does the calibration text matter?", calibration_runs),
+)
+
+
+def _on_draw(seed: int, run: Run = SWEEP) -> Run:
+    return replace(run, calibration=replace(run.calibration, seed=seed))
+
+
 def _on_every_seed(run: Run) -> Iterator[Run]:
-    return (replace(run, calibration=replace(run.calibration, seed=seed)) for seed in SEEDS)
+    return (_on_draw(seed, run) for seed in SEEDS)
 
 
 def quick_study() -> Study:
@@ -151,9 +163,11 @@ def standard_studies() -> dict[str, Study]:
         ("architectures", "Does it hold for newer families?", architecture_runs()),
         ("sweep-low", "How much can be removed? 10 to 50 %", sweep_runs(range(1, 6))),
         ("sweep-high", "How much can be removed? 60 to 90 %", sweep_runs(range(6, 10))),
-        ("components", "What does each component contribute?", component_runs()),
-        ("settings", "What do block size and damping matter?", setting_runs()),
-        ("calibration", "What does the calibration text matter?", calibration_runs()),
+        *(
+            (f"{topic}-{seed}", question, runs(seed))
+            for seed in SEEDS
+            for topic, question, runs in ABLATIONS
+        ),
         ("outliers", "What do outlier rows contribute?", outlier_runs()),
         # Magnitude needs no draw: once is enough.
         ("headline-magnitude", HEADLINE_QUESTION, [replace(HEADLINE, method="magnitude")]),

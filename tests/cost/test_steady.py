@@ -1,0 +1,58 @@
+"""A machine that was slow for a while is noticed, and what it measured then is measured again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cost.made import tiny
+from verification.benchmarks.cost import plan, run
+from verification.benchmarks.cost.measure import measure
+from verification.benchmarks.cost.steady import TRIES, slowed, unsteadiness
+
+
+def test_unsteadiness_is_of_the_worst_tenth() -> None:
+    assert unsteadiness([1.0] * 20) == 0
+    assert unsteadiness([1.0] * 19 + [50.0]) == 0  # one hiccup is none
+    assert unsteadiness([1.0] * 15 + [2.0] * 5) == 1
+
+
+def test_slow_is_against_the_median() -> None:
+    assert slowed([1.0, 1.1, 0.5, 1.3, 1.0]) == [3]
+    assert slowed([2.0] * 5) == []
+
+
+def test_slow_cells_are_measured_again_and_the_steadier_record_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(plan.PROFILES, "quick", tiny)
+    counts = dict.fromkeys(tiny(), 0)
+    mended, hopeless = tiny()[3], tiny()[5]
+
+    def shaken(cell: Any) -> dict[str, Any]:
+        counts[cell] += 1
+        slow = cell == hopeless or (cell == mended and counts[cell] == 1)
+        return {
+            **measure(cell),
+            "yardstick_seconds": 2.0 + counts[cell] if slow else 1.0,
+            "wall_seconds": 1.0,
+            "number": counts[cell],
+        }
+
+    def stop(note: str, done: int, of: int) -> None:
+        if note.startswith("again") and counts[mended] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "measure", shaken)
+    with pytest.raises(KeyboardInterrupt):
+        run.run_cost(tmp_path / "cost", "quick", "test", stop)
+    results = run.run_cost(tmp_path / "cost", "quick", "test", lambda note, done, of: None)
+    asked = {mended: 2, hopeless: TRIES}
+    assert counts == {cell: asked.get(cell, 1) for cell in tiny()}
+    assert sorted(results["tries"]) == [1] * (len(tiny()) - 2) + [2, TRIES]
+    assert results["wall_seconds"] == len(tiny()) + 3
+    layers = [layer for each in results["runs"] for layer in each["layers"]]
+    kept = {layer["tries"]: layer for layer in layers if layer["tries"] > 1}
+    assert kept[2]["number"] == 2
+    assert kept[2]["yardstick_seconds"] == 1.0
+    assert kept[TRIES]["number"] == 1  # the fastest of three slow ones
