@@ -52,12 +52,14 @@ def load_packed(folder: Path, *, trust_remote_code: bool = False) -> PackedModel
         in_place: set[str] = set()  # tensors that compact layers hold already
         for name, layer in groups[index].items() if index is not None else ():
             pieces = packed.of_layer(name)
+            if not pieces:  # it was not pruned
+                continue
             if reason := _why_dense(layer, pieces):
                 dense[name] = reason
-            elif pieces:
-                _replace(model, layer, packed, pieces[0])
-                in_place.update(pieces[0].place.tensors)
-                compact.append(name)
+                continue
+            _replace(model, layer, packed, pieces[0])
+            in_place.update(pieces[0].place.tensors)
+            compact.append(name)
         with quiet_transformers():
             conversion.load({name: packed.read(name) for name in names if name not in in_place})
     model.tie_weights()
@@ -82,10 +84,10 @@ def _groups(
 
 
 def _why_dense(layer: Layer, pieces: list[Piece]) -> str:
-    """What keeps a pruned layer from being a compact one; "" if nothing does, or if none is."""
+    """What keeps a pruned layer from being a compact one; "" if nothing does."""
     if any(piece.form != "compact" for piece in pieces):
         return f"{pieces[0].form} is a form to store, not one to run"
-    if pieces and layer.expert is not None:
+    if layer.expert is not None:
         return "an expert is a slice of a tensor, and no module of its own"
     if len(pieces) > 1:
         return "the checkpoint holds it in parts"

@@ -10,11 +10,9 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Change, answer, change_table, changes, meaning
-from verification.benchmarks.pages.style import COLOURS, save
+from verification.benchmarks.pages.style import COLOURS, change_axis, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
 from verification.benchmarks.studies.profiles import SEEDS
-
-TICKS = (-50, -20, -10, -5, 0, 5, 10, 20, 50, 100, 200, 500, 1000)  # of the plots, in %
 
 
 def _studies(name: str) -> tuple[str, ...]:
@@ -64,12 +62,7 @@ def forest(found: list[Change]) -> Any:
             panel.plot(ends, [row, row], color="#777777", linewidth=2)
         panel.plot([100 * (ratio.value - 1)], [row], "o", color=COLOURS["thanos"])
     panel.axvline(0, color="black", linewidth=1)
-    panel.set_xscale("symlog", linthresh=10, linscale=1.5)
-    low, high = panel.get_xlim()
-    ticks = [tick for tick in TICKS if low <= tick <= high]
-    panel.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
-    panel.xaxis.minorticks_off()
-    panel.set_xlim(low, high)
+    change_axis(panel.xaxis, linear=10)
     panel.set_yticks(range(len(found)), [each.name for each in reversed(found)])
     panel.set_xlabel("perplexity against the first row of the table, % (linear within ±10)")
     return figure

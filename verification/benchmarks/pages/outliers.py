@@ -14,13 +14,12 @@ from verification.benchmarks.pages.ratios import (
     over,
     percent,
 )
-from verification.benchmarks.pages.style import save
+from verification.benchmarks.pages.style import change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.statistics import in_words
 from verification.benchmarks.studies.plan import family
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
-TICKS = (-20, -10, 0, 10, 20, 50, 100, 200, 500, 1000)  # of the plot, in %
 NONE = "thanos"  # the label of a run without outlier rows
 
 
@@ -112,9 +111,7 @@ def draw(sources: Sources, folder: Path) -> None:
                     panel.plot([at], [value], "o", color=colour, markerfacecolor="white")
         panel.axhline(0, color="black", linewidth=1)
         values = [100 * (each.perplexity_ratio.value - 1) for each in found if share(each) > 0]
-        panel.set_yscale("symlog", linthresh=20, linscale=1.5)
-        panel.set_yticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
-        panel.yaxis.minorticks_off()
+        change_axis(panel.yaxis, linear=20)
         panel.set_ylim(min(-2.0, 1.3 * min(values)), max(2.0, 1.3 * max(values)))
         panel.set(title=name, xlabel="share of outlier rows")
     panels[0][0].set_ylabel("perplexity against no outlier rows, %\n(linear within ±20)")

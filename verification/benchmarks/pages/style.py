@@ -5,7 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a method in all plots; what
 # is refitted is darker.
@@ -44,6 +44,17 @@ def log_axis(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def change_axis(axis: Any, linear: float) -> None:
+    """An axis of what a change adds, in %: linear within ±`linear`, logarithmic beyond."""
+    panel = axis.axes
+    set_scale = panel.set_xscale if axis is panel.xaxis else panel.set_yscale
+    set_scale("symlog", linthresh=linear, linscale=1.5)
+    ends = [end for end in (5, 10, 20, 50, 100, 200, 500, 1000) if end >= linear / 2]
+    axis.set_major_locator(FixedLocator([*(-end for end in ends), 0, *ends]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
+    axis.set_minor_locator(NullLocator())
 
 
 def legend_outside(panel: Any) -> None:
