@@ -27,7 +27,7 @@ def test_slow_cells_are_measured_again_and_the_steadier_record_stays(
 ) -> None:
     monkeypatch.setitem(plan.PROFILES, "quick", tiny)
     counts = dict.fromkeys(tiny(), 0)
-    mended, hopeless = tiny()[3], tiny()[5]
+    hopeless, mended = tiny()[3], tiny()[5]
 
     def shaken(cell: Any) -> dict[str, Any]:
         counts[cell] += 1
@@ -40,7 +40,7 @@ def test_slow_cells_are_measured_again_and_the_steadier_record_stays(
         }
 
     def stop(note: str, done: int, of: int) -> None:
-        if note.startswith("again") and counts[mended] == 2:
+        if note.startswith("again") and counts[hopeless] == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "measure", shaken)
