@@ -181,13 +181,14 @@ def test_a_claim_is_held_against_the_best_of_the_others() -> None:
     assert [(case.than, case.verdict) for case in found] == [
         ("wanda", "higher"), ("wanda", "higher"), ("sparsegpt", "lower"), ("sparsegpt", "lower"),
     ]  # fmt: skip
-    assert outcome(found) == "**does not always hold**: in 2 of 4 cases; the contrary in 2"
-    assert outcome(found[2:]) == "**holds** here"
-    assert outcome(found[:2]).startswith("**does not hold** here")
+    assert outcome(found) == (
+        "**shown in part**: in 2 of 4 cases, **contradicted** in 2 of 4, on one draw each"
+    )
+    assert outcome(found[2:]) == "**shown** in all 2 cases, on one draw each"
+    assert outcome(found[:2]) == "**contradicted** in 2 of 2 cases, shown in none, on one draw each"
     equal = list(cases(unstructured, {"sweep-low": study(list(sweep_runs([5])), lambda run: 3.4)}))
-    assert outcome(equal) == "**not shown** here, nor the contrary"
-    assert outcome([*equal, found[2]]).startswith("**holds in part**: in 1 of 2 cases")
-    assert outcome([*equal, found[0]]) == "**does not hold** here: the contrary in 1 of 2 cases"
+    assert outcome(equal) == "**not shown**, nor the contrary, on one draw each"
+    assert outcome([*equal, found[2]]).startswith("**shown in part**: in 1 of 2 cases, on")
     assert all(outcome(list(cases(claim, sources))) == "not measured yet" for claim in CLAIMS[1:])
 
 
@@ -201,9 +202,15 @@ def test_a_claim_about_a_component_is_judged_over_its_draws() -> None:
         return 3.4 + draw + (0.1 if run.ablation.update == "sequential" else 0.0)
 
     sources = {f"components-{seed}": study(list(component_runs(seed)), loss) for seed in SEEDS}
+    of_first = sources["components-0"]["runs"]
     (case,) = cases(joint, sources)
     assert (case.than, case.draws, case.verdict) == ("thanos, update sequential", 3, "lower")
     assert case.ratio.value == pytest.approx(math.exp(-0.1))
+    assert outcome([case]) == "**shown**, on 3 draws"
+    # Only draws that both have are compared.
+    of_first[:] = [run for run in of_first if "update" not in run["run"]]
+    (case,) = cases(joint, sources)
+    assert (case.draws, case.verdict) == (2, "lower")
 
 
 def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """The page on what the paper says of Thanos, held against what was measured here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
 from matplotlib import pyplot as plt
 
@@ -16,14 +15,15 @@ from verification.benchmarks.studies.plan import family, label
 from verification.benchmarks.studies.profiles import SEEDS
 
 OTHERS = ("magnitude", "wanda", "sparsegpt")
-SWEEPS, QUICK, ARCHITECTURES, OUTLIER_ROWS = (
+# A study that has parts is one: the range of sparsities, or the draws.
+STUDIES = (
     ("sweep-low", "sweep-high"),
-    "quick",
-    "architectures",
-    "outliers",
+    ("architectures",),
+    ("quick",),
+    ("outliers",),
+    tuple(f"components-{seed}" for seed in SEEDS),
 )
-COMPONENT_DRAWS = tuple(f"components-{seed}" for seed in SEEDS)
-STUDIES = (*SWEEPS, ARCHITECTURES, QUICK, OUTLIER_ROWS, *COMPONENT_DRAWS)
+NAMES = tuple(name for parts in STUDIES for name in parts)
 COLOURS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
 
 
@@ -33,7 +33,6 @@ class Claim:
 
     said     in our words
     where    in the paper
-    studies  that measured it
     pattern  what patterns begin with, as text
     better   label of the run that should be better
     than     labels of those that it should be better than: than the best of them
@@ -41,7 +40,6 @@ class Claim:
 
     said: str
     where: str
-    studies: tuple[str, ...]
     pattern: str
     better: str
     than: tuple[str, ...]
@@ -49,15 +47,15 @@ class Claim:
 
 CLAIMS = (
     Claim("Thanos is better than other methods in unstructured pruning", "abstract",
-          (*SWEEPS, ARCHITECTURES), "unstructured", "thanos", OTHERS),
+          "unstructured", "thanos", OTHERS),
     Claim("Thanos is the best in structured pruning", "abstract",
-          (ARCHITECTURES, QUICK), "structured", "thanos", OTHERS),
+          "structured", "thanos", OTHERS),
     Claim("Outlier rows help structured pruning", "tables, α = 0.1",
-          (ARCHITECTURES, OUTLIER_ROWS), "structured", "thanos, outlier rows 0.1", ("thanos",)),
+          "structured", "thanos, outlier rows 0.1", ("thanos",)),
     Claim("Masks that adapt to the weights of the moment help", "abstract",
-          COMPONENT_DRAWS, "unstructured", "thanos", ("thanos, adaptive False",)),
+          "unstructured", "thanos", ("thanos, adaptive False",)),
     Claim("Removing a block's picks jointly is better than one after another", "the method itself",
-          COMPONENT_DRAWS, "unstructured", "thanos", ("thanos, update sequential",)),
+          "unstructured", "thanos", ("thanos, update sequential",)),
 )  # fmt: skip
 
 
@@ -81,57 +79,73 @@ class Case:
 
 
 def cases(claim: Claim, sources: Sources) -> Iterator[Case]:
-    """All that was measured of a claim."""
-    grouped: dict[tuple[str, ...], dict[str, dict[int, Record]]] = {}
-    runs = joined(sources, claim.studies)["runs"] if sources.keys() & {*claim.studies} else []
-    for record in runs:
-        if "layers" in record and family(record["run"]).startswith(claim.pattern):
-            by_label = grouped.setdefault(_kind(record), {})
-            draws = by_label.setdefault(label(record["run"]), {})
-            draws[record["calibration"]["seed"]] = record
-    for (model, pattern, dataset, *_), by_label in grouped.items():
-        others = [name for name in claim.than if name in by_label]
-        if claim.better not in by_label or not others:
+    """All that was measured of a claim, study by study."""
+    for parts in STUDIES:
+        if not sources.keys() & {*parts}:
             continue
-        own = by_label[claim.better]
-        best = min(others, key=lambda name: _mean_perplexity(by_label[name]))
-        shared = sorted(own.keys() & by_label[best].keys())
-        if shared:
-            ratio = paired_perplexity(
-                [by_label[best][seed] for seed in shared], [own[seed] for seed in shared]
-            )
-            name = f"{model}, {pattern}, {dataset}"
-            yield Case(name, best, ratio, len(shared))
+        grouped: dict[tuple[str, ...], dict[str, dict[int, Record]]] = {}
+        for record in joined(sources, parts)["runs"]:
+            if "layers" in record and family(record["run"]).startswith(claim.pattern):
+                by_label = grouped.setdefault(_kind(record), {})
+                draws = by_label.setdefault(label(record["run"]), {})
+                draws[record["calibration"]["seed"]] = record
+        for kind, by_label in grouped.items():
+            yield from _case(claim, kind, by_label)
 
 
 def _kind(record: Record) -> tuple[str, ...]:
     """What runs must share to be compared, apart from the draw."""
     text = record["calibration"]
     size = f"{text['nsamples']} x {text['seqlen']}"
-    shared = record["model"], family(record["run"]), text["dataset"], size
-    return *shared, str(record["evaluation"])
+    return record["model"], family(record["run"]), text["dataset"], size
 
 
-def _mean_perplexity(draws: dict[int, Record]) -> float:
-    return float(mean(record["perplexity"] for record in draws.values()))
+def _case(
+    claim: Claim, kind: tuple[str, ...], by_label: Mapping[str, Mapping[int, Record]]
+) -> Iterator[Case]:
+    """The run that should be better, against the best of the others on the draws of all."""
+    names = [name for name in (claim.better, *claim.than) if name in by_label]
+    if claim.better not in names or len(names) == 1:
+        return
+    shared = sorted(set.intersection(*({*by_label[name]} for name in names)))
+    if not shared:
+        return
+    own, *others = ([by_label[name][seed] for seed in shared] for name in names)
+    ratio, than = max(
+        (
+            (paired_perplexity(other, own), name)
+            for other, name in zip(others, names[1:], strict=True)
+        ),
+        key=lambda each: each[0].value,
+    )
+    yield Case(", ".join(kind[:3]), than, ratio, len(shared))
 
 
 def outcome(found: Sequence[Case]) -> str:
-    """Plainly, whether a claim holds here."""
-    counts = {word: sum(case.verdict == word for case in found) for word in COLOURS}
+    """Plainly, whether a claim holds here; and on how little that rests."""
     if not found:
         return "not measured yet"
+    draws = {case.draws for case in found}
+    basis = "on one draw each" if draws == {1} else f"on {_span(draws)} draws"
+    return f"{_held(found)}, {basis}"
+
+
+def _held(found: Sequence[Case]) -> str:
+    counts = {word: sum(case.verdict == word for case in found) for word in COLOURS}
+    lower, higher = (f"{counts[word]} of {len(found)}" for word in ("lower", "higher"))
     if counts["lower"] == len(found):
-        return "**holds** here"
-    if counts["higher"] == len(found):
-        return "**does not hold** here: the contrary was measured"
+        return f"**shown** in all {len(found)} cases" if len(found) > 1 else "**shown**"
     if not counts["lower"] and not counts["higher"]:
-        return "**not shown** here, nor the contrary"
+        return "**not shown**, nor the contrary"
     if not counts["lower"]:
-        return f"**does not hold** here: the contrary in {counts['higher']} of {len(found)} cases"
+        return f"**contradicted** in {higher} cases, shown in none"
     if not counts["higher"]:
-        return f"**holds in part**: in {counts['lower']} of {len(found)} cases, not shown in the others"
-    return f"**does not always hold**: in {counts['lower']} of {len(found)} cases; the contrary in {counts['higher']}"
+        return f"**shown in part**: in {lower} cases"
+    return f"**shown in part**: in {lower} cases, **contradicted** in {higher}"
+
+
+def _span(draws: Collection[int]) -> str:
+    return f"{min(draws)} to {max(draws)}" if len(draws) > 1 else str(max(draws))
 
 
 def text(sources: Sources) -> str:
@@ -146,22 +160,23 @@ def text(sources: Sources) -> str:
 
 {lines(f"- {claim.said} ({claim.where}): {outcome(some)}." for claim, some in found.items())}
 
-*Here* are SmolLM2-135M and models of 2 million parameters, far smaller than the paper's. A claim counts as measured where perplexity is lower and
-its 95 % interval leaves out 0 %: over calibration draws where there are several, else over windows of the evaluation text, which says nothing
-of other draws. None is corrected for the number of comparisons: one in twenty would be called by chance.
+*Here* are SmolLM2-135M and models of 2 million parameters, far smaller than the paper's. A claim counts as shown in a case where perplexity is
+lower, and as contradicted where it is higher, if the 95 % interval leaves out 0 %: over calibration draws where there are several, else over
+windows of the evaluation text, which says nothing of other draws. None is corrected for the number of comparisons: where there is no difference,
+one case in forty would count as shown by chance, and one as contradicted.
 
 ![Perplexity of what should be better](claims.png)
 
 {markdown(["claim", "model, pattern, calibration text", "against", "draws", "perplexity", "verdict"], rows, left=3)}
 
-*Against*: the best of magnitude, Wanda and SparseGPT as far as that study has them, or Thanos without what the claim is about. Commands, commits and machines
+*Against*: the best of magnitude, Wanda and SparseGPT in that study, as far as it has them, or Thanos without what the claim is about. Commands, commits and machines
 are on the pages of the studies: {_pages(sources)}.
 """
 
 
 def _pages(sources: Sources) -> str:
     """Links to the pages of what was measured: a study for each draw or range has one with others."""
-    names = dict.fromkeys(name.partition("-")[0] for name in STUDIES if name in sources)
+    names = dict.fromkeys(name.partition("-")[0] for name in NAMES if name in sources)
     return ", ".join(f"[{name}]({name}.md)" for name in names)
 
 
@@ -195,4 +210,4 @@ def draw(sources: Sources, folder: Path) -> None:
     save(figure, folder / "claims.png")
 
 
-CLAIMS_PAGE = Page("claims", "Do the paper's claims hold here?", STUDIES, text, draw, whole=False)
+CLAIMS_PAGE = Page("claims", "Do the paper's claims hold here?", NAMES, text, draw, whole=False)
