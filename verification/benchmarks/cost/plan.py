@@ -11,12 +11,13 @@ UNSTRUCTURED, SEMI, STRUCTURED = PATTERNS = ("unstructured:0.5", "2:4", "structu
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 BLOCK_SIZE, REFIT_STEPS = 128, 10
 Shape = tuple[int, int]
-# Squares, lines through the middle one on which one side grows alone, a last block that is ragged.
+# Squares, lines through the middle one on which one side grows alone, a last block that is ragged,
+# and as many columns as the widest held-out layer has, in few rows.
 FITTED = (
     *((256, 256), (512, 512), (1024, 1024), (2048, 2048)),
     *((1024, 256), (1024, 512), (1024, 2048)),
     *((256, 1024), (512, 1024), (2048, 1024)),
-    (512, 576),
+    *((512, 576), (512, 4096)),
 )
 # Between those, in the shapes of a real model's layers too, and up to four times their weights.
 HELD_OUT = (

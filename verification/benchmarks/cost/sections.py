@@ -37,8 +37,8 @@ def predictions(results: Results) -> list[str]:
         "pruning were all timed in it. Memory counts the decoder block, embeddings and activations in bfloat16, as the published "
         "checkpoints are; a machine's passes in bfloat16 may take more time or less. Gram matrices and the layer at work are in "
         "float32 in both. The solver takes at least as many steps as it did on the real model below. The model was "
-        f"fitted to layers of at most {_widest(results, False):,} columns and held against layers of up to "
-        f"{_widest(results, True):,}; nothing here checks the way beyond those. *±*: its worst error on held-out layers with this "
+        f"fitted to layers of at most {_largest(results, False)} weights and held against layers of up to "
+        f"{_largest(results, True)}; nothing here checks the way beyond those. *±*: its worst error on held-out layers with this "
         "method and pattern. *Passes*: every decoder block runs twice over all tokens. *In Pflop at peak*: that time in "
         f"operations of float32 products, of which this machine does {peak / 1e9:,.0f} Gflop a second; over the peak of another "
         "machine it is the time there, if its memory is as fast beside its products. *GiB*: one decoder block twice in "
@@ -48,9 +48,10 @@ def predictions(results: Results) -> list[str]:
     ]
 
 
-def _widest(results: Results, held_out: bool) -> int:
+def _largest(results: Results, held_out: bool) -> str:
     layers = [layer for each in results["runs"] for layer in each["layers"]]
-    return max(int(each["shape"][1]) for each in layers if each["held_out"] == held_out)
+    shapes = [each["shape"] for each in layers if each["held_out"] == held_out]
+    return f"{max(rows * columns for rows, columns in shapes) / 1e6:.1f} million"
 
 
 def small_models(results: Results) -> list[str]:
@@ -68,7 +69,8 @@ def small_models(results: Results) -> list[str]:
             f"## A real model: {measured['model']}",
             "",
             "Thanos, unstructured 50 %, pruned for this page with real activations: small layers, "
-            f"{measured['tokens']:,} tokens, {measured['steps']:.1f} steps of the solver in the mean.",
+            f"{measured['tokens']:,} tokens. The solver took {measured['steps']['last']:.1f} steps in the mean of the "
+            f"layers' last blocks, {measured['steps']['before']:.1f} in the others.",
             "",
             _table(["stage", "measured", "predicted", "off by"], rows),
             "",
