@@ -13,6 +13,7 @@ test: .venv/installed
 
 # Longer checks, with recorded results in docs/results.
 verify: mutants fuzz
+	$(BIN)/pytest -n 2 --dist loadfile -m long
 	$(BIN)/thanos verify reference
 	$(BIN)/thanos verify torch
 	$(BIN)/python -m verification.tolerances

@@ -1,4 +1,7 @@
-"""What all tests share: reproducible examples, one thread, and what is not run without a GPU."""
+"""What all tests share: reproducible examples, one thread, and the word of what is not run."""
+
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -13,23 +16,44 @@ settings.load_profile("project")
 # Tiny layers are faster on one thread, above all when something else keeps the cores busy.
 torch.set_num_threads(1)
 
-NOT_RUN = pytest.StashKey[list[str]]()
+NOT_RUN = pytest.StashKey[dict[str, list[str]]]()  # names by the reason
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `cuda` need a device: without one they are not run, and named at the end."""
-    if torch.cuda.is_available():
-        return
-    needy = [item for item in items if item.get_closest_marker("cuda")]
-    items[:] = [item for item in items if item not in needy]
-    config.hook.pytest_deselected(items=needy)
-    config.stash[NOT_RUN] = [item.nodeid for item in needy]
+    """Leave out what needs a device, and what is long unless asked for; named at the end."""
+    left: dict[str, list[pytest.Item]] = {}
+    if not torch.cuda.is_available():
+        left["no CUDA device here"] = _marked(items, "cuda")
+    if "long" not in config.option.markexpr:
+        left["long, part of `make verify`"] = _marked(items, "long")
+    config.hook.pytest_deselected(items=[item for some in left.values() for item in some])
+    items[:] = [item for item in items if not any(item in some for some in left.values())]
+    config.stash[NOT_RUN] = {
+        reason: [item.nodeid for item in some] for reason, some in left.items()
+    }
+
+
+def _marked(items: list[pytest.Item], mark: str) -> list[pytest.Item]:
+    return [item for item in items if item.get_closest_marker(mark)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """On several cores each worker collects for itself, and tells the process that reports."""
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["not_run"] = session.config.stash.get(NOT_RUN, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker is done: take its word, which is that of all."""
+    node.config.stash[NOT_RUN] = getattr(node, "workeroutput", {}).get("not_run", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what nobody has tested here."""
-    names = terminalreporter.config.stash.get(NOT_RUN, [])
-    if names:
-        terminalreporter.section("NOT RUN: no CUDA device here")
-        for name in names:
-            terminalreporter.write_line(name)
+    for reason, names in terminalreporter.config.stash.get(NOT_RUN, {}).items():
+        if names:
+            terminalreporter.section(f"NOT RUN: {reason}")
+        for name, count in Counter(name.partition("[")[0] for name in names).items():
+            terminalreporter.write_line(f"{name} ({count})" if count > 1 else name)

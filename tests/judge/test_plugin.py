@@ -29,6 +29,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_the_reference_passes_everything_in_less_than_a_minute(tmp_path: Path) -> None:
     start = time.monotonic()
     done = run(tmp_path, "--thanos-impl", "reference")

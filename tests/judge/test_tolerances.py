@@ -30,6 +30,7 @@ def recorded() -> Worst:
     return record
 
 
+@pytest.mark.long
 def test_record_is_what_is_measured(recorded: Worst) -> None:
     measured = measure()
     assert {name: set(by) for name, by in measured.items()} == {

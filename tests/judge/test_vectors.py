@@ -29,6 +29,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in data}
 
 
+@pytest.mark.long
 def test_making_them_again_gives_the_same_bytes(made: Path) -> None:
     expected, found = files(FOLDER), files(made)
     assert found.keys() == expected.keys(), found.keys() ^ expected.keys()

@@ -17,8 +17,12 @@ from verification.diagnosis import explain
 from verification.diagnosis.evidence import evidence_of
 from verification.exact import exact_prune
 
-# Seed, rows, columns and B: nothing was tuned on these.
-CALLS = ((101, 12, 48, 16), (102, 9, 40, 8))
+Size = tuple[int, int, int, int]  # seed, rows, columns and B
+# Nothing was tuned on these.
+SMALL, LARGER = (102, 9, 40, 8), (101, 12, 48, 16)
+BY_SIZE = pytest.mark.parametrize(
+    "size", [SMALL, pytest.param(LARGER, marks=pytest.mark.long)], ids=["small", "larger"]
+)
 BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRONG])
 
 
@@ -35,10 +39,10 @@ def function(wrong: Wrong) -> PythonFunction:
     return PythonFunction(run, wrong.method, wrong.bug)
 
 
-def cases(wrong: Wrong) -> Iterator[Case]:
-    for seed, rows, columns, block_size in CALLS:
-        for shown in showcases(wrong, rows, columns, block_size):
-            yield case_of(wrong, shown, seed, rows, columns)
+def cases(wrong: Wrong, size: Size) -> Iterator[Case]:
+    seed, rows, columns, block_size = size
+    for shown in showcases(wrong, rows, columns, block_size):
+        yield case_of(wrong, shown, seed, rows, columns)
 
 
 def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -> Case:
@@ -55,16 +59,17 @@ def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -
     return made_case(W, G, shown.pattern, mask=mask, refused=refused, **options)
 
 
-def verdicts(wrong: Wrong) -> list[Verdict]:
-    found = [judge(case, function(wrong)) for case in cases(wrong)]
+def verdicts(wrong: Wrong, size: Size) -> list[Verdict]:
+    found = [judge(case, function(wrong)) for case in cases(wrong, size)]
     assert found
     assert not any(verdict.unsupported for verdict in found)
     return found
 
 
+@BY_SIZE
 @BY_BUG
-def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong) -> None:
-    for verdict in verdicts(wrong):
+def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong, size: Size) -> None:
+    for verdict in verdicts(wrong, size):
         failed = {check.name for check in verdict.failures}
         assert wrong.check in failed, (verdict.case.pattern, failed)
         if wrong.diagnosis:
@@ -74,10 +79,11 @@ def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong) ->
             assert explanations[0].key == wrong.diagnosis, explanations
 
 
+@BY_SIZE
 @BY_BUG
-def test_right_code_passes_on_the_same_layers(wrong: Wrong) -> None:
+def test_right_code_passes_on_the_same_layers(wrong: Wrong, size: Size) -> None:
     right = Wrong("none", lambda *a: prune(*a, method=wrong.method), "", None, wrong.method)
-    for case in cases(wrong):
+    for case in cases(wrong, size):
         verdict = judge(case, function(right))
         assert verdict.passed, (case.pattern, verdict.failures)
 

@@ -122,6 +122,7 @@ def test_ranks_that_were_told_other_things_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_torchrun_starts_it(model: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 3]
