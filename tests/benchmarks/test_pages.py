@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from reference.patterns import Ablation
-from verification.benchmarks.pages.build import PAGES, build
+from verification.benchmarks.pages.build import PUBLISHED, build
+from verification.benchmarks.pages.claims import CLAIMS, cases, outcome
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.ratios import answer, changes
 from verification.benchmarks.studies.plan import Run, dense_runs
@@ -167,6 +168,44 @@ def test_the_plan_varies_the_calibration_too(tmp_path: Path) -> None:
         assert f"| thanos, {name} | windows of 1 draw |" in text
 
 
+def test_a_claim_is_held_against_the_best_of_the_others() -> None:
+    unstructured = CLAIMS[0]
+
+    def loss(run: Run) -> float:
+        # Better than SparseGPT everywhere, but than Wanda at high sparsities only.
+        low = run.pattern in ("unstructured:0.6", "unstructured:0.7")
+        return {"wanda": 3.3 if low else 3.6}.get(run.method, LOSSES[run.method])
+
+    sources = {"sweep-high": study(list(sweep_runs(range(6, 10))), loss)}
+    found = list(cases(unstructured, sources))
+    assert [(case.than, case.verdict) for case in found] == [
+        ("wanda", "higher"), ("wanda", "higher"), ("sparsegpt", "lower"), ("sparsegpt", "lower"),
+    ]  # fmt: skip
+    assert outcome(found) == "**does not always hold**: in 2 of 4 cases; the contrary in 2"
+    assert outcome(found[2:]) == "**holds** here"
+    assert outcome(found[:2]).startswith("**does not hold** here")
+    equal = list(cases(unstructured, {"sweep-low": study(list(sweep_runs([5])), lambda run: 3.4)}))
+    assert outcome(equal) == "**not shown** here, nor the contrary"
+    assert outcome([*equal, found[2]]).startswith("**holds in part**: in 1 of 2 cases")
+    assert outcome([*equal, found[0]]) == "**does not hold** here: the contrary in 1 of 2 cases"
+    assert all(outcome(list(cases(claim, sources))) == "not measured yet" for claim in CLAIMS[1:])
+
+
+def test_a_claim_about_a_component_is_judged_over_its_draws() -> None:
+    joint = CLAIMS[-1]
+
+    def loss(run: Run) -> float:
+        if run.method == "dense":
+            return 3.0
+        draw = {0: 0.0, 1: 0.5, 2: -0.4}[run.calibration.seed]
+        return 3.4 + draw + (0.1 if run.ablation.update == "sequential" else 0.0)
+
+    sources = {f"components-{seed}": study(list(component_runs(seed)), loss) for seed in SEEDS}
+    (case,) = cases(joint, sources)
+    assert (case.than, case.draws, case.verdict) == ("thanos, update sequential", 3, "lower")
+    assert case.ratio.value == pytest.approx(math.exp(-0.1))
+
+
 def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) -> None:
     def loss(run: Run) -> float:
         draw = {0: 0.0, 1: 0.5, 2: -0.4}.get(run.calibration.seed, 0.0)
@@ -220,7 +259,7 @@ def test_pages_without_results_are_left_out_and_damage_is_named(tmp_path: Path) 
 
 
 def test_every_page_has_a_name_of_its_own() -> None:
-    assert len({page.name for page in PAGES}) == len(PAGES)
+    assert len({page.name for page in PUBLISHED}) == len(PUBLISHED)
 
 
 def test_the_report_needs_nothing_else(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from thanos_torch.models.durable import whole_file
 from verification.benchmarks.pages.ablations import CALIBRATION, COMPONENTS, SETTINGS
 from verification.benchmarks.pages.architectures import ARCHITECTURES
+from verification.benchmarks.pages.claims import CLAIMS_PAGE
 from verification.benchmarks.pages.commands import COST, INFERENCE, SIZE
 from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
@@ -32,6 +33,8 @@ PAGES: tuple[Page, ...] = (
     INFERENCE,
     SIZE,
 )
+# Drawn from many studies: of one alone it would say little.
+PUBLISHED = (CLAIMS_PAGE, *PAGES)
 REPORT = "report.html"
 
 
@@ -84,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="of the checkout")
     root = parser.parse_args().root
-    for page in build(root / "docs" / "results", root / "docs" / "study"):
+    for page in build(root / "docs" / "results", root / "docs" / "study", PUBLISHED):
         print(root / "docs" / "study" / f"{page.name}.md")
     quick = _read(root / "docs" / "results", QUICK)
     if quick:

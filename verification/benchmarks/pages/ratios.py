@@ -90,20 +90,24 @@ def _change(name: str, runs: dict[int, Record], base: dict[int, Record]) -> Chan
     def both(what: str) -> tuple[list[float], list[float]]:
         return [record[what] for record in usual], [record[what] for record in own]
 
-    if len(shared) > 1:
-        perplexities = paired_ratio(*both("perplexity"))
-    else:
-        perplexities = perplexity_ratio(usual[0]["window_losses"], own[0]["window_losses"])
     return Change(
         name,
         own[0]["run"],
         len(shared),
         geometric_mean(both("perplexity")[1]),
         geometric_mean(both("dense_error")[1]),
-        perplexities,
+        paired_perplexity(usual, own),
         paired_ratio(*both("dense_error")),
         *_times(usual, own),
     )
+
+
+def paired_perplexity(usual: Sequence[Record], own: Sequence[Record]) -> Estimate:
+    """The ratio of perplexities on the same draws; of one draw, over the evaluation's windows."""
+    if len(own) > 1:
+        before, after = ([record["perplexity"] for record in each] for each in (usual, own))
+        return paired_ratio(before, after)
+    return perplexity_ratio(usual[0]["window_losses"], own[0]["window_losses"])
 
 
 def _times(usual: Sequence[Record], own: Sequence[Record]) -> tuple[float, float]:
