@@ -1,7 +1,6 @@
 """Decoder blocks and their layers are found by structure; what they read, by identity."""
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from tests.models.tiny import llama_config, random_model, random_windows
 from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
 from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.layers import Layer
-from thanos_torch.models.replay import Replay, leave_block
+from thanos_torch.models.replay import Replay
 from thanos_torch.models.stopwatch import Stopwatch
 
 
@@ -59,15 +58,13 @@ def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
     assert len(blocks) == 2
 
 
-def collect(
-    model: Any, index: int, windows: Tensor, enough: Callable[[], None] = lambda: None
-) -> InputGrams:
+def collect(model: Any, index: int, windows: Tensor) -> InputGrams:
     name, blocks = decoder_blocks(model)
     replay = Replay(model, blocks, windows, "cpu")
     for before in range(index):
         replay.advance(before)
     stopwatch = Stopwatch("cpu", ("gram",))
-    with InputGrams(prunable_layers(blocks, name)[index], stopwatch, enough) as inputs:
+    with InputGrams(prunable_layers(blocks, name)[index], stopwatch) as inputs:
         for _ in replay.run(index):
             inputs.next_batch()
     return inputs
@@ -89,45 +86,10 @@ def test_layers_with_one_input_share_one_gram_matrix() -> None:
     assert not torch.equal(matrix("self_attn.q_proj"), matrix("mlp.gate_proj"))
 
 
-def test_a_block_is_left_before_its_last_layer_and_nothing_changes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("thanos_torch.models.replay.BATCH_TOKENS", 64)
-    model, windows = random_model(llama_config()), random_windows(6, 32)
-    calls: list[nn.Module] = []
-    model.model.layers[1].mlp.down_proj.register_forward_hook(
-        lambda module, *_: calls.append(module)
-    )
-    whole, left = collect(model, 1, windows), collect(model, 1, windows, leave_block)
-    assert len(calls) == 3 + 1  # the first batch shows what there is to read
-    prefix, blocks = decoder_blocks(model)
-    for name in prunable_layers(blocks, prefix)[1]:
-        one, other = whole.matrix(name), left.matrix(name)
-        assert one is not None
-        assert other is not None
-        assert torch.equal(one, other)
-
-
-def test_a_block_is_not_left_where_layers_read_at_other_times() -> None:
-    def never() -> None:
-        raise AssertionError
-
-    for first in (["one", "two", "two"], ["one"], ["one", "one"]):
-        inputs, layers = watched("one", "two", enough=never)
-        with inputs:
-            for name in first:
-                layers[name](torch.ones(4, 3))
-            inputs.next_batch()
-            for name in dict.fromkeys(first):
-                layers[name](torch.ones(4, 3))
-
-
-def watched(
-    *readers: str, enough: Callable[[], None] = lambda: None
-) -> tuple[InputGrams, dict[str, nn.Linear]]:
+def watched(*readers: str) -> tuple[InputGrams, dict[str, nn.Linear]]:
     modules = {name: nn.Linear(3, 2) for name in readers}
     layers = {name: Layer(name, f"{name}.weight", module) for name, module in modules.items()}
-    return InputGrams(layers, Stopwatch("cpu", ("gram",)), enough), modules
+    return InputGrams(layers, Stopwatch("cpu", ("gram",))), modules
 
 
 def test_a_tensor_changed_in_place_is_another_input() -> None:

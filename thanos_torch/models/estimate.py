@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -88,13 +87,10 @@ def time_parts(
     tokens  windows times their length, which is seqlen
     """
     parts = dict.fromkeys(("calibration", "gram", "pruning", "certificates"), 0.0)
-    once = read_last(layers)
     for layer in layers:
         (rows, columns), numbers = layer.shape, _numbers(layer)
-        # Every block runs twice: to collect Gram matrices, up to the last that is wanted, and to
-        # hand on what it puts out.
-        passes = 1 if layer.name in once else 2
-        parts["calibration"] += passes * 2 * tokens * numbers / speed.single
+        # Every block runs twice: to collect Gram matrices, and to hand on what it puts out.
+        parts["calibration"] += 2 * 2 * tokens * numbers / speed.single
         if layer.reads == layer.name:
             # Attention, whose scores and sums are as wide as what a layer reads, once a block.
             parts["calibration"] += 2 * 2 * tokens * seqlen * columns / speed.single / 2
@@ -107,17 +103,6 @@ def time_parts(
         work = 2 * columns**3 + 8 * rows * columns**2
         parts["certificates"] += work / speed.double + 60 * numbers / speed.elements
     return parts
-
-
-def read_last(layers: Sequence[PlannedLayer]) -> set[str]:
-    """Names of the layers that run once: those behind the last input wanted, see `InputGrams`."""
-    names: set[str] = set()
-    for _, group in groupby(layers, lambda layer: layer.block):
-        block = list(group)
-        wanted = [layer.reads for layer in block if isinstance(layer.choice, LayerOptions)]
-        reads = [layer.reads for layer in block]
-        names.update(layer.name for layer in block[reads.index(wanted[-1]) if wanted else 0 :])
-    return names
 
 
 def _pruning(options: LayerOptions, rows: int, columns: int, speed: Speed) -> float:

@@ -24,22 +24,9 @@ class InputGrams:
     grams  by the name of the layer that reads the input first
     """
 
-    def __init__(
-        self,
-        layers: Mapping[str, Layer],
-        stopwatch: Stopwatch,
-        enough: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`enough` is called in a batch when no layer has anything to read in it any more.
-
-        It may leave the block: the last layer is often a quarter of its work. Never called in the
-        first batch, which shows whether every layer reads once a batch, and then not if some
-        layer does not, or if there are experts, which read what a router gives them.
-        """
+    def __init__(self, layers: Mapping[str, Layer], stopwatch: Stopwatch) -> None:
         self.grams: dict[str, Gram] = {}
-        self._layers, self._stopwatch, self._enough = layers, stopwatch, enough
-        self._once: bool | None = None  # whether all read once a batch; unknown in the first
-        self._reads: Counter[str] = Counter()  # of this batch
+        self._layers, self._stopwatch = layers, stopwatch
         self._tokens: Counter[str] = Counter()
         self._first_reader: dict[str, str] = {}
         self._matrices: dict[str, Tensor] = {}  # those asked for, by first reader
@@ -70,10 +57,6 @@ class InputGrams:
 
     def next_batch(self) -> None:
         """Forget the inputs of the last batch."""
-        if self._once is None and self._reads:
-            experts = any(layer.expert is not None for layer in self._layers.values())
-            self._once = not experts and self._reads == Counter(self._layers.keys())
-        self._reads.clear()
         self._seen.clear()
 
     def pool(self, ranks: Ranks) -> None:
@@ -138,9 +121,6 @@ class InputGrams:
         self._tokens[name] += inputs.shape[:-1].numel()
         if first == name:
             self._add(name, inputs)
-        self._reads[name] += 1
-        if self._once and len(self._reads) == len(self._layers):
-            self._enough()
 
     def _add(self, name: str, inputs: Tensor) -> None:
         with self._stopwatch.stage("gram"):

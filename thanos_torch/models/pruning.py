@@ -14,7 +14,7 @@ from thanos_torch.models.inputs import InputGrams
 from thanos_torch.models.layers import Layer
 from thanos_torch.models.ranks import Ranks, host
 from thanos_torch.models.recipe import PAPER, LayerOptions
-from thanos_torch.models.replay import Replay, leave_block
+from thanos_torch.models.replay import Replay
 from thanos_torch.models.report import Judge, ModelReport, PrunedLayer, RankShare
 from thanos_torch.models.rules import Dense, Plan, Rules
 from thanos_torch.models.solving import Run
@@ -184,7 +184,7 @@ def _prune_block(
     """Calibrate a block with the outputs of the pruned blocks before it, and prune its layers."""
     show(f"block {index}: calibration", len(run.report.layers))
     wanted = {n: layer for n, layer in layers.items() if not isinstance(run.plan[n], Dense)}
-    with run.watch.stage("calibration"), InputGrams(wanted, run.watch, leave_block) as inputs:
+    with run.watch.stage("calibration"), InputGrams(wanted, run.watch) as inputs:
         for _ in replay.run(index) if wanted else ():
             inputs.next_batch()
     inputs.pool(run.ranks)

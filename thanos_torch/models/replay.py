@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,6 @@ class _BlockDone(Exception):  # noqa: N818
 
     def __init__(self, output: Any) -> None:
         self.output = output
-
-
-def leave_block() -> NoReturn:
-    """For hooks inside of a block that have seen what they want: `Replay.run` answers None."""
-    raise _BlockDone(None)
 
 
 class Replay:
@@ -60,10 +55,7 @@ class Replay:
         self.batches = {n: batches[n].to(home) for n in ranks.share(len(batches))}
 
     def run(self, index: int) -> Iterator[Any]:
-        """The output of block `index` for every batch, from the outputs of the last `advance`.
-
-        None where a hook called `leave_block`.
-        """
+        """The output of block `index` for every batch, from the outputs of the last `advance`."""
         for number, batch in self.batches.items():
             begin("calibration")
             yield self._run_batch(index, batch, self.activations.read(number))

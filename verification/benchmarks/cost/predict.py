@@ -4,14 +4,14 @@ Layers, and which of them read one input, are taken from the model's own code on
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from reference.patterns import parse_pattern
-from thanos_torch.models.estimate import memory_parts, read_last
+from thanos_torch.models.estimate import memory_parts
 from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layers
 from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.replay import BATCH_TOKENS
@@ -120,22 +120,21 @@ def predicted_model(
 
 
 def _calibration(
-    model: CostModel, layers: Sequence[PlannedLayer], tokens: int, length: int
+    model: CostModel, layers: Iterable[PlannedLayer], tokens: int, length: int
 ) -> float:
-    """Every decoder block runs twice over all windows, first up to its last layer."""
+    """Every decoder block runs twice over all windows: see `prune_model`."""
     blocks: dict[int, list[PlannedLayer]] = defaultdict(list)
     for layer in layers:
         blocks[layer.block].append(layer)
-    last, total = read_last(layers), 0.0
+    total = 0.0
     for group in blocks.values():
-        for some in (group, [each for each in group if each.name not in last]):
-            window = Work(
-                columns=group[0].shape[1],
-                tokens=length,
-                weights=sum(each.shape[0] * each.shape[1] for each in some),
-                widths=sum(sum(each.shape) for each in some),
-            )
-            total += tokens / length * model.value(PASS_LAW, window)
+        window = Work(
+            columns=group[0].shape[1],
+            tokens=length,
+            weights=sum(each.shape[0] * each.shape[1] for each in group),
+            widths=sum(sum(each.shape) for each in group),
+        )
+        total += 2 * tokens / length * model.value(PASS_LAW, window)
     return total
 
 

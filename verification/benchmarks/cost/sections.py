@@ -39,7 +39,7 @@ def predictions(results: Results) -> list[str]:
         "float32 in both. The solver takes at least as many steps as it did on the real model below. The model was "
         f"fitted to layers of at most {_largest(results, False)} weights and held against layers of up to "
         f"{_largest(results, True)}; nothing here checks the way beyond those. *±*: its worst error on held-out layers with this "
-        "method and pattern. *Passes*: every decoder block runs twice over all tokens, first up to its last layer. *In Pflop at peak*: that time in "
+        "method and pattern. *Passes*: every decoder block runs twice over all tokens. *In Pflop at peak*: that time in "
         f"operations of float32 products, of which this machine does {peak / 1e9:,.0f} Gflop a second; over the peak of another "
         "machine it is the time there, if its memory is as fast beside its products. *GiB*: one decoder block twice in "
         "bfloat16, embeddings, two batches of activations, a block's Gram matrices and the layer at work, without the program "

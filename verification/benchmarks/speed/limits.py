@@ -15,8 +15,7 @@ UNSTRUCTURED_SHARE, SEMI_SHARE = 0.6, 0.8
 AIM = 0.5
 # Choosing masks must not dominate.
 SELECTION_SHARE = 0.5
-# Pruning all layers of a model, over the two passes of 16 thousand tokens that calibrate it, the
-# first of which ends before the last layer of each block.
+# Pruning all layers of a model, over the two passes of 16 thousand tokens that calibrate it.
 MODEL_SHARE = 0.25
 MEMORY_FACTOR, MEMORY_EXTRA = 2, 32 * 2**20
 # How many times more than its operations or its weights tell a block size or a shape may cost.

@@ -1,6 +1,6 @@
 """All layers of a real model: pruning them against the passes that calibrate them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +9,6 @@ from reference.patterns import Unstructured
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
-    LayerRecord,
     calibration_windows,
     load_model,
     prune_model,
@@ -28,9 +27,8 @@ def measure_model(
     """Prune the layers of every so many-th decoder block of SmolLM2-135M, unstructured 50 %.
 
     Blocks that are left dense are passed once instead of twice: the time of calibration is scaled
-    to two passes of every block, the first up to its last layer, that of Gram matrices and of
-    pruning to all layers, as if blocks were alike. The Gram matrices are part of calibrating:
-    passes without them would be for nothing.
+    to two passes of every block, that of Gram matrices and of pruning to all layers, as if blocks
+    were alike. The Gram matrices are part of calibrating: passes without them would be for nothing.
     """
     loaded = load_model(DEFAULT_MODEL)
     windows = calibration_windows(
@@ -47,11 +45,10 @@ def measure_model(
         )
     blocks = loaded.model.config.num_hidden_layers
     pruned = len(range(0, blocks, every))
-    records = [each for each in report.layers if not each.left_dense]
-    first = 1 - _weights(records[-1:]) / _weights(records) * pruned  # of a whole pass
-    passes = report.seconds["calibration"] * (1 + first) * blocks / (blocks + first * pruned)
+    passes = report.seconds["calibration"] * 2 * blocks / (blocks + pruned)
     calibration = passes + report.seconds["gram"] * blocks / pruned
     pruning = report.seconds["pruning"] * blocks / pruned
+    records = [each for each in report.layers if not each.left_dense]
     layers: list[dict[str, Any]] = [
         {
             "name": each.name,
@@ -82,7 +79,3 @@ def measure_model(
         "direct_rows": sum(each["direct_rows"] for each in layers),
         "layers": layers,
     }
-
-
-def _weights(layers: Iterable[LayerRecord]) -> int:
-    return sum(rows * columns for rows, columns in (each.shape for each in layers))
