@@ -39,17 +39,22 @@ NONE = Steps()
 
 
 def predicted_layer(
-    model: CostModel, run: Mapping[str, Any], shape: Iterable[int], least: Steps = NONE
+    model: CostModel,
+    run: Mapping[str, Any],
+    shape: Iterable[int],
+    least: Steps = NONE,
+    taken: Steps | None = None,
 ) -> dict[str, Any]:
     """What the model says of a layer, (c, b): seconds by stage, of the certificate, and bytes.
 
-    least  steps of the solver, whatever the model says
+    least  the least steps of the solver, whatever the model says
+    taken  its steps, whatever the model says
     """
     rows, columns = shape
     laws, steps = stage_laws(run), NONE
     if ("solve", SOLVER) in ((stage, name) for stage, (name, _) in laws.items()):
         said = model.steps(columns, run["block_size"])
-        steps = Steps(max(least.before, said.before), max(least.last, said.last))
+        steps = taken or Steps(max(least.before, said.before), max(least.last, said.last))
     work = work_of(run, (rows, columns), steps, model.threads)
     stages = {stage: model.value(known, work) for stage, known in laws.items()}
     certificate, memory = laws_of(run)

@@ -74,13 +74,22 @@ def fit(results: Mapping[str, Any]) -> CostModel:
     for known, work, measured in _points(results):
         if measured > 0:
             points[known].append((work, measured))
-    peak = max(each["operations_per_second"] for each in results["peak"])
-    floors = {term: operations / peak for term, operations in PRODUCTS.items()}
+    floors = floors_of(results)
     coefficients = {
         name: fit_law(terms, [work for work, _ in each], [measured for _, measured in each], floors)
         for (name, terms), each in points.items()
     }
     return CostModel(coefficients, results["settings"]["threads"])
+
+
+def floors_of(results: Mapping[str, Any]) -> dict[str, float]:
+    """What the coefficient of a term is at least, in seconds: its operations at the peak."""
+    peak = max(each["operations_per_second"] for each in results["peak"])
+    threads = results["settings"]["threads"]
+    return {
+        term: operations / peak * (threads if term.endswith("/ threads") else 1)
+        for term, operations in PRODUCTS.items()
+    }
 
 
 def fit_law(

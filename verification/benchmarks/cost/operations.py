@@ -22,7 +22,7 @@ class Work:
     block_size     B
     pattern        in its text form
     steps          conjugate-gradient steps of a block, the mean over all but the last
-    last_steps     of the last, which takes several times as many
+    last_steps     of the last, which may take several times as many
     refit_steps    of the refit
     tokens         of a batch or window
     weights        of a decoder block, for a forward pass over it
@@ -184,7 +184,7 @@ COUNTS: dict[str, Callable[[Work], float]] = {
 }
 
 # Counts that are float32 products, and operations in each of them: no machine is faster than its
-# own peak, however little of one kind was measured.
+# own peak, however little of one kind was measured. What counts for a thread has one thread's.
 PRODUCTS = {
     "trailing": 1,
     "steps": 1,

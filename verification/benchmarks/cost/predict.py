@@ -16,7 +16,7 @@ from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layer
 from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.replay import BATCH_TOKENS
 from thanos_torch.models.rules import Rules
-from verification.benchmarks.cost.check import predicted_layer
+from verification.benchmarks.cost.check import NONE, predicted_layer
 from verification.benchmarks.cost.decoder import llama
 from verification.benchmarks.cost.laws import GRAM_LAW, PASS_LAW, needs_inverse
 from verification.benchmarks.cost.model import CostModel, Steps, steps_taken
@@ -59,7 +59,7 @@ def predictions(
 ) -> list[dict[str, Any]]:
     """Every run on every target: seconds by stage, bytes. Blocks are alike: one is built.
 
-    least  steps of the solver: real layers may need more than the random ones measured
+    least  the least steps of the solver: real layers may need more than the random ones measured
     """
     found = []
     asked = list(runs)
@@ -76,7 +76,8 @@ def small_model(model: CostModel, run: Mapping[str, Any], measured: Mapping[str,
     """The same for the model that was measured as a whole, with its own steps of the solver."""
     built = meta_model(measured["model"])
     tokens, length = measured["tokens"], measured["length"]
-    return predicted_model(model, built, run, tokens, length, steps_taken(measured))["seconds"]
+    taken = steps_taken(measured)
+    return predicted_model(model, built, run, tokens, length, taken=taken)["seconds"]
 
 
 def predicted_model(
@@ -85,18 +86,20 @@ def predicted_model(
     run: Mapping[str, Any],
     tokens: int,
     length: int,
-    least: Steps,
+    least: Steps = NONE,
+    taken: Steps | None = None,
 ) -> dict[str, Any]:
     """All decoder blocks that were built: seconds by stage, bytes by what takes them.
 
     length  tokens of a window
-    least   steps of the solver, whatever the model says
+    least   the least steps of the solver, whatever the model says
+    taken   its steps, whatever the model says
     """
     layers = planned_layers(built, Rules(_options(run)))
     seconds: dict[str, float] = defaultdict(float)
     work = 0.0
     for layer in layers:
-        said = predicted_layer(model, run, layer.shape, least)
+        said = predicted_layer(model, run, layer.shape, least, taken)
         stages = dict(said["stages"])
         if layer.reads != layer.name and needs_inverse(run["method"], run["pattern"]):
             stages["factor"] = 0.0  # `shared_factors`
