@@ -46,8 +46,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """A worker is done: take its word, which is that of all."""
-    node.config.stash[NOT_RUN] = getattr(node, "workeroutput", {}).get("not_run", {})
+    """A worker is done: take its word, which is that of all; one that crashed has none."""
+    told = getattr(node, "workeroutput", {}).get("not_run")
+    if told is not None:
+        node.config.stash[NOT_RUN] = told
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

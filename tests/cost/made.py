@@ -1,10 +1,12 @@
 """Results of the cost study that were never measured: what known coefficients say."""
 
+from dataclasses import asdict
 from typing import Any
 
 from verification.benchmarks.cost.check import predicted_layer
 from verification.benchmarks.cost.laws import (
     GRAM_LAW,
+    LAST_STEPS_LAW,
     PASS_LAW,
     STEPS_LAW,
     certificate_law,
@@ -12,7 +14,7 @@ from verification.benchmarks.cost.laws import (
     memory_law,
     stages_of,
 )
-from verification.benchmarks.cost.model import CostModel, gram_work, pass_work
+from verification.benchmarks.cost.model import CostModel, Steps, gram_work, pass_work
 from verification.benchmarks.cost.operations import COUNTS, Work
 from verification.benchmarks.cost.plan import (
     METHODS,
@@ -27,6 +29,7 @@ from verification.benchmarks.cost.plan import (
 from verification.benchmarks.cost.run import gathered
 
 PEAK = 1e15  # faster than any coefficient here
+THREADS = 2
 
 
 def tiny() -> list[Cell]:
@@ -38,6 +41,7 @@ def tiny() -> list[Cell]:
             for b in (16, 32, 48)
             for method in METHODS
         ),
+        *(LayerCell(b, b, "thanos", UNSTRUCTURED, b == 48, 8) for b in (16, 32, 48)),
         *(GramCell(b, 64, b == 48) for b in (16, 32, 48)),
         *(PassCell(h, 2 * h, 16, h == 96) for h in (32, 64, 96)),
     ]
@@ -45,7 +49,7 @@ def tiny() -> list[Cell]:
 
 def known() -> CostModel:
     """Coefficients for every law of the plan: each term takes a like share of a large layer."""
-    middle = Work(1024, 1024, 128, "structured:0.3", 8, 10, 2048, 2**22, 2**14)
+    middle = Work(1024, 1024, 128, "structured:0.3", 8, 8, 10, 2048, 2**22, 2**14)
     laws: dict[str, tuple[str, ...]] = dict([GRAM_LAW, PASS_LAW])
     for cell in full():
         if isinstance(cell, LayerCell):
@@ -60,7 +64,11 @@ def known() -> CostModel:
         }
         for name, terms in laws.items()
     }
-    return CostModel({**coefficients, STEPS_LAW[0]: {"constant": 4.0, "B / b": 30.0}})
+    steps = {
+        STEPS_LAW[0]: {"constant": 3.0, "width / rest": 9.0},
+        LAST_STEPS_LAW[0]: {"constant": 20.0, "last block / b": 20.0},
+    }
+    return CostModel({**coefficients, **steps}, THREADS)
 
 
 def results(model: CostModel, held_out_factor: float = 1.0) -> dict[str, Any]:
@@ -84,7 +92,8 @@ def results(model: CostModel, held_out_factor: float = 1.0) -> dict[str, Any]:
     return {
         "study": "cost", "profile": "standard", "command": "thanos bench cost", "commit": "0" * 12,
         "date": "2026-01-01T00:00:00", "versions": {"torch": "2"}, "machine": "none",
-        "settings": {"threads": 2, "base": 1024, "calibration": {"windows": 128, "length": 2048}},
+        "settings": {"threads": THREADS, "base": 1024,
+                     "calibration": {"windows": 128, "length": 2048}},
         "wall_seconds": 60.0, "yardstick_seconds": [1.0] * 20, "tries": [1] * 20,
         **gathered(records),
     }  # fmt: skip
@@ -103,7 +112,9 @@ def _layer(model: CostModel, cell: LayerCell, held_out_factor: float) -> dict[st
         "certificate_seconds": said["certificate"],
         "peak_memory_bytes": said["memory"],
         "spread": 0.0,
-        "steps": model.steps(cell.columns, cell.block_size)
-        if cell.method == "thanos" and cell.pattern != "structured:0.3"
-        else 0.0,
+        "steps": asdict(
+            model.steps(cell.columns, cell.block_size)
+            if cell.method == "thanos" and cell.pattern != "structured:0.3"
+            else Steps()
+        ),
     }

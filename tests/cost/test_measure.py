@@ -81,3 +81,8 @@ def _until_enough(each: float) -> Iterator[float]:
     while not measure._enough(totals):
         totals.append(each)
         yield each
+
+
+def test_the_last_block_of_each_layer_is_counted_apart() -> None:
+    assert measure._steps([[3, 4, 20], [5, 30], [40]]) == {"before": 4, "last": 30}
+    assert measure._steps([[]]) == {"before": 0, "last": 0}

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from tests.cost.made import PEAK, known, results
+from tests.cost.made import PEAK, THREADS, known, results
+from thanos_torch.models.threads import FEW_COLUMNS
 from verification.benchmarks.cost.check import BOUNDS, checked, comparisons, summary
+from verification.benchmarks.cost.laws import certificate_law
 from verification.benchmarks.cost.model import fit, fit_law
-from verification.benchmarks.cost.operations import COUNTS, PRODUCTS, Work
+from verification.benchmarks.cost.operations import COUNTS, PRODUCTS, Work, spreads
 
 TERMS = ("b³", "c b²", "c b", "constant")
 WORKS = [Work(c, b) for c in (256, 512, 2048) for b in (256, 768, 1024, 4096)]
@@ -73,4 +75,16 @@ def test_products_are_not_faster_than_the_peak() -> None:
     study = results(known())
     for term in fit(study).coefficients.values():
         for name, operations in PRODUCTS.items():
-            assert term.get(name, 1.0) >= operations / PEAK
+            threads = THREADS if name.endswith("/ threads") else 1
+            assert term.get(name, 1.0) >= operations * threads / PEAK
+
+
+def test_no_certificate_is_faster_than_the_peak_of_the_threads_it_has() -> None:
+    study = results(known())
+    study["peak"] = [{"operations_per_second": 1.0}]  # slower than all that was measured
+    name = certificate_law("thanos", "unstructured:0.5", 0)[0]
+    found = fit(study).coefficients[name]["spreads / threads"]
+    for columns, threads in ((FEW_COLUMNS - 1, 1), (FEW_COLUMNS, THREADS)):
+        work = Work(rows=8, columns=columns, threads=THREADS)
+        operations_a_second = spreads(work) / (found * COUNTS["spreads / threads"](work))
+        assert operations_a_second <= 1.0 * threads / THREADS * (1 + 1e-12)

@@ -69,7 +69,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert stored["peak"][0]["operations_per_second"] == before[0]["operations_per_second"]
     layers = [layer for each in stored["runs"] for layer in each["layers"]]
     assert all(record in layers for record in before[1:])
-    assert len(layers) == 12
+    assert len(layers) == 15
 
     assert (out / "cost.md").read_text() == page(stored)
     for name in ("time", "stages", "growth", "memory"):

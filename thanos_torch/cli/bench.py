@@ -21,7 +21,7 @@ RECORDS = "runs"  # folder in `out` with the finished runs of all studies
 def bench(
     context: typer.Context,
     quick: Annotated[
-        bool, typer.Option("--quick", help="All methods and patterns on one small model.")
+        bool, typer.Option("--quick", help="Thanos, SparseGPT, refits; one small model.")
     ] = False,
     standard: Annotated[
         bool, typer.Option("--standard", help="The studies of docs/study: hours.")

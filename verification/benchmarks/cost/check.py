@@ -8,6 +8,7 @@ from typing import Any
 from verification.benchmarks.cost.laws import GRAM_LAW, PASS_LAW, SOLVER
 from verification.benchmarks.cost.model import (
     CostModel,
+    Steps,
     gram_work,
     laws_of,
     least_bytes,
@@ -34,18 +35,27 @@ NAMES = {
 }
 
 
+NONE = Steps()
+
+
 def predicted_layer(
-    model: CostModel, run: Mapping[str, Any], shape: Iterable[int], steps: float = 0.0
+    model: CostModel,
+    run: Mapping[str, Any],
+    shape: Iterable[int],
+    least: Steps = NONE,
+    taken: Steps | None = None,
 ) -> dict[str, Any]:
     """What the model says of a layer, (c, b): seconds by stage, of the certificate, and bytes.
 
-    steps  the least of the solver, whatever the model says
+    least  the least steps of the solver, whatever the model says
+    taken  its steps, whatever the model says
     """
     rows, columns = shape
-    laws = stage_laws(run)
+    laws, steps = stage_laws(run), NONE
     if ("solve", SOLVER) in ((stage, name) for stage, (name, _) in laws.items()):
-        steps = max(steps, model.steps(columns, run["block_size"]))
-    work = work_of(run, (rows, columns), steps)
+        said = model.steps(columns, run["block_size"])
+        steps = taken or Steps(max(least.before, said.before), max(least.last, said.last))
+    work = work_of(run, (rows, columns), steps, model.threads)
     stages = {stage: model.value(known, work) for stage, known in laws.items()}
     certificate, memory = laws_of(run)
     return {

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 
 from verification.benchmarks.cost.laws import (
     GRAM_LAW,
+    LAST_STEPS_LAW,
     PASS_LAW,
     STEPS_LAW,
     certificate_law,
@@ -26,19 +27,31 @@ Point = tuple[Law, Work, float]  # what is fitted: its law, what it counts up to
 
 
 @dataclass(frozen=True)
+class Steps:
+    """Of the solver: of a block, the mean over all but the last of a layer; and of the last."""
+
+    before: float = 0.0
+    last: float = 0.0
+
+
+@dataclass(frozen=True)
 class CostModel:
-    """Seconds, or bytes, or steps, of each count of each law."""
+    """Seconds, or bytes, or steps, of each count of each law.
+
+    threads  of the machine that was measured
+    """
 
     coefficients: dict[str, dict[str, float]]
+    threads: int
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"coefficients": self.coefficients}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "CostModel":
         """Of `as_dict`."""
-        return cls(dict(stored["coefficients"]))
+        return cls(**stored)
 
     def value(self, known: Law, work: Work) -> float:
         """What a law says of a work. Raises ValueError if it was not fitted."""
@@ -48,9 +61,11 @@ class CostModel:
         terms = self.coefficients[name]
         return sum(each * COUNTS[term](work) for term, each in terms.items())
 
-    def steps(self, columns: int, block_size: int) -> float:
-        """The solver's mean steps over the blocks of a layer of the kind that was measured."""
-        return self.value(STEPS_LAW, Work(columns=columns, block_size=block_size))
+    def steps(self, columns: int, block_size: int) -> Steps:
+        """The solver's, in a layer of the kind that was measured."""
+        work = Work(columns=columns, block_size=block_size)
+        before = self.value(STEPS_LAW, work) if len(work.blocks) > 1 else 0.0
+        return Steps(before, self.value(LAST_STEPS_LAW, work))
 
 
 def fit(results: Mapping[str, Any]) -> CostModel:
@@ -59,13 +74,22 @@ def fit(results: Mapping[str, Any]) -> CostModel:
     for known, work, measured in _points(results):
         if measured > 0:
             points[known].append((work, measured))
-    peak = max(each["operations_per_second"] for each in results["peak"])
-    floors = {term: operations / peak for term, operations in PRODUCTS.items()}
+    floors = floors_of(results)
     coefficients = {
         name: fit_law(terms, [work for work, _ in each], [measured for _, measured in each], floors)
         for (name, terms), each in points.items()
     }
-    return CostModel(coefficients)
+    return CostModel(coefficients, results["settings"]["threads"])
+
+
+def floors_of(results: Mapping[str, Any]) -> dict[str, float]:
+    """What the coefficient of a term is at least, in seconds: its operations at the peak."""
+    peak = max(each["operations_per_second"] for each in results["peak"])
+    threads = results["settings"]["threads"]
+    return {
+        term: operations / peak * (threads if term.endswith("/ threads") else 1)
+        for term, operations in PRODUCTS.items()
+    }
 
 
 def fit_law(
@@ -90,10 +114,24 @@ def fit_law(
     return {term: float(each) for term, each in zip(terms, found, strict=True) if each > 0}
 
 
-def work_of(run: Mapping[str, Any], shape: Iterable[int], steps: float) -> Work:
+def work_of(run: Mapping[str, Any], shape: Iterable[int], steps: Steps, threads: int) -> Work:
     """A layer of `shape` under the options of a run."""
     rows, columns = shape
-    return Work(rows, columns, run["block_size"], run["pattern"], steps, run["refit_steps"])
+    return Work(
+        rows,
+        columns,
+        run["block_size"],
+        run["pattern"],
+        steps.before,
+        steps.last,
+        run["refit_steps"],
+        threads=threads,
+    )
+
+
+def steps_taken(record: Mapping[str, Any]) -> Steps:
+    """Those of a measured layer, or of a whole model."""
+    return Steps(**record["steps"])
 
 
 def stage_laws(run: Mapping[str, Any]) -> dict[str, Law]:
@@ -137,13 +175,15 @@ def _points(results: Mapping[str, Any]) -> Iterator[Point]:
         for layer in each["layers"]:
             if layer["held_out"] or not layer["passed"]:
                 continue
-            work = work_of(run, layer["shape"], layer["steps"])
+            steps = steps_taken(layer)
+            work = work_of(run, layer["shape"], steps, results["settings"]["threads"])
             for stage, known in stage_laws(run).items():
                 yield known, work, layer["stages"][stage]
             yield certificate, work, layer["certificate_seconds"]
             if layer["peak_memory_bytes"] > least_bytes(run, work):
                 yield memory, work, layer["peak_memory_bytes"]
-            yield STEPS_LAW, work, layer["steps"]
+            yield STEPS_LAW, work, steps.before
+            yield LAST_STEPS_LAW, work, steps.last
     for known, kind, make in ((GRAM_LAW, "gram", gram_work), (PASS_LAW, "pass", pass_work)):
         for record in results[kind]:
             if not record["held_out"] and record["passed"]:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from reference.patterns import Structured, column_blocks, parse_pattern
 from thanos_torch.gram import PANEL
+from thanos_torch.models.threads import FEW_COLUMNS
 from thanos_torch.update import ENTRIES, MIN_ROWS
 
 
@@ -20,11 +21,13 @@ class Work:
     rows, columns  c and b
     block_size     B
     pattern        in its text form
-    steps          conjugate-gradient steps, the mean over blocks
+    steps          conjugate-gradient steps of a block, the mean over all but the last
+    last_steps     of the last, which may take several times as many
     refit_steps    of the refit
     tokens         of a batch or window
     weights        of a decoder block, for a forward pass over it
     widths         what a token's activations in that block add up to
+    threads        that the products of a large layer's certificate run on
     """
 
     rows: int = 0
@@ -32,15 +35,22 @@ class Work:
     block_size: int = 128
     pattern: str = "unstructured:0.5"
     steps: float = 0.0
+    last_steps: float = 0.0
     refit_steps: int = 0
     tokens: int = 0
     weights: int = 0
     widths: int = 0
+    threads: int = 1
 
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
         """Borders (j1, j2) of the blocks of columns."""
         return list(column_blocks(self.columns, self.block_size))
+
+    @cached_property
+    def block_steps(self) -> list[float]:
+        """Steps of every block."""
+        return [self.steps] * (len(self.blocks) - 1) + [self.last_steps]
 
     @cached_property
     def removed_columns(self) -> int:
@@ -62,12 +72,20 @@ def within(work: Work) -> float:
 
 def steps(work: Work) -> float:
     """Products of the solver, two a step: Σ 4 c w² s."""
-    return 2 * work.steps * within(work)
+    blocks = zip(work.blocks, work.block_steps, strict=True)
+    return sum(4 * work.rows * (j2 - j1) ** 2 * taken for (j1, j2), taken in blocks)
 
 
 def passes(work: Work) -> float:
-    """Numbers that the solver's steps pass over: c b s."""
-    return work.rows * work.columns * work.steps
+    """Numbers that the solver's steps pass over: Σ c w s."""
+    blocks = zip(work.blocks, work.block_steps, strict=True)
+    return sum(work.rows * (j2 - j1) * taken for (j1, j2), taken in blocks)
+
+
+def width_of_rest(work: Work) -> float:
+    """How much of what is left a block takes, w / (b − j1): the mean over all but the last."""
+    shares = [(j2 - j1) / (work.columns - j1) for j1, j2 in work.blocks[:-1]]
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 def systems(work: Work) -> float:
@@ -88,6 +106,11 @@ def sweeps(work: Work) -> float:
 def spreads(work: Work) -> float:
     """Products by which a certificate bounds the errors of scores: Σ 2 c j1 (b − j1)."""
     return sum(2 * work.rows * j1 * (work.columns - j1) for j1, _ in work.blocks)
+
+
+def judging_threads(work: Work) -> int:
+    """A small layer is judged on one thread: see `blas_threads`."""
+    return work.threads if work.columns >= FEW_COLUMNS else 1
 
 
 def least_squares(work: Work) -> float:
@@ -137,7 +160,10 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "c b²": lambda work: work.rows * work.columns**2,
     "c B": lambda work: work.rows * min(work.block_size, work.columns),
     "last block²": lambda work: (work.blocks[-1][1] - work.blocks[-1][0]) ** 2,
-    "B / b": lambda work: min(work.block_size, work.columns) / work.columns,
+    "last block / b": lambda work: (work.blocks[-1][1] - work.blocks[-1][0]) / work.columns,
+    "width / rest": width_of_rest,
+    "b³ / threads": lambda work: work.columns**3 / judging_threads(work),
+    "c b² / threads": lambda work: work.rows * work.columns**2 / judging_threads(work),
     "part": part,
     "trailing": trailing,
     "within": within,
@@ -146,7 +172,7 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "systems": systems,
     "looks": looks,
     "sweeps": sweeps,
-    "spreads": spreads,
+    "spreads / threads": lambda work: spreads(work) / judging_threads(work),
     "least squares": least_squares,
     "refit products": refit_products,
     "refit passes": refit_passes,
@@ -158,11 +184,11 @@ COUNTS: dict[str, Callable[[Work], float]] = {
 }
 
 # Counts that are float32 products, and operations in each of them: no machine is faster than its
-# own peak, however little of one kind was measured.
+# own peak, however little of one kind was measured. What counts for a thread has one thread's.
 PRODUCTS = {
     "trailing": 1,
     "steps": 1,
-    "spreads": 1,
+    "spreads / threads": 1,
     "refit products": 1,
     "gram products": 1,
     "tokens weights": 2,

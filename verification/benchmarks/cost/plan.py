@@ -11,20 +11,21 @@ UNSTRUCTURED, SEMI, STRUCTURED = PATTERNS = ("unstructured:0.5", "2:4", "structu
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 BLOCK_SIZE, REFIT_STEPS = 128, 10
 Shape = tuple[int, int]
-# Squares, lines through the middle one on which one side grows alone, a last block that is ragged.
+# Squares, lines through the middle one on which one side grows alone, a last block that is ragged,
+# and as many columns as the widest held-out layer has, in few rows.
 FITTED = (
     *((256, 256), (512, 512), (1024, 1024), (2048, 2048)),
     *((1024, 256), (1024, 512), (1024, 2048)),
     *((256, 1024), (512, 1024), (2048, 1024)),
-    (512, 576),
+    *((512, 576), (512, 4096)),
 )
 # Between those, in the shapes of a real model's layers too, and up to four times their weights.
 HELD_OUT = (
-    *((768, 768), (1536, 576), (576, 1536), (1536, 1536)),
+    *((768, 768), (1536, 576), (576, 1536), (1536, 1536), (1280, 2560)),
     *((1024, 4096), (4096, 1024), (3072, 3072), (4096, 4096)),
 )
 LARGE = 8 * 2**20  # weights, from which on a layer is measured for fewer methods
-BLOCK_SIZES = {"fitted": (16, 32, 64, 256, 512, 1024), "held out": (24, 48, 96, 384)}
+BLOCK_SIZES = {"fitted": (16, 32, 64, 256, 512, 1024), "held out": (24, 48, 96, 160, 320, 384)}
 BLOCK_SIZE_SHAPES = ((512, 512), (1024, 1024), (2048, 2048))
 
 

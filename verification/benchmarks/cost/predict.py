@@ -16,10 +16,10 @@ from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layer
 from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.replay import BATCH_TOKENS
 from thanos_torch.models.rules import Rules
-from verification.benchmarks.cost.check import predicted_layer
+from verification.benchmarks.cost.check import NONE, predicted_layer
 from verification.benchmarks.cost.decoder import llama
 from verification.benchmarks.cost.laws import GRAM_LAW, PASS_LAW, needs_inverse
-from verification.benchmarks.cost.model import CostModel
+from verification.benchmarks.cost.model import CostModel, Steps, steps_taken
 from verification.benchmarks.cost.operations import Work
 
 VOCABULARY = 128256
@@ -54,19 +54,19 @@ WIDER = 512  # the block size of that protocol
 def predictions(
     model: CostModel,
     runs: Iterable[Mapping[str, Any]],
-    steps: float,
+    least: Steps,
     targets: Iterable[Target] = LLAMAS,
 ) -> list[dict[str, Any]]:
     """Every run on every target: seconds by stage, bytes. Blocks are alike: one is built.
 
-    steps  the least that the solver takes: real layers may need more than the random ones measured
+    least  the least steps of the solver: real layers may need more than the random ones measured
     """
     found = []
     asked = list(runs)
     for target in targets:
         built = target.build(1)
         for run in asked:
-            one = predicted_model(model, built, run, WINDOWS * LENGTH, LENGTH, steps)
+            one = predicted_model(model, built, run, WINDOWS * LENGTH, LENGTH, least)
             seconds = {stage: target.layers * spent for stage, spent in one["seconds"].items()}
             found.append({"model": target.name, "run": run, "seconds": seconds, **_memory(one)})
     return found
@@ -75,8 +75,9 @@ def predictions(
 def small_model(model: CostModel, run: Mapping[str, Any], measured: Mapping[str, Any]) -> Any:
     """The same for the model that was measured as a whole, with its own steps of the solver."""
     built = meta_model(measured["model"])
-    tokens, length, steps = measured["tokens"], measured["length"], measured["steps"]
-    return predicted_model(model, built, run, tokens, length, steps)["seconds"]
+    tokens, length = measured["tokens"], measured["length"]
+    taken = steps_taken(measured)
+    return predicted_model(model, built, run, tokens, length, taken=taken)["seconds"]
 
 
 def predicted_model(
@@ -85,18 +86,20 @@ def predicted_model(
     run: Mapping[str, Any],
     tokens: int,
     length: int,
-    steps: float,
+    least: Steps = NONE,
+    taken: Steps | None = None,
 ) -> dict[str, Any]:
     """All decoder blocks that were built: seconds by stage, bytes by what takes them.
 
     length  tokens of a window
-    steps   the least of the solver, whatever the model says
+    least   the least steps of the solver, whatever the model says
+    taken   its steps, whatever the model says
     """
     layers = planned_layers(built, Rules(_options(run)))
     seconds: dict[str, float] = defaultdict(float)
     work = 0.0
     for layer in layers:
-        said = predicted_layer(model, run, layer.shape, steps)
+        said = predicted_layer(model, run, layer.shape, least, taken)
         stages = dict(said["stages"])
         if layer.reads != layer.name and needs_inverse(run["method"], run["pattern"]):
             stages["factor"] = 0.0  # `shared_factors`

@@ -14,7 +14,7 @@ from thanos_torch.models.workfolder import WorkFolder, discard_progress, work_fo
 from verification.benchmarks.cost.check import comparisons, summary
 from verification.benchmarks.cost.growth import exponents
 from verification.benchmarks.cost.measure import INPUTS, measure
-from verification.benchmarks.cost.model import fit
+from verification.benchmarks.cost.model import Steps, fit, steps_taken
 from verification.benchmarks.cost.plan import (
     BASES,
     PROFILES,
@@ -124,7 +124,7 @@ def conclusions(results: Mapping[str, Any]) -> dict[str, Any]:
         if run["method"] == "thanos" and run["pattern"] in (UNSTRUCTURED, SEMI)
         if not run["refit_steps"]
     ]
-    real = max((each["steps"] for each in results["model"]), default=0.0)
+    real = steps_taken(results["model"][0]) if results["model"] else Steps()
     said: dict[str, Any] = {
         "model_fitted": model.as_dict(),
         "errors": summary(found),

@@ -45,6 +45,8 @@ def measure(
             _process(run, records, cores(), progress, resources, only_grams=True)
     with ThreadPoolExecutor(jobs) as pool:
         threads = max(1, cores() // jobs)
+        # Refits take the longest: begun last, one of them would leave cores without work.
+        left.sort(key=lambda run: -run.refit_steps)
         futures = [pool.submit(_run, run, records, threads, progress, resources) for run in left]
         try:
             for future in futures:

@@ -17,10 +17,10 @@ class Minutes:
 
 # SMALL and TRAINING were measured on two cores of a server. SHORT is a measured pair of runs less
 # what faster Gram matrices save since; LONG adds 10 minutes to it for its windows and items, at the
-# same speed. QUICK is low: the run in docs/results took 0.8. A slower machine, whose float32
-# products reach 120 Gflop/s, took twice as long: 5 minutes a run of calibration-0.
+# same speed. QUICK was measured on a slower machine, whose float32 products reach 115 Gflop/s: this
+# profile is to end in time there too. The others took twice as long there as is said here.
 SMALL = Minutes(0.12, 0.2)
-QUICK = Minutes(0.5, 0.5)
+QUICK = Minutes(1.6, 1.4)
 SHORT = Minutes(2.25, 1.4)
 LONG = Minutes(12.25, 9.5)
 TRAINING = 7.0  # of a small model
