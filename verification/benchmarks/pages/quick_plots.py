@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.style import COLOURS, save
+from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.studies.plan import family, label
 
 
@@ -33,6 +33,7 @@ def draw_perplexity(results: dict[str, Any]) -> Any:
     """Bars by method, a panel a pattern; the dense model is a line."""
     grouped = families(results)
     dense = results["runs"][0]["perplexity"]
+    most = max(len(records) for records in grouped.values())
     figure, panels = plt.subplots(1, len(grouped), figsize=(11, 3.2), sharex=True)
     for panel, (pattern, records) in zip(panels, grouped.items(), strict=True):
         labels = [label(record["run"]) for record in records]
@@ -41,9 +42,10 @@ def draw_perplexity(results: dict[str, Any]) -> Any:
         said = [f"{value:.1f}" if value < 1e4 else f"{value:.0e}" for value in values]
         panel.bar_label(bars, said, padding=3, fontsize=8)
         panel.axvline(dense, color="black", linewidth=1, linestyle="--", label=f"dense {dense:.1f}")
-        panel.set(title=pattern, xscale="log")
+        panel.set_title(pattern)
+        log_axis(panel.xaxis)
         panel.set_yticks(range(len(labels)), labels)
-        panel.invert_yaxis()
+        panel.set_ylim(most - 0.5, -0.5)  # bars are as wide in all panels
         panel.legend(loc="lower right", fontsize=8)
     panels[1].set_xlabel("perplexity (log scale, lower is better)")
     figure.tight_layout()
