@@ -187,7 +187,7 @@ def test_a_claim_is_held_against_the_best_of_the_others() -> None:
     assert outcome(found[2:]) == "**shown** in all 2 cases, on one draw each"
     assert outcome(found[:2]) == "**contradicted** in 2 of 2 cases, shown in none, on one draw each"
     equal = list(cases(unstructured, {"sweep-low": study(list(sweep_runs([5])), lambda run: 3.4)}))
-    assert outcome(equal) == "**not shown**, nor the contrary, on one draw each"
+    assert outcome(equal) == "**not shown**, nor the contrary, on one draw"
     assert outcome([*equal, found[2]]).startswith("**shown in part**: in 1 of 2 cases, on")
     assert all(outcome(list(cases(claim, sources))) == "not measured yet" for claim in CLAIMS[1:])
 

@@ -126,7 +126,11 @@ def outcome(found: Sequence[Case]) -> str:
     if not found:
         return "not measured yet"
     draws = {case.draws for case in found}
-    basis = "on one draw each" if draws == {1} else f"on {_span(draws)} draws"
+    basis = (
+        "on one draw" + (" each" if len(found) > 1 else "")
+        if draws == {1}
+        else f"on {_span(draws)} draws"
+    )
     return f"{_held(found)}, {basis}"
 
 
@@ -152,13 +156,13 @@ def text(sources: Sources) -> str:
     """Answers, plot, table."""
     found = {claim: list(cases(claim, sources)) for claim in CLAIMS}
     rows = [
-        [claim.said, case.name, case.than, f"{case.draws}", percent(case.ratio), case.verdict]
-        for claim, some in found.items()
+        [f"{number}", case.name, case.than, f"{case.draws}", percent(case.ratio), case.verdict]
+        for number, some in enumerate(found.values(), 1)
         for case in some
     ]
     return f"""# Do the paper's claims hold here?
 
-{lines(f"- {claim.said} ({claim.where}): {outcome(some)}." for claim, some in found.items())}
+{lines(f"{number}. {claim.said} ({claim.where}): {outcome(some)}." for number, (claim, some) in enumerate(found.items(), 1))}
 
 *Here* are SmolLM2-135M and models of 2 million parameters, far smaller than the paper's. A claim counts as shown in a case where perplexity is
 lower, and as contradicted where it is higher, if the 95 % interval leaves out 0 %: over calibration draws where there are several, else over
