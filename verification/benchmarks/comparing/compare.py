@@ -35,6 +35,7 @@ CONTROLS = {
 }
 MEASURES = {"layer error": "error", "with dense inputs": "dense_error"}
 FIRST = f"first {FIRST_BLOCKS} blocks"
+NAMED = 3  # of many layers that fail at once
 Records = dict[Draw, dict[str, Any]]
 
 
@@ -205,12 +206,15 @@ def _unpaired(
 
 def _broken(first: Records, second: Records) -> Iterator[str]:
     """What no noise excuses: certificates, counts, layers."""
-    passed = [{layer["name"] for record in side.values() for layer in record.get("layers", ())
-               if layer["passed"]} for side in (first, second)]  # fmt: skip
+    passed = dict.fromkeys(layer["name"] for record in first.values()
+                           for layer in record.get("layers", ()) if layer["passed"])  # fmt: skip
     failed = {layer["name"] for record in second.values() for layer in record.get("layers", ())
               if not layer["passed"]}  # fmt: skip
-    for name in sorted(passed[0] & failed):
-        yield f"{name} was certified and is not any more"
+    lost = [name for name in passed if name in failed]
+    if lost:
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        were = "were" if len(lost) > 1 else "was"
+        yield f"{', '.join(lost[:NAMED])}{more} {were} certified and not any more"
     counts = [{layer["name"]: layer["removed"] for record in side.values()
                for layer in record.get("layers", ())} for side in (first, second)]  # fmt: skip
     for name in counts[0]:
