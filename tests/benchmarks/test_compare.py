@@ -183,7 +183,7 @@ def spoil_perplexity(content: Content) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (spoil_certificate, f"sparsegpt 2:4: {LAYERS[0]} was certified and not any more"),
+        (spoil_certificate, f"sparsegpt 2:4: {LAYERS[0]} was certified and is not any more"),
         (lose_run, "wanda 2:4: the run is lost"),
         (lose_layer, f"thanos 2:4: {LAYERS[5]} is lost"),
         (prune_less, f"thanos 2:4: {LAYERS[5]} lost 50 weights and loses 49 now"),
@@ -202,7 +202,7 @@ def test_many_lost_certificates_are_one_regression(before: Results) -> None:
 
     (found,) = against(before, spoil).regressions
     names = ", ".join(LAYERS[:3])
-    assert found == f"thanos 2:4: {names} and 3 more were certified and not any more"
+    assert found == f"thanos 2:4: {names} and 3 more were certified and are not any more"
 
 
 def test_an_error_that_is_no_number_is_worse_than_any(before: Results) -> None:

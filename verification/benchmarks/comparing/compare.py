@@ -213,8 +213,8 @@ def _broken(first: Records, second: Records) -> Iterator[str]:
     lost = [name for name in passed if name in failed]
     if lost:
         more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-        were = "were" if len(lost) > 1 else "was"
-        yield f"{', '.join(lost[:NAMED])}{more} {were} certified and not any more"
+        was, now = ("were", "are") if len(lost) > 1 else ("was", "is")
+        yield f"{', '.join(lost[:NAMED])}{more} {was} certified and {now} not any more"
     counts = [{layer["name"]: layer["removed"] for record in side.values()
                for layer in record.get("layers", ())} for side in (first, second)]  # fmt: skip
     for name in counts[0]:

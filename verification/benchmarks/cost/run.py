@@ -11,10 +11,10 @@ import torch
 
 from thanos_torch.models.durable import write_json
 from thanos_torch.models.workfolder import WorkFolder, discard_progress, work_folder
-from verification.benchmarks.cost.check import comparisons, summary
+from verification.benchmarks.cost.check import NONE, comparisons, summary
 from verification.benchmarks.cost.growth import exponents
 from verification.benchmarks.cost.measure import INPUTS, measure
-from verification.benchmarks.cost.model import Steps, fit, steps_taken
+from verification.benchmarks.cost.model import fit, steps_taken
 from verification.benchmarks.cost.plan import (
     BASES,
     PROFILES,
@@ -124,7 +124,7 @@ def conclusions(results: Mapping[str, Any]) -> dict[str, Any]:
         if run["method"] == "thanos" and run["pattern"] in (UNSTRUCTURED, SEMI)
         if not run["refit_steps"]
     ]
-    real = steps_taken(results["model"][0]) if results["model"] else Steps()
+    real = steps_taken(results["model"][0]) if results["model"] else NONE
     said: dict[str, Any] = {
         "model_fitted": model.as_dict(),
         "errors": summary(found),

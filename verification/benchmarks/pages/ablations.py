@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Change, answer, change_table, changes, meaning
-from verification.benchmarks.pages.style import COLOURS, change_axis, save
+from verification.benchmarks.pages.style import COLOURS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
 from verification.benchmarks.studies.profiles import SEEDS
 
@@ -56,11 +56,7 @@ def forest(found: list[Change]) -> Any:
     """Perplexity against the base: a point and its interval for every setting."""
     figure, panel = plt.subplots(figsize=(8, 0.6 + 0.32 * len(found)))
     for row, each in enumerate(reversed(found)):
-        ratio = each.perplexity_ratio
-        if ratio.low is not None and ratio.high is not None:
-            ends = [100 * (ratio.low - 1), 100 * (ratio.high - 1)]
-            panel.plot(ends, [row, row], color="#777777", linewidth=2)
-        panel.plot([100 * (ratio.value - 1)], [row], "o", color=COLOURS["thanos"])
+        draw_change(panel, row, each.perplexity_ratio, COLOURS["thanos"], "#777777", 6)
     panel.axvline(0, color="black", linewidth=1)
     change_axis(panel.xaxis, linear=10)
     panel.set_yticks(range(len(found)), [each.name for each in reversed(found)])

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Record, paired_perplexity, percent
-from verification.benchmarks.pages.style import change_axis, save
+from verification.benchmarks.pages.style import change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown
 from verification.benchmarks.statistics import Estimate, difference, in_words
 from verification.benchmarks.studies.plan import family, label
@@ -196,13 +196,9 @@ def draw(sources: Sources, folder: Path) -> None:
             ]
     figure, panel = plt.subplots(figsize=(9, 0.8 + 0.24 * len(rows)))
     for at, (_, case) in enumerate(rows):
-        if case is None:
-            continue
-        low, high = case.ratio.low, case.ratio.high
-        colour = COLOURS[case.verdict]
-        if low is not None and high is not None:
-            panel.plot([100 * (low - 1), 100 * (high - 1)], [at, at], color=colour, linewidth=2)
-        panel.plot([100 * (case.ratio.value - 1)], [at], "o", color=colour, markersize=4)
+        if case:
+            colour = COLOURS[case.verdict]
+            draw_change(panel, at, case.ratio, colour, colour, 4)
     panel.axvline(0, color="black", linewidth=1)
     change_axis(panel.xaxis, linear=5)
     panel.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)

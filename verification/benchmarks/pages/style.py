@@ -7,6 +7,8 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from verification.benchmarks.statistics import Estimate
+
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a method in all plots; what
 # is refitted is darker.
 COLOURS = {
@@ -55,6 +57,16 @@ def change_axis(axis: Any, linear: float) -> None:
     axis.set_major_locator(FixedLocator([*(-end for end in ends), 0, *ends]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
     axis.set_minor_locator(NullLocator())
+
+
+def draw_change(
+    panel: Any, row: float, ratio: Estimate, colour: str, line: str, size: float
+) -> None:
+    """A ratio as what it adds, in %: a point of some size, and a line over its interval."""
+    if ratio.low is not None and ratio.high is not None:
+        ends = [100 * (ratio.low - 1), 100 * (ratio.high - 1)]
+        panel.plot(ends, [row, row], color=line, linewidth=2)
+    panel.plot([100 * (ratio.value - 1)], [row], "o", color=colour, markersize=size)
 
 
 def legend_outside(panel: Any) -> None:
