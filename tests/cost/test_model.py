@@ -6,9 +6,15 @@ import pytest
 
 from tests.cost.made import PEAK, THREADS, known, results
 from thanos_torch.models.threads import FEW_COLUMNS
-from verification.benchmarks.cost.check import BOUNDS, checked, comparisons, summary
+from verification.benchmarks.cost.check import (
+    BOUNDS,
+    checked,
+    comparisons,
+    predicted_layer,
+    summary,
+)
 from verification.benchmarks.cost.laws import certificate_law
-from verification.benchmarks.cost.model import fit, fit_law
+from verification.benchmarks.cost.model import Steps, fit, fit_law
 from verification.benchmarks.cost.operations import COUNTS, PRODUCTS, Work, spreads
 
 TERMS = ("b³", "c b²", "c b", "constant")
@@ -88,3 +94,16 @@ def test_no_certificate_is_faster_than_the_peak_of_the_threads_it_has() -> None:
         work = Work(rows=8, columns=columns, threads=THREADS)
         operations_a_second = spreads(work) / (found * COUNTS["spreads / threads"](work))
         assert operations_a_second <= 1.0 * threads / THREADS * (1 + 1e-12)
+
+
+def test_measured_steps_take_the_place_of_the_law_and_the_least_only_raises_it() -> None:
+    run = {"method": "thanos", "pattern": "2:4", "block_size": 128, "refit_steps": 0}
+    model, shape = known(), (256, 512)
+
+    def solve(**steps: Steps) -> float:
+        return float(predicted_layer(model, run, shape, **steps)["stages"]["solve"])
+
+    by_law = model.steps(512, 128)
+    few, many = Steps(1.0, 2.0), Steps(100.0, 200.0)
+    assert solve(taken=few) < solve() == solve(taken=by_law) == solve(least=few)
+    assert solve(least=many) == solve(taken=many) > solve()
