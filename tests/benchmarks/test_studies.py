@@ -131,3 +131,20 @@ def test_the_end_of_a_failed_run_is_told(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "nowhere")
     with pytest.raises(ChildProcessError, match=r"run dense-\w+ broke off: (.|\n)*nowhere"):
         engine.measure([run], tmp_path / "work", lambda *_: None, Resources())
+
+
+def test_refits_begin_first_and_the_records_keep_the_order_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tiny_run(tmp_path)
+    refit = replace(plain, refit_steps=10)
+    begun: list[Run] = []
+
+    def finish_at_once(run: Run, kept: RunRecords, *_: object) -> None:
+        begun.append(run)
+        kept.write(run, {**run.as_dict(), records.ORIGIN: records.origin(run, Resources())})
+
+    monkeypatch.setattr(engine, "_run", finish_at_once)
+    found = engine.measure([plain, refit], tmp_path, lambda *_: None, Resources(), jobs=1)
+    assert begun == [plain.dense(), refit, plain]
+    assert [Run.from_dict(record) for record in found] == [plain.dense(), plain, refit]
