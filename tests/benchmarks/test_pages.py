@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reference.patterns import Ablation
+from verification.benchmarks.pages.block_sizes import by_block_size
 from verification.benchmarks.pages.build import PUBLISHED, build
 from verification.benchmarks.pages.claims import CLAIMS, cases, outcome
 from verification.benchmarks.pages.html import html_report
@@ -22,6 +23,7 @@ from verification.benchmarks.studies.profiles import (
     calibration_runs,
     component_runs,
     outlier_runs,
+    setting_runs,
     standard_studies,
     sweep_runs,
 )
@@ -166,6 +168,25 @@ def test_the_plan_varies_the_calibration_too(tmp_path: Path) -> None:
     text = (tmp_path / "pages" / "calibration.md").read_text()
     for name in ("1,024 tokens", "4,096 tokens", "calibrated on pydoc", "calibrated on wikitext2"):
         assert f"| thanos, {name} | windows of 1 draw |" in text
+
+
+def test_block_sizes_are_held_against_the_smallest_and_the_usual_one(tmp_path: Path) -> None:
+    def loss(run: Run) -> float:
+        draw = {0: 0.0, 1: 0.5}.get(run.calibration.seed, 0.0)
+        return 3.4 + draw + math.log2(run.block_size) / 100 + run.damping + run.refit_steps
+
+    for seed in (0, 1):
+        write(tmp_path, f"settings-{seed}", study(list(setting_runs(seed)), loss))
+    build(tmp_path, tmp_path / "pages")
+    text = (tmp_path / "pages" / "settings.md").read_text()
+    # From 2^3 to 2^11 columns the loss grows by 0.08.
+    assert (
+        "- **From blocks of 8 columns to 2048:** perplexity +8.3 % (+8.3 to +8.3), 2 draws;" in text
+    )
+    runs = study(list(setting_runs(0)), loss)["runs"]
+    found = [each.perplexity_ratio.value for each in by_block_size(runs)]
+    assert found == pytest.approx([math.exp(power / 100) for power in (-4, -2, 0, 2, 4)])
+    assert (tmp_path / "pages" / "settings-block-size.png").stat().st_size > 0
 
 
 def test_a_claim_is_held_against_the_best_of_the_others() -> None:

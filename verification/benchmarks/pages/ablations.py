@@ -3,11 +3,14 @@
 Each draw is a study of its own; a page shows those that are measured.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
 
+from verification.benchmarks.pages.block_sizes import block_size_answer, block_size_figure
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Change, answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, change_axis, draw_change, save
@@ -15,16 +18,28 @@ from verification.benchmarks.pages.tables import markdown, protocol, source, ver
 from verification.benchmarks.studies.profiles import SEEDS
 
 
+@dataclass(frozen=True)
+class Detail:
+    """What a page shows besides: a line of its answer, and a plot called `name`.png; of its records."""
+
+    name: str
+    shown: str
+    answer: Callable[[Sequence[dict[str, Any]]], str]
+    figure: Callable[[Sequence[dict[str, Any]]], Any]
+
+
 def _studies(name: str) -> tuple[str, ...]:
     return tuple(f"{name}-{seed}" for seed in SEEDS)
 
 
-def _page(title: str, sources: Sources, name: str, explained: str) -> str:
+def _page(
+    title: str, sources: Sources, name: str, explained: str, detail: Detail | None = None
+) -> str:
     results = joined(sources, _studies(name))
     found = changes(results["runs"], "thanos")
     return f"""# {title}
 
-{answer(found)}
+{_answer(found, results, detail)}
 
 {explained}{_draws(sources)}
 
@@ -37,7 +52,15 @@ def _page(title: str, sources: Sources, name: str, explained: str) -> str:
 {source(results)}
 
 ![Perplexity against the first row]({name}.png)
-"""
+{_plot(detail)}"""
+
+
+def _answer(found: list[Change], results: dict[str, Any], detail: Detail | None) -> str:
+    return "\n".join([answer(found), *([detail.answer(results["runs"])] if detail else [])])
+
+
+def _plot(detail: Detail | None) -> str:
+    return f"\n![{detail.shown}]({detail.name}.png)\n" if detail else ""
 
 
 def _draws(sources: Sources) -> str:
@@ -47,9 +70,11 @@ def _draws(sources: Sources) -> str:
     return f" Measured so far: {len(sources)} of the {len(SEEDS)} calibration draws of the plan."
 
 
-def _draw(name: str, sources: Sources, folder: Path) -> None:
+def _draw(name: str, sources: Sources, folder: Path, detail: Detail | None = None) -> None:
     results = joined(sources, _studies(name))
     save(forest(changes(results["runs"], "thanos")[1:]), folder / f"{name}.png")
+    if detail:
+        save(detail.figure(results["runs"]), folder / f"{detail.name}.png")
 
 
 def forest(found: list[Change]) -> Any:
@@ -64,14 +89,14 @@ def forest(found: list[Change]) -> Any:
     return figure
 
 
-def _ablation(name: str, question: str, explained: str) -> Page:
+def _ablation(name: str, question: str, explained: str, detail: Detail | None = None) -> Page:
     """The page of a topic, whose first setting the others are held against."""
     return Page(
         name,
         question,
         _studies(name),
-        lambda sources: _page(question, sources, name, explained),
-        lambda sources, folder: _draw(name, sources, folder),
+        lambda sources: _page(question, sources, name, explained, detail),
+        lambda sources, folder: _draw(name, sources, folder, detail),
         whole=False,
     )
 
@@ -85,7 +110,9 @@ COMPONENTS = _ablation(
 SETTINGS = _ablation(
     "settings",
     "What do block size and damping matter?",
-    "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks.",
+    "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks. "
+    "Blocks of 2048 columns hold every layer whole: the widest has 1536.",
+    Detail("settings-block-size", "Thanos by block size", block_size_answer, block_size_figure),
 )
 CALIBRATION = _ablation(
     "calibration",

@@ -53,7 +53,7 @@ def change_axis(axis: Any, linear: float) -> None:
     panel = axis.axes
     set_scale = panel.set_xscale if axis is panel.xaxis else panel.set_yscale
     set_scale("symlog", linthresh=linear, linscale=1.5)
-    ends = [end for end in (5, 10, 20, 50, 100, 200, 500, 1000) if end >= linear / 2]
+    ends = [end for end in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if end >= linear / 5]
     axis.set_major_locator(FixedLocator([*(-end for end in ends), 0, *ends]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
     axis.set_minor_locator(NullLocator())
