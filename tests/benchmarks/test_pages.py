@@ -170,6 +170,34 @@ def test_the_plan_varies_the_calibration_too(tmp_path: Path) -> None:
         assert f"| thanos, {name} | windows of 1 draw |" in text
 
 
+def test_a_page_of_studies_from_two_machines_names_both_and_where_models_are_ruined(
+    tmp_path: Path,
+) -> None:
+    def loss(run: Run) -> float:
+        return LOSSES[run.method] + (3.0 if run.pattern == "unstructured:0.9" else 0.0)
+
+    low = study(list(sweep_runs(range(1, 6))), loss)
+    high = study(list(sweep_runs(range(6, 10))), loss)
+    high |= {"command": "thanos bench again", "jobs": 3}
+    for each in high["runs"]:
+        each["machine"] = "another machine"
+    write(tmp_path, "sweep-low", low)
+    write(tmp_path, "sweep-high", high)
+    build(tmp_path, tmp_path / "pages")
+    text = (tmp_path / "pages" / "sweep.md").read_text()
+    assert "At 90% even the best method's is more than 10 times the dense model's" in text
+    assert "up to 3 runs side by side" in text
+    assert "those of different machines (named below) do not compare" in text
+    minutes = {
+        name: len(each["runs"]) / each["jobs"] for name, each in (("", low), (" again", high))
+    }
+    for name, machine, jobs in (("", "a machine", 2), (" again", "another machine", 3)):
+        assert (
+            f"Measured by `thanos bench{name}` at commit abc on {machine}, torch 2, 2026-01-01: "
+            f"about {minutes[name]:.0f} minutes, {jobs} runs at a time" in text
+        )
+
+
 def test_block_sizes_are_held_against_the_smallest_and_the_usual_one(tmp_path: Path) -> None:
     def loss(run: Run) -> float:
         draw = {0: 0.0, 1: 0.5}.get(run.calibration.seed, 0.0)

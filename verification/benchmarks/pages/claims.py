@@ -10,7 +10,7 @@ from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Record, paired_perplexity, percent
 from verification.benchmarks.pages.style import change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown
-from verification.benchmarks.statistics import Estimate, difference, in_words
+from verification.benchmarks.statistics import Estimate, difference, geometric_mean, in_words
 from verification.benchmarks.studies.plan import family, label
 from verification.benchmarks.studies.profiles import SEEDS
 
@@ -58,17 +58,22 @@ CLAIMS = (
           "unstructured", "thanos", ("thanos, update sequential",)),
 )  # fmt: skip
 
+HEADINGS = ["claim", "model, pattern, calibration text", "perplexity", "against", "difference",
+            "draws", "verdict"]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Case:
     """One model and pattern on which a claim was tried.
 
-    ratio  of perplexities: of what should be better to the best of the others
-    draws  calibration draws that both have
+    perplexity  of what should be better: geometric mean over the draws
+    ratio       of perplexities: to the best of the others
+    draws       calibration draws that both have
     """
 
     name: str
     than: str
+    perplexity: float
     ratio: Estimate
     draws: int
 
@@ -118,7 +123,8 @@ def _case(
         ),
         key=lambda each: each[0].value,
     )
-    yield Case(", ".join(kind[:3]), than, ratio, len(shared))
+    perplexity = geometric_mean([record["perplexity"] for record in own]).value
+    yield Case(", ".join(kind[:3]), than, perplexity, ratio, len(shared))
 
 
 def outcome(found: Sequence[Case]) -> str:
@@ -156,7 +162,15 @@ def text(sources: Sources) -> str:
     """Answers, plot, table."""
     found = {claim: list(cases(claim, sources)) for claim in CLAIMS}
     rows = [
-        [f"{number}", case.name, case.than, f"{case.draws}", percent(case.ratio), case.verdict]
+        [
+            f"{number}",
+            case.name,
+            f"{case.perplexity:.2f}",
+            case.than,
+            percent(case.ratio),
+            f"{case.draws}",
+            case.verdict,
+        ]
         for number, some in enumerate(found.values(), 1)
         for case in some
     ]
@@ -171,9 +185,9 @@ one case in forty would count as shown by chance, and one as contradicted.
 
 ![Perplexity of what should be better](claims.png)
 
-{markdown(["claim", "model, pattern, calibration text", "against", "draws", "perplexity", "verdict"], rows, left=3)}
+{markdown(HEADINGS, rows, left=2)}
 
-*Against*: the best of magnitude, Wanda and SparseGPT in that study, as far as it has them, or Thanos without what the claim is about. Commands, commits and machines
+*Perplexity*: of the method that the claim is about; where it is in the thousands, the lower one is of no more use. *Against*: the best of magnitude, Wanda and SparseGPT in that study, as far as it has them, or Thanos without what the claim is about. Commands, commits and machines
 are on the pages of the studies: {_pages(sources)}.
 """
 

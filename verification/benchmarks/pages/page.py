@@ -30,10 +30,10 @@ class Page:
 def joined(sources: Sources, names: Sequence[str]) -> dict[str, Any]:
     """Those of some studies that are there, as one; a model that several measured dense, once.
 
-    The environment is the first one's; every run has its own commit and machine.
+    The environment is the first one's; every run has its own commit and machine, and `parts` has
+    the studies as they are.
     """
     parts = [sources[name] for name in names if name in sources]
-    commands = "` and `".join(dict.fromkeys(part["command"] for part in parts))
     dense: dict[tuple[str, str], dict[str, Any]] = {}
     pruned = []
     for record in (record for part in parts for record in part["runs"]):
@@ -41,4 +41,4 @@ def joined(sources: Sources, names: Sequence[str]) -> dict[str, Any]:
             pruned.append(record)
         else:
             dense.setdefault((record["model"], str(record["evaluation"])), record)
-    return {**parts[0], "command": commands, "runs": [*dense.values(), *pruned]}
+    return {**parts[0], "runs": [*dense.values(), *pruned], "parts": parts}

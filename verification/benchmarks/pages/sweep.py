@@ -14,6 +14,7 @@ from verification.benchmarks.studies.plan import label
 
 Record = dict[str, Any]
 STUDIES = ("sweep-low", "sweep-high")
+RUINED = 10  # times the dense model's perplexity: above, a model is of no use
 PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
 
 
@@ -43,6 +44,8 @@ Measured from {min(shares):.0%} to {max(shares):.0%}, with one calibration draw 
 
 {lines(_usable(name, runs, dense["perplexity"]) for name, runs in grouped.items())}
 
+{_ruined(grouped, dense["perplexity"])}
+
 Perplexity against another method on the same draw. One draw; intervals over windows only: they say nothing of other draws, nor of the
 methods in general. A difference is called one if its 95 % interval leaves out 0 %; none is corrected for the number of comparisons.
 
@@ -66,6 +69,20 @@ def _usable(name: str, runs: dict[float, Record], dense: float) -> str:
     good = [f"{share:.0%}" for share, run in sorted(runs.items()) if run["perplexity"] <= 2 * dense]
     measured = ", ".join(f"{share:.0%}" for share in sorted(runs))
     return f"- {name}: {', '.join(good) or 'nowhere'} (measured at {measured})."
+
+
+def _ruined(grouped: dict[str, dict[float, Record]], dense: float) -> str:
+    """Where no method leaves a model that is worth comparing."""
+    best: dict[float, float] = {}
+    for share, run in (item for runs in grouped.values() for item in runs.items()):
+        best[share] = min(run["perplexity"], best.get(share, run["perplexity"]))
+    shares = [f"{share:.0%}" for share in sorted(best) if best[share] > RUINED * dense]
+    if not shares:
+        return f"The best method stays below {RUINED} times the dense model's everywhere."
+    return (
+        f"At {', '.join(shares)} even the best method's is more than {RUINED} times the dense model's: "
+        "who is better there says little."
+    )
 
 
 def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) -> str:

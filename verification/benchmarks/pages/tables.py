@@ -60,26 +60,41 @@ def summary(results: dict[str, Any]) -> str:
 
 
 def source(results: dict[str, Any]) -> str:
-    """One sentence: which command, commits and machines made these numbers."""
+    """A sentence for every study: which command, commits and machines made these numbers."""
+    return "\n\n".join(_source(part) for part in _parts(results))
+
+
+def _parts(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The studies that are one, if several are."""
+    parts: list[dict[str, Any]] = results.get("parts", [results])
+    return parts
+
+
+def _source(results: dict[str, Any]) -> str:
     records = results["runs"]
-    commits = ", ".join(dict.fromkeys(record["commit"] for record in records))
-    machines = "; ".join(dict.fromkeys(record["machine"] for record in records))
     minutes = sum(record["wall_seconds"] for record in records) / results["jobs"] / 60
     threads = max(record["threads"] for record in records if "layers" in record)
     return (
-        f"Measured by `{results['command']}` at commit {commits} on {machines}, "
+        f"Measured by `{results['command']}` at commit {', '.join(_distinct(records, 'commit'))} "
+        f"on {'; '.join(_distinct(records, 'machine'))}, "
         f"torch {results['versions']['torch']}, {results['date'][:10]}: "
         f"about {minutes:.0f} minutes, {results['jobs']} runs at a time with {threads} thread each."
     )
 
 
+def _distinct(records: list[dict[str, Any]], key: str) -> list[str]:
+    return list(dict.fromkeys(record[key] for record in records))
+
+
 def timing(results: dict[str, Any]) -> str:
     """Half a sentence: what the seconds of pruning are, and what ran beside them."""
-    jobs = results["jobs"]
+    jobs = max(part["jobs"] for part in _parts(results))
     beside = f"up to {jobs} runs side by side on one device" if jobs > 1 else "one run at a time"
+    machines = _distinct(results["runs"], "machine")
+    between = ", and those of different machines (named below) do not compare" * (len(machines) > 1)
     return (
         f"seconds of pruning in this run, {beside}, without calibration and certificates; no benchmark "
-        "timings, which `thanos bench cost` makes"
+        f"timings, which `thanos bench cost` makes{between}"
     )
 
 
