@@ -37,6 +37,11 @@ class Estimate:
         return asdict(self)
 
 
+def added_percent(ratio: float) -> float:
+    """What a ratio adds to 1, in %."""
+    return 100 * (ratio - 1)
+
+
 def geometric_mean(values: ArrayLike, level: float = LEVEL) -> Estimate:
     """Of positive numbers, with Student's t interval of their logarithms."""
     return _exp(_mean(_logarithms("values", values), level))

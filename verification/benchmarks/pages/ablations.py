@@ -14,7 +14,7 @@ from verification.benchmarks.pages.block_sizes import block_size_answer, block_s
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Change, answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, change_axis, draw_change, save
-from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
+from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.studies.profiles import SEEDS
 
 
@@ -33,13 +33,13 @@ def _studies(name: str) -> tuple[str, ...]:
 
 
 def _page(
-    title: str, sources: Sources, name: str, explained: str, detail: Detail | None = None
+    title: str, sources: Sources, name: str, explained: str, details: Sequence[Detail] = ()
 ) -> str:
     results = joined(sources, _studies(name))
     found = changes(results["runs"], "thanos")
     return f"""# {title}
 
-{_answer(found, results, detail)}
+{lines([answer(found), *(each.answer(results["runs"]) for each in details)])}
 
 {explained}{_draws(sources)}
 
@@ -51,16 +51,12 @@ def _page(
 
 {source(results)}
 
-![Perplexity against the first row]({name}.png)
-{_plot(detail)}"""
+{_pictures(("Perplexity against the first row", name), *((each.shown, each.name) for each in details))}
+"""
 
 
-def _answer(found: list[Change], results: dict[str, Any], detail: Detail | None) -> str:
-    return "\n".join([answer(found), *([detail.answer(results["runs"])] if detail else [])])
-
-
-def _plot(detail: Detail | None) -> str:
-    return f"\n![{detail.shown}]({detail.name}.png)\n" if detail else ""
+def _pictures(*shown: tuple[str, str]) -> str:
+    return "\n\n".join(f"![{what}]({name}.png)" for what, name in shown)
 
 
 def _draws(sources: Sources) -> str:
@@ -70,11 +66,11 @@ def _draws(sources: Sources) -> str:
     return f" Measured so far: {len(sources)} of the {len(SEEDS)} calibration draws of the plan."
 
 
-def _draw(name: str, sources: Sources, folder: Path, detail: Detail | None = None) -> None:
+def _draw(name: str, sources: Sources, folder: Path, details: Sequence[Detail] = ()) -> None:
     results = joined(sources, _studies(name))
     save(forest(changes(results["runs"], "thanos")[1:]), folder / f"{name}.png")
-    if detail:
-        save(detail.figure(results["runs"]), folder / f"{detail.name}.png")
+    for each in details:
+        save(each.figure(results["runs"]), folder / f"{each.name}.png")
 
 
 def forest(found: list[Change]) -> Any:
@@ -89,14 +85,14 @@ def forest(found: list[Change]) -> Any:
     return figure
 
 
-def _ablation(name: str, question: str, explained: str, detail: Detail | None = None) -> Page:
+def _ablation(name: str, question: str, explained: str, details: Sequence[Detail] = ()) -> Page:
     """The page of a topic, whose first setting the others are held against."""
     return Page(
         name,
         question,
         _studies(name),
-        lambda sources: _page(question, sources, name, explained, detail),
-        lambda sources, folder: _draw(name, sources, folder, detail),
+        lambda sources: _page(question, sources, name, explained, details),
+        lambda sources, folder: _draw(name, sources, folder, details),
         whole=False,
     )
 
@@ -112,7 +108,7 @@ SETTINGS = _ablation(
     "What do block size and damping matter?",
     "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks. "
     "Blocks of 2048 columns hold every layer whole: the widest has 1536.",
-    Detail("settings-block-size", "Thanos by block size", block_size_answer, block_size_figure),
+    [Detail("settings-block-size", "Thanos by block size", block_size_answer, block_size_figure)],
 )
 CALIBRATION = _ablation(
     "calibration",

@@ -10,7 +10,7 @@ from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, timing, verdict
 from verification.benchmarks.pages.trainings import training_section
-from verification.benchmarks.statistics import difference, in_words, perplexity_ratio
+from verification.benchmarks.statistics import added_percent, difference, in_words, perplexity_ratio
 from verification.benchmarks.studies.plan import family, label
 
 Record = dict[str, Any]
@@ -74,7 +74,7 @@ def _answer(pattern: str, grouped: dict[str, list[Record]]) -> str:
         )
         ratio = perplexity_ratio(*losses)
         words[in_words(difference(ratio))].append(
-            f"{model.removeprefix('small-')} ({100 * (ratio.value - 1):+.1f} %)"
+            f"{model.removeprefix('small-')} ({added_percent(ratio.value):+.1f} %)"
         )
     said = "; ".join(f"{found} on {', '.join(models)}" for found, models in words.items() if models)
     return f"- {pattern}: the perplexity of Thanos, against SparseGPT's, is {said}."

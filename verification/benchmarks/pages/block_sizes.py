@@ -7,8 +7,8 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.ratios import Change, changes, over, percent
 from verification.benchmarks.pages.style import COLOURS, log_axis
-from verification.benchmarks.statistics import Estimate
-from verification.benchmarks.studies.plan import Run
+from verification.benchmarks.statistics import Estimate, added_percent
+from verification.benchmarks.studies.plan import Run, label
 
 Record = dict[str, Any]
 
@@ -17,25 +17,24 @@ def _block_size(what: dict[str, Any]) -> int:
     return int(what.get("block_size", Run.block_size))
 
 
-def by_block_size(records: Sequence[Record], smallest: bool = False) -> list[Change]:
-    """Thanos with each block size and all else as usual, against the usual one or the smallest; in order of size."""
+def by_block_size(records: Sequence[Record], base: int = Run.block_size) -> list[Change]:
+    """Thanos with each block size and all else as usual, in order of size, against the size `base`."""
     plain = [
         record
         for record in records
         if record["run"]["method"] == "thanos"
         and record["run"].keys() <= {"method", "pattern", "block_size"}
     ]
-    sizes = sorted({_block_size(record["run"]) for record in plain})
-    base = sizes[0] if smallest else Run.block_size
-    found = changes(plain, "thanos" if base == Run.block_size else f"thanos, block_size {base}")
-    return sorted(found, key=lambda each: _block_size(each.what))
+    of_base = next(record["run"] for record in plain if _block_size(record["run"]) == base)
+    return sorted(changes(plain, label(of_base)), key=lambda each: _block_size(each.what))
 
 
 def block_size_answer(records: Sequence[Record]) -> str:
     """From the smallest blocks to the largest, in words."""
-    smallest, *_, largest = by_block_size(records, smallest=True)
+    least = _block_size(by_block_size(records)[0].what)
+    largest = by_block_size(records, least)[-1]
     return (
-        f"- **From blocks of {_block_size(smallest.what)} columns to {_block_size(largest.what)}:** "
+        f"- **From blocks of {least} columns to {_block_size(largest.what)}:** "
         f"perplexity {percent(largest.perplexity_ratio)}, {over(largest)}; layer error {percent(largest.error_ratio)}, "
         f"{largest.seconds_ratio:.1f} times the pruning seconds."
     )
@@ -60,7 +59,7 @@ def block_size_figure(records: Sequence[Record]) -> Any:
 
 def _curve(panel: Any, sizes: list[int], ratios: list[Estimate], in_percent: bool) -> None:
     def shown(ratio: float) -> float:
-        return 100 * (ratio - 1) if in_percent else ratio
+        return added_percent(ratio) if in_percent else ratio
 
     values = [shown(ratio.value) for ratio in ratios]
     panel.plot(sizes, values, "o-", color=COLOURS["thanos"], linewidth=1)

@@ -16,7 +16,7 @@ from verification.benchmarks.pages.ratios import (
 )
 from verification.benchmarks.pages.style import change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
-from verification.benchmarks.statistics import in_words
+from verification.benchmarks.statistics import added_percent, in_words
 from verification.benchmarks.studies.plan import family
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
@@ -103,14 +103,14 @@ def draw(sources: Sources, folder: Path) -> None:
         for which, colour in zip(SCORES, ("#D55E00", "#0072B2"), strict=True):
             line = [found[0], *(e for e in found if share(e) > 0 and score(e) == which)]
             line.sort(key=share)
-            added = [100 * (each.perplexity_ratio.value - 1) for each in line]
+            added = [added_percent(each.perplexity_ratio.value) for each in line]
             shares = [share(each) for each in line]
             panel.plot(shares, added, "o-", color=colour, label=SCORES[which])
             for each, at, value in zip(line, shares, added, strict=True):
                 if each.draws == 1:
                     panel.plot([at], [value], "o", color=colour, markerfacecolor="white")
         panel.axhline(0, color="black", linewidth=1)
-        values = [100 * (each.perplexity_ratio.value - 1) for each in found if share(each) > 0]
+        values = [added_percent(each.perplexity_ratio.value) for each in found if share(each) > 0]
         change_axis(panel.yaxis, linear=20)
         panel.set_ylim(min(-2.0, 1.3 * min(values)), max(2.0, 1.3 * max(values)))
         panel.set(title=name, xlabel="share of outlier rows")

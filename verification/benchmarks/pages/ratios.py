@@ -8,6 +8,7 @@ from verification.benchmarks.pages.tables import timing
 from verification.benchmarks.statistics import (
     Estimate,
     Verdict,
+    added_percent,
     difference,
     geometric_mean,
     paired_ratio,
@@ -121,10 +122,10 @@ def _times(usual: Sequence[Record], own: Sequence[Record]) -> tuple[float, float
 
 def percent(ratio: Estimate) -> str:
     """A ratio as what it adds, with its interval."""
-    text = f"{100 * (ratio.value - 1):+.1f} %"
+    text = f"{added_percent(ratio.value):+.1f} %"
     if ratio.low is None or ratio.high is None:
         return text
-    return f"{text} ({100 * (ratio.low - 1):+.1f} to {100 * (ratio.high - 1):+.1f})"
+    return f"{text} ({added_percent(ratio.low):+.1f} to {added_percent(ratio.high):+.1f})"
 
 
 def over(change: Change) -> str:

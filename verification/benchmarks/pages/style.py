@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from verification.benchmarks.statistics import Estimate
+from verification.benchmarks.statistics import Estimate, added_percent
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a method in all plots; what
 # is refitted is darker.
@@ -64,9 +64,9 @@ def draw_change(
 ) -> None:
     """A ratio as what it adds, in %: a point of some size, and a line over its interval."""
     if ratio.low is not None and ratio.high is not None:
-        ends = [100 * (ratio.low - 1), 100 * (ratio.high - 1)]
+        ends = [added_percent(ratio.low), added_percent(ratio.high)]
         panel.plot(ends, [row, row], color=line, linewidth=2)
-    panel.plot([100 * (ratio.value - 1)], [row], "o", color=colour, markersize=size)
+    panel.plot([added_percent(ratio.value)], [row], "o", color=colour, markersize=size)
 
 
 def legend_outside(panel: Any) -> None:

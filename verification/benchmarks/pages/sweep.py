@@ -1,5 +1,6 @@
 """The page on how much can be removed."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,11 @@ def _usable(name: str, runs: dict[float, Record], dense: float) -> str:
 
 def _ruined(grouped: dict[str, dict[float, Record]], dense: float) -> str:
     """Where no method leaves a model that is worth comparing."""
-    best: dict[float, float] = {}
-    for share, run in (item for runs in grouped.values() for item in runs.items()):
-        best[share] = min(run["perplexity"], best.get(share, run["perplexity"]))
-    shares = [f"{share:.0%}" for share in sorted(best) if best[share] > RUINED * dense]
+    best = {
+        share: min(runs[share]["perplexity"] for runs in grouped.values() if share in runs)
+        for share in sorted({*chain(*grouped.values())})
+    }
+    shares = [f"{share:.0%}" for share, perplexity in best.items() if perplexity > RUINED * dense]
     if not shares:
         return f"The best method stays below {RUINED} times the dense model's everywhere."
     return (

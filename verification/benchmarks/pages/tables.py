@@ -90,8 +90,8 @@ def timing(results: dict[str, Any]) -> str:
     """Half a sentence: what the seconds of pruning are, and what ran beside them."""
     jobs = max(part["jobs"] for part in _parts(results))
     beside = f"up to {jobs} runs side by side on one device" if jobs > 1 else "one run at a time"
-    machines = _distinct(results["runs"], "machine")
-    between = ", and those of different machines (named below) do not compare" * (len(machines) > 1)
+    several = len(_distinct(results["runs"], "machine")) > 1
+    between = ", and those of different machines (named below) do not compare" if several else ""
     return (
         f"seconds of pruning in this run, {beside}, without calibration and certificates; no benchmark "
         f"timings, which `thanos bench cost` makes{between}"
