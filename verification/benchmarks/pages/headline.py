@@ -10,10 +10,10 @@ from verification.benchmarks.pages.ratios import answer, change_table, changes, 
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label
-from verification.benchmarks.studies.profiles import SEEDS
+from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
 
 Record = dict[str, Any]
-STUDIES = ("headline-magnitude", *(f"headline-{seed}" for seed in SEEDS))
+STUDIES = tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES)
 
 
 def text(sources: Sources) -> str:
