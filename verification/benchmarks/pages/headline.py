@@ -1,5 +1,6 @@
 """The page of the headline table: the whole test set, seven tasks, several draws."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from matplotlib import pyplot as plt
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
-from verification.benchmarks.pages.tables import markdown, protocol, source, verdict
+from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
 
@@ -22,9 +23,9 @@ def text(sources: Sources) -> str:
     found = changes(results["runs"], "sparsegpt")
     return f"""# Who is better on the whole test set?
 
-{answer(found)}
+{lines([answer(found), _zero_shot_answer(results["runs"])])}
 
-The first row is SparseGPT, in 2:4:
+The first row is SparseGPT, in 2:4{_extent(sources)}:
 
 {markdown(*change_table(found))}
 
@@ -43,20 +44,48 @@ of the first draw's model, which says nothing of other draws, and is not paired 
 """
 
 
+def _extent(sources: Sources) -> str:
+    """How far the measurements go, while they are not all there."""
+    missing = [f"`{name}`" for name in STUDIES if name not in sources]
+    return f" (not measured yet: {', '.join(missing)})" if missing else ""
+
+
+def _zero_shot_answer(records: list[Record]) -> str:
+    """Mean accuracies, the best first."""
+    by_label = _by_label(records)
+    means = sorted(((*_mean_accuracy(runs), name) for name, runs in by_label.items()), reverse=True)
+    told = "; ".join(f"{name} {_accuracy(mean, error)}" for mean, error, name in means)
+    return f"- **Zero-shot accuracy, mean of the tasks, ± one standard error:** {told}."
+
+
 def _tasks(records: list[Record]) -> tuple[list[str], list[list[str]]]:
-    by_label: dict[str, list[Record]] = {}
-    for record in records:
-        by_label.setdefault(label(record["run"]), []).append(record)
     names = [task["task"] for task in records[0]["zero_shot"]["tasks"]]
     rows = []
-    for name, runs in by_label.items():
-        cells = [f"{100 * _mean([run['zero_shot']['mean_acc'] for run in runs]):.1f}"]
+    for name, runs in _by_label(records).items():
+        cells = [_accuracy(*_mean_accuracy(runs))]
         for number in range(len(names)):
             tasks = [run["zero_shot"]["tasks"][number] for run in runs]
-            value, error = _mean([task["acc"] for task in tasks]), tasks[0]["acc_stderr"]
-            cells.append(f"{100 * value:.1f} ± {100 * error:.1f}")
+            cells.append(_accuracy(_mean([task["acc"] for task in tasks]), tasks[0]["acc_stderr"]))
         rows.append([name, *cells])
     return ["method", "mean", *names], rows
+
+
+def _by_label(records: list[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(label(record["run"]), []).append(record)
+    return found
+
+
+def _mean_accuracy(runs: list[Record]) -> tuple[float, float]:
+    """Over draws and tasks, and the first draw's standard error: tasks share no items."""
+    errors = [task["acc_stderr"] for task in runs[0]["zero_shot"]["tasks"]]
+    error = math.hypot(*errors) / len(errors)
+    return _mean([run["zero_shot"]["mean_acc"] for run in runs]), error
+
+
+def _accuracy(share: float, error: float) -> str:
+    return f"{100 * share:.1f} ± {100 * error:.1f}"
 
 
 def _mean(values: list[float]) -> float:
@@ -79,4 +108,6 @@ def draw(sources: Sources, folder: Path) -> None:
     save(figure, folder / "headline.png")
 
 
-HEADLINE = Page("headline", "Who is better on the whole test set?", STUDIES, text, draw)
+HEADLINE = Page(
+    "headline", "Who is better on the whole test set?", STUDIES, text, draw, whole=False
+)

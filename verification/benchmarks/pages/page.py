@@ -28,17 +28,23 @@ class Page:
 
 
 def joined(sources: Sources, names: Sequence[str]) -> dict[str, Any]:
-    """Those of some studies that are there, as one; a model that several measured dense, once.
+    """Those of some studies that are there, as one; what several measured, once; dense ones first.
 
     The environment is the first one's; every run has its own commit and machine, and `parts` has
     the studies as they are.
     """
     parts = [sources[name] for name in names if name in sources]
-    dense: dict[tuple[str, str], dict[str, Any]] = {}
-    pruned = []
+    runs: dict[str, dict[str, Any]] = {}
     for record in (record for part in parts for record in part["runs"]):
-        if "layers" in record:
-            pruned.append(record)
-        else:
-            dense.setdefault((record["model"], str(record["evaluation"])), record)
-    return {**parts[0], "runs": [*dense.values(), *pruned], "parts": parts}
+        runs.setdefault(_what(record), record)
+    return {**parts[0], "runs": sorted(runs.values(), key=_pruned), "parts": parts}
+
+
+def _what(record: dict[str, Any]) -> str:
+    """What was measured, as text. A dense model is the same on every draw."""
+    decisive = ("run", "model", "evaluation", *(("calibration",) if _pruned(record) else ()))
+    return str([record[name] for name in decisive])
+
+
+def _pruned(record: dict[str, Any]) -> bool:
+    return "layers" in record
