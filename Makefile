@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Python compiles what it imports, once: pip would compile every module, most of which nobody imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: test bench report mutants fuzz stress verify clean
 
 test: .venv/installed
@@ -40,7 +43,7 @@ report: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:

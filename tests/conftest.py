@@ -1,11 +1,13 @@
 """What all tests share: reproducible examples, one thread, and the word of what is not run."""
 
+import os
 from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 # Hypothesis draws the same examples on every run, so that CI is stable; no deadline, no files.
 settings.register_profile(
@@ -13,8 +15,13 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
-# Tiny layers are faster on one thread, above all when something else keeps the cores busy.
+# Tiny layers are faster on one thread, above all when something else keeps the cores busy: NumPy's
+# threads wait for each other in loops, which made some tests 15 times slower. Processes that tests
+# start, and pytest's workers, learn it from the environment, and these before they load NumPy.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 torch.set_num_threads(1)
+threadpool_limits(1, user_api="blas")
 
 NOT_RUN = pytest.StashKey[dict[str, list[str]]]()  # names by the reason
 
