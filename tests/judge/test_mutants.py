@@ -151,6 +151,18 @@ def test_recorded_run_explains_every_survivor() -> None:
     assert counts["mutants"] == len(selected(MODULES)) == counts["killed"] + counts["survived"]
 
 
+def test_bytecode_is_no_change_of_the_judge_but_an_input_is(tmp_path: Path) -> None:
+    vectors = tmp_path / "verification" / "vectors"
+    for folder in ("inputs", "__pycache__"):
+        (vectors / folder).mkdir(parents=True)
+    (vectors / "inputs" / "a").write_text("one")
+    before = fingerprint(tmp_path)
+    (vectors / "__pycache__" / "make.pyc").write_text("compiled")
+    assert fingerprint(tmp_path) == before
+    (vectors / "inputs" / "a").write_text("two")
+    assert fingerprint(tmp_path) != before
+
+
 def changed(line: str, other: str) -> Mutant:
     text = sources()["update"]
     assert line in text
