@@ -73,6 +73,9 @@ def test_the_page_and_the_plot_need_nothing_but_the_data(
     text = page(again)
     assert results["commit"] in text
     assert results["machine"] in text
+    dense, compact = (run["memory"] for run in results["runs"])
+    weights, peak = (compact[key] / dense[key] for key in ("model_bytes", "working_peak_bytes"))
+    assert f"weights take {weights:.0%}, and the process at its peak {peak:.0%}, of" in text
     draw(again, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     text = size_page(again)

@@ -41,7 +41,6 @@ def page(results: dict[str, Any]) -> str:
         + f"{results['settings']['rounds']} rounds of all",
         "models in turns; ratios are taken round by round. Weights are all parameters and buffers; peak is",
         "the memory of a process that runs this model alone, Python and PyTorch included, after loading.",
-        *_peaks(results),
         "Control: the dense model against itself: " + _control(results["control"]) + ".",
         "",
         source(results),
@@ -57,6 +56,7 @@ def answers(results: dict[str, Any]) -> list[str]:
     for what, layers in (("2048 x 2048 and larger", large), ("smaller layers", small)):
         if layers:
             found.append(f"- **{what}**: {_layer_answer(layers)}")
+    dense = results["runs"][0]  # what times are held against, too
     for run in results["runs"]:
         pattern, form = run["run"]["pattern"], run["run"]["form"]
         if pattern:
@@ -65,21 +65,18 @@ def answers(results: dict[str, Any]) -> list[str]:
                 f"{what} takes {ratio_text(run['latency'][key]['ratio'])} of the dense time"
                 for what, key in (("prefill", "prefill"), ("decoding", "decode"))
             ]
-            found.append(f"- **{how}**: {', '.join(spans)}.")
+            found.append(f"- **{how}**: {', '.join(spans)}; {_memory_answer(run, dense)}.")
     return found
 
 
-def _peaks(results: dict[str, Any]) -> list[str]:
-    """Why a compact model may need more memory than the dense one, if one did."""
-    peaks: dict[str, list[int]] = {}
-    for run in results["runs"]:
-        peaks.setdefault(run["run"]["form"], []).append(run["memory"]["working_peak_bytes"])
-    if max(peaks.get("compact", [0])) <= max(peaks["dense"]):
-        return []
-    return [
-        "A compact model's peak above the dense one's comes from loading: before commit 4fa93b725eee",
-        "it unpacked every block first, and the allocator keeps what is freed.",
-    ]
+def _memory_answer(run: dict[str, Any], dense: dict[str, Any]) -> str:
+    """How much memory a model takes, against the first, whose weights are all there."""
+    weights, peak = (
+        run["memory"][key] / dense["memory"][key] for key in ("model_bytes", "working_peak_bytes")
+    )
+    return (
+        f"weights take {weights:.0%}, and the process at its peak {peak:.0%}, of the dense memory"
+    )
 
 
 def layer_rows(results: dict[str, Any]) -> list[list[str]]:
