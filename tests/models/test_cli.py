@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
 from thanos_torch.cli import prune as prune_command
+from thanos_torch.cli import verify as verify_command
 from thanos_torch.models import MASKS, RECORD, read_masks
 from verification import certify
+from verification.conformance import load_cases
 
 
 def test_prune_then_eval(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
@@ -230,3 +233,24 @@ def test_missing_packages_are_named(dense: Path, package: str) -> None:
     assert done.returncode == 1
     extras = "pip install 'thanos-pruning[models,verification]'"
     assert done.stderr == f"thanos: {package} is missing: {extras}\n"
+
+
+def test_verify_judges_on_one_thread_and_gives_the_others_back(
+    thanos: Thanos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads() -> set[int]:
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+
+    def judged(*_: Any, **__: Any) -> int:
+        seen.append(threads())
+        return 0
+
+    monkeypatch.setattr(verify_command, "main", judged)
+    with threadpool_limits(2, user_api="blas"):
+        assert thanos("verify", "reference").status == 0
+        seen.append(threads())
+    assert seen == [{1}, {2}]
+    widest = max(case.weight.shape[1] for case in load_cases() if case.weight.ndim == 2)
+    assert widest <= verify_command.COLUMNS

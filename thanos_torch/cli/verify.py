@@ -2,7 +2,10 @@
 
 import typer
 
+from thanos_torch.models.threads import blas_threads
 from verification.conformance.command import main
+
+COLUMNS = 48  # of the widest layer that it judges
 
 
 def verify(context: typer.Context) -> None:
@@ -10,4 +13,6 @@ def verify(context: typer.Context) -> None:
 
     See `thanos verify --help`. Exit status 0 means that it passed everything that it supports.
     """
-    raise typer.Exit(main(context.args, program="thanos verify"))
+    with blas_threads(COLUMNS):
+        status = main(context.args, program="thanos verify")
+    raise typer.Exit(status)
