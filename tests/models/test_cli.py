@@ -14,10 +14,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
+from thanos_torch.cli import bench as bench_command
 from thanos_torch.cli import prune as prune_command
 from thanos_torch.cli import verify as verify_command
 from thanos_torch.models import MASKS, RECORD, read_masks
 from verification import certify
+from verification.benchmarks.studies.study import Study
 from verification.conformance import load_cases
 
 
@@ -254,3 +256,17 @@ def test_verify_judges_on_one_thread_and_gives_the_others_back(
     assert seen == [{1}, {2}]
     widest = max(case.weight.shape[1] for case in load_cases() if case.weight.ndim == 2)
     assert widest <= verify_command.COLUMNS
+
+
+def test_a_study_with_tasks_asks_for_the_harness_before_it_measures(
+    thanos: Thanos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def missing() -> None:
+        raise ValueError("zero-shot tasks need lm-evaluation-harness")
+
+    monkeypatch.setattr(bench_command, "load_model", lambda _: None)
+    monkeypatch.setattr(bench_command, "require_harness", missing)
+    monkeypatch.setattr(Study, "measure", lambda *_: pytest.fail("it measured"))
+    done = thanos("bench", "--standard", "--study", "headline-0", "--out", tmp_path)
+    assert done.status == 1
+    assert "thanos: zero-shot tasks need lm-evaluation-harness" in done.err

@@ -11,7 +11,7 @@ from verification.benchmarks.pages.ratios import answer, change_table, changes, 
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label
-from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
+from verification.benchmarks.studies.profiles import HEADLINE_QUESTION, HEADLINES, SEEDS
 
 Record = dict[str, Any]
 STUDIES = tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES)
@@ -21,7 +21,7 @@ def text(sources: Sources) -> str:
     """Answer and tables."""
     results = joined(sources, STUDIES)
     found = changes(results["runs"], "sparsegpt")
-    return f"""# Who is better on the whole test set?
+    return f"""# {HEADLINE_QUESTION}
 
 {lines([answer(found), _zero_shot_answer(results["runs"])])}
 
@@ -108,6 +108,4 @@ def draw(sources: Sources, folder: Path) -> None:
     save(figure, folder / "headline.png")
 
 
-HEADLINE = Page(
-    "headline", "Who is better on the whole test set?", STUDIES, text, draw, whole=False
-)
+HEADLINE = Page("headline", HEADLINE_QUESTION, STUDIES, text, draw, whole=False)

@@ -133,7 +133,7 @@ def headline_runs(seed: int) -> Iterator[Run]:
 
 
 def headline_refit_runs(seed: int) -> Iterator[Run]:
-    """Refits with the long evaluation: a study of their own, as each run takes its time."""
+    """Refits and what they are held against: a study of their own, as each run takes its time."""
     base = replace(_on_draw(seed, HEADLINE), method="sparsegpt")
     yield base
     yield from _refits(base)
