@@ -108,7 +108,7 @@ def test_the_page_says_what_the_file_says() -> None:
     shown = page(stored)
     assert shown == page(study)
     assert all(holds for _, holds, _ in verdicts(stored))
-    assert "NOT checked" not in shown
+    assert "do NOT hold" not in shown
     assert len(stored["predictions"]) == 3 * (13 + 2)
     for each in stored["predictions"]:
         assert f"| {hours(needed(each['seconds']))} |" in shown
@@ -121,7 +121,25 @@ def test_the_page_says_what_the_file_says() -> None:
 def test_a_model_that_fails_is_not_called_checked() -> None:
     study = results(known(), held_out_factor=3.0)
     study |= run.conclusions(study)
-    assert "The cost model is NOT checked" in page(study)
+    failed = [what for what, kept, _ in verdicts(study) if not kept]
+    assert failed
+    assert f"promises, {len(failed)} do NOT hold**: {'; '.join(failed)}." in page(study)
+
+
+def test_methods_are_held_against_each_other_on_large_layers_that_both_have() -> None:
+    study = results(known())
+    study |= run.conclusions(study)
+    for each in study["runs"]:
+        for layer in each["layers"]:
+            layer["seconds"] = 1.0
+            if each["run"]["method"] == "thanos" and each["run"]["block_size"] == 128:
+                refit = 8.0 if each["run"]["refit_steps"] else 1.0
+                layer["seconds"] = refit * (0.5 if layer["shape"] == [2048, 2048] else 2.0)
+    text = page(study)
+    assert "- **2:4**: 0.50 to 2.00 times the seconds of SparseGPT, " in text
+    assert "- **unstructured:0.5, refit**: 8.00 times the seconds of plain Thanos, " in text
+    alone = [each for each in study["runs"] if each["run"]["method"] != "sparsegpt"]
+    assert "times the seconds of SparseGPT" not in page({**study, "runs": alone})
 
 
 @pytest.mark.parametrize("spoil", ["certificate", "steadiness"])

@@ -76,6 +76,10 @@ def test_the_page_and_the_plot_need_nothing_but_the_data(
     dense, compact = (run["memory"] for run in results["runs"])
     weights, peak = (compact[key] / dense[key] for key in ("model_bytes", "working_peak_bytes"))
     assert f"weights take {weights:.0%}, and the process at its peak {peak:.0%}, of" in text
+    assert "certified when they were pruned: 0 of 2." in text  # this one had no judge
+    assert "**Not measured**: 2:4 on the sparse units of a GPU" in text
+    again["runs"][1]["verified"] = True
+    assert "certified when they were pruned: 1 of 2." in page(again)
     draw(again, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     text = size_page(again)
@@ -106,6 +110,20 @@ def test_layers_that_are_not_faster_are_named(results: dict[str, Any]) -> None:
     assert "faster than nn.Linear in 1 of 2 cases, where it takes 0.55 to 0.55 of" in said
     slower = f"96 x 64 at 4 tokens, {known['layers'][1]['pattern']}: slower."
     assert f"**Not shown to be faster**: {slower}" in said
+
+
+def test_patterns_that_run_as_dense_are_told_together(results: dict[str, Any]) -> None:
+    known = json.loads(json.dumps(results))
+    for pattern, factor in (("2:4", 0.9), ("4:8", 1.0)):
+        run = json.loads(json.dumps(known["runs"][1]))
+        run["run"] |= {"pattern": pattern, "form": "dense"}
+        ratio = compare([factor - 0.2, factor + 0.2] * 10, [1.0] * 20)
+        run["latency"] = {key: {"ratio": ratio} for key in ("prefill", "decode")}
+        known["runs"].append(run)
+    said = next(each for each in answers(known) if "zeros in place" in each)
+    assert "prefill takes 0.90 to 1.00 and decoding takes 0.90 to 1.00 of the dense time" in said
+    first = results["runs"][0]["run"]["pattern"]
+    assert f"(**no difference**) in {first}, 2:4, 4:8; weights take " in said
 
 
 def test_small_turns_are_not_said_to_come_from_memory(results: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def verdicts(results: Results) -> list[tuple[str, bool, str]]:
 
 def page(results: Results) -> str:
     """cost.md."""
-    lines = ["# What pruning costs", "", *_answer(results), ""]
+    lines = ["# What pruning costs", "", *sections.between_methods(results), *_answer(results), ""]
     lines += [f"- {'yes' if kept else '**no**'}: {what}: {how}"
               for what, kept, how in verdicts(results)]  # fmt: skip
     lines += ["", *sections.predictions(results), *sections.small_models(results)]
@@ -65,11 +65,12 @@ def source(results: Results) -> str:
 
 
 def _answer(results: Results) -> list[str]:
-    failed = [what for what, kept, _ in verdicts(results) if not kept]
+    found = verdicts(results)
+    failed = [what for what, kept, _ in found if not kept]
     lines = []
     if failed:
         lines = [
-            f"**The cost model is NOT checked in all its parts.** What does not hold: {'; '.join(failed)}. By how much is said below. "
+            f"**Of the {len(found)} things that this page promises, {len(failed)} do NOT hold**: {'; '.join(failed)}. By how much is said below. "
             "Predictions that rest on these are rough.",
             "",
         ]

@@ -6,8 +6,8 @@ from verification.benchmarks.pages.tables import markdown
 
 LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "time, compact / nn.Linear",
                   "95 % interval", "bytes", "verdict"]  # fmt: skip
-MODEL_HEADINGS = ["pattern", "runs as", "prefill ms", "of dense", "decode ms a token", "of dense",
-                  "weights MiB", "peak MiB"]  # fmt: skip
+MODEL_HEADINGS = ["pattern", "runs as", "prefill ms", "of dense", "95 % interval", "decode ms a token", "of dense",
+                  "95 % interval", "weights MiB", "peak MiB"]  # fmt: skip
 COLD = 2**30  # bytes of copies that take turns: more than caches usually hold
 LARGE = 2**22  # weights of a layer that counts as large: 2048 x 2048
 
@@ -42,6 +42,7 @@ def page(results: dict[str, Any]) -> str:
         "models in turns; ratios are taken round by round. Weights are all parameters and buffers; peak is",
         "the memory of a process that runs this model alone, Python and PyTorch included, after loading.",
         "Control: the dense model against itself: " + _control(results["control"]) + ".",
+        _certified(results),
         "",
         source(results),
     ]  # fmt: skip
@@ -57,26 +58,69 @@ def answers(results: dict[str, Any]) -> list[str]:
         if layers:
             found.append(f"- **{what}**: {_layer_answer(layers)}")
     dense = results["runs"][0]  # what times are held against, too
-    for run in results["runs"]:
-        pattern, form = run["run"]["pattern"], run["run"]["form"]
-        if pattern:
-            how = f"{pattern}, {form_name(form)}"
-            spans = [
-                f"{what} takes {ratio_text(run['latency'][key]['ratio'])} of the dense time"
-                for what, key in (("prefill", "prefill"), ("decoding", "decode"))
-            ]
-            found.append(f"- **{how}**: {', '.join(spans)}; {_memory_answer(run, dense)}.")
+    pruned = [run for run in results["runs"] if run["run"]["pattern"]]
+    for run in pruned:
+        if run["run"]["form"] != "dense":
+            how = f"{run['run']['pattern']}, {form_name(run['run']['form'])}"
+            found.append(f"- **{how}**: {_time_answer(run)}; {_memory_answer([run], dense)}.")
+    as_dense = [run for run in pruned if run["run"]["form"] == "dense"]
+    if as_dense:
+        found.append(f"- **{form_name('dense')}**: {_as_dense_answer(as_dense, dense)}.")
+    if results["settings"]["device"] == "cpu":
+        found.append(
+            "- **Not measured**: 2:4 on the sparse units of a GPU, which this machine lacks; it is only tested to be correct, "
+            "see [forms](../forms.md)."
+        )
     return found
 
 
-def _memory_answer(run: dict[str, Any], dense: dict[str, Any]) -> str:
-    """How much memory a model takes, against the first, whose weights are all there."""
-    weights, peak = (
-        run["memory"][key] / dense["memory"][key] for key in ("model_bytes", "working_peak_bytes")
+def _time_answer(run: dict[str, Any]) -> str:
+    """Of a model: times and intervals against the dense one."""
+    return " and ".join(
+        f"{what} takes {ratio_text(ratio)} of the dense time ({_interval(ratio)})"
+        for what, ratio in (
+            ("prefill", run["latency"]["prefill"]["ratio"]),
+            ("decoding", run["latency"]["decode"]["ratio"]),
+        )
     )
+
+
+def _as_dense_answer(runs: list[dict[str, Any]], dense: dict[str, Any]) -> str:
+    """Of those whose zeros stay where they are: all patterns at once."""
+    times = []
+    verdicts = set()
+    for what, key in (("prefill", "prefill"), ("decoding", "decode")):
+        ratios = [run["latency"][key]["ratio"] for run in runs]
+        medians = [ratio["median"] for ratio in ratios]
+        times.append(f"{what} takes {min(medians):.2f} to {max(medians):.2f}")
+        verdicts |= {ratio["verdict"] for ratio in ratios}
+    patterns = ", ".join(run["run"]["pattern"] for run in runs)
     return (
-        f"weights take {weights:.0%}, and the process at its peak {peak:.0%}, of the dense memory"
+        f"{' and '.join(times)} of the dense time (**{', '.join(sorted(verdicts))}**) in {patterns}; "
+        f"{_memory_answer(runs, dense)}"
     )
+
+
+def _certified(results: dict[str, Any]) -> str:
+    pruned = [run for run in results["runs"] if run["run"]["pattern"]]
+    passed = sum(run["verified"] for run in pruned)
+    return (
+        f"Models whose layers were all certified when they were pruned: {passed} of {len(pruned)}."
+    )
+
+
+def _memory_answer(runs: list[dict[str, Any]], dense: dict[str, Any]) -> str:
+    """How much memory models take, against the first, whose weights are all there."""
+    weights, peak = (
+        _shares([run["memory"][key] / dense["memory"][key] for run in runs])
+        for key in ("model_bytes", "working_peak_bytes")
+    )
+    return f"weights take {weights}, and the process at its peak {peak}, of the dense memory"
+
+
+def _shares(values: list[float]) -> str:
+    least, most = f"{min(values):.0%}", f"{max(values):.0%}"
+    return least if least == most else f"{least} to {most}"
 
 
 def layer_rows(results: dict[str, Any]) -> list[list[str]]:
@@ -104,14 +148,19 @@ def model_rows(results: dict[str, Any]) -> list[list[str]]:
             run["run"]["pattern"] or "not pruned",
             form_name(run["run"]["form"]) if run["run"]["pattern"] else "dense",
             _spread(run["latency"]["prefill"]),
-            _median(run["latency"]["prefill"]["ratio"]),
+            *_against_dense(run, "prefill"),
             _spread(run["latency"]["decode"]),
-            _median(run["latency"]["decode"]["ratio"]),
+            *_against_dense(run, "decode"),
             f"{run['memory']['model_bytes'] / 2**20:.0f}",
             f"{run['memory']['working_peak_bytes'] / 2**20:.0f}",
         ]
         for run in results["runs"]
     ]
+
+
+def _against_dense(run: dict[str, Any], what: str) -> list[str]:
+    ratio = run["latency"][what]["ratio"]
+    return [_median(ratio), _interval(ratio) if run["run"]["pattern"] else ""]
 
 
 def source(results: dict[str, Any]) -> str:
@@ -177,8 +226,11 @@ def _interval(ratio: dict[str, Any]) -> str:
 
 
 def _spread(seconds: dict[str, Any]) -> str:
-    low, high = (1000 * each for each in seconds["quartiles"])
-    return f"{1000 * seconds['median']:.3g} ({low:.3g} to {high:.3g})"
+    middle, low, high = (
+        f"{1000 * each:,.0f}" if each >= 0.1 else f"{1000 * each:.3g}"
+        for each in (seconds["median"], *seconds["quartiles"])
+    )
+    return f"{middle} ({low} to {high})"
 
 
 def _weights(layer: dict[str, Any]) -> int:

@@ -14,7 +14,14 @@ from verification.benchmarks.pages.block_sizes import block_size_answer, block_s
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import Change, answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, change_axis, draw_change, save
-from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
+from verification.benchmarks.pages.tables import (
+    common,
+    lines,
+    markdown,
+    protocol,
+    source,
+    verdict,
+)
 from verification.benchmarks.studies.profiles import SEEDS
 
 
@@ -41,7 +48,7 @@ def _page(
 
 {lines([answer(found), *(each.answer(results["runs"]) for each in details)])}
 
-{explained}{_draws(sources)}
+{explained} {common(results)}{_draws(sources)}
 
 {markdown(*change_table(found))}
 
@@ -51,7 +58,7 @@ def _page(
 
 {source(results)}
 
-{_pictures(("Perplexity against the first row", name), *((each.shown, each.name) for each in details))}
+{_pictures(("Perplexity against the first row of the table", name), *((each.shown, each.name) for each in details))}
 """
 
 
@@ -100,19 +107,22 @@ def _ablation(name: str, question: str, explained: str, details: Sequence[Detail
 COMPONENTS = _ablation(
     "components",
     "What does each component contribute?",
-    "The first row is the paper's algorithm; every other row changes what it names: the mask fixed from the start (adaptive False), block-local "
-    "counts (residual local), columns one after another (update sequential), other scores (metric), or adds a refit.",
+    "The first row is the paper's algorithm, with blocks of 128 columns where the paper has 512 in this pattern ([settings](settings.md) compares them). "
+    "Every other row changes what it names: the mask fixed from the start instead of adaptive (`adaptive=False`), a count for each block instead of "
+    "a global one (`residual='local'`), a block's columns removed one after another instead of jointly (`update='sequential'`), other scores than "
+    "Wanda's (`metric`), another method, or a refit, of which [a page of its own](refit.md) says more.",
 )
 SETTINGS = _ablation(
     "settings",
     "What do block size and damping matter?",
-    "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks. "
-    "Blocks of 2048 columns hold every layer whole: the widest has 1536.",
+    "The first row has blocks of 128 columns and damping 0.01; every other row changes one of them, or refits one of the three masks. The paper has "
+    "blocks of 512 in this pattern. Blocks of 2048 columns hold every layer whole: the widest has 1536.",
     [Detail("settings-block-size", "Thanos by block size", block_size_answer, block_size_figure)],
 )
 CALIBRATION = _ablation(
     "calibration",
     "What does the calibration text matter?",
-    "The first row is calibrated as named below; every other row reads fewer windows or another text, or refits one of the three masks. "
-    "wikitext2 means its validation part: the perplexity is of its test part, so that row is calibrated in the style of what it is measured on.",
+    "The row *calibrated on wikitext2* reads the validation part of the text whose test part gives the perplexity: it shows what calibrating in the "
+    "style of the evaluation is worth, not that one text is better than another. The first row is calibrated as named below; every other row reads "
+    "fewer windows or another text, or refits one of the three masks. More than 32,768 tokens were not tried; the paper reads 262,144.",
 )

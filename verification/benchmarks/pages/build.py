@@ -17,6 +17,7 @@ from verification.benchmarks.pages.outliers import OUTLIERS
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.readme import with_table
+from verification.benchmarks.pages.refit import REFIT
 from verification.benchmarks.pages.sweep import SWEEP
 from verification.benchmarks.studies.study import RESULTS
 
@@ -34,7 +35,7 @@ PAGES: tuple[Page, ...] = (
     SIZE,
 )
 # Drawn from many studies: of one alone it would say little.
-PUBLISHED = (CLAIMS_PAGE, *PAGES)
+PUBLISHED = (CLAIMS_PAGE, REFIT, *PAGES)
 REPORT = "report.html"
 
 

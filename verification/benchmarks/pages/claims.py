@@ -1,18 +1,18 @@
 """The page on what the paper says of Thanos, held against what was measured here."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.page import Page, Sources, joined
-from verification.benchmarks.pages.ratios import Record, paired_perplexity, percent
+from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
+from verification.benchmarks.pages.names import readable
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.ratios import percent
 from verification.benchmarks.pages.style import change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown
-from verification.benchmarks.statistics import Estimate, difference, geometric_mean, in_words
-from verification.benchmarks.studies.plan import family, label
-from verification.benchmarks.studies.profiles import SEEDS
+from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
 
 OTHERS = ("magnitude", "wanda", "sparsegpt")
 # A study that has parts is one: the range of sparsities, or the draws.
@@ -22,6 +22,7 @@ STUDIES = (
     ("quick",),
     ("outliers",),
     tuple(f"components-{seed}" for seed in SEEDS),
+    tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES),
 )
 NAMES = tuple(name for parts in STUDIES for name in parts)
 COLOURS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
@@ -31,116 +32,71 @@ COLOURS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777
 class Claim:
     """Something that the paper says, and how it shows if it is so: lower perplexity.
 
-    said     in our words
-    where    in the paper
-    pattern  what patterns begin with, as text
-    better   label of the run that should be better
-    than     labels of those that it should be better than: than the best of them
+    said      in our words
+    where     in the paper
+    patterns  what one of the patterns begins with, as text
+    better    label of the run that should be better
+    than      labels of those that it should be better than: than the best of them
     """
 
     said: str
     where: str
-    pattern: str
+    patterns: tuple[str, ...]
     better: str
     than: tuple[str, ...]
 
 
+UNSTRUCTURED, STRUCTURED, SEMI = ("unstructured",), ("structured",), ("4:8", "2:4")
+FEW = "thanos, outlier rows 0.1"
 CLAIMS = (
     Claim("Thanos is better than other methods in unstructured pruning", "abstract",
-          "unstructured", "thanos", OTHERS),
+          UNSTRUCTURED, "thanos", OTHERS),
+    Claim("Thanos is better than other methods in n:m pruning", "tables, 4:8 and 2:4",
+          SEMI, "thanos", OTHERS),
     Claim("Thanos is the best in structured pruning", "abstract",
-          "structured", "thanos", OTHERS),
-    Claim("Outlier rows help structured pruning", "tables, α = 0.1",
-          "structured", "thanos, outlier rows 0.1", ("thanos",)),
+          STRUCTURED, "thanos", OTHERS),
+    Claim("Outlier rows help structured pruning", "tables, α = 0.1", STRUCTURED, FEW, ("thanos",)),
+    Claim("Outlier rows help n:m pruning", "tables, α = 0.1", SEMI, FEW, ("thanos",)),
     Claim("Masks that adapt to the weights of the moment help", "abstract",
-          "unstructured", "thanos", ("thanos, adaptive False",)),
+          UNSTRUCTURED, "thanos", ("thanos, adaptive False",)),
     Claim("Removing a block's picks jointly is better than one after another", "the method itself",
-          "unstructured", "thanos", ("thanos, update sequential",)),
+          UNSTRUCTURED, "thanos", ("thanos, update sequential",)),
 )  # fmt: skip
 
-HEADINGS = ["claim", "model, pattern, calibration text", "perplexity", "against", "difference",
+HEADINGS = ["claim", "model, pattern, calibration text", "perplexity", "dense", "against", "difference",
             "draws", "verdict"]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Case:
-    """One model and pattern on which a claim was tried.
-
-    perplexity  of what should be better: geometric mean over the draws
-    ratio       of perplexities: to the best of the others
-    draws       calibration draws that both have
-    """
-
-    name: str
-    than: str
-    perplexity: float
-    ratio: Estimate
-    draws: int
-
-    @property
-    def verdict(self) -> str:
-        """In words: lower, higher, not shown to differ."""
-        return in_words(difference(self.ratio))
-
-
-def cases(claim: Claim, sources: Sources) -> Iterator[Case]:
-    """All that was measured of a claim, study by study."""
-    for parts in STUDIES:
-        if not sources.keys() & {*parts}:
-            continue
-        grouped: dict[tuple[str, ...], dict[str, dict[int, Record]]] = {}
-        for record in joined(sources, parts)["runs"]:
-            if "layers" in record and family(record["run"]).startswith(claim.pattern):
-                by_label = grouped.setdefault(_kind(record), {})
-                draws = by_label.setdefault(label(record["run"]), {})
-                draws[record["calibration"]["seed"]] = record
-        for kind, by_label in grouped.items():
-            yield from _case(claim, kind, by_label)
-
-
-def _kind(record: Record) -> tuple[str, ...]:
-    """What runs must share to be compared, apart from the draw."""
-    text = record["calibration"]
-    size = f"{text['nsamples']} x {text['seqlen']}"
-    return record["model"], family(record["run"]), text["dataset"], size
-
-
-def _case(
-    claim: Claim, kind: tuple[str, ...], by_label: Mapping[str, Mapping[int, Record]]
-) -> Iterator[Case]:
-    """The run that should be better, against the best of the others on the draws of all."""
-    names = [name for name in (claim.better, *claim.than) if name in by_label]
-    if claim.better not in names or len(names) == 1:
-        return
-    shared = sorted(set.intersection(*({*by_label[name]} for name in names)))
-    if not shared:
-        return
-    own, *others = ([by_label[name][seed] for seed in shared] for name in names)
-    ratio, than = max(
-        (
-            (paired_perplexity(other, own), name)
-            for other, name in zip(others, names[1:], strict=True)
-        ),
-        key=lambda each: each[0].value,
+def cases(claim: Claim, sources: Sources) -> list[Comparison]:
+    """All that was measured of a claim: of each model and pattern, against the most rivals, on the most draws."""
+    found = (
+        against_best(group, claim.better, claim.than)
+        for group in groups(sources, STUDIES)
+        if group.pattern.startswith(claim.patterns)
     )
-    perplexity = geometric_mean([record["perplexity"] for record in own]).value
-    yield Case(", ".join(kind[:3]), than, perplexity, ratio, len(shared))
+    return once((each for each in found if each), lambda each: (len(each.rivals), each.draws))
 
 
-def outcome(found: Sequence[Case]) -> str:
-    """Plainly, whether a claim holds here; and on how little that rests."""
+def outcome(found: Sequence[Comparison]) -> str:
+    """Plainly, whether a claim holds here; on how little that rests; ruined models count apart."""
     if not found:
         return "not measured yet"
+    usable = [case for case in found if case.usable]
+    ruined = [case for case in found if not case.usable]
+    told = [f"{_held(usable)}, {_basis(usable)}"] if usable else []
+    if ruined:
+        told.append(f"where every model is ruined, {_held(ruined)}, {_basis(ruined)}")
+    return "; ".join(told)
+
+
+def _basis(found: Sequence[Comparison]) -> str:
     draws = {case.draws for case in found}
-    basis = (
-        "on one draw" + (" each" if len(found) > 1 else "")
-        if draws == {1}
-        else f"on {_span(draws)} draws"
-    )
-    return f"{_held(found)}, {basis}"
+    if draws == {1}:
+        return "on one draw" + (" each" if len(found) > 1 else "")
+    return f"on {_span(draws)} draws"
 
 
-def _held(found: Sequence[Case]) -> str:
+def _held(found: Sequence[Comparison]) -> str:
     counts = {word: sum(case.verdict == word for case in found) for word in COLOURS}
     lower, higher = (f"{counts[word]} of {len(found)}" for word in ("lower", "higher"))
     if counts["lower"] == len(found):
@@ -160,16 +116,17 @@ def _span(draws: Collection[int]) -> str:
 
 def text(sources: Sources) -> str:
     """Answers, plot, table."""
-    found = {claim: list(cases(claim, sources)) for claim in CLAIMS}
+    found = {claim: cases(claim, sources) for claim in CLAIMS}
     rows = [
         [
             f"{number}",
-            case.name,
+            case.group.name,
             f"{case.perplexity:.2f}",
-            case.than,
+            f"{case.group.dense:.2f}",
+            _against(case),
             percent(case.ratio),
             f"{case.draws}",
-            case.verdict,
+            case.verdict + ("" if case.usable else ", ruined"),
         ]
         for number, some in enumerate(found.values(), 1)
         for case in some
@@ -181,15 +138,22 @@ def text(sources: Sources) -> str:
 *Here* are SmolLM2-135M and models of 2 million parameters, far smaller than the paper's. A claim counts as shown in a case where perplexity is
 lower, and as contradicted where it is higher, if the 95 % interval leaves out 0 %: over calibration draws where there are several, else over
 windows of the evaluation text, which says nothing of other draws. None is corrected for the number of comparisons: where there is no difference,
-one case in forty would count as shown by chance, and one as contradicted.
+one case in forty would count as shown by chance, and one as contradicted. Cases where even the better model has more than {RUINED} times the dense
+perplexity are *ruined* and count apart: who is better there is of no use. What pruning costs: [cost](cost.md).
 
 ![Perplexity of what should be better](claims.png)
 
 {markdown(HEADINGS, rows, left=2)}
 
-*Perplexity*: of the method that the claim is about; where it is in the thousands, the lower one is of no more use. *Against*: the best of magnitude, Wanda and SparseGPT in that study, as far as it has them, or Thanos without what the claim is about. Commands, commits and machines
-are on the pages of the studies: {_pages(sources)}.
+*Perplexity*: of the method that the claim is about. *Against*: the best of magnitude, Wanda and SparseGPT, in brackets of how many of them that
+study has; or Thanos without what the claim is about. What several studies measured counts once. Commands, commits and machines are on the pages of
+the studies: {_pages(sources)}.
 """
+
+
+def _against(case: Comparison) -> str:
+    of = f" (of {len(case.rivals)})" if case.rivals[0] in OTHERS else ""
+    return readable(case.than) + of
 
 
 def _pages(sources: Sources) -> str:
@@ -200,13 +164,13 @@ def _pages(sources: Sources) -> str:
 
 def draw(sources: Sources, folder: Path) -> None:
     """Write claims.png: a point and its interval for every case."""
-    rows: list[tuple[str, Case | None]] = []
+    rows: list[tuple[str, Comparison | None]] = []
     for claim in CLAIMS:
-        some = list(cases(claim, sources))
+        some = cases(claim, sources)
         if some:
             rows += [
                 (claim.said, None),
-                *((f"{case.name}, against {case.than}", case) for case in some),
+                *((f"{case.group.name}, against {readable(case.than)}", case) for case in some),
             ]
     figure, panel = plt.subplots(figsize=(9, 0.8 + 0.24 * len(rows)))
     for at, (_, case) in enumerate(rows):

@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
+from verification.benchmarks.pages.groups import RUINED
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.ratios import (
     Change,
@@ -17,19 +18,24 @@ from verification.benchmarks.pages.ratios import (
 from verification.benchmarks.pages.style import change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.statistics import added_percent, in_words
-from verification.benchmarks.studies.plan import family
+from verification.benchmarks.studies.plan import family, label
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
 NONE = "thanos"  # the label of a run without outlier rows
 
 
-def by_sparsity(results: dict[str, Any]) -> dict[str, list[Change]]:
-    """By the pattern without outlier rows: every share and score against no outlier rows."""
+def _by_pattern(results: dict[str, Any]) -> dict[str, list[Any]]:
+    """Records of pruned models by the pattern without outlier rows."""
     grouped: dict[str, list[Any]] = {}
     for record in results["runs"]:
         if "layers" in record:
             grouped.setdefault(family(record["run"]), []).append(record)
-    return {name: changes(records, NONE) for name, records in grouped.items()}
+    return grouped
+
+
+def by_sparsity(results: dict[str, Any]) -> dict[str, list[Change]]:
+    """By the pattern without outlier rows: every share and score against no outlier rows."""
+    return {name: changes(records, NONE) for name, records in _by_pattern(results).items()}
 
 
 def share(change: Change) -> float:
@@ -46,16 +52,22 @@ def text(sources: Sources) -> str:
     """Answer, tables, plot."""
     results = sources["outliers"]
     grouped = by_sparsity(results)
+    dense = next(record["perplexity"] for record in results["runs"] if "layers" not in record)
     tables = (
         f"**{name}**\n\n{markdown(*change_table(found))}\n" for name, found in grouped.items()
     )
     return f"""# What do outlier rows contribute?
 
-{lines(_answer(name, found) for name, found in grouped.items())}
+Perplexity against no outlier rows, of SmolLM2-135M, with 95 % intervals:
+
+{lines(_answer(name, found, dense) for name, found in grouped.items())}
+{lines(_between_scores(*each) for each in _by_pattern(results).items())}
+
+On the small models, and in n:m pruning, outlier rows are judged on the page of [claims](claims.md).
 
 {lines(tables)}
 - Outlier rows keep all their weights, and the columns removed from the others are more, so that the same share of the layer goes.
-- They are the rows with the largest {SCORES["output"]}; with *outlier_score wanda*, with the largest {SCORES["wanda"]}.
+- They are the rows with the largest {SCORES["output"]}; with *rows by Wanda's score*, with the largest {SCORES["wanda"]}.
 {meaning(results)}
 
 {protocol(results)} {verdict(results)}
@@ -66,32 +78,55 @@ def text(sources: Sources) -> str:
 """
 
 
-def _answer(name: str, found: list[Change]) -> str:
-    """Rows on all draws apart from those on one: their intervals are of different kinds."""
+def _answer(name: str, found: list[Change], dense: float) -> str:
+    """The paper's choice first, then what else was shown, and what is left of the model."""
     none = found[0]
     others = [each for each in found if share(each) > 0]  # the rest are controls without any
-    return f"- {name}: {_of_the_paper(others)} " + " ".join(
-        _among(kind, [each for each in others if over(each) == kind])
-        for kind in dict.fromkeys([over(none), *map(over, others)])
+    choice = next(each for each in others if share(each) == 0.1 and score(each) == "output")
+    return (
+        f"- **{name}**: the paper's choice, {_setting(choice)}: perplexity {in_words(choice.verdict)}, "
+        f"{_against_none(choice)}. {_shown('Lower', others)} {_shown('Higher', others)} "
+        f"{_kept(none, others, dense)}"
     )
 
 
-def _of_the_paper(found: list[Change]) -> str:
-    choice = next(each for each in found if share(each) == 0.1 and score(each) == "output")
+def _shown(word: str, found: list[Change]) -> str:
+    """Settings with that verdict against no outlier rows."""
+    told = [
+        f"{_setting(each)} ({_against_none(each)})"
+        for each in found
+        if each.verdict == word.lower()
+    ]
+    return f"{word}: {'; '.join(told) or 'none'}."
+
+
+def _setting(change: Change) -> str:
+    return f"{share(change):.0%} by {SCORES[score(change)]}"
+
+
+def _against_none(change: Change) -> str:
+    return f"{percent(change.perplexity_ratio)} over {over(change)}"
+
+
+def _kept(none: Change, others: list[Change], dense: float) -> str:
+    """How far all that is from the dense model: where it is ruined, a difference is of no use."""
+    best = min(each.perplexity.value for each in (none, *others))
+    ruined = ", which is of no use" if best > RUINED * dense else ""
     return (
-        f"The paper's choice, 10% outlier rows picked by {SCORES['output']}: perplexity {in_words(choice.verdict)}, "
-        f"{percent(choice.perplexity_ratio)} against no outlier rows, over {over(choice)}."
+        f"Without outlier rows perplexity is {none.perplexity.value / dense:.0f} times the dense model's, "
+        f"at best {best / dense:.0f} times{ruined}."
     )
 
 
-def _among(kind: str, found: list[Change]) -> str:
-    better = [each for each in found if each.verdict == "lower"]
-    if not better:
-        return f"Over {kind}, none was shown to be better than no outlier rows."
-    best = min(better, key=lambda each: each.perplexity_ratio.value)
+def _between_scores(name: str, records: list[Any]) -> str:
+    """The two scores at the paper's share, on the same draws."""
+    of_paper = f"{NONE}, outlier rows 0.1"
+    wanda = f"{of_paper}, outlier_score wanda"
+    runs = [record for record in records if label(record["run"]) in (of_paper, wanda)]
+    (change,) = changes(runs, of_paper)[1:]
     return (
-        f"Over {kind}, lowest at {share(best):.0%} outlier rows picked by {SCORES[score(best)]}: perplexity "
-        f"{best.perplexity.value:.2f}, {percent(best.perplexity_ratio)} against no outlier rows."
+        f"- **{name}**, 10% by {SCORES['wanda']} against 10% by {SCORES['output']}: perplexity "
+        f"{in_words(change.verdict)}, {_against_none(change)}."
     )
 
 

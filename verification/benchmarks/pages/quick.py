@@ -1,14 +1,36 @@
 """The page of the quick benchmark."""
 
+from collections.abc import Iterator
+
+from verification.benchmarks.pages.groups import against_best, groups
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.quick_plots import draw_quick
-from verification.benchmarks.pages.tables import protocol, source, summary, timing, verdict
+from verification.benchmarks.pages.ratios import percent
+from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
+
+BASES = ("sparsegpt", "thanos")
+
+
+def _answers(sources: Sources) -> Iterator[str]:
+    """In every pattern, all against SparseGPT, and against Thanos."""
+    for group in groups(sources, [("quick",)]):
+        for base in BASES:
+            compared = (against_best(group, name, (base,)) for name in group.runs if name != base)
+            told = [
+                f"{each.of} {each.verdict} ({percent(each.ratio)})" for each in compared if each
+            ]
+            if told:
+                yield f"- **{group.pattern}, against {base}**: {'; '.join(told)}."
 
 
 def text(sources: Sources) -> str:
-    """Table, what its columns are, and plots."""
+    """Answers, table, what its columns are, and plots."""
     results = sources["quick"]
     return f"""# Quick benchmark
+
+Perplexity against another method, with 95 % intervals over the windows of the evaluation text, of one draw: they say nothing of other draws.
+
+{lines(_answers(sources))}
 
 {protocol(results)} {verdict(results)}
 

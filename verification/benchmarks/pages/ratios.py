@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verification.benchmarks.pages.names import name as named
 from verification.benchmarks.pages.tables import timing
 from verification.benchmarks.statistics import (
+    LEVEL,
     Estimate,
     Verdict,
     added_percent,
@@ -13,6 +15,7 @@ from verification.benchmarks.statistics import (
     geometric_mean,
     paired_ratio,
     perplexity_ratio,
+    t_factor,
 )
 from verification.benchmarks.studies.plan import label
 
@@ -23,8 +26,9 @@ def meaning(results: dict[str, Any]) -> str:
     """What the columns of a change table are, and what its intervals cover."""
     return f"""- *Perplexity*, *error* and *pruning s* are geometric means over the calibration draws. *Against the first* compares on the same draws: where
   rows have different draws, only that compares them.
-- 95 % intervals: over several draws, Student's t of the draws. Of one draw, over the windows of the evaluation text only, which says nothing
-  of other draws; the error then has none. A difference is called one only if the interval leaves out 0 %.
+- 95 % intervals: over several draws, Student's t of the draws: {t_factor(1, LEVEL):.1f} standard errors to either side where there are two, {t_factor(2, LEVEL):.1f} of three. Of one
+  draw, over the windows of the evaluation text only, which says nothing of other draws: it is the narrower one, and what it shows may not be
+  shown over two draws. The error then has none. A difference is called one only if the interval leaves out 0 %.
 - Each interval is for its own comparison: none is corrected for the number of comparisons on this page. Without any difference, one in
   twenty would still be called one.
 - *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model, the same for all runs, on windows drawn apart from
@@ -62,7 +66,7 @@ class Change:
 
 def setting(record: Record, base: Record) -> str:
     """What a run is, for people: also where its calibration is not the base's."""
-    parts = [label(record["run"])]
+    parts = [named(record["run"])]
     own, usual = record["calibration"], base["calibration"]
     if own["dataset"] != usual["dataset"]:
         parts.append(f"calibrated on {own['dataset']}")
@@ -79,8 +83,9 @@ def changes(records: Sequence[Record], base_name: str) -> list[Change]:
     for record in pruned:
         draws = by_setting.setdefault(setting(record, base), {})
         draws[record["calibration"]["seed"]] = record
-    of_base = by_setting[base_name]
-    names = [base_name, *(name for name in by_setting if name != base_name)]
+    first = setting(base, base)
+    of_base = by_setting[first]
+    names = [first, *(name for name in by_setting if name != first)]
     return [_change(name, by_setting[name], of_base) for name in names]
 
 
@@ -121,11 +126,21 @@ def _times(usual: Sequence[Record], own: Sequence[Record]) -> tuple[float, float
 
 
 def percent(ratio: Estimate) -> str:
-    """A ratio as what it adds, with its interval."""
-    text = f"{added_percent(ratio.value):+.1f} %"
+    """A ratio as what it adds, with its interval: with digits that show on which side of 0 it lies."""
+    value = added_percent(ratio.value)
     if ratio.low is None or ratio.high is None:
-        return text
-    return f"{text} ({added_percent(ratio.low):+.1f} to {added_percent(ratio.high):+.1f})"
+        return f"{signed(value, 1)} %"
+    ends = [added_percent(end) for end in (ratio.low, ratio.high)]
+    judged = difference(ratio) != "no difference"
+    digits = next((d for d in (1, 2) if all(round(end, d) for end in ends)), 3) if judged else 1
+    low, high = (signed(end, digits) for end in ends)
+    return f"{signed(value, digits)} % ({low} to {high})"
+
+
+def signed(value: float, digits: int) -> str:
+    """With its sign, which 0 has none of."""
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
 def over(change: Change) -> str:
@@ -154,19 +169,27 @@ def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
 
 
 def answer(found: Sequence[Change]) -> str:
-    """In words: what was measured with a higher perplexity, what lower, and where neither was shown."""
+    """In words: what was measured with a higher perplexity than the base, what lower, and where neither was shown."""
+    base, *others = found
+    kinds = list(dict.fromkeys(map(over, others)))
     parts = []
     for verdict, words in (
-        ("higher", "Worse than the first row"),
-        ("lower", "Better than the first row"),
-        ("no difference", "Not shown to differ from the first row"),
-        ("no verdict", "Too few draws to say"),
+        ("higher", "Higher perplexity than"),
+        ("lower", "Lower perplexity than"),
+        ("no difference", "Not shown to differ from"),
+        ("no verdict", "Too few draws to tell from"),
     ):
-        names = [
-            f"{each.name} ({percent(each.perplexity_ratio)}, {over(each)})"
-            for each in found[1:]
-            if each.verdict == verdict
+        told = [
+            f"{each.name} {_interval(each, kinds)}" for each in others if each.verdict == verdict
         ]
-        if names:
-            parts.append(f"- **{words}:** {'; '.join(names)}.")
+        if told:
+            parts.append(f"- **{words} {base.name}:** {'; '.join(told)}.")
+    if len(kinds) == 1:
+        parts.append(f"- In brackets 95 % intervals, over {kinds[0]}.")
     return "\n".join(parts)
+
+
+def _interval(change: Change, kinds: Sequence[str]) -> str:
+    """What it adds; where not all intervals are over the same, what this one is over."""
+    text = percent(change.perplexity_ratio)
+    return text if len(kinds) == 1 else f"{text}, over {over(change)}"

@@ -1,5 +1,6 @@
 """How all plots look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,15 @@ def log_axis(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def change_axis(axis: Any, linear: float) -> None:
-    """An axis of what a change adds, in %: linear within ±`linear`, logarithmic beyond."""
+ENDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def change_axis(axis: Any, linear: float, marked: Sequence[int] = ENDS) -> None:
+    """An axis of what a change adds, in %: linear within ±`linear`, logarithmic beyond; numbers at ±`marked`."""
     panel = axis.axes
     set_scale = panel.set_xscale if axis is panel.xaxis else panel.set_yscale
     set_scale("symlog", linthresh=linear, linscale=1.5)
-    ends = [end for end in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if end >= linear / 5]
+    ends = [end for end in marked if end >= linear / 5]
     axis.set_major_locator(FixedLocator([*(-end for end in ends), 0, *ends]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
     axis.set_minor_locator(NullLocator())

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
+from verification.benchmarks.pages.groups import RUINED
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
@@ -15,7 +16,7 @@ from verification.benchmarks.studies.plan import label
 
 Record = dict[str, Any]
 STUDIES = ("sweep-low", "sweep-high")
-RUINED = 10  # times the dense model's perplexity: above, a model is of no use
+OTHERS = ("magnitude", "wanda", "sparsegpt")
 PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
 
 
@@ -37,19 +38,20 @@ def text(sources: Sources) -> str:
     """Answer, plots, table."""
     results = joined(sources, STUDIES)
     grouped = by_method(results)
-    shares = [share for runs in grouped.values() for share in runs]
+    shares = sorted({*chain(*grouped.values())})
     dense = next(record for record in results["runs"] if "layers" not in record)
     return f"""# How much can be removed?
 
-Measured from {min(shares):.0%} to {max(shares):.0%}, with one calibration draw at each point. There, perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}):
+Perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}) where a share of the weights is gone of:
 
-{lines(_usable(name, runs, dense["perplexity"]) for name, runs in grouped.items())}
+{lines(_usable(name, runs, dense["perplexity"], shares) for name, runs in grouped.items())}
 
-{_ruined(grouped, dense["perplexity"])}
+Measured from {min(shares):.0%} to {max(shares):.0%} in steps of 10%, with one calibration draw at each point. {_ruined(grouped, dense["perplexity"])}{_below(grouped, dense)}
 
 Perplexity against another method on the same draw. One draw; intervals over windows only: they say nothing of other draws, nor of the
 methods in general. A difference is called one if its 95 % interval leaves out 0 %; none is corrected for the number of comparisons.
 
+{_against_best(grouped)}
 {lines(_compared(before, after, grouped) for before, after in PAIRS)}
 
 ![Perplexity against sparsity](sweep-perplexity.png)
@@ -58,6 +60,7 @@ methods in general. A difference is called one if its 95 % interval leaves out 0
 
 {summary(results)}
 
+*Sparsity*: Wanda removes the same whole number of weights of every row, rounded down.
 *Pruning s*: {timing(results)}. *With dense inputs*: on windows drawn apart from the calibration's; from one text, they may share a few tokens.
 
 {protocol(results)} {verdict(results)}
@@ -66,10 +69,26 @@ methods in general. A difference is called one if its 95 % interval leaves out 0
 """
 
 
-def _usable(name: str, runs: dict[float, Record], dense: float) -> str:
-    good = [f"{share:.0%}" for share, run in sorted(runs.items()) if run["perplexity"] <= 2 * dense]
-    measured = ", ".join(f"{share:.0%}" for share in sorted(runs))
-    return f"- {name}: {', '.join(good) or 'nowhere'} (measured at {measured})."
+def _usable(name: str, runs: dict[float, Record], dense: float, shares: list[float]) -> str:
+    good = [share for share, run in sorted(runs.items()) if run["perplexity"] <= 2 * dense]
+    partly = "" if sorted(runs) == shares else f" (measured at {_listed(sorted(runs))})"
+    return f"- {name}: {_listed(good) or 'nowhere'}{partly}."
+
+
+def _listed(shares: list[float]) -> str:
+    return ", ".join(f"{share:.0%}" for share in shares)
+
+
+def _below(grouped: dict[str, dict[float, Record]], dense: Record) -> str:
+    """Where removing weights even helped, which readers would take for a mistake."""
+    told = [
+        f"{name} at {share:.0%} ({percent(ratio)})"
+        for name, runs in grouped.items()
+        for share, run in sorted(runs.items())
+        for ratio in [perplexity_ratio(dense["window_losses"], run["window_losses"])]
+        if difference(ratio) == "lower"
+    ]
+    return f" Below the dense model's: {', '.join(told)}." if told else ""
 
 
 def _ruined(grouped: dict[str, dict[float, Record]], dense: float) -> str:
@@ -78,22 +97,36 @@ def _ruined(grouped: dict[str, dict[float, Record]], dense: float) -> str:
         share: min(runs[share]["perplexity"] for runs in grouped.values() if share in runs)
         for share in sorted({*chain(*grouped.values())})
     }
-    shares = [f"{share:.0%}" for share, perplexity in best.items() if perplexity > RUINED * dense]
+    shares = [share for share, perplexity in best.items() if perplexity > RUINED * dense]
     if not shares:
         return f"The best method stays below {RUINED} times the dense model's everywhere."
     return (
-        f"At {', '.join(shares)} even the best method's is more than {RUINED} times the dense model's: "
+        f"At {_listed(shares)} even the best method's is more than {RUINED} times the dense model's: "
         "who is better there says little."
     )
 
 
-def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) -> str:
+def _against_best(grouped: dict[str, dict[float, Record]]) -> str:
+    """Thanos against the best of the others at every sparsity."""
     words = []
-    for share in sorted(grouped[before].keys() & grouped[after].keys()):
-        losses = (grouped[each][share]["window_losses"] for each in (before, after))
-        ratio = perplexity_ratio(*losses)
-        words.append(f"{share:.0%} {in_words(difference(ratio))} ({percent(ratio)})")
-    return f"- {after} against {before}: {', '.join(words)}."
+    for share, own in sorted(grouped["thanos"].items()):
+        others = {name: grouped[name][share] for name in OTHERS}
+        best = min(others, key=lambda name: others[name]["perplexity"])
+        words.append(f"{share:.0%} {_judged(others[best], own)} against {best}")
+    return f"- thanos against the best of {', '.join(OTHERS)}: {'; '.join(words)}."
+
+
+def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) -> str:
+    words = [
+        f"{share:.0%} {_judged(grouped[before][share], grouped[after][share])}"
+        for share in sorted(grouped[before].keys() & grouped[after].keys())
+    ]
+    return f"- {after} against {before}: {'; '.join(words)}."
+
+
+def _judged(before: Record, after: Record) -> str:
+    ratio = perplexity_ratio(before["window_losses"], after["window_losses"])
+    return f"{in_words(difference(ratio))} ({percent(ratio)})"
 
 
 def draw(sources: Sources, folder: Path) -> None:

@@ -72,14 +72,21 @@ def _parts(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _source(results: dict[str, Any]) -> str:
     records = results["runs"]
-    minutes = sum(record["wall_seconds"] for record in records) / results["jobs"] / 60
     threads = max(record["threads"] for record in records if "layers" in record)
     return (
         f"Measured by `{results['command']}` at commit {', '.join(_distinct(records, 'commit'))} "
         f"on {'; '.join(_distinct(records, 'machine'))}, "
         f"torch {results['versions']['torch']}, {results['date'][:10]}: "
-        f"about {minutes:.0f} minutes, {results['jobs']} runs at a time with {threads} thread each."
+        f"its runs take {_minutes(results):.0f} minutes, {results['jobs']} at a time with {threads} thread each."
     )
+
+
+def _minutes(results: dict[str, Any]) -> float:
+    """Of the runs of a study, whoever measured them: dense ones alone, the others side by side."""
+    by_kind: dict[bool, list[float]] = {True: [0.0], False: [0.0]}
+    for record in results["runs"]:
+        by_kind["layers" in record].append(record["wall_seconds"])
+    return (sum(by_kind[False]) + sum(by_kind[True]) / results["jobs"]) / 60
 
 
 def _distinct(records: list[dict[str, Any]], key: str) -> list[str]:
@@ -109,6 +116,13 @@ def protocol(results: dict[str, Any]) -> str:
         f"{calibration['seqlen']}, and evaluated on {record['tokens']:,} tokens of `{evaluation['dataset']}` "
         f"in windows of {evaluation['seqlen']}."
     )
+
+
+def common(results: dict[str, Any]) -> str:
+    """One sentence: what all runs remove, and the perplexity of the model before."""
+    patterns = dict.fromkeys(family(r["run"]) for r in results["runs"] if "layers" in r)
+    dense = ", ".join(f"{r['perplexity']:.2f}" for r in results["runs"] if "layers" not in r)
+    return f"All rows prune to {', '.join(patterns)}; the perplexity of the dense model is {dense}."
 
 
 def verdict(results: dict[str, Any]) -> str:

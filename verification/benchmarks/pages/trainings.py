@@ -5,7 +5,7 @@ from typing import Any
 from verification.benchmarks.pages.tables import markdown
 
 HEADINGS = ["model", "class", "parameters", "steps", "epochs", "ended by", "loss at the end", "minutes", "perplexity", "of a unigram model",
-            "share"]  # fmt: skip
+            "times the unigram's"]  # fmt: skip
 ENDS = {"steps": "all steps done", "minutes": "time limit"}
 
 

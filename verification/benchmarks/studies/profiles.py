@@ -55,7 +55,7 @@ SWITCHES = (
 
 
 def quick_runs() -> Iterator[Run]:
-    """What a quarter of an hour is enough for: Thanos in every pattern, SparseGPT, and refits.
+    """What a quarter of an hour is enough for: Thanos in three patterns, SparseGPT, and refits.
 
     SparseGPT is left out in unstructured pruning, where the sweep has both.
     """

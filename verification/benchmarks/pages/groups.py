@@ -1,0 +1,158 @@
+"""Runs of many studies that may be compared: of one model and pattern, from the same texts."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from verification.benchmarks.pages.page import Sources, joined
+from verification.benchmarks.pages.ratios import Record, paired_perplexity
+from verification.benchmarks.statistics import (
+    Estimate,
+    difference,
+    geometric_mean,
+    in_words,
+    paired_ratio,
+)
+from verification.benchmarks.studies.plan import family, label
+
+RUINED = 10  # times the dense model's perplexity: above, a model is of no use
+
+
+@dataclass(frozen=True)
+class Group:
+    """What shares a model, a pattern without outlier rows, and texts, apart from the draw.
+
+    kind     all of these, as text
+    name     for people
+    pattern  without outlier rows
+    dense    perplexity of the model before
+    runs     by label and draw
+    """
+
+    kind: tuple[str, ...]
+    name: str
+    pattern: str
+    dense: float
+    runs: dict[str, dict[int, Record]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against another one in a group.
+
+    of, than    labels
+    own, other  their records on the draws that both have
+    rivals      labels that `than` is the best of
+    """
+
+    group: Group
+    of: str
+    than: str
+    own: list[Record]
+    other: list[Record]
+    rivals: tuple[str, ...]
+
+    @property
+    def draws(self) -> int:
+        """Calibration draws that both have."""
+        return len(self.own)
+
+    @property
+    def perplexity(self) -> float:
+        """Geometric mean over the draws."""
+        return geometric_mean([record["perplexity"] for record in self.own]).value
+
+    @property
+    def ratio(self) -> Estimate:
+        """Of perplexities."""
+        return paired_perplexity(self.other, self.own)
+
+    @property
+    def error_ratio(self) -> Estimate:
+        """Of layer errors with dense inputs."""
+        return paired_ratio(*self._both("dense_error"))
+
+    @property
+    def seconds_ratio(self) -> float:
+        """Of the seconds of pruning."""
+        return paired_ratio(
+            *([record["seconds"]["pruning"] for record in each] for each in (self.other, self.own))
+        ).value
+
+    @property
+    def verdict(self) -> str:
+        """In words: lower, higher, not shown to differ."""
+        return in_words(difference(self.ratio))
+
+    @property
+    def usable(self) -> bool:
+        """Whether one of the two leaves a model that is worth comparing."""
+        best = min(self.perplexity, self.perplexity / self.ratio.value)
+        return best <= RUINED * self.group.dense
+
+    def _both(self, what: str) -> tuple[list[float], list[float]]:
+        return [record[what] for record in self.other], [record[what] for record in self.own]
+
+
+def groups(sources: Sources, studies: Iterable[Sequence[str]]) -> Iterator[Group]:
+    """Study by study, as runs of two studies may be of two machines; parts of a study are one."""
+    for parts in studies:
+        if sources.keys() & {*parts}:
+            yield from _groups(joined(sources, parts)["runs"])
+
+
+def _groups(records: Sequence[Record]) -> Iterator[Group]:
+    dense = {_evaluated(record): record for record in records if "layers" not in record}
+    found: dict[tuple[str, ...], Group] = {}
+    for record in records:
+        if "layers" in record:
+            before = dense[_evaluated(record)]["perplexity"]
+            kind = _kind(record)
+            group = found.setdefault(
+                kind, Group(kind, _named(record), family(record["run"]), before)
+            )
+            by_draw = group.runs.setdefault(label(record["run"]), {})
+            by_draw[record["calibration"]["seed"]] = record
+    yield from found.values()
+
+
+def _evaluated(record: Record) -> str:
+    return str([record["model"], record["evaluation"]])
+
+
+def _kind(record: Record) -> tuple[str, ...]:
+    """What runs must share to be compared, apart from the draw."""
+    text = record["calibration"]
+    size = f"{text['nsamples']} x {text['seqlen']}"
+    return _evaluated(record), family(record["run"]), text["dataset"], size
+
+
+def _named(record: Record) -> str:
+    whole = ", whole test set" if record["evaluation"]["windows"] is None else ""
+    return f"{record['model']}, {family(record['run'])}, {record['calibration']['dataset']}{whole}"
+
+
+def against_best(group: Group, of: str, than: Iterable[str]) -> Comparison | None:
+    """Against the best of those that were measured, on the draws that all have; None without any."""
+    rivals = tuple(name for name in than if name in group.runs)
+    if of not in group.runs or not rivals:
+        return None
+    shared = sorted(set.intersection(*({*group.runs[name]} for name in (of, *rivals))))
+    if not shared:
+        return None
+    own, *others = ([group.runs[name][seed] for seed in shared] for name in (of, *rivals))
+    compared = (
+        Comparison(group, of, name, own, other, rivals)
+        for name, other in zip(rivals, others, strict=True)
+    )
+    return max(compared, key=lambda each: each.ratio.value)
+
+
+def once(found: Iterable[Comparison], rank: Callable[[Comparison], Any]) -> list[Comparison]:
+    """Of what several studies measured of one group, only what ranks highest; of equals the first."""
+    best: dict[tuple[tuple[str, ...], str], Comparison] = {}
+    for each in found:
+        key = each.group.kind, each.of
+        if key not in best or rank(each) > rank(best[key]):
+            best[key] = each
+    return list(best.values())

@@ -1,0 +1,197 @@
+"""The page on refits: what ten more products buy, against each method without them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from statistics import median
+
+from matplotlib import pyplot as plt
+
+from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
+from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.ratios import percent, signed
+from verification.benchmarks.pages.style import change_axis, draw_change, save
+from verification.benchmarks.pages.tables import lines, markdown
+from verification.benchmarks.small_models.families import PREFIX
+from verification.benchmarks.statistics import added_percent
+from verification.benchmarks.studies.profiles import ABLATIONS, HEADLINES, SEEDS
+
+# What is compared on the same machine is one study.
+STUDIES = (
+    ("sweep-low", "sweep-high"),
+    tuple(f"{topic}-{seed}" for seed in SEEDS for topic, *_ in ABLATIONS),
+    tuple(f"{topic}-{seed}" for seed in SEEDS for topic, *_ in HEADLINES),
+    ("quick",),
+    ("outliers",),
+    ("architectures",),
+)
+NAMES = tuple(name for parts in STUDIES for name in parts)
+# By what they are against: (what, against what).
+AGAINST = {
+    "the same method without it": (
+        ("thanos + refit", "thanos"),
+        ("sparsegpt + refit", "sparsegpt"),
+        ("wanda + refit", "wanda"),
+    ),
+    "Thanos": (("sparsegpt + refit", "thanos"), ("wanda + refit", "thanos")),
+    "SparseGPT": (("thanos + refit", "sparsegpt"), ("wanda + refit", "sparsegpt")),
+    "refitted Thanos": (
+        ("sparsegpt + refit", "thanos + refit"),
+        ("wanda + refit", "thanos + refit"),
+    ),
+}
+Found = dict[tuple[str, str], list[Comparison]]
+HEADINGS = ["model, pattern, calibration text", "what", "against", "perplexity", "layer error", "times its pruning s",
+            "draws", "verdict"]  # fmt: skip
+COUNTED = ["what", "against", "cases", "lower", "higher", "not shown to differ", "perplexity", "layer error",
+           "times its pruning s"]  # fmt: skip
+COLOURS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
+
+
+def compared(sources: Sources) -> Found:
+    """Every pair in every group that has both; of what two studies measured, the one with more draws."""
+    every = list(groups(sources, STUDIES))
+    found: Found = {}
+    for of, than in chain(*AGAINST.values()):
+        measured = (against_best(group, of, (than,)) for group in every)
+        found[of, than] = once((each for each in measured if each), lambda each: each.draws)
+    return found
+
+
+def text(sources: Sources) -> str:
+    """Answers, plot, tables."""
+    found = compared(sources)
+    real, small = (
+        {pair: [each for each in some if _small(each) == is_small] for pair, some in found.items()}
+        for is_small in (False, True)
+    )
+    return f"""# What does a refit buy?
+
+A refit keeps a mask and moves the kept weights of every row towards their optimum, all at once, by ten conjugate-gradient steps: ten more products
+with the Gram matrix ([section 7](../specification.md#7-beyond-the-paper)). On SmolLM2-135M, where the models are of use:
+
+{lines(_answers(real))}
+
+{_opposite(found)}
+
+![Perplexity against another method](refit.png)
+
+SmolLM2-135M:
+
+{markdown(HEADINGS, [row for some in real.values() for row in map(_row, some)], left=3)}
+
+Models of 2 million parameters, of [four families](architectures.md), in how many of the cases:
+
+{markdown(COUNTED, list(_counted(small)), left=2)}
+
+- *Layer error*: with dense inputs, as on the pages of the studies. *Times its pruning s*: of all layers; the seconds of a refit depend on the shape of a
+  layer, not on who chose its mask.
+- Structured Thanos removes all its columns jointly and is its own refit ([section 7](../specification.md#7-beyond-the-paper)): it has no row.
+- Intervals as on the other pages: over draws where there are several, else over windows of the evaluation text, which says nothing of other draws; none is
+  corrected for their number. *Ruined*: even the better one has more than {RUINED} times the dense model's perplexity.
+- Commands, commits and machines are on the pages of the studies: {_pages(sources)}.
+"""
+
+
+def _small(each: Comparison) -> bool:
+    return each.group.name.startswith(PREFIX)
+
+
+def _answers(found: Found) -> Iterator[str]:
+    for against, pairs in AGAINST.items():
+        told = [_told(of, found[of, than]) for of, than in pairs if found[of, than]]
+        if told:
+            yield f"- **Against {against}**: {'; '.join(told)}."
+
+
+def _told(of: str, found: Sequence[Comparison]) -> str:
+    usable = [each for each in found if each.usable]
+    if not usable:
+        return f"{of}: only where every model is ruined"
+    told = ", ".join(
+        f"{word} in {count} of {len(usable)}" for word, count in _verdicts(usable).items() if count
+    )
+    perplexity, error, seconds = _sizes(usable)
+    return f"{of}: perplexity {told} ({perplexity}), layer error {error}, {seconds} times the pruning seconds in the median"
+
+
+def _counted(found: Found) -> Iterator[list[str]]:
+    """Rows of COUNTED."""
+    for (of, than), some in found.items():
+        usable = [each for each in some if each.usable]
+        if usable:
+            counts = [f"{count}" for count in _verdicts(usable).values()]
+            yield [of, than, f"{len(usable)}", *counts, *_sizes(usable)]
+
+
+def _verdicts(found: Sequence[Comparison]) -> dict[str, int]:
+    return {word: sum(each.verdict == word for each in found) for word in COLOURS}
+
+
+def _sizes(found: Sequence[Comparison]) -> list[str]:
+    """How far perplexity and layer error change, and the seconds in the median."""
+    changes = [added_percent(each.ratio.value) for each in found]
+    errors = [added_percent(each.error_ratio.value) for each in found]
+    return [_span(changes), _span(errors), f"{median(each.seconds_ratio for each in found):.1f}"]
+
+
+def _opposite(found: Found) -> str:
+    """How often the layer error is a poor guide."""
+    shown = [
+        each
+        for each in chain(*found.values())
+        if each.usable and each.verdict in ("lower", "higher")
+    ]
+    against = [each for each in shown if (each.verdict == "lower") != (each.error_ratio.value < 1)]
+    return (
+        f"A lower layer error does not promise a lower perplexity: in {len(against)} of the {len(shown)} comparisons where "
+        "perplexity is shown to differ, the layer error goes the other way."
+    )
+
+
+def _span(values: Sequence[float]) -> str:
+    least, most = (signed(each, 1) for each in (min(values), max(values)))
+    return f"{least} %" if least == most else f"{least} to {most} %"
+
+
+def _row(each: Comparison) -> list[str]:
+    return [
+        each.group.name,
+        each.of,
+        each.than,
+        percent(each.ratio),
+        percent(each.error_ratio),
+        f"{each.seconds_ratio:.1f}",
+        f"{each.draws}",
+        each.verdict + ("" if each.usable else ", ruined"),
+    ]
+
+
+def _pages(sources: Sources) -> str:
+    names = dict.fromkeys(name.partition("-")[0] for name in NAMES if name in sources)
+    return ", ".join(f"[{name}]({name}.md)" for name in names)
+
+
+def draw(sources: Sources, folder: Path) -> None:
+    """Write refit.png: a panel a pair, a row a model and pattern that is of use."""
+    found = {
+        pair: [each for each in some if each.usable] for pair, some in compared(sources).items()
+    }
+    names = list(dict.fromkeys(each.group.name for some in found.values() for each in some))
+    figure, panels = plt.subplots(
+        3, 3, figsize=(11, 1.5 + 0.42 * len(names)), sharex=True, sharey=True, layout="constrained"
+    )
+    for panel, ((of, than), some) in zip(panels.flat, found.items(), strict=True):
+        for each in some:
+            colour = COLOURS[each.verdict]
+            draw_change(panel, names.index(each.group.name), each.ratio, colour, colour, 4)
+        panel.axvline(0, color="black", linewidth=1)
+        change_axis(panel.xaxis, linear=5, marked=(2, 5, 20))
+        panel.set_title(f"{of}\nagainst {than}", fontsize=8)
+        panel.set_yticks(range(len(names)), names, fontsize=7)
+    panels[0][0].invert_yaxis()
+    figure.supxlabel("perplexity, % (linear within ±5): left of 0 the refit wins", fontsize=9)
+    save(figure, folder / "refit.png")
+
+
+REFIT = Page("refit", "What does a refit buy?", NAMES, text, draw, whole=False)
