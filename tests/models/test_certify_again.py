@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.models import tiny
 from tests.models.conftest import SMALL, Outcome, Thanos
 from thanos_torch.models import RECORD
-from thanos_torch.models.shards import tensor_files
+from thanos_torch.models.shards import INDEX, tensor_files
 
 Folders = tuple[Path, Path, Path]  # original, pruned, Gram matrices
 RECIPE = """
@@ -154,6 +154,32 @@ def lost_refit(folder: Path) -> None:
     (folder / "grams" / "model.layers.1.self_attn.o_proj.before-refit.safetensors").unlink()
 
 
+def without(name: str) -> Callable[[Path], None]:
+    def lose(folder: Path) -> None:
+        file = tensor_files(folder / "out")[name]
+        tensors = load_file(file)
+        del tensors[name]
+        save_file(tensors, file, metadata={"format": "pt"})
+        index = folder / "out" / INDEX
+        content = json.loads(index.read_text())
+        del content["weight_map"][name]
+        index.write_text(json.dumps(content))
+
+    return lose
+
+
+def with_a_bias(folder: Path) -> None:
+    name = "model.layers.1.self_attn.q_proj.bias"
+    index = folder / "out" / INDEX
+    content = json.loads(index.read_text())
+    file = content["weight_map"][name.replace("bias", "weight")]
+    content["weight_map"][name] = file
+    index.write_text(json.dumps(content))
+    tensors = load_file(folder / "out" / file) | {name: torch.ones(16)}
+    save_file(tensors, folder / "out" / file, metadata={"format": "pt"})
+
+
+NORM = "model.norm.weight"
 UP, GATE = "model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj"
 SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "weight": (in_weights(UP, one_weight_larger), "layers.1.mlp.up_proj FAILED: updates", 19),
@@ -175,6 +201,8 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
         "model.layers.2.self_attn.v_proj.weight was CHANGED",
         20,
     ),
+    "lost": (without(NORM), f"{NORM} was LOST, though nobody asked for that", 20),
+    "added": (with_a_bias, "model.layers.1.self_attn.q_proj.bias was ADDED", 20),
     "shape of weight": (
         in_weights(UP, lambda weight: weight[:4]),
         "layers.1.mlp.up_proj FAILED: ",

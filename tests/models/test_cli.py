@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -65,6 +66,29 @@ def test_a_finished_run_is_shown_again_and_not_repeated(
     record = tmp_path / "out" / RECORD
     record.write_text(record.read_text().replace('"verified": true', '"verified": false'))
     assert thanos(*command).status == 1
+
+
+def test_token_ids_of_a_file_are_pruned_by_and_named_in_the_card(
+    thanos: Thanos, dense: Path, tmp_path: Path
+) -> None:
+    numpy.save(tmp_path / "ids.npy", numpy.arange(600) % 20)
+    out = tmp_path / "out"
+    ids = ("--dataset", tmp_path / "ids.npy")
+    done = thanos("prune", dense, "--pattern", "2:4", "--out", out, *SMALL, *ids)
+    assert done.status == 0, done.err
+    told = json.loads((out / RECORD).read_text())["text"]["tokens_sha256"]
+    assert f"SHA-256 of the token ids {told}" in (out / "README.md").read_text()
+
+
+def test_a_result_inside_of_the_models_folder_is_found_again(
+    thanos: Thanos, tmp_path: Path
+) -> None:
+    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
+    command = ("prune", dense, "--pattern", "2:4", "--out", dense / "pruned", *SMALL)
+    assert thanos(*command).status == 0
+    again = thanos(*command)
+    assert again.status == 0, again.err
+    assert "holds the result of this very run already" in again.out
 
 
 def test_a_finished_run_is_not_taken_for_one_of_a_changed_model(
@@ -131,6 +155,11 @@ def test_layers_left_dense_are_listed_and_exit_with_1(thanos: Thanos, tmp_path: 
     assert refused.status == 1
     assert "could not be loaded" in refused.err
     assert not (tmp_path / "out").exists()
+    planned = thanos(*command, "--dry-run")
+    assert (planned.status, "cannot be planned for" in planned.err) == (1, True)
+    planned = thanos(*command, "--dry-run", "--trust-remote-code")
+    assert planned.status == 0, planned.err
+    assert "spare 8 x 16" in planned.out
     done = thanos(*command, "--trust-remote-code")
     assert done.status == 1
     assert "layers.0.spare was left dense: no calibration token reached it." in done.out
@@ -177,6 +206,42 @@ def test_what_cannot_work_is_refused_and_nothing_written(
     flat = " ".join(done.err.split())
     assert re.search(message, flat), flat
     assert [file.name for file in tmp_path.iterdir()] == ["short.txt"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("--device", "abacus"), "'abacus'"),
+        (("--nsamples", 0), "nsamples must be at least 1, got 0"),
+        (("--seqlen", 0), "seqlen must be at least 1, got 0"),
+        (("--activations", "tape"), "activations must be disk or memory, got 'tape'"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    thanos: Thanos, dense: Path, changes: tuple[object, ...], message: str
+) -> None:
+    done = thanos("prune", dense, "--pattern", "2:4", "--dry-run", *SMALL, *changes)
+    assert done.status in (1, 2)
+    assert message in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--limit", 3), "--limit: is for --tasks"),
+        (("--task-data", "hub"), "--task-data: is for --tasks"),
+        (("--batch-size", 1), "--batch-size: is for --tasks"),
+        (("--tasks", "piqa", "--stride", 8), "--stride: needs --dataset, with --tasks"),
+        (("--tasks", "piqa", "--seqlen", 8), "--seqlen: needs --dataset, with --tasks"),
+        (("--tasks", "piqa", "--max-windows", 8), "--max-windows: needs --dataset, with --tasks"),
+    ],
+)
+def test_eval_refuses_options_that_nothing_would_read(
+    thanos: Thanos, dense: Path, options: tuple[object, ...], message: str
+) -> None:
+    done = thanos("eval", dense, *options)
+    assert done.status == 2
+    assert message in " ".join(done.err.replace("│", " ").split())
 
 
 def test_bad_models_and_folders(thanos: Thanos, dense: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def certify(
     """Judge every layer of PRUNED by ORIGINAL and saved Gram matrices.
 
     Of thanos.json in PRUNED only what was asked for is believed. Exit status 0 means that every
-    layer was judged and passed, and that no other tensor was changed.
+    layer was judged and passed, and that no other tensor was changed, lost or added.
     """
     check_writable(json_file, "--json")
     record = read_record(pruned)
@@ -60,17 +60,19 @@ def certify(
             show(name, number, len(chosen))
             place = places.get(name)
             judged.append(judge_again(name, asked[name], place, before, after, grams, judge))
-        same, changed = same_tensors(before, after, places, set(asked))
-    _show(original, pruned, judged, same, changed)
-    passed = bool(judged) and all(layer.passed for layer in judged) and not changed
+        same, others = same_tensors(before, after, places, set(asked))
+    _show(original, pruned, judged, same, others)
+    passed = bool(judged) and all(layer.passed for layer in judged) and not others
     if json_file:
         layers = [layer.as_dict() for layer in judged]
-        content = {"passed": passed, "changed": changed, "layers": layers}
+        content = {"passed": passed, "not_as_before": others, "layers": layers}
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     raise typer.Exit(0 if passed else 1)
 
 
-def _show(original: str, pruned: Path, judged: list[Judged], same: int, changed: list[str]) -> None:
+def _show(
+    original: str, pruned: Path, judged: list[Judged], same: int, others: dict[str, str]
+) -> None:
     kinds: dict[tuple[str, str], list[Judged]] = defaultdict(list)
     for layer in judged:
         shape = " x ".join(map(str, layer.shape))
@@ -83,8 +85,10 @@ def _show(original: str, pruned: Path, judged: list[Judged], same: int, changed:
         say(f"{layer.name} FAILED: {_reason(layer)}")
     if len(failed) > SHOWN:
         say(f"... and {len(failed) - SHOWN} more.")
-    for name in changed[:SHOWN]:
-        say(f"{name} was CHANGED, though nobody asked for that")
+    for name, what in list(others.items())[:SHOWN]:
+        say(f"{name} was {what.upper()}, though nobody asked for that")
+    if len(others) > SHOWN:
+        say(f"... and {len(others) - SHOWN} more.")
     say(f"{same} other tensors are as in the original.")
     say(f"{len(judged) - len(failed)} of {len(judged)} layers passed.")
 

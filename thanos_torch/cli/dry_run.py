@@ -6,15 +6,30 @@ from thanos_torch.cli.display import say, table
 from thanos_torch.models import LayerOptions, Rules
 from thanos_torch.models.estimate import measure_speed, memory_parts, time_parts
 from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layers
+from thanos_torch.models.prune_checkpoint import refuse_activations
+from thanos_torch.models.windows import at_least_one
 
 HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
 
 
 def show_plan(
-    model: str, rules: Rules, asked: str, nsamples: int, seqlen: int, activations: str
+    model: str,
+    rules: Rules,
+    asked: str,
+    nsamples: int,
+    seqlen: int,
+    activations: str,
+    *,
+    trust_remote_code: bool,
 ) -> None:
-    """Print it; nothing is loaded but the model's configuration, and nothing written."""
-    built = meta_model(model)
+    """Print it; nothing is loaded but the model's configuration, and nothing written.
+
+    Raises ValueError for what the run itself would refuse.
+    """
+    at_least_one("nsamples", nsamples)
+    at_least_one("seqlen", seqlen)
+    refuse_activations(activations)
+    built = meta_model(model, trust_remote_code=trust_remote_code)
     layers = planned_layers(built, rules)
     tokens = nsamples * seqlen
     memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")

@@ -1,6 +1,7 @@
 """`thanos eval`: perplexity, and accuracy in zero-shot tasks."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ from thanos_torch.models import (
 
 
 def evaluate(
+    context: typer.Context,
     model: Model = DEFAULT_MODEL,
     dataset: Annotated[
         str | None,
@@ -70,8 +72,10 @@ def evaluate(
     if names:
         check_options(limit, batch_size)
         items = find_items(task_data)  # a download may fail: before a model is loaded
-    elif limit is not None:
-        raise typer.BadParameter("is for --tasks; windows have --max-windows", param_hint="--limit")
+    else:
+        _refuse_given(context, ("limit", "task_data", "batch_size"), "is for --tasks")
+    if names and dataset is None:
+        _refuse_given(context, ("seqlen", "stride", "max_windows"), "needs --dataset, with --tasks")
     with progress_bar("loading") as show:
         show(model, 0, 1)
         loaded = load_model(model, trust_remote_code=trust_remote_code)
@@ -84,6 +88,14 @@ def evaluate(
     if json_file:
         json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         say(f"Written to {json_file}.")
+
+
+def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Refuse options that were typed, but that nothing would read."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(reason, param_hint=f"--{name.replace('_', '-')}")
 
 
 def _measure_text(

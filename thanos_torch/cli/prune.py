@@ -96,12 +96,20 @@ def prune(
     """
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options, ablation)
+    check_device(device)
     if dry_run:
-        show_plan(model, rules, described(rules), nsamples, seqlen, activations)
+        show_plan(
+            model,
+            rules,
+            described(rules),
+            nsamples,
+            seqlen,
+            activations,
+            trust_remote_code=trust_remote_code,
+        )
         raise typer.Exit(0)
     if out is None:
         raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")
-    check_device(device)
     text: dict[str, Any] = {
         "dataset": dataset,
         "nsamples": nsamples,

@@ -30,7 +30,7 @@ that masks and kept weights are those of the method; it vouches for the weights 
 before rounding to {dtype}.
 
 - Calibration: {windows} windows of {seqlen} tokens from {dataset} ({part}), seed {seed};
-  SHA-256 of the text {sha256}
+  SHA-256 of the {read} {sha256}
 - Mean relative error of the layers' outputs on it: {error:.4f}
 - Versions: {versions}
 - `masks.safetensors` holds the masks, one bit a weight; `thanos reapply` sets them again after
@@ -66,7 +66,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         dataset=text["dataset"],
         part=text["part"],
         seed=settings["seed"],
-        sha256=text["text_sha256"],
+        read="text" if "text_sha256" in text else "token ids",
+        sha256=text.get("text_sha256") or text["tokens_sha256"],
         error=record["relative_error"],
         versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         licence=_licence(model),

@@ -38,7 +38,10 @@ def refuse_unusable(folder: Path) -> None:
 
 
 def stamp(path: Path) -> str:
-    """A short text that changes when the file, or a file in the folder, is another or changed."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    """A short text that changes when the file, or a file in the folder, is another or changed.
+
+    Folders in it do not count: a result may be written there.
+    """
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr((path.resolve(), facts)).encode()).hexdigest()[:16]

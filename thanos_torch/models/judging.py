@@ -95,23 +95,26 @@ def judge_again(
 
 def same_tensors(
     original: Tensors, pruned: Tensors, places: Mapping[str, Place], judged: set[str]
-) -> tuple[int, list[str]]:
-    """How many tensors are equal in both checkpoints, and the names of those that are not.
+) -> tuple[int, dict[str, str]]:
+    """How many tensors are equal in both checkpoints, and what became of the others, by name.
 
-    Compared are tensors that both have under one name, but for the weights of `judged` layers;
-    of tensors that those share with other layers, as experts do, the weights of the others.
+    That is "changed", "lost" or "added". Compared are all tensors but the weights of `judged`
+    layers; of tensors that those share with other layers, as experts do, the weights of the others.
     """
     taken = {tensor for name in judged if name in places for tensor in places[name].tensors}
-    names = set(original.files) & set(pruned.files) - taken
-    changed = [name for name in sorted(names) if not torch.equal(original[name], pruned[name])]
+    before, after = original.files.keys() - taken, pruned.files.keys() - taken
+    found = dict.fromkeys(sorted(before - after), "lost")
+    found |= dict.fromkeys(sorted(after - before), "added")
+    shared = sorted(before & after)
+    changed = [name for name in shared if not torch.equal(original[name], pruned[name])]
     beside = [
         name for name, place in places.items() if name not in judged and taken & set(place.tensors)
     ]
     for name in beside:
-        before, after = (places[name].read(each.__getitem__) for each in (original, pruned))
-        if not torch.equal(before, after):
+        first, second = (places[name].read(each.__getitem__) for each in (original, pruned))
+        if not torch.equal(first, second):
             changed.append(name)
-    return len(names) + len(beside) - len(changed), changed
+    return len(shared) + len(beside) - len(changed), found | dict.fromkeys(changed, "changed")
 
 
 def _certificate(

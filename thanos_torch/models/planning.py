@@ -45,8 +45,8 @@ class PlannedLayer:
     removed: int
 
 
-def meta_model(source: str) -> Any:
-    """A model without memory for its weights; `source` as for `load_model`, and its errors."""
+def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
+    """A model without memory for its weights; arguments and errors as of `load_model`."""
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
     path = Path(source)
@@ -58,8 +58,10 @@ def meta_model(source: str) -> Any:
             elif path.is_file() and path.suffix == ".gguf":
                 config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             else:
-                config = AutoConfig.from_pretrained(source)
-            return build.from_config(config, dtype=config.dtype or torch.float32).eval()
+                config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+            dtype = config.dtype or torch.float32
+            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+            return model.eval()
     except Exception as error:  # readers of configurations raise what they like
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise ValueError(f"model {source!r} cannot be planned for: {reason[0]}") from error

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,14 @@ def prune_checkpoint(
     or the death of the process, the same call goes on there, to the same bits. Raises ValueError
     before anything is written if the arguments do not fit, and ValueError or OSError later.
     """
-    if activations not in ("disk", "memory"):
-        raise ValueError(f"activations must be disk or memory, got {activations!r}")
+    refuse_activations(activations)
     ranks = ranks or Ranks()
     ranks.from_first(lambda: refuse_unusable(out))
     plan = plan_for(streamed.model, windows, rules)
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     _refuse_unlike(ranks, mark)
+    side_files = _side_files(streamed)
 
     def prune(store: StoredBlocks | FollowedBlocks, work: WorkFolder) -> ModelReport:
         streamed.load_for(windows)
@@ -96,7 +96,7 @@ def prune_checkpoint(
             ranks.from_first(store.all_finished)
             report = prune(store, work)
             whole = {**record, **report.as_dict()}
-            _complete(streamed, store, work, whole, card(whole) if card else "")
+            _complete(streamed, side_files, store, work, whole, card(whole) if card else "")
             store.check_all()
             work.finish(out)
         except OSError as error:
@@ -104,6 +104,12 @@ def prune_checkpoint(
         except ValueError as error:
             raise ValueError(f"{error}. {_kept(work)}") from error
     return ranks.from_first(lambda: whole)
+
+
+def refuse_activations(activations: str) -> None:
+    """Raise ValueError unless it says where what blocks read can be kept."""
+    if activations not in ("disk", "memory"):
+        raise ValueError(f"activations must be disk or memory, got {activations!r}")
 
 
 def _follow(
@@ -146,19 +152,28 @@ def _rank_activations(work: WorkFolder, ranks: Ranks) -> Path:
     return work.activations / f"rank-{ranks.rank}"
 
 
+def _side_files(streamed: StreamedModel) -> list[Path]:
+    """What is copied beside the weights; ValueError for a link that leads out of the folder."""
+    kinds = (*_SIDE_FILES, ".py") if streamed.trusted else _SIDE_FILES
+    return [
+        inside(streamed.folder, file.name)
+        for file in sorted(streamed.folder.iterdir())
+        if file.suffix in kinds and file.name not in (INDEX, RECORD)
+    ]
+
+
 def _complete(
     streamed: StreamedModel,
+    side_files: Sequence[Path],
     store: StoredBlocks,
     work: WorkFolder,
     record: Mapping[str, Any],
     card: str,
 ) -> None:
     """Write what belongs to a checkpoint beside its shards."""
-    kinds = (*_SIDE_FILES, ".py") if streamed.trusted else _SIDE_FILES
-    for file in sorted(streamed.folder.iterdir()):
-        if file.suffix in kinds and file.name not in (INDEX, RECORD):
-            with whole_file(work.checkpoint / file.name) as unfinished:
-                shutil.copyfile(inside(streamed.folder, file.name), unfinished)
+    for file in side_files:
+        with whole_file(work.checkpoint / file.name) as unfinished:
+            shutil.copyfile(file, unfinished)
     size = sum(streamed.sizes.values())
     index = {"metadata": {"total_size": size}, "weight_map": store.weight_map()}
     write_json(work.checkpoint / INDEX, index)

@@ -42,7 +42,7 @@ def calibration_windows(
     for `read_text`, or token ids as for `read_tokens`; of ids that are windows already, different
     ones are drawn. Raises ValueError if dataset is neither, or too short.
     """
-    _at_least_one("nsamples", nsamples)
+    at_least_one("nsamples", nsamples)
     ids, origin = _token_ids(tokenizer, dataset, "calibration", seqlen)
     generator = torch.Generator().manual_seed(seed)
     if ids.dim() == 2:
@@ -77,7 +77,7 @@ def evaluation_windows(
     check_stride(stride, seqlen)
     windows = ids if ids.dim() == 2 else ids.unfold(0, seqlen, stride)
     if limit is not None:
-        _at_least_one("max_windows", limit)
+        at_least_one("max_windows", limit)
     available = len(windows)
     if limit is not None and limit < available:
         windows = windows[torch.arange(limit) * available // limit]
@@ -116,7 +116,7 @@ def _token_ids(
     tokenizer: Any, dataset: str, part: Part, seqlen: int
 ) -> tuple[Tensor, dict[str, Any]]:
     """Ids (tokens) of a whole text, or (windows, seqlen) of a file; and what they are."""
-    _at_least_one("seqlen", seqlen)
+    at_least_one("seqlen", seqlen)
     path = Path(dataset)
     if path.is_file() and path.suffix in TOKEN_SUFFIXES:
         ids = read_tokens(path)
@@ -146,6 +146,7 @@ def _sha256(ids: Tensor) -> str:
     return hashlib.sha256(ids.contiguous().numpy().astype("<i8").tobytes()).hexdigest()
 
 
-def _at_least_one(argument: str, value: int) -> None:
+def at_least_one(argument: str, value: int) -> None:
+    """Raise ValueError unless the argument is a count of something."""
     if value < 1:
         raise ValueError(f"{argument} must be at least 1, got {value}")
