@@ -272,10 +272,87 @@ def test_costs_are_judged_on_one_machine_over_all_runs(before: Results) -> None:
     assert found.startswith("pruning time +30.0 % over 4 runs")
     assert compare(before, slower, no_results()).regressions == []
     assert cost_regressions(before, slower, 0.5) == cost_regressions(slower, before, 0.1) == []
-    with pytest.raises(ValueError, match="times compare on one machine only, got two cores"):
+
+    def beside_another(content: Content) -> None:
+        for run in content["runs"][1:3]:
+            run["jobs"] = 2
+
+    with pytest.raises(ValueError, match="times compare with one machine only, got two cores and"):
         cost_regressions(before, changed(before, elsewhere), 0.1)
+    with pytest.raises(ValueError, match="with one number of jobs only, got None and 2, None"):
+        cost_regressions(before, changed(before, beside_another), 0.1)
     with pytest.raises(ValueError, match="times must be a share of 0 or more, got -1"):
         cost_regressions(before, before, -1)
+
+
+def test_another_text_of_the_same_name_is_another_draw(before: Results, recorded: Results) -> None:
+    def drawn_from(text: str) -> Callable[[Content], None]:
+        def change(content: Content) -> None:
+            for run in content["runs"][1:]:
+                run["calibration_text"] = {"windows_sha256": text}
+                for layer in run["layers"]:
+                    layer["error"] *= 1.06 if text == "b" else 1.0
+
+        return change
+
+    first = changed(before, drawn_from("a"))
+    second = changed(before, drawn_from("b"))
+    assert compare(first, first, recorded).regressions == []
+    found = compare(first, second, recorded)
+    assert found.regressions == []  # 6 % on the same draw would be one
+    assert all(
+        "other draw" in change.basis
+        for pair in found.pairs
+        for change in pair.changes
+        if change.measure == "layer error"
+    )
+
+
+def test_perplexities_of_other_texts_are_not_compared(before: Results) -> None:
+    def scored_elsewhere(content: Content) -> None:
+        for run in content["runs"]:
+            run["evaluation_text"] = {"windows_sha256": "other"}
+
+    found = against(before, scored_elsewhere)
+    measures = {change.measure for pair in found.pairs for change in pair.changes}
+    assert "layer error" in measures
+    assert "perplexity" not in measures
+
+
+def test_python_is_among_what_differs(before: Results) -> None:
+    found = against(before, lambda content: content.update(python="3.99"))
+    assert found.settings == {"python": (None, "3.99")}
+
+
+def test_a_layer_that_failed_on_one_draw_before_is_no_news(tmp_path: Path) -> None:
+    several = read_results(made(tmp_path / "several", [0, 1, 2]))
+
+    def fails_on(seed: int) -> Callable[[Content], None]:
+        def change(content: Content) -> None:
+            for run in content["runs"][1:]:
+                if run["calibration"]["seed"] == seed:
+                    run["layers"][2]["passed"] = False
+
+        return change
+
+    failing = changed(several, fails_on(1))
+    assert compare(failing, failing, no_results()).regressions == []
+    worse = changed(failing, fails_on(2))
+    found = compare(failing, worse, no_results()).regressions
+    assert len(found) == len(METHODS)
+    assert all("layers.1.q_proj was certified and is not any more" in what for what in found)
+
+
+def test_layers_with_other_names_are_lost_and_not_compared(before: Results) -> None:
+    def renamed(content: Content) -> None:
+        for run in content["runs"][1:]:
+            for layer in run["layers"]:
+                layer["name"] = f"decoder.{layer['name']}"
+
+    found = against(before, renamed)
+    assert "thanos 2:4: layers.0.q_proj is lost" in found.regressions
+    measures = {change.measure for pair in found.pairs for change in pair.changes}
+    assert measures == {"perplexity"}
 
 
 def test_rows_and_json(tmp_path: Path, before: Results) -> None:

@@ -20,6 +20,7 @@ from verification.benchmarks.pages.page import joined
 from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.ratios import answer, changes, percent
 from verification.benchmarks.pages.refit import compared
+from verification.benchmarks.pages.tables import source
 from verification.benchmarks.statistics import Estimate
 from verification.benchmarks.studies.plan import Run, dense_runs, label
 from verification.benchmarks.studies.profiles import (
@@ -376,6 +377,31 @@ def test_the_headline_tells_intervals_apart_and_what_a_refit_costs(tmp_path: Pat
     # Four tasks, each with a standard error of 3 %: 3 / √4.
     assert "± one standard error:** dense 60.0 ± 1.5; " in text
     assert "| thanos | 50.0 ± 1.5 | 50.0 ± 3.0 |" in text
+
+
+def test_a_claim_on_the_whole_test_set_keeps_its_draws_though_magnitude_has_one(
+    tmp_path: Path,
+) -> None:
+    write_headline(tmp_path, HEADLINE.sources)
+    sources = {
+        name: json.loads((tmp_path / name / "results.json").read_text())
+        for name in HEADLINE.sources
+    }
+    (case,) = cases(CLAIMS[1], sources)
+    assert (case.rivals, case.draws) == (("magnitude", "wanda", "sparsegpt"), 3)
+    assert case.group.name.endswith("2:4, c4, whole test set")
+
+
+def test_runs_made_with_other_numbers_of_jobs_say_so() -> None:
+    results = study(list(sweep_runs([5])), lambda run: 3.4)
+    pruned = [record for record in results["runs"] if "layers" in record]
+    for number, each in enumerate(pruned):
+        each |= {"jobs": 1 + number % 2, "threads": 2 - number % 2}
+    said = source(results)
+    assert "1 or 2 at a time with 1 or 2 thread each" in said
+    alone = sum(each["jobs"] == 1 for each in pruned)
+    minutes = 1 + alone + (len(pruned) - alone) / 2
+    assert f"its runs take {minutes:.0f} minutes" in said
 
 
 def test_what_two_studies_share_counts_once(tmp_path: Path) -> None:

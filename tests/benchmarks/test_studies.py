@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from reference.patterns import Ablation
 from tests.models import tiny
+from verification.benchmarks import environment
 from verification.benchmarks.studies import engine, records, resources
 from verification.benchmarks.studies.plan import Calibration, Evaluation, Run, dense_runs, label
 from verification.benchmarks.studies.profiles import quick_study, standard_studies
@@ -133,6 +135,69 @@ def test_the_end_of_a_failed_run_is_told(tmp_path: Path) -> None:
         engine.measure([run], tmp_path / "work", lambda *_: None, Resources())
 
 
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        ("os.kill(os.getpid(), 9)", "it was killed, as Linux does where memory is short"),
+        ("sys.exit(3)", "it ended with status 3 and said nothing"),
+    ],
+)
+def test_a_run_that_ends_without_a_word_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, reason: str
+) -> None:
+    """A real process, which dies before it imports anything."""
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\nimport os, sys\n{ending}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ChildProcessError, match=f"broke off: {reason}"):
+        engine.measure([tiny_run(tmp_path)], tmp_path / "work", lambda *_: None, Resources())
+
+
+def test_two_studies_at_once_in_one_folder_are_refused_and_the_rest_of_killed_ones_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / ".grams-dense-0.1234.partial"
+    left.mkdir()
+    (left / "a").write_text("half")
+
+    def beside(run: Run, kept: RunRecords, *_: object, **__: object) -> None:
+        assert not left.exists()
+        with pytest.raises(ValueError, match=f"another run is at work in {tmp_path}"):
+            engine.measure([run], tmp_path, lambda *_: None, Resources())
+        kept.write(run, {**run.as_dict(), records.ORIGIN: records.origin(run, Resources())})
+
+    monkeypatch.setattr(engine, "_run", beside)
+    assert len(engine.measure([tiny_run(tmp_path)], tmp_path, lambda *_: None, Resources())) == 2
+
+
+def test_runs_with_tasks_are_made_again_with_another_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run(tmp_path)
+    with_tasks = replace(run, evaluation=replace(run.evaluation, items=2))
+    before = [records.origin(each, Resources()) for each in (run, with_tasks)]
+    monkeypatch.setattr(records, "_harness", lambda: {"lm_eval": "0"})
+    after = [records.origin(each, Resources()) for each in (run, with_tasks)]
+    assert [first == second for first, second in zip(before, after, strict=True)] == [True, False]
+
+
+def test_a_folder_beside_the_texts_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "c4").mkdir()
+    (tmp_path / "c4" / "train.txt").write_text("one")
+    before = resources._content(str(tmp_path / "c4"))
+    (tmp_path / "c4" / ".cache").mkdir()
+    resources._content.cache_clear()
+    assert resources._content(str(tmp_path / "c4")) == before
+
+
+def test_the_commit_of_another_project_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    assert environment.commit() == "unknown"
+
+
 def test_refits_begin_first_and_the_records_keep_the_order_of_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +205,7 @@ def test_refits_begin_first_and_the_records_keep_the_order_of_the_plan(
     refit = replace(plain, refit_steps=10)
     begun: list[Run] = []
 
-    def finish_at_once(run: Run, kept: RunRecords, *_: object) -> None:
+    def finish_at_once(run: Run, kept: RunRecords, *_: object, **__: object) -> None:
         begun.append(run)
         kept.write(run, {**run.as_dict(), records.ORIGIN: records.origin(run, Resources())})
 

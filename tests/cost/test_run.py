@@ -118,6 +118,10 @@ def test_the_page_says_what_the_file_says() -> None:
     assert page(stored) != shown
 
 
+def test_the_stopwatch_is_where_its_fingerprint_looks() -> None:
+    assert all(file.is_file() for file in run._STOPWATCH)
+
+
 def test_a_model_that_fails_is_not_called_checked() -> None:
     study = results(known(), held_out_factor=3.0)
     study |= run.conclusions(study)

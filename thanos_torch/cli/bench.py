@@ -47,8 +47,12 @@ def bench(
         str, typer.Option(help="Where layers are pruned, if not on --device: cpu for small ones.")
     ] = "",
     jobs: Annotated[
-        int, typer.Option(min=1, help="Runs at a time, each with its share of the cores.")
-    ] = JOBS,
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Runs at a time, each with its share of the cores; default {JOBS}, 1 on a GPU.",
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for results, pages and unfinished studies.")
     ] = Path("results/bench"),
@@ -72,12 +76,15 @@ def bench(
         _show_plan(chosen, paper)
         return
     resources = Resources(data, out / "models", device, solver_device or device)
+    jobs = jobs or (JOBS if device == "cpu" else 1)  # a GPU may not hold two models
     results = [_measure(each, out, resources, jobs) for each in chosen]
     from verification.benchmarks.pages.build import REPORT, build
 
-    for page in build(out, out / "pages"):
+    pages = build(out, out / "pages")
+    for page in pages:
         say(f"{page.question} {out / 'pages' / page.name}.md")
-    say(f"All pages to look at: {out / 'pages' / REPORT}")
+    if pages:
+        say(f"All pages to look at: {out / 'pages' / REPORT}")
     raise typer.Exit(0 if all(results) else 1)
 
 
@@ -100,9 +107,11 @@ def _chosen(quick: bool, standard: bool, names: list[str] | None) -> list[Study]
 def _show_plan(studies: list[Study], paper: bool) -> None:
     if paper:
         from verification.benchmarks.paper.needs import HEADINGS, plan_lines, plan_rows
-        from verification.benchmarks.paper.plan import Protocol
+        from verification.benchmarks.paper.plan import Protocol, paper_models
 
-        table("What --paper would measure", HEADINGS, plan_rows(Protocol()))
+        names = {each.name for each in studies}
+        models = [model for model in paper_models() if model.label in names]
+        table("What --paper would measure", HEADINGS, plan_rows(Protocol(), models))
         for line in plan_lines(Protocol()):
             say(line)
         return

@@ -114,14 +114,24 @@ def work_folder(out: Path) -> Iterator[WorkFolder]:
     error, whose message says so.
     """
     path = work_folder_of(out)
-    path.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    with alone_in(path):
+        yield WorkFolder(path)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other process that asks for the same is in the folder, which is made if need be.
+
+    Raises ValueError if one is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another run is at work in {path}") from None
-        yield WorkFolder(path)
+            raise ValueError(f"another run is at work in {folder}") from None
+        yield
     finally:
         os.close(lock)
 

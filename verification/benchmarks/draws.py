@@ -41,9 +41,10 @@ from thanos_torch.models.blocks import decoder_blocks
 from thanos_torch.models.durable import write_json
 from verification import certify
 from verification.benchmarks.environment import environment
+from verification.benchmarks.studies.records import code_fingerprint
 
 RESULTS = Path("docs/results/draws.json")
-HEADER = ("commit", "versions", "machine", "settings")
+HEADER = ("commit", "code", "python", "versions", "machine", "settings")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def measure(settings: Settings, out: Path, command: str) -> None:
     results: dict[str, Any] = {
         "study": "draws",
         "command": command,
+        "code": code_fingerprint(),
         **environment(),
         "settings": asdict(settings),
         "wall_seconds": 0.0,
@@ -94,8 +96,8 @@ def measure(settings: Settings, out: Path, command: str) -> None:
     if out.exists():
         earlier = json.loads(out.read_text())
         for key in HEADER:
-            if earlier[key] != results[key]:
-                raise ValueError(f"{out} was begun with another {key}: {earlier[key]}")
+            if earlier.get(key) != results[key]:
+                raise ValueError(f"{out} was begun with another {key}: {earlier.get(key)}")
         results = earlier
     for kind, run, seed in planned(settings):
         made = [(done["run"], done["calibration"]["seed"]) for done in results[kind]]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, if this is in one
 PACKAGES = ("thanos-pruning", "torch", "numpy", "scipy", "transformers")
 
 
@@ -26,11 +27,14 @@ def environment(device: str = "cpu") -> dict[str, object]:
 def commit() -> str:
     """The commit of the checkout; `unknown` outside of one.
 
-    Marked as dirty if files differ from it, but for those that are results themselves.
+    Marked as dirty if files differ from it, but for those that are results themselves. Installed
+    into a folder of another project, this is not that one's commit.
     """
     try:
-        head = _git("rev-parse", "--short=12", "HEAD")
         root = _git("rev-parse", "--show-toplevel")
+        if Path(root).resolve() != ROOT:
+            return "unknown"
+        head = _git("rev-parse", "--short=12", "HEAD")
         results = (f":(exclude){root}/docs/{folder}" for folder in ("results", "study"))
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", root, *results)
     except (OSError, subprocess.CalledProcessError):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from verification.benchmarks.comparing.records import (
     Draw,
     Key,
     Results,
+    common_layers,
     layer_values,
     perplexity_values,
 )
@@ -153,8 +155,9 @@ def _pair(key: Key, before: Results, after: Results, recorded: Results, tests: i
         changes.append(same_draw(measure, a, b, ROUNDING_AT_DEPTH))
         if measure in MEASURES:
             shallow = first_blocks(a), first_blocks(b)
-            name = f"{measure}, {FIRST}"
-            changes.append(same_draw(name, *shallow, ROUNDING, ROUNDING_OF_A_LAYER))
+            if common_layers(chain(*(side.values() for side in shallow))):
+                name = f"{measure}, {FIRST}"
+                changes.append(same_draw(name, *shallow, ROUNDING, ROUNDING_OF_A_LAYER))
     for measure, a, b, spread in _unpaired(key, before, after, recorded):
         changes.append(other_draws(measure, a, b, spread, tests))
     return Pair(key, first, second, changes, list(_broken(first, second)))
@@ -164,14 +167,19 @@ def _measured(first: Records, second: Records) -> Iterator[tuple[str, Samples, S
     """The measures that both sides have."""
     for measure, name in MEASURES.items():
         a, b = layer_values(first, name), layer_values(second, name)
-        if a and b:
+        if a and b and common_layers([*a.values(), *b.values()]):
             yield measure, a, b
-    scored = ("windows", "seqlen", "tokens")
-    texts = [{tuple(r.get(n) for n in scored) for r in side.values()} for side in (first, second)]
+    texts = [set(map(_scored, side.values())) for side in (first, second)]
     if texts[0] == texts[1]:
         a, b = perplexity_values(first), perplexity_values(second)
         if a and b:
             yield "perplexity", a, b
+
+
+def _scored(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What a perplexity is of."""
+    numbers = tuple(record.get(name) for name in ("windows", "seqlen", "tokens"))
+    return *numbers, record.get("evaluation_text", {}).get("windows_sha256")
 
 
 def _unpaired(
@@ -192,6 +200,8 @@ def _unpaired(
         if a.keys() & b.keys():
             continue
         spread = spreads[measure]
+        if not common_layers([*a.values(), *b.values(), *spread.values()]):
+            spread = {}  # of a model whose layers have other names
         yield measure, a, b, spread
         if measure not in MEASURES:
             continue
@@ -206,11 +216,13 @@ def _unpaired(
 
 def _broken(first: Records, second: Records) -> Iterator[str]:
     """What no noise excuses: certificates, counts, layers."""
-    passed = dict.fromkeys(layer["name"] for record in first.values()
-                           for layer in record.get("layers", ()) if layer["passed"])  # fmt: skip
-    failed = {layer["name"] for record in second.values() for layer in record.get("layers", ())
-              if not layer["passed"]}  # fmt: skip
-    lost = [name for name in passed if name in failed]
+    shared = [draw for draw in first if draw in second]
+    if shared:
+        found = [_failing(second[draw]) - _failing(first[draw]) for draw in shared]
+    else:  # other draws: what failed in one of them was not sound before
+        found = [_failing(*second.values()) - _failing(*first.values())]
+    failed = set().union(*found)
+    lost = [name for name in _layers(first) if name in failed]
     if lost:
         more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
         was, now = ("were", "are") if len(lost) > 1 else ("was", "is")
@@ -224,6 +236,18 @@ def _broken(first: Records, second: Records) -> Iterator[str]:
             yield f"{name} lost {counts[0][name]} weights and loses {counts[1][name]} now"
 
 
+def _failing(*records: dict[str, Any]) -> set[str]:
+    """The layers without a certificate."""
+    layers = chain(*(record.get("layers", ()) for record in records))
+    return {layer["name"] for layer in layers if not layer["passed"]}
+
+
+def _layers(records: Records) -> list[str]:
+    """All names, in order."""
+    layers = chain(*(record.get("layers", ()) for record in records.values()))
+    return list(dict.fromkeys(layer["name"] for layer in layers))
+
+
 def _words(change: Change) -> str:
     percent = 100 * (change.ratio.value - 1)
     layers = f"; worse by themselves: {', '.join(change.layers)}" if change.layers else ""
@@ -233,7 +257,11 @@ def _words(change: Change) -> str:
 def _settings(before: Results, after: Results) -> dict[str, tuple[Any, Any]]:
     """Settings and versions that differ: often the whole explanation."""
     first, second = (
-        {**side.content.get("settings", {}), **(side.origin("versions") or {})}
+        {
+            **side.content.get("settings", {}),
+            "python": side.origin("python"),
+            **(side.origin("versions") or {}),
+        }
         for side in (before, after)
     )
     return {

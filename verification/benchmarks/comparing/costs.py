@@ -38,16 +38,36 @@ def cost_ratios(before: Results, after: Results) -> dict[str, Estimate]:
     return found
 
 
+def _conditions(before: Results, after: Results) -> dict[str, list[str]]:
+    """What times depend on besides, in words: of all pruned runs of either side."""
+    return {
+        name: [_values(name, side) for side in (before, after)]
+        for name in ("machine", "number of threads", "number of jobs")
+    }
+
+
+def _values(name: str, side: Results) -> str:
+    key = name.rpartition(" ")[2]
+    found = {
+        str(record.get(key, side.origin(key)))
+        for records in side.runs.values()
+        for record in records.values()
+        if "layers" in record
+    }
+    return ", ".join(sorted(found))
+
+
 def cost_regressions(before: Results, after: Results, allowed: float) -> list[str]:
     """Costs that grew by more than the share `allowed`, beyond the spread over the runs.
 
-    ValueError if the machines differ, if `allowed` is no share, or if nothing can be compared.
+    ValueError if the machines, threads or jobs differ, if `allowed` is no share, or if nothing can
+    be compared.
     """
     if not 0 <= allowed < math.inf:
         raise ValueError(f"times must be a share of 0 or more, got {allowed}")
-    machines = [side.origin("machine") for side in (before, after)]
-    if machines[0] != machines[1]:
-        raise ValueError(f"times compare on one machine only, got {machines[0]} and {machines[1]}")
+    for name, values in _conditions(before, after).items():
+        if values[0] != values[1]:
+            raise ValueError(f"times compare with one {name} only, got {' and '.join(values)}")
     ratios = cost_ratios(before, after)
     if not ratios:
         raise ValueError("times must be of runs with the same draw in both files, got none")

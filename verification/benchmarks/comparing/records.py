@@ -19,16 +19,20 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Draw:
-    """How a run was calibrated. Runs with the same draw saw the same tokens."""
+    """How a run was calibrated. Runs with the same draw saw the same tokens.
+
+    tokens  SHA-256 of those: a data set of one name may be another text elsewhere
+    """
 
     dataset: str | None
     nsamples: int | None
     seqlen: int | None
     seed: int | None
+    tokens: str | None
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """All but the seed: draws of one kind vary in the same way."""
+        """All but the seed and its tokens: draws of one kind vary in the same way."""
         return self.dataset, self.nsamples, self.seqlen
 
 
@@ -98,9 +102,11 @@ def no_results() -> Results:
 def _draw(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Draw:
     """How a run was calibrated; a dense model was not. KeyError where a pruned one does not say."""
     if "layers" not in record:
-        return Draw(None, None, None, None)
+        return Draw(None, None, None, None, None)
     calibration = {**shared, **record.get("calibration", {})}
-    return Draw(*(calibration[name] for name in DRAW))
+    tokens = record.get("calibration_text", {}).get("windows_sha256")
+    dataset, nsamples, seqlen, seed = (calibration[name] for name in DRAW)
+    return Draw(dataset, nsamples, seqlen, seed, tokens)
 
 
 def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ import torch
 
 from thanos_torch.models.durable import write_json
 from thanos_torch.models.workfolder import WorkFolder, discard_progress, work_folder
+from verification.benchmarks.content import content_of
 from verification.benchmarks.cost.check import NONE, comparisons, summary
 from verification.benchmarks.cost.growth import exponents
 from verification.benchmarks.cost.measure import INPUTS, measure
@@ -32,6 +33,13 @@ from verification.benchmarks.studies.records import code_fingerprint
 Progress = Callable[[str, int, int], None]
 _OPTIONS = ("method", "pattern", "block_size", "refit_steps")
 RESULTS = "cost.json"
+_HERE = Path(__file__).parent
+# What times the cells: with another one, those of before do not belong to those of after.
+_STOPWATCH = (
+    *(_HERE / name for name in ("measure.py", "decoder.py", "steady.py")),
+    *(_HERE.parent / "speed" / name for name in ("measure.py", "stages.py", "whole_model.py")),
+    _HERE.parent / "clock.py",
+)
 
 
 def run_cost(out: Path, profile: str, command: str, progress: Progress) -> dict[str, Any]:
@@ -154,7 +162,7 @@ def _fingerprint(
     return {
         "origin": {name: origin[name] for name in ("commit", "python", "versions", "machine")},
         # A commit with changes says nothing of which they are.
-        "code": {"sources": code_fingerprint()},
+        "code": {"sources": code_fingerprint(), "stopwatch": content_of(_STOPWATCH)},
         "settings": dict(settings),
         "plan": {"cells": hashlib.sha256("\n".join(map(key, cells)).encode()).hexdigest()},
     }

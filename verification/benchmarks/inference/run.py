@@ -117,7 +117,7 @@ def run_inference(
         "study": "inference",
         "profile": profile,
         "command": command,
-        **environment(),
+        **environment(settings.device),
         "settings": {**asdict(settings), "threads": threads, "model": model},
         "wall_seconds": time.perf_counter() - start,
         "layers": layers,
@@ -146,7 +146,7 @@ def _prepare(
         if record is None:
             pruned = work / f"pruned-{number}"
             calibration = settings.calibration()
-            verified = prune_to(model, pattern, pruned, calibration, progress)
+            verified = prune_to(model, pattern, pruned, calibration, progress, settings.device)
         else:
             verified = bool(record["verified"])
         sizes = measured_sizes(pruned, packed)

@@ -77,7 +77,12 @@ def semi_structured(model: Any) -> Any:
 
 
 def prune_to(
-    model: str, pattern: str, out: Path, calibration: dict[str, Any], progress: Progress
+    model: str,
+    pattern: str,
+    out: Path,
+    calibration: dict[str, Any],
+    progress: Progress,
+    device: str,
 ) -> bool:
     """Write a checkpoint of `model` pruned by Thanos; whether every certificate passed."""
     loaded, streamed = stream_model(model)
@@ -88,6 +93,7 @@ def prune_to(
         Rules(LayerOptions(parse_pattern(pattern))),
         out,
         judge=certify,
+        device=device,
         record={"settings": {"pattern": pattern, **calibration}, "model": loaded.provenance()},
         activations="memory",
         progress=lambda _, done, of: progress(f"pruning to {pattern}", done, of),

@@ -70,14 +70,12 @@ class Comparison:
     @property
     def error_ratio(self) -> Estimate:
         """Of layer errors with dense inputs."""
-        return paired_ratio(*self._both("dense_error"))
+        return self._paired(lambda record: record["dense_error"])
 
     @property
     def seconds_ratio(self) -> float:
         """Of the seconds of pruning."""
-        return paired_ratio(
-            *([record["seconds"]["pruning"] for record in each] for each in (self.other, self.own))
-        ).value
+        return self._paired(lambda record: record["seconds"]["pruning"]).value
 
     @property
     def verdict(self) -> str:
@@ -90,8 +88,8 @@ class Comparison:
         best = min(self.perplexity, self.perplexity / self.ratio.value)
         return best <= RUINED * self.group.dense
 
-    def _both(self, what: str) -> tuple[list[float], list[float]]:
-        return [record[what] for record in self.other], [record[what] for record in self.own]
+    def _paired(self, what: Callable[[Record], float]) -> Estimate:
+        return paired_ratio(list(map(what, self.other)), list(map(what, self.own)))
 
 
 def groups(sources: Sources, studies: Iterable[Sequence[str]]) -> Iterator[Group]:
@@ -113,7 +111,17 @@ def _groups(records: Sequence[Record]) -> Iterator[Group]:
             )
             by_draw = group.runs.setdefault(label(record["run"]), {})
             by_draw[record["calibration"]["seed"]] = record
+    for group in found.values():
+        _on_every_draw(group.runs)
     yield from found.values()
+
+
+def _on_every_draw(runs: dict[str, dict[int, Record]]) -> None:
+    """Magnitude reads no calibration text: its run on one draw is that on all."""
+    if "magnitude" in runs:
+        (first, *_) = runs["magnitude"].values()
+        seeds = {seed for by_draw in runs.values() for seed in by_draw}
+        runs["magnitude"] = dict.fromkeys(sorted(seeds), first)
 
 
 def _evaluated(record: Record) -> str:

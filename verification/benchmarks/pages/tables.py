@@ -72,21 +72,31 @@ def _parts(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _source(results: dict[str, Any]) -> str:
     records = results["runs"]
-    threads = max(record["threads"] for record in records if "layers" in record)
+    pruned = [record for record in records if "layers" in record]
+    jobs = _numbers(_jobs(record, results) for record in pruned)
+    threads = _numbers(record["threads"] for record in pruned)
     return (
         f"Measured by `{results['command']}` at commit {', '.join(_distinct(records, 'commit'))} "
         f"on {'; '.join(_distinct(records, 'machine'))}, "
         f"torch {results['versions']['torch']}, {results['date'][:10]}: "
-        f"its runs take {_minutes(results):.0f} minutes, {results['jobs']} at a time with {threads} thread each."
+        f"its runs take {_minutes(results):.0f} minutes, {jobs} at a time with {threads} thread each."
     )
 
 
 def _minutes(results: dict[str, Any]) -> float:
     """Of the runs of a study, whoever measured them: dense ones alone, the others side by side."""
-    by_kind: dict[bool, list[float]] = {True: [0.0], False: [0.0]}
-    for record in results["runs"]:
-        by_kind["layers" in record].append(record["wall_seconds"])
-    return (sum(by_kind[False]) + sum(by_kind[True]) / results["jobs"]) / 60
+    records = results["runs"]
+    return sum(float(each["wall_seconds"]) / _jobs(each, results) for each in records) / 60
+
+
+def _jobs(record: dict[str, Any], results: dict[str, Any]) -> int:
+    """Runs at a time when this one was made. Older records leave it to their study."""
+    beside = results["jobs"] if "layers" in record else 1
+    return int(record.get("jobs", beside))
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(set(values))))
 
 
 def _distinct(records: list[dict[str, Any]], key: str) -> list[str]:
@@ -95,7 +105,7 @@ def _distinct(records: list[dict[str, Any]], key: str) -> list[str]:
 
 def timing(results: dict[str, Any]) -> str:
     """Half a sentence: what the seconds of pruning are, and what ran beside them."""
-    jobs = max(part["jobs"] for part in _parts(results))
+    jobs = max(_jobs(record, part) for part in _parts(results) for record in part["runs"])
     beside = f"up to {jobs} runs side by side on one device" if jobs > 1 else "one run at a time"
     several = len(_distinct(results["runs"], "machine")) > 1
     between = ", and those of different machines (named below) do not compare" if several else ""

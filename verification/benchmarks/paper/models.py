@@ -251,11 +251,3 @@ MODELS = (
         evidence=Evidence.OURS,
     ),
 )
-
-
-def paper_model(label: str) -> PaperModel:
-    """The model with that label. Raises ValueError if there is none."""
-    for model in MODELS:
-        if model.label == label:
-            return model
-    raise ValueError(f"label must be one of {', '.join(m.label for m in MODELS)}, got {label!r}")

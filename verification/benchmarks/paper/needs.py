@@ -1,7 +1,9 @@
 """How much memory and disk the paper's measurements take, rough, from the sizes alone."""
 
+from collections.abc import Iterable
+
 from verification.benchmarks.paper.models import PaperModel
-from verification.benchmarks.paper.plan import Protocol, paper_models, prunings
+from verification.benchmarks.paper.plan import Protocol, prunings
 
 HALF, SINGLE = 2, 4  # bytes of a number
 HEADINGS = ["model", "hub id", "parameters", "runs", "GPU GiB", "disk GiB", "before the first run"]
@@ -23,17 +25,18 @@ def gpu_bytes(model: PaperModel, protocol: Protocol) -> int:
     return max(evaluating, block + grams + solver)
 
 
-def disk_bytes(model: PaperModel, protocol: Protocol) -> int:
-    """The download, one pruned checkpoint at a time, and what a block reads and puts out."""
-    activations = 2 * protocol.nsamples * protocol.seqlen * model.sizes.hidden * HALF
+def disk_bytes(model: PaperModel) -> int:
+    """The download, and the dense model's Gram matrices; no pruned model is written."""
     downloads = 2 if model.pickled else 1  # pickled weights are converted first
-    return (downloads + 1) * HALF * model.parameters + activations
+    columns = [columns for _, columns in model.sizes.block.values()]
+    grams = model.sizes.layers * sum(width**2 for width in columns)
+    return downloads * HALF * model.parameters + SINGLE * grams
 
 
-def plan_rows(protocol: Protocol, refits: bool = True) -> list[list[str]]:
+def plan_rows(protocol: Protocol, models: Iterable[PaperModel]) -> list[list[str]]:
     """The rows of `thanos bench --paper --dry-run`, under `HEADINGS`; the last one sums up."""
-    runs = len(list(prunings(refits)))
-    models = sorted(paper_models(), key=lambda model: model.parameters)
+    runs = len(list(prunings()))
+    models = sorted(models, key=lambda model: model.parameters)
     rows = [
         [
             model.label,
@@ -41,14 +44,15 @@ def plan_rows(protocol: Protocol, refits: bool = True) -> list[list[str]]:
             f"{model.parameters / 1e9:.2f} B",
             str(runs),
             f"{gpu_bytes(model, protocol) / 2**30:.1f}",
-            f"{disk_bytes(model, protocol) / 2**30:.1f}",
+            f"{disk_bytes(model) / 2**30:.1f}",
             preparation(model),
         ]
         for model in models
     ]
     memory = max(gpu_bytes(model, protocol) for model in models)
-    disk = max(disk_bytes(model, protocol) for model in models)
-    total = [f"{len(models)} models", "", "", str(runs * len(models))]
+    disk = max(disk_bytes(model) for model in models)
+    count = f"{len(models)} models" if len(models) > 1 else "1 model"
+    total = [count, "", "", str(runs * len(models))]
     return [*rows, [*total, f"{memory / 2**30:.1f}", f"{disk / 2**30:.1f}", "one after the other"]]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from verification.benchmarks.pages.tables import markdown
 from verification.benchmarks.paper.models import MODELS, Evidence, PaperModel
 from verification.benchmarks.paper.needs import HEADINGS, plan_lines, plan_rows
-from verification.benchmarks.paper.plan import Protocol
+from verification.benchmarks.paper.plan import Protocol, paper_models
 
 FILE = Path(__file__).parents[3] / "docs" / "paper-models.md"
 
@@ -42,11 +42,11 @@ from these numbers, without weights, and counts exactly the parameters above.
 
 ## What repeating the paper takes
 
-{_table(HEADINGS, plan_rows(Protocol()))}
+{_table(HEADINGS, plan_rows(Protocol(), paper_models()))}
 
 {_list(plan_lines(Protocol()))}
-- Rough: GPU memory for the whole model evaluated in 16 bits, or for pruning its largest layer if that is more; disk for the download, one pruned
-  checkpoint at a time and the activations. Refits, which the paper does not have, are among the runs.
+- Rough: GPU memory for the whole model evaluated in 16 bits, or for pruning its largest layer if that is more, of one run at a time (`--jobs`);
+  disk for the download and the dense model's Gram matrices, against which all runs are measured. Refits, which the paper does not have, are among the runs.
 """
 
 

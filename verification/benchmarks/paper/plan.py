@@ -46,20 +46,20 @@ class Pruning:
     refit_steps: int = 0
 
 
-def prunings(refits: bool = True) -> Iterator[Pruning]:
+def prunings() -> Iterator[Pruning]:
     """What the paper does to a model, dense first; and refits, which are not of the paper."""
     yield Pruning("dense", "")
-    yield from matrix(PATTERNS, refits)
+    yield from matrix(PATTERNS)
 
 
-def matrix(patterns: Iterable[str], refits: bool = True) -> Iterator[Pruning]:
+def matrix(patterns: Iterable[str]) -> Iterator[Pruning]:
     """Method x pattern, with outlier rows where a pattern may have them, and refits."""
     for pattern in patterns:
         for method in METHODS:
             yield Pruning(method, pattern)
         if not pattern.startswith("unstructured"):
             yield Pruning("thanos", pattern + OUTLIERS)
-        for method in REFITTED if refits else ():
+        for method in REFITTED:
             # Structured Thanos is one block, and so at its optimum already: spec T6.
             if not (method == "thanos" and pattern.startswith("structured")):
                 yield Pruning(method, pattern, REFIT_STEPS)

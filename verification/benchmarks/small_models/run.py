@@ -10,6 +10,7 @@ import torch
 
 from thanos_torch.models import evaluation_windows, perplexity
 from thanos_torch.models.durable import write_json
+from thanos_torch.models.fingerprint import differences
 from thanos_torch.models.folders import new_folder, refuse_unusable
 from thanos_torch.models.quiet import quiet_transformers
 from verification.benchmarks.content import content_of
@@ -49,9 +50,15 @@ def train_family(
         "changes": changes,
         "code": _code(),
     }
-    found = _finished(out, asked)
+    found = _found(out)
     if found:
-        return found
+        stored, wanted = found["asked"], json.loads(json.dumps(asked))
+        if stored == wanted:
+            return found
+        other = "; ".join(differences({"asked": stored}, {"asked": wanted}))
+        raise ValueError(
+            f"{out} holds a model that was trained otherwise, remove it to train again: {other}"
+        )
     refuse_unusable(out)
     origin = environment()  # before the work: the checkout may change meanwhile
     config = family_config(family, **changes)
@@ -94,10 +101,10 @@ def _code() -> str:
     return content_of(Path(__file__).with_name(name) for name in names)
 
 
-def _finished(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of `out`, if that was asked for in the same words."""
+def _found(out: Path) -> dict[str, Any] | None:
+    """The record of a training that is finished."""
     file = out / RECORD
     if not file.is_file():
         return None
     record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return record if record["asked"] == json.loads(json.dumps(asked)) else None
+    return record

@@ -62,17 +62,21 @@ class Growth:
         return all(t.certified for timings in self.sweeps.values() for _, t in timings)
 
 
-def measure_growth(repeats: int) -> Iterator[tuple[str, float, Timing]]:
+def measure_growth(repeats: int, device: str) -> Iterator[tuple[str, float, Timing]]:
     """All sweeps of unstructured Thanos: the variable, its value, the timing."""
     half = Unstructured(0.5)
-    made = layer(BASE, "independent")
+    made = layer(BASE, "independent", device)
+
+    def timed(shape: tuple[int, int], pattern: Unstructured = half, **options: Any) -> Timing:
+        return time_layer("thanos", pattern, shape, repeats=repeats, device=device, **options)
+
     for B in BLOCK_SIZES:
-        yield "B", B, time_layer("thanos", half, BASE, block_size=B, repeats=repeats, made=made)
+        yield "B", B, timed(BASE, block_size=B, made=made)
     for p in SWEEPS["p"]:
-        yield "p", p, time_layer("thanos", Unstructured(p), BASE, repeats=repeats, made=made)
+        yield "p", p, timed(BASE, Unstructured(p), made=made)
     for c in SWEEPS["c"]:
-        yield "c", c, time_layer("thanos", half, (c, BASE[1]), repeats=repeats)
+        yield "c", c, timed((c, BASE[1]))
     for b in SWEEPS["b"]:
-        yield "b", b, time_layer("thanos", half, (BASE[0], b), repeats=repeats)
+        yield "b", b, timed((BASE[0], b))
     for number, shape in enumerate(RAGGED):
-        yield "ragged", number, time_layer("thanos", half, shape, repeats=repeats)
+        yield "ragged", number, timed(shape)

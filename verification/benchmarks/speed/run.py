@@ -57,7 +57,7 @@ def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dic
             layers.append(timing.as_dict() | _limits(timing, yardstick))
     results: dict[str, Any] = {
         "command": command,
-        "environment": environment(),
+        "environment": environment(device),
         "threads": torch.get_num_threads(),
         "device": device,
         "published": published,
@@ -67,7 +67,7 @@ def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dic
         tell("stages")
         results["stages"] = [_stages(shape) for shape in (SHAPES[1], SHAPES[3])]
     sweeps: dict[str, list[tuple[float, Timing]]] = {}
-    for name, value, timing in measure_growth(1 if quick else 3):
+    for name, value, timing in measure_growth(1 if quick else 3, device):
         tell(f"growth with {name}")
         sweeps.setdefault(name, []).append((value, timing))
     growth = Growth(sweeps)

@@ -3,14 +3,16 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+from thanos_torch.models.workfolder import alone_in
 from verification.benchmarks.environment import cores
 from verification.benchmarks.studies.plan import Run, dense_runs
 from verification.benchmarks.studies.records import RunRecords
@@ -32,22 +34,34 @@ def measure(
     jobs  runs at a time
 
     Raises ChildProcessError with the end of a run's error output if a run breaks off; those that
-    are finished are kept.
+    are finished are kept. Raises ValueError if another process measures into `work`: it would
+    remove what this one reads.
     """
+    with alone_in(work):
+        for left in work.glob(".grams-*.partial"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        return _measure(runs, work, progress, resources, jobs)
+
+
+def _measure(
+    runs: Sequence[Run], work: Path, progress: Progress, resources: Resources, jobs: int
+) -> list[dict[str, Any]]:
     records = RunRecords(work, resources)
     dense = dense_runs(runs)
     left = [run for run in runs if not records.finished(run)]
     needed = {run.dense() for run in left}  # the others measure with its Gram matrices
     for run in dense:  # alone on all cores
         if not records.finished(run):
-            _run(run, records, cores(), progress, resources)
+            _run(run, records, cores(), progress, resources, jobs=1)
         elif run in needed and not records.grams(run).exists():
             _process(run, records, cores(), progress, resources, only_grams=True)
     with ThreadPoolExecutor(jobs) as pool:
         threads = max(1, cores() // jobs)
         # Refits take the longest: begun last, one of them would leave cores without work.
         left.sort(key=lambda run: -run.refit_steps)
-        futures = [pool.submit(_run, run, records, threads, progress, resources) for run in left]
+        futures = [
+            pool.submit(_run, run, records, threads, progress, resources, jobs) for run in left
+        ]
         try:
             for future in futures:
                 future.result()
@@ -59,29 +73,36 @@ def measure(
     return [records.read(run) for run in [*dense, *runs]]
 
 
-def _told(command: list[str], errors: IO[str], environment: dict[str, str]) -> Iterator[Any]:
-    """What a process says line by line, in JSON; it does not outlive its listener."""
+def _told(
+    command: list[str], errors: IO[str], environment: dict[str, str]
+) -> Generator[Any, None, int]:
+    """What a process says line by line, in JSON, then its status; it dies with its listener."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
     )
     assert process.stdout is not None
     try:
         yield from map(json.loads, process.stdout)
-        process.wait()
+        return process.wait()
     finally:
         process.kill()
         process.wait()
 
 
 def _run(
-    run: Run, records: RunRecords, threads: int, progress: Progress, resources: Resources
+    run: Run,
+    records: RunRecords,
+    threads: int,
+    progress: Progress,
+    resources: Resources,
+    jobs: int,
 ) -> None:
-    """One run in a process of its own; what it wrote becomes a finished record."""
+    """One run in a process of its own, of `jobs` at a time; what it wrote becomes its record."""
     start = time.perf_counter()
     written = _process(run, records, threads, progress, resources)
     record = json.loads(written.read_text(encoding="utf-8"))
     seconds = time.perf_counter() - start
-    records.write(run, {**run.as_dict(), **record, "wall_seconds": seconds})
+    records.write(run, {**run.as_dict(), **record, "jobs": jobs, "wall_seconds": seconds})
     written.unlink()
 
 
@@ -107,11 +128,27 @@ def _process(
     command = [sys.executable, "-m", "verification.benchmarks.studies.worker", json.dumps(task)]
     limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     with told.open("w+") as errors:
-        for note, done, of in _told(command, errors, os.environ | limits):
-            progress(run, note, done, of)
+        status = _listen(_told(command, errors, os.environ | limits), run, progress)
         errors.seek(0)
-        reason = errors.read().strip()[-2000:]
+        reason = errors.read().strip()[-2000:] or _ended(status)
     if not written.exists() and not (only_grams and records.grams(run).exists()):
         raise ChildProcessError(f"run {run.key} broke off: {reason}")
     told.unlink()
     return written
+
+
+def _listen(told: Generator[Any, None, int], run: Run, progress: Progress) -> int:
+    """Pass on what a process tells; its status."""
+    while True:
+        try:
+            note, done, of = next(told)
+        except StopIteration as end:
+            return int(end.value)
+        progress(run, note, done, of)
+
+
+def _ended(status: int) -> str:
+    """Why a process that said nothing may have ended."""
+    if status == -signal.SIGKILL:
+        return "it was killed, as Linux does where memory is short: try fewer --jobs"
+    return f"it ended with status {status} and said nothing"

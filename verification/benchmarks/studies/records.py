@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def origin(run: Run, resources: Resources) -> dict[str, Any]:
         "code": code_fingerprint(),
         "versions": made["versions"],
         "python": made["python"],
+        **({"harness": _harness()} if run.evaluation.items != 0 else {}),
         **resources.fingerprint(run.model, (run.calibration.dataset, run.evaluation.dataset)),
     }
 
@@ -76,6 +78,12 @@ def code_fingerprint() -> str:
     files += [file for folder in folders for file in folder.glob("*.py")]
     files += [checks / "benchmarks" / "studies" / name for name in ("worker.py", "plan.py")]
     return content_of(files)
+
+
+@cache
+def _harness() -> dict[str, str]:
+    """What decides the accuracy in zero-shot tasks besides."""
+    return {name: version(name) for name in ("lm_eval", "datasets", "tokenizers")}
 
 
 @cache
