@@ -71,18 +71,24 @@ def paired_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> E
     return _exp(_mean(second - first, level))
 
 
-def independent_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> Estimate:
+def independent_ratio(
+    before: ArrayLike, after: ArrayLike, *others: ArrayLike, level: float = LEVEL, freedom: int = 1
+) -> Estimate:
     """The ratio of geometric means of draws that have nothing to do with each other.
 
-    Student's t with a common variance: the draws of both sides are made in the same way.
+    others   more draws that vary in the same way, about a mean of their own: for the spread alone
+    freedom  that an interval needs at least
+
+    Student's t with a common variance: the draws of all sides are made in the same way.
     """
     first, second = _logarithms("before", before), _logarithms("after", after)
+    groups = [first, second, *(_logarithms("others", each) for each in others)]
     shift = float(second.mean() - first.mean())
-    count, freedom = len(first) + len(second), len(first) + len(second) - 2
-    if freedom < 1:
+    count, found = len(first) + len(second), sum(len(group) - 1 for group in groups)
+    if found < freedom:
         return _exp(Estimate(shift, None, None, count, level))
-    deviation = pooled_deviation([first, second])
-    reach = deviation * math.sqrt(1 / len(first) + 1 / len(second)) * t_factor(freedom, level)
+    error = pooled_deviation(groups) * math.sqrt(1 / len(first) + 1 / len(second))
+    reach = error * t_factor(found, level)
     return _exp(Estimate(shift, shift - reach, shift + reach, count, level))
 
 

@@ -13,9 +13,9 @@ from verification.benchmarks.statistics import (
     Estimate,
     Verdict,
     difference,
+    geometric_mean,
+    independent_ratio,
     paired_ratio,
-    pooled_deviation,
-    t_factor,
 )
 
 # The same draw gives the same numbers up to rounding, which can tip a close choice of a mask. That
@@ -121,24 +121,17 @@ def other_draws(
     """
     sides = [list(side.values()) for side in (before, after, recorded) if side]
     layers = common_layers([values for side in sides for values in side])
-    groups = [means(side, layers) for side in sides]
-    first, second = groups[:2]
-    shift = float(second.mean() - first.mean())
-    freedom = sum(len(group) - 1 for group in groups)
-    count = len(first) + len(second)
+    first, second, *spread = (np.exp(means(side, layers)) for side in sides)
     level = 1 - FALSE_ALARM / tests
-    low: float | None = None
-    high: float | None = None
+    ratio = independent_ratio(first, second, *spread, level=level, freedom=ENOUGH_DRAWS - 1)
     basis = "too few draws on both sides, and too few recorded ones"
-    if freedom >= ENOUGH_DRAWS - 1 and layers:
-        error = pooled_deviation(groups) * math.sqrt(1 / len(first) + 1 / len(second))
-        reach = error * t_factor(freedom, level)
-        low, high = math.exp(shift - reach), math.exp(shift + reach)
+    if ratio.high is not None:
         where = f", {len(layers)} layers" if layers != [""] else ""
         source = f"{len(recorded)} recorded draws" if recorded else "their own draws"
-        basis = f"other draw: beyond {100 * math.expm1(reach):.1f} %, by {source}{where}"
-    ratio = Estimate(math.exp(shift), low, high, count, level)
-    values = math.exp(first.mean()), math.exp(second.mean())
+        basis = (
+            f"other draw: beyond {100 * (ratio.high / ratio.value - 1):.1f} %, by {source}{where}"
+        )
+    values = geometric_mean(first).value, geometric_mean(second).value
     return Change(measure, *values, ratio, difference(ratio), basis)
 
 
