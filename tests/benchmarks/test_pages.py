@@ -420,7 +420,7 @@ def test_a_headline_of_one_study_says_what_is_missing(tmp_path: Path, name: str)
     build(tmp_path, tmp_path / "pages")
     text = (tmp_path / "pages" / "headline.md").read_text()
     missing = ", ".join(f"`{each}`" for each in HEADLINE.sources if each != name)
-    assert f"(not measured yet: {missing}):" in text
+    assert f"(not measured yet: {missing})." in text
     assert ("thanos + refit" in text) == ("refits" in name)
 
 

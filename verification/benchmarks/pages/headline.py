@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
-from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
+from verification.benchmarks.pages.tables import common, lines, markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import HEADLINE_QUESTION, HEADLINES, SEEDS
 
@@ -25,14 +25,14 @@ def text(sources: Sources) -> str:
 
 {lines([answer(found), _zero_shot_answer(results["runs"])])}
 
-The first row is SparseGPT, in 2:4{_extent(sources)}:
+The first row is SparseGPT{_extent(sources)}. {common(results)}
 
 {markdown(*change_table(found))}
 
 {meaning(results)}
 
 Zero-shot accuracy of the same models, in %, mean over the draws. ± is another kind of interval than above: one standard error over the items
-of the first draw's model, which says nothing of other draws, and is not paired with the other methods':
+of the first draw's model, which says nothing of other draws, and is not paired with the other methods': no difference is called one here.
 
 {markdown(*_tasks(results["runs"]))}
 
