@@ -8,9 +8,9 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
 from verification.benchmarks.pages.names import readable
-from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.page import Page, Sources, links
 from verification.benchmarks.pages.ratios import percent
-from verification.benchmarks.pages.style import change_axis, draw_change, save
+from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown
 from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
 
@@ -25,7 +25,6 @@ STUDIES = (
     tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES),
 )
 NAMES = tuple(name for parts in STUDIES for name in parts)
-COLOURS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _basis(found: Sequence[Comparison]) -> str:
 
 
 def _held(found: Sequence[Comparison]) -> str:
-    counts = {word: sum(case.verdict == word for case in found) for word in COLOURS}
+    counts = {word: sum(case.verdict == word for case in found) for word in VERDICTS}
     lower, higher = (f"{counts[word]} of {len(found)}" for word in ("lower", "higher"))
     if counts["lower"] == len(found):
         return f"**shown** in all {len(found)} cases" if len(found) > 1 else "**shown**"
@@ -147,19 +146,13 @@ perplexity are *ruined* and count apart: who is better there is of no use. What 
 
 *Perplexity*: of the method that the claim is about. *Against*: the best of magnitude, Wanda and SparseGPT, in brackets of how many of them that
 study has; or Thanos without what the claim is about. What several studies measured counts once. Commands, commits and machines are on the pages of
-the studies: {_pages(sources)}.
+the studies: {links(sources, NAMES)}.
 """
 
 
 def _against(case: Comparison) -> str:
     of = f" (of {len(case.rivals)})" if case.rivals[0] in OTHERS else ""
     return readable(case.than) + of
-
-
-def _pages(sources: Sources) -> str:
-    """Links to the pages of what was measured: a study for each draw or range has one with others."""
-    names = dict.fromkeys(name.partition("-")[0] for name in NAMES if name in sources)
-    return ", ".join(f"[{name}]({name}.md)" for name in names)
 
 
 def draw(sources: Sources, folder: Path) -> None:
@@ -175,7 +168,7 @@ def draw(sources: Sources, folder: Path) -> None:
     figure, panel = plt.subplots(figsize=(9, 0.8 + 0.24 * len(rows)))
     for at, (_, case) in enumerate(rows):
         if case:
-            colour = COLOURS[case.verdict]
+            colour = VERDICTS[case.verdict]
             draw_change(panel, at, case.ratio, colour, colour, 4)
     panel.axvline(0, color="black", linewidth=1)
     change_axis(panel.xaxis, linear=5)

@@ -40,6 +40,12 @@ def joined(sources: Sources, names: Sequence[str]) -> dict[str, Any]:
     return {**parts[0], "runs": sorted(runs.values(), key=_pruned), "parts": parts}
 
 
+def links(sources: Sources, names: Sequence[str]) -> str:
+    """To the pages of the studies that are there: those of all draws, or parts, have one."""
+    found = dict.fromkeys(name.partition("-")[0] for name in names if name in sources)
+    return ", ".join(f"[{name}]({name}.md)" for name in found)
+
+
 def _what(record: dict[str, Any]) -> str:
     """What was measured, as text. A dense model is the same on every draw."""
     decisive = ("run", "model", "evaluation", *(("calibration",) if _pruned(record) else ()))

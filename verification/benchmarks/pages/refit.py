@@ -8,9 +8,9 @@ from statistics import median
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
-from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.page import Page, Sources, links
 from verification.benchmarks.pages.ratios import percent, signed
-from verification.benchmarks.pages.style import change_axis, draw_change, save
+from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown
 from verification.benchmarks.small_models.families import PREFIX
 from verification.benchmarks.statistics import added_percent
@@ -45,7 +45,6 @@ HEADINGS = ["model, pattern, calibration text", "what", "against", "perplexity",
             "draws", "verdict"]  # fmt: skip
 COUNTED = ["what", "against", "cases", "lower", "higher", "not shown to differ", "perplexity", "layer error",
            "times its pruning s"]  # fmt: skip
-COLOURS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
 
 
 def compared(sources: Sources) -> Found:
@@ -89,7 +88,7 @@ Models of 2 million parameters, of [four families](architectures.md), in how man
 - Structured Thanos removes all its columns jointly and is its own refit ([section 7](../specification.md#7-beyond-the-paper)): it has no row.
 - Intervals as on the other pages: over draws where there are several, else over windows of the evaluation text, which says nothing of other draws; none is
   corrected for their number. *Ruined*: even the better one has more than {RUINED} times the dense model's perplexity.
-- Commands, commits and machines are on the pages of the studies: {_pages(sources)}.
+- Commands, commits and machines are on the pages of the studies: {links(sources, NAMES)}.
 """
 
 
@@ -125,7 +124,7 @@ def _counted(found: Found) -> Iterator[list[str]]:
 
 
 def _verdicts(found: Sequence[Comparison]) -> dict[str, int]:
-    return {word: sum(each.verdict == word for each in found) for word in COLOURS}
+    return {word: sum(each.verdict == word for each in found) for word in VERDICTS}
 
 
 def _sizes(found: Sequence[Comparison]) -> list[str]:
@@ -167,11 +166,6 @@ def _row(each: Comparison) -> list[str]:
     ]
 
 
-def _pages(sources: Sources) -> str:
-    names = dict.fromkeys(name.partition("-")[0] for name in NAMES if name in sources)
-    return ", ".join(f"[{name}]({name}.md)" for name in names)
-
-
 def draw(sources: Sources, folder: Path) -> None:
     """Write refit.png: a panel a pair, a row a model and pattern that is of use."""
     found = {
@@ -183,7 +177,7 @@ def draw(sources: Sources, folder: Path) -> None:
     )
     for panel, ((of, than), some) in zip(panels.flat, found.items(), strict=True):
         for each in some:
-            colour = COLOURS[each.verdict]
+            colour = VERDICTS[each.verdict]
             draw_change(panel, names.index(each.group.name), each.ratio, colour, colour, 4)
         panel.axvline(0, color="black", linewidth=1)
         change_axis(panel.xaxis, linear=5, marked=(2, 5, 20))

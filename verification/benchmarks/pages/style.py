@@ -23,6 +23,9 @@ COLOURS = {
     "thanos + refit": "#7A3300",
 }
 
+# Of perplexity against another method.
+VERDICTS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
+
 mpl.rcParams.update(
     {
         "figure.dpi": 120,
