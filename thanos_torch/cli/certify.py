@@ -81,16 +81,22 @@ def _show(
     rows = [_row(kind, asked, layers) for (kind, asked), layers in kinds.items()]
     table(f"{pruned}, from {original}", HEADINGS, rows)
     failed = [layer for layer in judged if not layer.passed]
-    for layer in failed[:SHOWN]:
-        say(f"{layer.name} FAILED: {_reason(layer)}")
-    if len(failed) > SHOWN:
-        say(f"... and {len(failed) - SHOWN} more.")
-    for name, what in list(others.items())[:SHOWN]:
-        say(f"{name} was {what.upper()}, though nobody asked for that")
-    if len(others) > SHOWN:
-        say(f"... and {len(others) - SHOWN} more.")
+    _say_first([f"{layer.name} FAILED: {_reason(layer)}" for layer in failed])
+    _say_first(
+        [
+            f"{name} was {what.upper()}, though nobody asked for that"
+            for name, what in others.items()
+        ]
+    )
     say(f"{same} other tensors are as in the original.")
     say(f"{len(judged) - len(failed)} of {len(judged)} layers passed.")
+
+
+def _say_first(lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        say(line)
+    if len(lines) > SHOWN:
+        say(f"... and {len(lines) - SHOWN} more.")
 
 
 def _row(kind: str, asked: str, layers: list[Judged]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from verification.benchmarks.cost.check import NAMES, label
 from verification.benchmarks.cost.laws import STAGES
-from verification.benchmarks.pages.tables import markdown
+from verification.benchmarks.pages.tables import markdown, span
 
 Results = Mapping[str, Any]
 HOUR, GIB = 3600.0, 2.0**30
@@ -61,14 +61,9 @@ def _against(name: str, own: Any, other: Any, other_name: str) -> str:
     )
     where = f"{len(shared)} layers" if len(shared) > 1 else "1 layer"
     return (
-        f"- **{name}**: {_range(seconds)} times the seconds of {other_name}, {_range(memory)} times the memory, "
+        f"- **{name}**: {span(seconds, '{:.2f}'.format)} times the seconds of {other_name}, {span(memory, '{:.2f}'.format)} times the memory, "
         f"on {where}."
     )
-
-
-def _range(values: list[float]) -> str:
-    least, most = f"{min(values):.2f}", f"{max(values):.2f}"
-    return least if least == most else f"{least} to {most}"
 
 
 def predictions(results: Results) -> list[str]:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from verification.benchmarks.pages.tables import markdown
+from verification.benchmarks.pages.tables import markdown, span
 
 LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "time, compact / nn.Linear",
                   "95 % interval", "bytes", "verdict"]  # fmt: skip
 MODEL_HEADINGS = ["pattern", "runs as", "prefill ms", "of dense", "95 % interval", "decode ms a token", "of dense",
                   "95 % interval", "weights MiB", "peak MiB"]  # fmt: skip
+STAGES = {"prefill": "prefill", "decoding": "decode"}  # in words, and their keys
 COLD = 2**30  # bytes of copies that take turns: more than caches usually hold
 LARGE = 2**22  # weights of a layer that counts as large: 2048 x 2048
 
@@ -78,10 +79,8 @@ def _time_answer(run: dict[str, Any]) -> str:
     """Of a model: times and intervals against the dense one."""
     return " and ".join(
         f"{what} takes {ratio_text(ratio)} of the dense time ({_interval(ratio)})"
-        for what, ratio in (
-            ("prefill", run["latency"]["prefill"]["ratio"]),
-            ("decoding", run["latency"]["decode"]["ratio"]),
-        )
+        for what, key in STAGES.items()
+        for ratio in [run["latency"][key]["ratio"]]
     )
 
 
@@ -89,10 +88,10 @@ def _as_dense_answer(runs: list[dict[str, Any]], dense: dict[str, Any]) -> str:
     """Of those whose zeros stay where they are: all patterns at once."""
     times = []
     verdicts = set()
-    for what, key in (("prefill", "prefill"), ("decoding", "decode")):
+    for what, key in STAGES.items():
         ratios = [run["latency"][key]["ratio"] for run in runs]
-        medians = [ratio["median"] for ratio in ratios]
-        times.append(f"{what} takes {min(medians):.2f} to {max(medians):.2f}")
+        medians = span((ratio["median"] for ratio in ratios), "{:.2f}".format)
+        times.append(f"{what} takes {medians}")
         verdicts |= {ratio["verdict"] for ratio in ratios}
     patterns = ", ".join(run["run"]["pattern"] for run in runs)
     return (
@@ -112,15 +111,10 @@ def _certified(results: dict[str, Any]) -> str:
 def _memory_answer(runs: list[dict[str, Any]], dense: dict[str, Any]) -> str:
     """How much memory models take, against the first, whose weights are all there."""
     weights, peak = (
-        _shares([run["memory"][key] / dense["memory"][key] for run in runs])
+        span((run["memory"][key] / dense["memory"][key] for run in runs), "{:.0%}".format)
         for key in ("model_bytes", "working_peak_bytes")
     )
     return f"weights take {weights}, and the process at its peak {peak}, of the dense memory"
-
-
-def _shares(values: list[float]) -> str:
-    least, most = f"{min(values):.0%}", f"{max(values):.0%}"
-    return least if least == most else f"{least} to {most}"
 
 
 def layer_rows(results: dict[str, Any]) -> list[list[str]]:

@@ -1,20 +1,26 @@
 """The page on what the paper says of Thanos, held against what was measured here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
+from verification.benchmarks.pages.groups import (
+    OTHERS,
+    RUINED,
+    Comparison,
+    against_best,
+    groups,
+    once,
+)
 from verification.benchmarks.pages.names import readable
 from verification.benchmarks.pages.page import Page, Sources, links
 from verification.benchmarks.pages.ratios import percent
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
-from verification.benchmarks.pages.tables import lines, markdown
+from verification.benchmarks.pages.tables import lines, markdown, span
 from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
 
-OTHERS = ("magnitude", "wanda", "sparsegpt")
 # A study that has parts is one: the range of sparsities, or the draws.
 STUDIES = (
     ("sweep-low", "sweep-high"),
@@ -92,7 +98,7 @@ def _basis(found: Sequence[Comparison]) -> str:
     draws = {case.draws for case in found}
     if draws == {1}:
         return "on one draw" + (" each" if len(found) > 1 else "")
-    return f"on {_span(draws)} draws"
+    return f"on {span(draws, str)} draws"
 
 
 def _held(found: Sequence[Comparison]) -> str:
@@ -107,10 +113,6 @@ def _held(found: Sequence[Comparison]) -> str:
     if not counts["higher"]:
         return f"**shown in part**: in {lower} cases"
     return f"**shown in part**: in {lower} cases, **contradicted** in {higher}"
-
-
-def _span(draws: Collection[int]) -> str:
-    return f"{min(draws)} to {max(draws)}" if len(draws) > 1 else str(max(draws))
 
 
 def text(sources: Sources) -> str:

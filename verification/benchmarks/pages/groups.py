@@ -15,6 +15,7 @@ from verification.benchmarks.statistics import (
 )
 from verification.benchmarks.studies.plan import family, label
 
+OTHERS = ("magnitude", "wanda", "sparsegpt")  # that Thanos is held against
 RUINED = 10  # times the dense model's perplexity: above, a model is of no use
 
 

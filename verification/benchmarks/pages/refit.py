@@ -11,7 +11,7 @@ from verification.benchmarks.pages.groups import RUINED, Comparison, against_bes
 from verification.benchmarks.pages.page import Page, Sources, links
 from verification.benchmarks.pages.ratios import percent, signed
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
-from verification.benchmarks.pages.tables import lines, markdown
+from verification.benchmarks.pages.tables import lines, markdown, span
 from verification.benchmarks.small_models.families import PREFIX
 from verification.benchmarks.statistics import added_percent
 from verification.benchmarks.studies.profiles import ABLATIONS, HEADLINES, SEEDS
@@ -149,8 +149,7 @@ def _opposite(found: Found) -> str:
 
 
 def _span(values: Sequence[float]) -> str:
-    least, most = (signed(each, 1) for each in (min(values), max(values)))
-    return f"{least} %" if least == most else f"{least} to {most} %"
+    return f"{span(values, lambda value: signed(value, 1))} %"
 
 
 def _row(each: Comparison) -> list[str]:

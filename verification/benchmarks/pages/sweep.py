@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.groups import RUINED
+from verification.benchmarks.pages.groups import OTHERS, RUINED
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.ratios import percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
@@ -16,7 +16,6 @@ from verification.benchmarks.studies.plan import label
 
 Record = dict[str, Any]
 STUDIES = ("sweep-low", "sweep-high")
-OTHERS = ("magnitude", "wanda", "sparsegpt")
 PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
 
 

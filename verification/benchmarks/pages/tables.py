@@ -1,6 +1,6 @@
 """Tables of a study's results, and the sentence that says where they come from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from verification.benchmarks.studies.plan import family, label
@@ -52,6 +52,13 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int =
 def lines(parts: Iterable[str]) -> str:
     """One below the other."""
     return "\n".join(parts)
+
+
+def span(values: Iterable[float], shown: Callable[[float], str]) -> str:
+    """From the least to the most; once if they look the same."""
+    known = list(values)
+    least, most = shown(min(known)), shown(max(known))
+    return least if least == most else f"{least} to {most}"
 
 
 def summary(results: dict[str, Any]) -> str:

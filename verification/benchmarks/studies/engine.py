@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,16 +74,20 @@ def _measure(
     return [records.read(run) for run in [*dense, *runs]]
 
 
-def _told(
-    command: list[str], errors: IO[str], environment: dict[str, str]
-) -> Generator[Any, None, int]:
-    """What a process says line by line, in JSON, then its status; it dies with its listener."""
+def _listen(
+    command: list[str],
+    errors: IO[str],
+    environment: dict[str, str],
+    told: Callable[[str, int, int], None],
+) -> int:
+    """Pass on what a process says line by line, in JSON; its status. It dies with its listener."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
     )
     assert process.stdout is not None
     try:
-        yield from map(json.loads, process.stdout)
+        for line in process.stdout:
+            told(*json.loads(line))
         return process.wait()
     finally:
         process.kill()
@@ -128,23 +133,13 @@ def _process(
     command = [sys.executable, "-m", "verification.benchmarks.studies.worker", json.dumps(task)]
     limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     with told.open("w+") as errors:
-        status = _listen(_told(command, errors, os.environ | limits), run, progress)
+        status = _listen(command, errors, os.environ | limits, partial(progress, run))
         errors.seek(0)
         reason = errors.read().strip()[-2000:] or _ended(status)
     if not written.exists() and not (only_grams and records.grams(run).exists()):
         raise ChildProcessError(f"run {run.key} broke off: {reason}")
     told.unlink()
     return written
-
-
-def _listen(told: Generator[Any, None, int], run: Run, progress: Progress) -> int:
-    """Pass on what a process tells; its status."""
-    while True:
-        try:
-            note, done, of = next(told)
-        except StopIteration as end:
-            return int(end.value)
-        progress(run, note, done, of)
 
 
 def _ended(status: int) -> str:
