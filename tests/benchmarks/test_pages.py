@@ -13,12 +13,13 @@ import pytest
 from reference.patterns import Ablation
 from verification.benchmarks.pages.block_sizes import by_block_size
 from verification.benchmarks.pages.build import PUBLISHED, build
+from verification.benchmarks.pages.changes import answer, changes
 from verification.benchmarks.pages.claims import CLAIMS, cases, outcome
 from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.page import joined
+from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.quick import QUICK
-from verification.benchmarks.pages.ratios import answer, changes, percent
 from verification.benchmarks.pages.refit import compared
 from verification.benchmarks.pages.tables import source
 from verification.benchmarks.statistics import Estimate
@@ -322,7 +323,7 @@ def test_a_claim_about_a_component_is_judged_over_its_draws() -> None:
     of_first = sources["components-0"]["runs"]
     (case,) = cases(joint, sources)
     assert (case.than, case.draws, case.verdict) == ("thanos, update sequential", 3, "lower")
-    assert case.ratio.value == pytest.approx(math.exp(-0.1))
+    assert case.perplexity_ratio.value == pytest.approx(math.exp(-0.1))
     assert outcome([case]) == "**shown**, on 3 draws"
     # Only draws that both have are compared.
     of_first[:] = [run for run in of_first if "update" not in run["run"]]

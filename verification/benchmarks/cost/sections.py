@@ -6,13 +6,10 @@ from typing import Any
 
 from verification.benchmarks.cost.check import NAMES, label
 from verification.benchmarks.cost.laws import STAGES
-from verification.benchmarks.pages.tables import markdown, span
+from verification.benchmarks.pages.tables import LARGE, markdown, span
 
 Results = Mapping[str, Any]
 HOUR, GIB = 3600.0, 2.0**30
-
-
-LARGE = 2**22  # weights of a layer that counts as large: 2048 x 2048
 
 
 def between_methods(results: Results) -> list[str]:

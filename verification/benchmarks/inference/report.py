@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from verification.benchmarks.pages.tables import markdown, span
+from verification.benchmarks.pages.tables import LARGE, markdown, span
 
 LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "time, compact / nn.Linear",
                   "95 % interval", "bytes", "verdict"]  # fmt: skip
@@ -10,7 +10,6 @@ MODEL_HEADINGS = ["pattern", "runs as", "prefill ms", "of dense", "95 % interval
                   "95 % interval", "weights MiB", "peak MiB"]  # fmt: skip
 STAGES = {"prefill": "prefill", "decoding": "decode"}  # in words, and their keys
 COLD = 2**30  # bytes of copies that take turns: more than caches usually hold
-LARGE = 2**22  # weights of a layer that counts as large: 2048 x 2048
 
 
 def page(results: dict[str, Any]) -> str:

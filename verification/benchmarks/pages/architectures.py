@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.ratios import percent
+from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.style import COLOURS, change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, timing, verdict
 from verification.benchmarks.pages.trainings import training_section

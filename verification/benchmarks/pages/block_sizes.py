@@ -5,7 +5,8 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.ratios import Change, changes, over, percent
+from verification.benchmarks.pages.changes import Change, changes
+from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.style import COLOURS, log_axis
 from verification.benchmarks.statistics import Estimate, added_percent
 from verification.benchmarks.studies.plan import Run, label
@@ -35,7 +36,7 @@ def block_size_answer(records: Sequence[Record]) -> str:
     largest = by_block_size(records, least)[-1]
     return (
         f"- **From blocks of {least} columns to {_block_size(largest.what)}:** "
-        f"perplexity {percent(largest.perplexity_ratio)}, {over(largest)}; layer error {percent(largest.error_ratio)}, "
+        f"perplexity {percent(largest.perplexity_ratio)}, {largest.over}; layer error {percent(largest.error_ratio)}, "
         f"{largest.seconds_ratio:.1f} times the pruning seconds."
     )
 

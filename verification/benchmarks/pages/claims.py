@@ -16,7 +16,7 @@ from verification.benchmarks.pages.groups import (
 )
 from verification.benchmarks.pages.names import readable
 from verification.benchmarks.pages.page import Page, Sources, links
-from verification.benchmarks.pages.ratios import percent
+from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown, span
 from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
@@ -102,7 +102,7 @@ def _basis(found: Sequence[Comparison]) -> str:
 
 
 def _held(found: Sequence[Comparison]) -> str:
-    counts = {word: sum(case.verdict == word for case in found) for word in VERDICTS}
+    counts = {word: sum(case.shown == word for case in found) for word in VERDICTS}
     lower, higher = (f"{counts[word]} of {len(found)}" for word in ("lower", "higher"))
     if counts["lower"] == len(found):
         return f"**shown** in all {len(found)} cases" if len(found) > 1 else "**shown**"
@@ -125,9 +125,9 @@ def text(sources: Sources) -> str:
             f"{case.perplexity:.2f}",
             f"{case.group.dense:.2f}",
             _against(case),
-            percent(case.ratio),
+            percent(case.perplexity_ratio),
             f"{case.draws}",
-            case.verdict + ("" if case.usable else ", ruined"),
+            case.shown + ("" if case.usable else ", ruined"),
         ]
         for number, some in enumerate(found.values(), 1)
         for case in some
@@ -170,8 +170,8 @@ def draw(sources: Sources, folder: Path) -> None:
     figure, panel = plt.subplots(figsize=(9, 0.8 + 0.24 * len(rows)))
     for at, (_, case) in enumerate(rows):
         if case:
-            colour = VERDICTS[case.verdict]
-            draw_change(panel, at, case.ratio, colour, colour, 4)
+            colour = VERDICTS[case.shown]
+            draw_change(panel, at, case.perplexity_ratio, colour, colour, 4)
     panel.axvline(0, color="black", linewidth=1)
     change_axis(panel.xaxis, linear=5)
     panel.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)

@@ -5,14 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from verification.benchmarks.pages.page import Sources, joined
-from verification.benchmarks.pages.ratios import Record, paired_perplexity
-from verification.benchmarks.statistics import (
-    Estimate,
-    difference,
-    geometric_mean,
-    in_words,
-    paired_ratio,
-)
+from verification.benchmarks.pages.pairs import Pair, Record
 from verification.benchmarks.studies.plan import family, label
 
 OTHERS = ("magnitude", "wanda", "sparsegpt")  # that Thanos is held against
@@ -38,59 +31,23 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Pair):
     """A method against another one in a group.
 
-    of, than    labels
-    own, other  their records on the draws that both have
-    rivals      labels that `than` is the best of
+    of, than  labels
+    rivals    labels that `than` is the best of
     """
 
     group: Group
     of: str
     than: str
-    own: list[Record]
-    other: list[Record]
     rivals: tuple[str, ...]
-
-    @property
-    def draws(self) -> int:
-        """Calibration draws that both have."""
-        return len(self.own)
-
-    @property
-    def perplexity(self) -> float:
-        """Geometric mean over the draws."""
-        return geometric_mean([record["perplexity"] for record in self.own]).value
-
-    @property
-    def ratio(self) -> Estimate:
-        """Of perplexities."""
-        return paired_perplexity(self.other, self.own)
-
-    @property
-    def error_ratio(self) -> Estimate:
-        """Of layer errors with dense inputs."""
-        return self._paired(lambda record: record["dense_error"])
-
-    @property
-    def seconds_ratio(self) -> float:
-        """Of the seconds of pruning."""
-        return self._paired(lambda record: record["seconds"]["pruning"]).value
-
-    @property
-    def verdict(self) -> str:
-        """In words: lower, higher, not shown to differ."""
-        return in_words(difference(self.ratio))
 
     @property
     def usable(self) -> bool:
         """Whether one of the two leaves a model that is worth comparing."""
-        best = min(self.perplexity, self.perplexity / self.ratio.value)
+        best = min(self.perplexity, self.perplexity / self.perplexity_ratio.value)
         return best <= RUINED * self.group.dense
-
-    def _paired(self, what: Callable[[Record], float]) -> Estimate:
-        return paired_ratio(list(map(what, self.other)), list(map(what, self.own)))
 
 
 def groups(sources: Sources, studies: Iterable[Sequence[str]]) -> Iterator[Group]:
@@ -151,10 +108,10 @@ def against_best(group: Group, of: str, than: Iterable[str]) -> Comparison | Non
         return None
     own, *others = ([group.runs[name][seed] for seed in shared] for name in (of, *rivals))
     compared = (
-        Comparison(group, of, name, own, other, rivals)
+        Comparison(own, other, group, of, name, rivals)
         for name, other in zip(rivals, others, strict=True)
     )
-    return max(compared, key=lambda each: each.ratio.value)
+    return max(compared, key=lambda each: each.perplexity_ratio.value)
 
 
 def once(found: Iterable[Comparison], rank: Callable[[Comparison], Any]) -> list[Comparison]:

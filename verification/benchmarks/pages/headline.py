@@ -6,8 +6,8 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
+from verification.benchmarks.pages.changes import answer, change_table, changes, meaning
 from verification.benchmarks.pages.page import Page, Sources, joined
-from verification.benchmarks.pages.ratios import answer, change_table, changes, meaning
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import common, lines, markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label

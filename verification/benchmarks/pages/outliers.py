@@ -5,19 +5,13 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
+from verification.benchmarks.pages.changes import Change, change_table, changes, meaning
 from verification.benchmarks.pages.groups import RUINED
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.ratios import (
-    Change,
-    change_table,
-    changes,
-    meaning,
-    over,
-    percent,
-)
+from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.style import change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
-from verification.benchmarks.statistics import added_percent, in_words
+from verification.benchmarks.statistics import added_percent
 from verification.benchmarks.studies.plan import family, label
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
@@ -84,7 +78,7 @@ def _answer(name: str, found: list[Change], dense: float) -> str:
     others = [each for each in found if share(each) > 0]  # the rest are controls without any
     choice = next(each for each in others if share(each) == 0.1 and score(each) == "output")
     return (
-        f"- **{name}**: the paper's choice, {_setting(choice)}: perplexity {in_words(choice.verdict)}, "
+        f"- **{name}**: the paper's choice, {_setting(choice)}: perplexity {choice.shown}, "
         f"{_against_none(choice)}. {_shown('Lower', others)} {_shown('Higher', others)} "
         f"{_kept(none, others, dense)}"
     )
@@ -105,15 +99,15 @@ def _setting(change: Change) -> str:
 
 
 def _against_none(change: Change) -> str:
-    return f"{percent(change.perplexity_ratio)} over {over(change)}"
+    return f"{percent(change.perplexity_ratio)} over {change.over}"
 
 
 def _kept(none: Change, others: list[Change], dense: float) -> str:
     """How far all that is from the dense model: where it is ruined, a difference is of no use."""
-    best = min(each.perplexity.value for each in (none, *others))
+    best = min(each.perplexity for each in (none, *others))
     ruined = ", which is of no use" if best > RUINED * dense else ""
     return (
-        f"Without outlier rows perplexity is {none.perplexity.value / dense:.0f} times the dense model's, "
+        f"Without outlier rows perplexity is {none.perplexity / dense:.0f} times the dense model's, "
         f"at best {best / dense:.0f} times{ruined}."
     )
 
@@ -126,7 +120,7 @@ def _between_scores(name: str, records: list[Any]) -> str:
     (change,) = changes(runs, of_paper)[1:]
     return (
         f"- **{name}**, 10% by {SCORES['wanda']} against 10% by {SCORES['output']}: perplexity "
-        f"{in_words(change.verdict)}, {_against_none(change)}."
+        f"{change.shown}, {_against_none(change)}."
     )
 
 

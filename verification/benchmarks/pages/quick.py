@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from verification.benchmarks.pages.groups import against_best, groups
 from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.quick_plots import draw_quick
-from verification.benchmarks.pages.ratios import percent
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
 
 BASES = ("sparsegpt", "thanos")
@@ -17,7 +17,9 @@ def _answers(sources: Sources) -> Iterator[str]:
         for base in BASES:
             compared = (against_best(group, name, (base,)) for name in group.runs if name != base)
             told = [
-                f"{each.of} {each.verdict} ({percent(each.ratio)})" for each in compared if each
+                f"{each.of} {each.shown} ({percent(each.perplexity_ratio)})"
+                for each in compared
+                if each
             ]
             if told:
                 yield f"- **{group.pattern}, against {base}**: {'; '.join(told)}."

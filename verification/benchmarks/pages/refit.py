@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
 from verification.benchmarks.pages.page import Page, Sources, links
-from verification.benchmarks.pages.ratios import percent, signed
+from verification.benchmarks.pages.pairs import percent, signed
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown, span
 from verification.benchmarks.small_models.families import PREFIX
@@ -124,12 +124,12 @@ def _counted(found: Found) -> Iterator[list[str]]:
 
 
 def _verdicts(found: Sequence[Comparison]) -> dict[str, int]:
-    return {word: sum(each.verdict == word for each in found) for word in VERDICTS}
+    return {word: sum(each.shown == word for each in found) for word in VERDICTS}
 
 
 def _sizes(found: Sequence[Comparison]) -> list[str]:
     """How far perplexity and layer error change, and the seconds in the median."""
-    changes = [added_percent(each.ratio.value) for each in found]
+    changes = [added_percent(each.perplexity_ratio.value) for each in found]
     errors = [added_percent(each.error_ratio.value) for each in found]
     return [_span(changes), _span(errors), f"{median(each.seconds_ratio for each in found):.1f}"]
 
@@ -137,11 +137,9 @@ def _sizes(found: Sequence[Comparison]) -> list[str]:
 def _opposite(found: Found) -> str:
     """How often the layer error is a poor guide."""
     shown = [
-        each
-        for each in chain(*found.values())
-        if each.usable and each.verdict in ("lower", "higher")
+        each for each in chain(*found.values()) if each.usable and each.shown in ("lower", "higher")
     ]
-    against = [each for each in shown if (each.verdict == "lower") != (each.error_ratio.value < 1)]
+    against = [each for each in shown if (each.shown == "lower") != (each.error_ratio.value < 1)]
     return (
         f"A lower layer error does not promise a lower perplexity: in {len(against)} of the {len(shown)} comparisons where "
         "perplexity is shown to differ, the layer error goes the other way."
@@ -157,11 +155,11 @@ def _row(each: Comparison) -> list[str]:
         each.group.name,
         each.of,
         each.than,
-        percent(each.ratio),
+        percent(each.perplexity_ratio),
         percent(each.error_ratio),
         f"{each.seconds_ratio:.1f}",
         f"{each.draws}",
-        each.verdict + ("" if each.usable else ", ruined"),
+        each.shown + ("" if each.usable else ", ruined"),
     ]
 
 
@@ -176,8 +174,10 @@ def draw(sources: Sources, folder: Path) -> None:
     )
     for panel, ((of, than), some) in zip(panels.flat, found.items(), strict=True):
         for each in some:
-            colour = VERDICTS[each.verdict]
-            draw_change(panel, names.index(each.group.name), each.ratio, colour, colour, 4)
+            colour = VERDICTS[each.shown]
+            draw_change(
+                panel, names.index(each.group.name), each.perplexity_ratio, colour, colour, 4
+            )
         panel.axvline(0, color="black", linewidth=1)
         change_axis(panel.xaxis, linear=5, marked=(2, 5, 20))
         panel.set_title(f"{of}\nagainst {than}", fontsize=8)

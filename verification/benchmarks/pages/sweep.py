@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.groups import OTHERS, RUINED
 from verification.benchmarks.pages.page import Page, Sources, joined
-from verification.benchmarks.pages.ratios import percent
+from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
 from verification.benchmarks.statistics import difference, in_words, perplexity_ratio

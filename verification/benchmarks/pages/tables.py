@@ -5,6 +5,8 @@ from typing import Any
 
 from verification.benchmarks.studies.plan import family, label
 
+LARGE = 2**22  # weights of a layer that counts as large on every page: 2048 x 2048
+
 HEADINGS = [
     "pattern",
     "method",

@@ -5,21 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from verification.benchmarks.pages.names import name as named
+from verification.benchmarks.pages.pairs import Pair, Record, percent
 from verification.benchmarks.pages.tables import timing
-from verification.benchmarks.statistics import (
-    LEVEL,
-    Estimate,
-    Verdict,
-    added_percent,
-    difference,
-    geometric_mean,
-    paired_ratio,
-    perplexity_ratio,
-    t_factor,
-)
+from verification.benchmarks.statistics import LEVEL, t_factor
 from verification.benchmarks.studies.plan import label
-
-Record = dict[str, Any]
 
 
 def meaning(results: dict[str, Any]) -> str:
@@ -37,31 +26,15 @@ def meaning(results: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(Pair):
     """One setting against the base.
 
-    what               as of `Run.what`
-    draws              calibration draws that both have
-    perplexity, error  geometric means over the draws
-    seconds            of pruning, as perplexity
-    *_ratio            to the base on the same draws; of one draw, perplexity is compared window by
-                       window, and the error has no interval
+    name  for people
+    what  as of `Run.what`
     """
 
     name: str
     what: dict[str, Any]
-    draws: int
-    perplexity: Estimate
-    error: Estimate
-    perplexity_ratio: Estimate
-    error_ratio: Estimate
-    seconds: float
-    seconds_ratio: float
-
-    @property
-    def verdict(self) -> Verdict:
-        """Of the perplexity."""
-        return difference(self.perplexity_ratio)
 
 
 def setting(record: Record, base: Record) -> str:
@@ -91,61 +64,8 @@ def changes(records: Sequence[Record], base_name: str) -> list[Change]:
 
 def _change(name: str, runs: dict[int, Record], base: dict[int, Record]) -> Change:
     shared = sorted(runs.keys() & base.keys())
-    own, usual = [runs[seed] for seed in shared], [base[seed] for seed in shared]
-
-    def both(what: str) -> tuple[list[float], list[float]]:
-        return [record[what] for record in usual], [record[what] for record in own]
-
-    return Change(
-        name,
-        own[0]["run"],
-        len(shared),
-        geometric_mean(both("perplexity")[1]),
-        geometric_mean(both("dense_error")[1]),
-        paired_perplexity(usual, own),
-        paired_ratio(*both("dense_error")),
-        *_times(usual, own),
-    )
-
-
-def paired_perplexity(usual: Sequence[Record], own: Sequence[Record]) -> Estimate:
-    """The ratio of perplexities on the same draws; of one draw, over the evaluation's windows."""
-    if len(own) > 1:
-        before, after = ([record["perplexity"] for record in each] for each in (usual, own))
-        return paired_ratio(before, after)
-    return perplexity_ratio(usual[0]["window_losses"], own[0]["window_losses"])
-
-
-def _times(usual: Sequence[Record], own: Sequence[Record]) -> tuple[float, float]:
-    """Seconds of pruning, and how many times those of the base."""
-    before, after = (
-        geometric_mean([record["seconds"]["pruning"] for record in each]).value
-        for each in (usual, own)
-    )
-    return after, after / before
-
-
-def percent(ratio: Estimate) -> str:
-    """A ratio as what it adds, with its interval: with digits that show on which side of 0 it lies."""
-    value = added_percent(ratio.value)
-    if ratio.low is None or ratio.high is None:
-        return f"{signed(value, 1)} %"
-    ends = [added_percent(end) for end in (ratio.low, ratio.high)]
-    judged = difference(ratio) != "no difference"
-    digits = next((d for d in (1, 2) if all(round(end, d) for end in ends)), 3) if judged else 1
-    low, high = (signed(end, digits) for end in ends)
-    return f"{signed(value, digits)} % ({low} to {high})"
-
-
-def signed(value: float, digits: int) -> str:
-    """With its sign, which 0 has none of."""
-    rounded = round(value, digits)
-    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
-
-
-def over(change: Change) -> str:
-    """What the interval of its perplexity is over."""
-    return f"{change.draws} draws" if change.draws > 1 else "windows of 1 draw"
+    own, usual = ([each[seed] for seed in shared] for each in (runs, base))
+    return Change(own, usual, name, own[0]["run"])
 
 
 def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
@@ -155,10 +75,10 @@ def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             each.name,
-            over(each),
-            f"{each.perplexity.value:.2f}",
+            each.over,
+            f"{each.perplexity:.2f}",
             percent(each.perplexity_ratio) if number else "",
-            f"{each.error.value:.4f}",
+            f"{each.error:.4f}",
             percent(each.error_ratio) if number else "",
             f"{each.seconds:.1f}",
             f"{each.seconds_ratio:.1f}" if number else "",
@@ -171,7 +91,7 @@ def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
 def answer(found: Sequence[Change]) -> str:
     """In words: what was measured with a higher perplexity than the base, what lower, and where neither was shown."""
     base, *others = found
-    kinds = list(dict.fromkeys(map(over, others)))
+    kinds = list(dict.fromkeys(each.over for each in others))
     parts = []
     for verdict, words in (
         ("higher", "Higher perplexity than"),
@@ -192,4 +112,4 @@ def answer(found: Sequence[Change]) -> str:
 def _interval(change: Change, kinds: Sequence[str]) -> str:
     """What it adds; where not all intervals are over the same, what this one is over."""
     text = percent(change.perplexity_ratio)
-    return text if len(kinds) == 1 else f"{text}, over {over(change)}"
+    return text if len(kinds) == 1 else f"{text}, over {change.over}"

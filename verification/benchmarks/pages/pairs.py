@@ -1,0 +1,118 @@
+"""Runs against other runs on the same calibration draws, and how a ratio is told."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verification.benchmarks.statistics import (
+    Estimate,
+    Verdict,
+    added_percent,
+    difference,
+    geometric_mean,
+    in_words,
+    paired_ratio,
+    perplexity_ratio,
+)
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One way to prune against another one.
+
+    own, other  their records on the draws that both have, in the same order
+    """
+
+    own: Sequence[Record]
+    other: Sequence[Record]
+
+    @property
+    def draws(self) -> int:
+        """Calibration draws that both have."""
+        return len(self.own)
+
+    @property
+    def perplexity(self) -> float:
+        """Geometric mean over the draws, as error and seconds are."""
+        return _mean(_perplexity, self.own)
+
+    @property
+    def error(self) -> float:
+        """Layer error with dense inputs."""
+        return _mean(_error, self.own)
+
+    @property
+    def seconds(self) -> float:
+        """Of pruning."""
+        return _mean(_seconds, self.own)
+
+    @property
+    def perplexity_ratio(self) -> Estimate:
+        """To the other: draw by draw; of one draw, over the windows of the evaluation text."""
+        if self.draws > 1:
+            return self._ratio(_perplexity)
+        return perplexity_ratio(self.other[0]["window_losses"], self.own[0]["window_losses"])
+
+    @property
+    def error_ratio(self) -> Estimate:
+        """To the other; of one draw it has no interval."""
+        return self._ratio(_error)
+
+    @property
+    def seconds_ratio(self) -> float:
+        """To the other."""
+        return self._ratio(_seconds).value
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the perplexity."""
+        return difference(self.perplexity_ratio)
+
+    @property
+    def shown(self) -> str:
+        """The verdict in words: lower, higher, not shown to differ."""
+        return in_words(self.verdict)
+
+    @property
+    def over(self) -> str:
+        """What the interval of the perplexity's ratio is over."""
+        return f"{self.draws} draws" if self.draws > 1 else "windows of 1 draw"
+
+    def _ratio(self, what: Callable[[Record], float]) -> Estimate:
+        return paired_ratio(list(map(what, self.other)), list(map(what, self.own)))
+
+
+def _perplexity(record: Record) -> float:
+    return float(record["perplexity"])
+
+
+def _error(record: Record) -> float:
+    return float(record["dense_error"])
+
+
+def _seconds(record: Record) -> float:
+    return float(record["seconds"]["pruning"])
+
+
+def _mean(what: Callable[[Record], float], records: Sequence[Record]) -> float:
+    return geometric_mean(list(map(what, records))).value
+
+
+def percent(ratio: Estimate) -> str:
+    """A ratio as what it adds, with its interval: with digits that show on which side of 0 it lies."""
+    value = added_percent(ratio.value)
+    if ratio.low is None or ratio.high is None:
+        return f"{signed(value, 1)} %"
+    ends = [added_percent(end) for end in (ratio.low, ratio.high)]
+    judged = difference(ratio) != "no difference"
+    digits = next((d for d in (1, 2) if all(round(end, d) for end in ends)), 3) if judged else 1
+    low, high = (signed(end, digits) for end in ends)
+    return f"{signed(value, digits)} % ({low} to {high})"
+
+
+def signed(value: float, digits: int) -> str:
+    """With its sign, which 0 has none of."""
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
