@@ -18,6 +18,7 @@ from reference.arrays import Array
 from reference.patterns import SemiStructured, Structured, Unstructured
 from reference.problem import damped
 from reference.update import joint_update
+from verification.benchmarks.environment import environment
 from verification.certificate import certify
 from verification.conformance import Case, Verdict, judge, load_cases
 from verification.conformance.callables import PythonFunction, load_callable
@@ -146,6 +147,7 @@ def publish(root: Path) -> dict[str, Any]:
     worst = measure()
     record: dict[str, Any] = {
         "command": "python -m verification.tolerances",
+        **environment(),
         "implementations": list(IMPLEMENTATIONS),
         "worst": worst,
     }
