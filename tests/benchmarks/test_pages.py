@@ -21,7 +21,7 @@ from verification.benchmarks.pages.page import joined
 from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.refit import compared
-from verification.benchmarks.pages.tables import source
+from verification.benchmarks.pages.tables import source, timing
 from verification.benchmarks.statistics import Estimate
 from verification.benchmarks.studies.plan import Run, dense_runs, label
 from verification.benchmarks.studies.profiles import (
@@ -52,7 +52,7 @@ def record(run: Run, loss: float) -> dict[str, Any]:
     losses = [loss + 0.01 * number for number in range(4)]
     made = {
         **run.as_dict(),
-        **{name: ORIGIN[name] for name in ("commit", "machine")},
+        **{name: ORIGIN[name] for name in ("commit", "machine", "date")},
         "origin": "a model",
         "threads": 1,
         "tokens": 4000,
@@ -391,6 +391,16 @@ def test_a_claim_on_the_whole_test_set_keeps_its_draws_though_magnitude_has_one(
     (case,) = cases(CLAIMS[1], sources)
     assert (case.rivals, case.draws) == (("magnitude", "wanda", "sparsegpt"), 3)
     assert case.group.name.endswith("2:4, c4, whole test set")
+
+
+def test_seconds_of_runs_made_hours_apart_say_so() -> None:
+    results = study(list(sweep_runs([5])), lambda run: 3.4)
+    assert "hours apart" not in timing(results)
+    results["runs"][-1]["date"] = "2026-01-01T05:30:00+00:00"
+    assert "began up to 5.5 hours apart" in timing(results)
+    for each in results["runs"]:
+        del each["date"]
+    assert "hours apart" not in timing(results)
 
 
 def test_runs_made_with_other_numbers_of_jobs_say_so() -> None:

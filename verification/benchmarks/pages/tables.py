@@ -1,11 +1,13 @@
 """Tables of a study's results, and the sentence that says where they come from."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from verification.benchmarks.studies.plan import family, label
 
 LARGE = 2**22  # weights of a layer that counts as large on every page: 2048 x 2048
+HOURS_OF_A_STUDY = 2.0  # that it may take; runs further apart were taken from another one
 
 HEADINGS = [
     "pattern",
@@ -120,8 +122,25 @@ def timing(results: dict[str, Any]) -> str:
     between = ", and those of different machines (named below) do not compare" if several else ""
     return (
         f"seconds of pruning in this run, {beside}, without calibration and certificates; no benchmark "
-        f"timings, which `thanos bench cost` makes{between}"
+        f"timings, which `thanos bench cost` makes{between}{_apart(results)}"
     )
+
+
+def _apart(results: dict[str, Any]) -> str:
+    """How far apart in time the runs of a study were made, where that is longer than it takes."""
+    spans = [0.0]
+    for part in _parts(results):  # the oldest records have no date
+        begun = [
+            datetime.fromisoformat(record["date"])
+            for record in part["runs"]
+            if "layers" in record and "date" in record
+        ]
+        if begun:
+            spans.append((max(begun) - min(begun)).total_seconds() / 3600)
+    hours = max(spans)
+    if hours < HOURS_OF_A_STUDY:
+        return ""
+    return f"; the runs of one study began up to {hours:.1f} hours apart, and a machine that others share is not always equally fast"
 
 
 def protocol(results: dict[str, Any]) -> str:
