@@ -130,6 +130,23 @@ def test_a_model_that_fails_is_not_called_checked() -> None:
     assert f"promises, {len(failed)} do NOT hold**: {'; '.join(failed)}." in page(study)
 
 
+def test_what_a_slow_machine_adds_is_no_error_of_the_model() -> None:
+    study = results(known())
+    usual = run.conclusions(study)
+    layers = [layer for each in study["runs"] for layer in each["layers"]]
+    for number, each in enumerate((*layers, *study["gram"], *study["pass"])):
+        if number % 3 == 0:  # a third of the cells; the median stays where it was
+            each["yardstick_seconds"] *= 1.5
+            for name in {"seconds", "certificate_seconds"} & each.keys():
+                each[name] *= 1.5
+            if "stages" in each:
+                each["stages"] = {name: 1.5 * spent for name, spent in each["stages"].items()}
+    for quantity, found in run.conclusions(study)["errors"].items():
+        assert found["held out"]["worst"] == pytest.approx(
+            usual["errors"][quantity]["held out"]["worst"], abs=1e-6
+        )
+
+
 def test_methods_are_held_against_each_other_on_large_layers_that_both_have() -> None:
     study = results(known())
     study |= run.conclusions(study)

@@ -12,16 +12,17 @@ METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 BLOCK_SIZE, REFIT_STEPS = 128, 10
 Shape = tuple[int, int]
 # Squares, lines through the middle one on which one side grows alone, a last block that is ragged,
-# and as many columns as the widest held-out layer has, in few rows.
+# as many columns as the widest held-out layer has, in few rows, and sizes that are no powers of
+# two: of those, rows that follow each other share the same places of the caches.
 FITTED = (
     *((256, 256), (512, 512), (1024, 1024), (2048, 2048)),
     *((1024, 256), (1024, 512), (1024, 2048)),
     *((256, 1024), (512, 1024), (2048, 1024)),
-    *((512, 576), (512, 4096)),
+    *((512, 576), (512, 4096), (640, 1408), (1408, 640)),
 )
 # Between those, in the shapes of a real model's layers too, and up to four times their weights.
 HELD_OUT = (
-    *((768, 768), (1536, 576), (576, 1536), (1536, 1536), (1280, 2560)),
+    *((768, 768), (1536, 576), (576, 1536), (1536, 1536), (1280, 2560), (896, 2304)),
     *((1024, 4096), (4096, 1024), (3072, 3072), (4096, 4096)),
 )
 LARGE = 8 * 2**20  # weights, from which on a layer is measured for fewer methods
@@ -142,14 +143,16 @@ def _layers(shape: Shape, held_out: bool) -> Iterator[Cell]:
                 yield LayerCell(rows, columns, "thanos", UNSTRUCTURED, role == "held out", width)
 
 
-def _grams() -> Iterator[Cell]:
-    for columns in (256, 512, 1024, 2048):
-        yield GramCell(columns, BATCH_TOKENS, False)
-    for tokens in (256, 512, 1024):
-        yield GramCell(1024, tokens, False)
-    for columns in (768, 1536, 4096):
-        yield GramCell(columns, BATCH_TOKENS, True)
-    yield GramCell(1536, 768, True)
+def _grams() -> list[GramCell]:
+    """Held-out ones in between, as for layers."""
+    batch = BATCH_TOKENS
+    fitted = [(columns, batch) for columns in (256, 512, 640, 1024, 1408, 2048)]
+    fitted += [(1024, tokens) for tokens in (256, 512, 1024)]
+    held_out = [(768, batch), (896, batch), (1536, 768), (1536, batch), (4096, batch)]
+    return [
+        GramCell(columns, tokens, (columns, tokens) in held_out)
+        for columns, tokens in sorted([*fitted, *held_out], key=lambda at: at[0] ** 2 * at[1])
+    ]
 
 
 def _passes() -> Iterator[Cell]:

@@ -26,7 +26,7 @@ from verification.benchmarks.cost.plan import (
     key,
 )
 from verification.benchmarks.cost.predict import LENGTH, WIDER, WINDOWS, predictions, small_model
-from verification.benchmarks.cost.steady import TRIES, slowed, unsteadiness
+from verification.benchmarks.cost.steady import TRIES, at_usual_speed, slowed, unsteadiness
 from verification.benchmarks.environment import environment
 from verification.benchmarks.studies.records import code_fingerprint
 
@@ -122,8 +122,9 @@ def gathered(records: list[tuple[Cell, dict[str, Any]]]) -> dict[str, Any]:
 
 def conclusions(results: Mapping[str, Any]) -> dict[str, Any]:
     """What follows from the measurements: the model, its errors, growth, predictions."""
-    model = fit(results)
-    found = comparisons(results, model)
+    usual = at_usual_speed(results)
+    model = fit(usual)
+    found = comparisons(usual, model)
     plain = [each["run"] for each in results["runs"] if each["run"]["block_size"] == 128]
     # Of the others, those whose cost depends on B.
     wider = [
@@ -138,7 +139,7 @@ def conclusions(results: Mapping[str, Any]) -> dict[str, Any]:
         "errors": summary(found),
         "unsteadiness": unsteadiness(results["yardstick_seconds"]),
         "comparisons": found,
-        "growth": exponents(results),
+        "growth": exponents(usual),
         "predictions": predictions(model, plain + wider, real),
     }
     thanos = {"method": "thanos", "pattern": UNSTRUCTURED, "block_size": 128, "refit_steps": 0}

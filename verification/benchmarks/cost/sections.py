@@ -109,12 +109,13 @@ def _least_peak(results: Results) -> str:
 
 
 def _revised(results: Results) -> str:
-    """Held-out sizes that were looked at before the laws were as they are prove a little less."""
+    """Held-out sizes that were looked at before the model was as it is prove a little less."""
     if results["profile"] != "standard":
         return ""
     return (
-        " Its laws were revised after an earlier run had missed two of the bounds below, on sizes that are held out here again; "
-        "B = 160, B = 320 and layers of 1280 x 2560 were measured after that for the first time."
+        " After earlier runs had missed two of the bounds below, on sizes that are held out here again, its laws were revised, sizes "
+        "that are no powers of two were added to the fitted ones, and times were taken at the machine's usual speed; layers of "
+        "896 x 2304 and Gram matrices of 896 columns were measured after that for the first time."
     )
 
 
@@ -252,7 +253,9 @@ def coefficients(results: Results) -> list[str]:
         "",
         "What the brackets count is in "
         "`verification/benchmarks/cost/operations.py`: products and numbers touched, exact for every shape. "
-        "Non-negative least squares of relative errors.",
+        "Non-negative least squares of relative errors, of times at the machine's usual speed: a fixed product was timed beside every "
+        "case, and a case counts for as much less as that took longer than in the median of the run. So do growth and the measured "
+        "times that predictions are held against; the stages above are as the clock told them.",
         "",
     ]
 

@@ -1,6 +1,8 @@
 """Whether the machine was equally fast all the time: one product, timed beside every cell."""
 
+from collections.abc import Mapping
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -11,6 +13,7 @@ YARDSTICK = 768  # columns and rows of the product
 # measured again where the yardstick took so many times its median, TRIES times in all at most.
 SLOWED, TRIES = 1.2, 3
 STEADY = 0.3  # the most unsteadiness at which times of one run can be held against each other
+_TIMES = ("seconds", "certificate_seconds")
 
 
 def yardstick() -> float:
@@ -30,3 +33,28 @@ def unsteadiness(yardsticks: list[float]) -> float:
     ordered = sorted(yardsticks)
     tenth = len(ordered) // 10
     return ordered[-1 - tenth] / ordered[tenth] - 1
+
+
+def at_usual_speed(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results whose times are those that the machine would take at its median speed of the run.
+
+    What is left of other tenants after slow cells were measured again lasts for minutes: longer
+    than all cells of a shape, whose times would look like something about the shape.
+    """
+    usual = median(results["yardstick_seconds"])
+    layers = [
+        {**each, "layers": [_corrected(layer, usual) for layer in each["layers"]]}
+        for each in results["runs"]
+    ]
+    others = {
+        kind: [_corrected(each, usual) for each in results[kind]] for kind in ("gram", "pass")
+    }
+    return {**results, "runs": layers, **others}
+
+
+def _corrected(record: Mapping[str, Any], usual: float) -> dict[str, Any]:
+    ratio = usual / record["yardstick_seconds"]
+    times = {name: record[name] * ratio for name in _TIMES if name in record}
+    if "stages" in record:
+        times["stages"] = {name: each * ratio for name, each in record["stages"].items()}
+    return {**record, **times}
