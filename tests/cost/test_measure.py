@@ -86,3 +86,9 @@ def _until_enough(each: float) -> Iterator[float]:
 def test_the_last_block_of_each_layer_is_counted_apart() -> None:
     assert measure._steps([[3, 4, 20], [5, 30], [40]]) == {"before": 4, "last": 30}
     assert measure._steps([[]]) == {"before": 0, "last": 0}
+
+
+def test_two_slow_repeats_do_only_if_neither_was_held_up() -> None:
+    assert measure._enough([3.0, 3.1])
+    assert not measure._enough([4.65, 1.076])
+    assert measure._enough([4.65, 1.076, 1.1])

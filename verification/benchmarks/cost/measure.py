@@ -32,6 +32,7 @@ from verification.benchmarks.speed.whole_model import LENGTH, measure_model
 # Repeats go on until both are reached, or there are MOST of them.
 LEAST, SECONDS, MOST = 3, 0.3, 15
 SLOW = 5.0  # seconds, from which on two repeats do
+AGREE = 1.2  # if neither takes so many times the other: then one of them was held up
 SLOW_VERDICT = 3.0  # seconds, from which on a certificate is timed no further
 INPUTS = "correlated"  # loud shared directions, as in real activations
 
@@ -173,7 +174,8 @@ def _same(one: Pruned, other: Pruned) -> bool:
 
 
 def _enough(totals: list[float]) -> bool:
-    least = 2 if sum(totals) > SLOW else LEAST
+    agree = len(totals) > 1 and max(totals) <= AGREE * min(totals)
+    least = 2 if sum(totals) > SLOW and agree else LEAST
     return len(totals) >= least and (sum(totals) >= SECONDS or len(totals) >= MOST)
 
 
