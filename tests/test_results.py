@@ -43,6 +43,14 @@ def test_published_results_hold_no_paths_of_the_machine_that_measured_them() -> 
         assert not re.search(r'["= ]/(?!disk/|sys/fs/cgroup/)\w+/', file.read_text()), file
 
 
+def test_every_results_file_names_the_commit_and_the_machine_that_it_is_from() -> None:
+    for file in PUBLISHED.rglob("*.json"):
+        results = json.loads(file.read_text())
+        origin = results.get("environment", results)
+        assert re.fullmatch(r"[0-9a-f]{12}", origin["commit"]), file
+        assert origin["machine"], file
+
+
 def test_a_command_is_recorded_without_the_folders_above_its_paths(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
