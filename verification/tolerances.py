@@ -144,10 +144,11 @@ def table(worst: Worst) -> str:
 
 def publish(root: Path) -> dict[str, Any]:
     """Measure, and write both files below `root`."""
+    origin = environment()  # before the run: who knows what changes meanwhile
     worst = measure()
     record: dict[str, Any] = {
         "command": "python -m verification.tolerances",
-        **environment(),
+        **origin,
         "implementations": list(IMPLEMENTATIONS),
         "worst": worst,
     }

@@ -65,13 +65,13 @@ def test_a_study_goes_on_where_it_or_another_was_stopped(
     work = tmp_path / "work"
     begun: list[Run] = []
 
-    def stop_at_the_second(run: Run, note: str, done: int, of: int) -> None:
-        begun.append(run)
-        if run.method == "thanos":
+    def stop_at_pruning(begins: Run, note: str, done: int, of: int) -> None:
+        begun.append(begins)
+        if begins == run:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        engine.measure(study.runs, work, stop_at_the_second, Resources(), jobs=1)
+        engine.measure(study.runs, work, stop_at_pruning, Resources(), jobs=1)
     assert set(begun) == {run.dense(), run}
 
     # Gram matrices are gone when a study ends: another one makes them again, and evaluates no more.
@@ -220,3 +220,11 @@ def test_refits_begin_first_and_the_records_keep_the_order_of_the_plan(
     found = engine.measure([plain, refit], tmp_path, lambda *_: None, Resources(), jobs=1)
     assert begun == [plain.dense(), refit, plain]
     assert [Run.from_dict(record) for record in found] == [plain.dense(), plain, refit]
+
+    # Finished runs are taken as they are, whatever study is to have them.
+    other = replace(plain, method="wanda")
+    begun.clear()
+    RunRecords(tmp_path, Resources()).grams(plain.dense()).mkdir()
+    found = engine.measure([plain, other], tmp_path, lambda *_: None, Resources(), jobs=1)
+    assert begun == [other]
+    assert [Run.from_dict(record) for record in found] == [plain.dense(), plain, other]

@@ -133,6 +133,7 @@ def test_a_model_that_fails_is_not_called_checked() -> None:
 def test_what_a_slow_machine_adds_is_no_error_of_the_model() -> None:
     study = results(known())
     usual = run.conclusions(study)
+    told = _times_told(page({**study, **usual}))
     layers = [layer for each in study["runs"] for layer in each["layers"]]
     for number, each in enumerate((*layers, *study["gram"], *study["pass"])):
         if number % 3 == 0:  # a third of the cells; the median stays where it was
@@ -141,10 +142,21 @@ def test_what_a_slow_machine_adds_is_no_error_of_the_model() -> None:
                 each[name] *= 1.5
             if "stages" in each:
                 each["stages"] = {name: 1.5 * spent for name, spent in each["stages"].items()}
-    for quantity, found in run.conclusions(study)["errors"].items():
+    slow = run.conclusions(study)
+    assert _times_told(page({**study, **slow})) == told
+    for quantity, found in slow["errors"].items():
         assert found["held out"]["worst"] == pytest.approx(
             usual["errors"][quantity]["held out"]["worst"], abs=1e-6
         )
+
+
+def _times_told(text: str) -> tuple[str, str]:
+    """Methods against each other and predictions, stages and growth: not the errors, all 0 here."""
+    answer, _, rest = text.partition("- yes:")
+    stages, _, _ = rest.partition("## Where the time goes")[2].partition("## How good")
+    assert "times the seconds of SparseGPT" in answer
+    assert "Gram matrix" in stages
+    return answer, stages
 
 
 def test_methods_are_held_against_each_other_on_large_layers_that_both_have() -> None:

@@ -13,7 +13,7 @@ BLOCK_SIZE, REFIT_STEPS = 128, 10
 Shape = tuple[int, int]
 # Squares, lines through the middle one on which one side grows alone, a last block that is ragged,
 # as many columns as the widest held-out layer has, in few rows, and sizes that are no powers of
-# two: of those, rows that follow each other share the same places of the caches.
+# two: the rows of those that are map to the same places of the caches.
 FITTED = (
     *((256, 256), (512, 512), (1024, 1024), (2048, 2048)),
     *((1024, 256), (1024, 512), (1024, 2048)),

@@ -12,6 +12,7 @@ from verification.benchmarks.cost.laws import STAGES
 from verification.benchmarks.cost.model import CostModel
 from verification.benchmarks.cost.plan import PATTERNS
 from verification.benchmarks.cost.sections import largest_common
+from verification.benchmarks.cost.steady import at_usual_speed
 from verification.benchmarks.pages.style import COLOURS, save
 
 STAGE_COLOURS = dict(
@@ -22,6 +23,7 @@ LARGEST = 16384  # columns, up to which lines are drawn
 
 def draw_all(results: dict[str, Any], folder: Path) -> None:
     """Write time.png, stages.png, growth.png and memory.png."""
+    results = at_usual_speed(results)
     memory_title = "MiB beyond W and G, one b x b layer"
     for name, figure in (
         ("time", _against_size(results, "seconds", "pruning", 1.0, "seconds, one b x b layer")),

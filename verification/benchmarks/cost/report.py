@@ -3,7 +3,7 @@
 from verification.benchmarks.cost import sections
 from verification.benchmarks.cost.check import BOUNDS, NAMES, checked
 from verification.benchmarks.cost.sections import GIB, Results, hours, needed, pruning
-from verification.benchmarks.cost.steady import SLOWED, STEADY
+from verification.benchmarks.cost.steady import SLOWED, STEADY, at_usual_speed
 
 
 def verdicts(results: Results) -> list[tuple[str, bool, str]]:
@@ -37,6 +37,7 @@ def verdicts(results: Results) -> list[tuple[str, bool, str]]:
 
 def page(results: Results) -> str:
     """cost.md."""
+    results = at_usual_speed(results)
     lines = ["# What pruning costs", "", *sections.between_methods(results), *_answer(results), ""]
     lines += [f"- {'yes' if kept else '**no**'}: {what}: {how}"
               for what, kept, how in verdicts(results)]  # fmt: skip

@@ -253,9 +253,10 @@ def coefficients(results: Results) -> list[str]:
         "",
         "What the brackets count is in "
         "`verification/benchmarks/cost/operations.py`: products and numbers touched, exact for every shape. "
-        "Non-negative least squares of relative errors, of times at the machine's usual speed: a fixed product was timed beside every "
-        "case, and a case counts for as much less as that took longer than in the median of the run. So do growth and the measured "
-        "times that predictions are held against; the stages above are as the clock told them.",
+        "Non-negative least squares of relative errors.",
+        "",
+        "All times on this page are at the machine's usual speed: a fixed product was timed beside every case, and where that took longer "
+        "than in the median of the run, the case's times are less by the same factor. Only the real model's are as the clock told them.",
         "",
     ]
 

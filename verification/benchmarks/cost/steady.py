@@ -42,14 +42,14 @@ def at_usual_speed(results: Mapping[str, Any]) -> dict[str, Any]:
     than all cells of a shape, whose times would look like something about the shape.
     """
     usual = median(results["yardstick_seconds"])
-    layers = [
+    runs = [
         {**each, "layers": [_corrected(layer, usual) for layer in each["layers"]]}
         for each in results["runs"]
     ]
-    others = {
-        kind: [_corrected(each, usual) for each in results[kind]] for kind in ("gram", "pass")
-    }
-    return {**results, "runs": layers, **others}
+    gram, passes = (
+        [_corrected(each, usual) for each in results[kind]] for kind in ("gram", "pass")
+    )
+    return {**results, "runs": runs, "gram": gram, "pass": passes}
 
 
 def _corrected(record: Mapping[str, Any], usual: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.pairs import percent
+from verification.benchmarks.pages.pairs import Record, percent
 from verification.benchmarks.pages.style import COLOURS, change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, timing, verdict
 from verification.benchmarks.pages.trainings import training_section
@@ -15,7 +15,6 @@ from verification.benchmarks.small_models.families import PREFIX
 from verification.benchmarks.statistics import added_percent, difference, in_words, perplexity_ratio
 from verification.benchmarks.studies.plan import family, label
 
-Record = dict[str, Any]
 SHOWN = ("magnitude", "wanda", "sparsegpt", "thanos", "thanos + refit")
 
 

@@ -6,12 +6,10 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.changes import Change, changes
-from verification.benchmarks.pages.pairs import percent
+from verification.benchmarks.pages.pairs import Record, percent
 from verification.benchmarks.pages.style import COLOURS, log_axis
 from verification.benchmarks.statistics import Estimate, added_percent
 from verification.benchmarks.studies.plan import Run, label
-
-Record = dict[str, Any]
 
 
 def _block_size(what: dict[str, Any]) -> int:

@@ -2,18 +2,17 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.changes import answer, change_table, changes, meaning
 from verification.benchmarks.pages.page import Page, Sources, joined
+from verification.benchmarks.pages.pairs import Record
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import common, lines, markdown, protocol, source, verdict
 from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import HEADLINE_QUESTION, HEADLINES, SEEDS
 
-Record = dict[str, Any]
 STUDIES = tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES)
 
 

@@ -8,13 +8,12 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.groups import OTHERS, RUINED
 from verification.benchmarks.pages.page import Page, Sources, joined
-from verification.benchmarks.pages.pairs import percent
+from verification.benchmarks.pages.pairs import Record, percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
 from verification.benchmarks.statistics import difference, in_words, perplexity_ratio
 from verification.benchmarks.studies.plan import label
 
-Record = dict[str, Any]
 STUDIES = ("sweep-low", "sweep-high")
 PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
 
