@@ -26,7 +26,9 @@ BY_HAND = {
     "systems": 8 + 8 + 1,
     "looks": 3 * 5 + 3 * 3 + 3 * 1,
     "sweeps": 3 * 1 + 3 * 1 + 0,
-    "spreads / threads": 0 + 2 * 3 * 2 * 3 + 2 * 3 * 4 * 1,
+    "trailing / threads": 2 * 3 * 2 * 3 + 2 * 3 * 2 * 1,
+    "lengths": 0 + 2 * 3 + 4 * 1,
+    "spreads": 0 + 3 * 2 * 3 + 3 * 4 * 1,
     "refit products": 11 * 2 * 3 * 25,
     "refit passes": 11 * 15,
     "part": 3,  # all rows of the last block, which is one column wide
@@ -55,7 +57,7 @@ def test_a_block_wider_than_the_layer_is_the_layer() -> None:
 
 def test_only_large_layers_are_judged_on_all_threads() -> None:
     small, large = (Work(rows=3, columns=b, threads=2) for b in (FEW_COLUMNS - 1, FEW_COLUMNS))
-    for name in ("b³", "c b²"):
+    for name in ("b³", "c b²", "trailing"):
         assert COUNTS[f"{name} / threads"](small) == COUNTS[name](small)
         assert COUNTS[f"{name} / threads"](large) == COUNTS[name](large) / 2
 

@@ -18,6 +18,7 @@ from verification.thresholds import ROUNDINGS, SMALLEST, UNIT_ROUNDOFF
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Sizes = NDArray[np.float32]
+Indices = NDArray[np.intp]
 Real = TypeVar("Real", np.float32, np.float64)
 
 
@@ -74,15 +75,28 @@ class Case:
         M: Array = L.T[::-1, ::-1].copy()
         return M, condition
 
-    @cached_property
+    @property
     def factor_rounding(self) -> Array:
         """How far the factorisation of H, in float64, may move weights of each row, (c, 1).
 
         D = E U, E is off by some u ‖E‖, and ‖E‖ ‖U‖ is at most ‖D‖ √κ.
         """
-        largest = np.maximum(np.abs(self.W), np.abs(self.pruned)).max(axis=1, keepdims=True)
-        u = UNIT_ROUNDOFF["float64"]
-        return np.asarray(ROUNDINGS * u * np.sqrt(self.condition) * largest)
+        return self.factor_share * self.largest
+
+    @property
+    def factor_share(self) -> float:
+        """The same as a share of a row's largest weight."""
+        return float(ROUNDINGS * UNIT_ROUNDOFF["float64"] * np.sqrt(self.condition))
+
+    @cached_property
+    def largest(self) -> Array:
+        """The largest size of each row of W and Ŵ, (c, 1)."""
+        # A row's ends: the sizes of all entries would need memory of their own, twice.
+        ends = [
+            end for each in (self.W, self.pruned) for end in (each.max(axis=1), -each.min(axis=1))
+        ]
+        largest: Array = np.max(ends, axis=0)[:, None]
+        return largest
 
     @cached_property
     def U(self) -> Array:
@@ -98,6 +112,12 @@ class Case:
     def E(self) -> Array:
         """(Ŵ − W) Mᵀ, (c, b): its columns of a block hold the loss of that block."""
         return times_lower_transposed(self.pruned - self.W, self.M)
+
+    @cached_property
+    def zeros(self) -> Mask:
+        """Where Ŵ is 0, (c, b)."""
+        zeros: Mask = self.pruned == 0
+        return zeros
 
     @cached_property
     def E_rounding(self) -> Array:
@@ -127,7 +147,9 @@ def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray
 def times_power_of_two(values: Array, exponent: int) -> Array:
     """Exact; in two halves because 2**exponent itself may overflow. np.ldexp takes ten times."""
     half = exponent // 2
-    return values * 2.0**half * 2.0 ** (exponent - half)
+    scaled = values * 2.0**half
+    scaled *= 2.0 ** (exponent - half)
+    return scaled
 
 
 def make_case(

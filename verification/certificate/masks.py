@@ -7,7 +7,8 @@ import numpy as np
 from verification.certificate.case import Array, Case, Mask
 from verification.certificate.report import Check
 from verification.certificate.rules import Rules
-from verification.certificate.selections import Selection, selections
+from verification.certificate.selection import Selection
+from verification.certificate.selections import selections
 
 
 @dataclass
@@ -32,10 +33,10 @@ def check_masks(
     full = np.zeros(case.W.shape, dtype=bool) if mask is None else mask
     tally = Tally()
     if len(rows):
-        for selection in selections(case, rules, rows, full):
+        for selection in selections(case, rules, rows, full, mask is not None):
             if mask is None:
                 _infer(case, selection, full)
-            _judge(selection, full, rules, tally)
+            _judge(selection, full, tally)
     stray = int(full[outliers].sum())
     if stray:
         tally.miscounted += stray
@@ -49,9 +50,10 @@ def check_masks(
     ]
 
 
-def _judge(selection: Selection, mask: Mask, rules: Rules, tally: Tally) -> None:
+def _judge(selection: Selection, mask: Mask, tally: Tally) -> None:
     picks = selection.picks(mask)
-    _count(selection, picks, mask, rules, tally)
+    _count(selection, mask, tally)
+    tally.decided += selection.size
     lowest, highest = selection.values - selection.margins, selection.values + selection.margins
     # The count-th smallest of S − δ and of S + δ enclose the threshold of right code.
     low, high = _threshold(selection, lowest), _threshold(selection, highest)
@@ -61,7 +63,6 @@ def _judge(selection: Selection, mask: Mask, rules: Rules, tally: Tally) -> None
     )
     wrong = np.where(picks, lowest > high, highest < low)
     undecidable = contested & (lowest <= high) & (highest >= low)
-    tally.decided += undecidable.size
     if undecidable.any() or wrong.any():
         values = selection.values[:, : selection.decided]
         plain = _threshold(selection, selection.values)[:, : selection.decided]
@@ -88,9 +89,8 @@ def _describe(selection: Selection, picks: Mask, wrong: Mask) -> str:
     """Where the first wrong choice is, for people."""
     row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
     done = "removed" if picks[row, column] else "kept"
-    place = "column" if selection.whole_columns else f"row {selection.rows[row]}, column"
     score = selection.values[row, column]
-    return f"first at {place} {selection.block[0] + column}: {done}, S = {score:.6g}"
+    return f"first at {selection.place(int(row), int(column))}: {done}, S = {score:.6g}"
 
 
 def _contested(selection: Selection, candidates: Mask) -> Mask:
@@ -100,21 +100,14 @@ def _contested(selection: Selection, candidates: Mask) -> Mask:
     return np.broadcast_to(contested, groups.shape).reshape(candidates.shape)
 
 
-def _count(selection: Selection, picks: Mask, mask: Mask, rules: Rules, tally: Tally) -> None:
-    """T1 for this choice. The residual mask binds only the total, so only its last block counts."""
-    j1 = selection.block[0]
-    if selection.whole_columns:
-        part = mask[selection.rows, j1 : j1 + selection.decided]
-        off = abs(int(picks.sum()) - selection.count) + int((part != picks).sum())
-    elif selection.decided < selection.values.shape[1]:
-        off = max(0, int(picks.sum()) - selection.count)
-    else:
-        counts = picks.reshape(-1, min(selection.group, picks.size)).sum(axis=1)
-        off = int(np.abs(counts - selection.count).sum())
+def _count(selection: Selection, mask: Mask, tally: Tally) -> None:
+    """T1 for this choice."""
+    off = selection.miscounted(mask)
     if off:
+        j1, j2 = selection.columns.start, selection.columns.stop
         tally.miscounted += off
         tally.first_miscount = tally.first_miscount or (
-            f"first in columns {j1} to {j1 + selection.decided - 1}: off by {off}"
+            f"first in columns {j1} to {j2 - 1}: off by {off}"
         )
 
 
@@ -132,11 +125,7 @@ def _threshold(selection: Selection, values: Array) -> Array:
 
 def _infer(case: Case, selection: Selection, mask: Mask) -> None:
     """Of the zeros of Ŵ, mark those that the rule selects; margins speak for the zeros."""
-    j1 = selection.block[0]
-    J = slice(j1, j1 + selection.decided)
-    zero = case.pruned[selection.rows, J] == 0
-    if selection.whole_columns:
-        zero = zero.all(axis=0, keepdims=True)
+    zero = selection.picks(case.zeros)
     favoured = selection.values + selection.margins
     favoured[:, : selection.decided] -= np.where(
         zero, 2 * selection.margins[:, : selection.decided], 0.0
@@ -145,5 +134,4 @@ def _infer(case: Case, selection: Selection, mask: Mask) -> None:
     order = np.argsort(groups, axis=1, kind="stable")[:, : max(selection.count, 0)]
     chosen = np.zeros(groups.shape, dtype=bool)
     np.put_along_axis(chosen, order, True, axis=1)
-    picks = chosen.reshape(favoured.shape)[:, : selection.decided] & zero
-    mask[selection.rows, J] = np.broadcast_to(picks, (len(selection.rows), selection.decided))
+    selection.fill(mask, chosen.reshape(favoured.shape)[:, : selection.decided] & zero)

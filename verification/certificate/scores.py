@@ -38,15 +38,31 @@ def scores(
     `spread` is |Ŵ_<| |N|, or None for original weights, which storage has not rounded.
     """
     factors, errors = column_factors(case, rules, j1)
-    factors = factors[: weights.shape[1]]
+    width = weights.shape[1]
+    errors = None if errors is None else errors[:width]
+    return scored(case, weights, spread, factors[:width], errors, case.factor_rounding)
+
+
+def scored(
+    case: Case,
+    weights: Array,
+    spread: Sizes | None,
+    factors: Array,
+    errors: Array | None,
+    factor_rounding: Array,
+) -> tuple[Array, Array]:
+    """The same, of any weights, with what belongs to their rows and columns; shapes broadcast."""
     S = np.abs(weights) * factors
-    if spread is None:
-        margins = ROUNDINGS * case.u * S
-    else:
-        u = ROUNDINGS * case.u + case.u_storage
-        margins = spread * (u * factors)
-        margins += u * S
-        margins += case.factor_rounding * factors
+    u = rounding(case, moved=spread is not None)
+    margins = u * S
+    if spread is not None:
+        margins += spread * (u * factors)
+        margins += factor_rounding * factors
     if errors is not None:
-        margins += errors[: weights.shape[1]] * S
+        margins += errors * S
     return S, margins
+
+
+def rounding(case: Case, moved: bool) -> float:
+    """What right code may be off by, relative to the sizes that it adds up."""
+    return ROUNDINGS * case.u + (case.u_storage if moved else 0.0)

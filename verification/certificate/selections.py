@@ -1,59 +1,32 @@
 """Every choice that a mask consists of: which values, how many of them. Spec sections 3 and 6."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured, column_blocks
 from verification.certificate.case import Array, Case, Mask
+from verification.certificate.contest import contest
 from verification.certificate.rebuild import at_every_block, at_own_block
 from verification.certificate.rules import Rules
 from verification.certificate.scores import scores
+from verification.certificate.selection import Selection
 
 JUDGED = 2**22  # weights: their scores, margins and bounds then take 32 MB each
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Choose the `count` smallest of every group of values.
+def selections(
+    case: Case, rules: Rules, rows: np.ndarray, mask: Mask, given: bool
+) -> Iterator[Selection]:
+    """All choices, left to right.
 
-    block    first and last-but-one column
-    rows     the rows chosen among, (rows,)
-    values   S, (rows, width), or one value a column, (1, width)
-    margins  δ, of the same shape
-    group    neighbouring values that compete, in row-major order
-    decided  columns of `values` that the choice decides; the others only compete
+    A mask that is not given is read up to the columns that the next choice decides.
     """
-
-    block: tuple[int, int]
-    rows: np.ndarray
-    values: Array
-    margins: Array
-    group: int
-    count: int
-    decided: int
-
-    @property
-    def whole_columns(self) -> bool:
-        """Whether one value stands for a whole column."""
-        return len(self.values) == 1 and len(self.rows) != 1
-
-    def picks(self, mask: Mask) -> Mask:
-        """The part of a mask that this choice decided, in the shape of `values`, (., decided)."""
-        j1 = self.block[0]
-        part = mask[self.rows, j1 : j1 + self.decided]
-        return np.all(part, axis=0, keepdims=True) if self.whole_columns else part
-
-
-def selections(case: Case, rules: Rules, rows: np.ndarray, mask: Mask) -> Iterator[Selection]:
-    """All choices, left to right. `mask` is read up to the columns that the next one decides."""
     if rules.original_scores:
         yield from _from_original(case, rules, rows)
     elif rules.over_all_columns:
-        for block, weights, spread in at_every_block(case, rules.block):
-            S, margins = scores(case, rules, block[0], weights, spread if block[0] else None)
-            yield _residual(rules, rows, mask, block, S, margins)
+        for rebuilt in at_every_block(case, rules.block):
+            yield contest(case, rules, rebuilt, mask, given)
     else:
         weights, spread = at_own_block(case, rules.mask_width)
         for j1, j2 in column_blocks(rules.columns, _width_judged(rules, len(case.W))):
@@ -92,16 +65,6 @@ def _from_original(case: Case, rules: Rules, rows: np.ndarray) -> Iterator[Selec
     for j1, j2 in column_blocks(rules.columns, rules.block) if by_block else [whole]:
         J = slice(j1, j2)
         yield _own(rules, rows, (j1, j2), S[rows, J], margins[rows, J], case.u)
-
-
-def _residual(
-    rules: Rules, rows: np.ndarray, mask: Mask, block: tuple[int, int], S: Array, margins: Array
-) -> Selection:
-    """Global residual mask, spec (3): all columns that are left compete."""
-    assert isinstance(rules.pattern, Unstructured)
-    j1, j2 = block
-    r = rules.pattern.removed(mask.size) - int(mask[:, :j1].sum())
-    return Selection(block, rows, S, margins, S.size, r, j2 - j1)
 
 
 def _own(

@@ -63,7 +63,8 @@ def certificate_law(method: str, pattern: str, refit_steps: int) -> tuple[str, t
     """The same for the certificate of a layer."""
     name = f"certificate: {method} {_family(pattern)}" + (" with refit" if refit_steps else "")
     if method == "thanos" and isinstance(parse_pattern(pattern), Unstructured):
-        return name, ("spreads / threads", "looks", "blocks", *_CERTIFICATE)
+        choosing = ("trailing / threads", "spreads", "lengths", "looks", "blocks")
+        return name, (*choosing, *_CERTIFICATE)
     return name, _CERTIFICATE
 
 

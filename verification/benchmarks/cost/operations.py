@@ -103,9 +103,14 @@ def sweeps(work: Work) -> float:
     return sum(work.rows * (j2 - j1) * (j2 - j1 - 1) / 2 for j1, j2 in work.blocks)
 
 
+def lengths(work: Work) -> float:
+    """Numbers whose columns' lengths bound the errors of scores: Σ j1 (b − j1)."""
+    return sum(j1 * (work.columns - j1) for j1, _ in work.blocks)
+
+
 def spreads(work: Work) -> float:
-    """Products by which a certificate bounds the errors of scores: Σ 2 c j1 (b − j1)."""
-    return sum(2 * work.rows * j1 * (work.columns - j1) for j1, _ in work.blocks)
+    """The same for every row: a certificate adds up a small share of these: Σ c j1 (b − j1)."""
+    return work.rows * lengths(work)
 
 
 def judging_threads(work: Work) -> int:
@@ -166,13 +171,15 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "c b² / threads": lambda work: work.rows * work.columns**2 / judging_threads(work),
     "part": part,
     "trailing": trailing,
+    "trailing / threads": lambda work: trailing(work) / judging_threads(work),
     "within": within,
     "steps": steps,
     "passes": passes,
     "systems": systems,
     "looks": looks,
     "sweeps": sweeps,
-    "spreads / threads": lambda work: spreads(work) / judging_threads(work),
+    "lengths": lengths,
+    "spreads": spreads,
     "least squares": least_squares,
     "refit products": refit_products,
     "refit passes": refit_passes,
@@ -183,12 +190,13 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "tokens widths": lambda work: work.tokens * work.widths,
 }
 
-# Counts that are float32 products, and operations in each of them: no machine is faster than its
-# own peak, however little of one kind was measured. What counts for a thread has one thread's.
+# Counts that are products, and float32 operations that each of them takes as long as: no machine is
+# faster than its own peak, however little of one kind was measured. What counts for a thread has
+# one thread's, and a certificate's are in float64, of which a vector holds half as many.
 PRODUCTS = {
     "trailing": 1,
+    "trailing / threads": 2,
     "steps": 1,
-    "spreads / threads": 1,
     "refit products": 1,
     "gram products": 1,
     "tokens weights": 2,
