@@ -33,7 +33,7 @@ from verification.benchmarks.speed.whole_model import LENGTH, measure_model
 LEAST, SECONDS, MOST = 3, 0.3, 15
 SLOW = 5.0  # seconds, from which on two repeats do
 AGREE = 1.2  # if neither takes so many times the other: then one of them was held up
-SLOW_VERDICT = 10.0  # seconds, from which on a certificate is timed no further
+SLOW_VERDICT = 6.0  # seconds, from which on a certificate is timed no further
 INPUTS = "correlated"  # loud shared directions, as in real activations
 
 _ZEROING: Stages = {
