@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
 import reference
 from reference import Unstructured
@@ -144,3 +146,31 @@ def test_too_many_are_told_where_they_are_too_many() -> None:
         "counts"
     ]
     assert counts.where == "first in columns 32 to 47: off by 192"
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+@given(problem=problems(kinds=("unstructured",)), wrong=st.floats(0, 1), single=st.booleans())
+def test_the_verdict_is_that_of_all_margins_on_any_layer(
+    with_mask: bool, problem: Problem, wrong: float, single: bool
+) -> None:
+    """Ties, dead columns and half of the choices wrong included; in samples of four weights."""
+    W, G, B, damping = problem.weight, problem.gram, problem.block_size, problem.damping
+    result = reference.thanos(W, G, problem.pattern, block_size=B, damping=damping)
+    flips = np.random.default_rng(0).random(W.shape) < wrong / 2
+    mask = result.mask ^ flips
+    judged = partial(
+        certify,
+        W,
+        G,
+        np.where(mask, 0.0, result.weight),
+        problem.pattern,
+        block_size=B,
+        damping=damping,
+        mask=mask if with_mask else None,
+        arithmetic="float32" if single else "float64",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contest, "SAMPLE", 4)
+        found = judged()
+        patch.setattr(contest, "_near", all_contend)
+        assert_same(found, judged())
