@@ -142,15 +142,14 @@ def _judged(
 ) -> tuple[Any, list[float]]:
     """The verdict as data, and the seconds that it took: a few times, or once where that is slow.
 
-    The first time may be slow for memory that has to be asked for.
+    The first time is not counted, as in pruning: it asks the system for memory, which of a large
+    layer takes several times as long as the certificate; those of a model's layers share it.
     """
-    seconds: list[float] = []
-    verdict: Any = None
-    while len(seconds) < (LEAST if sum(seconds) < SLOW_VERDICT else 1):
-        start = time.perf_counter()
-        with blas_threads(len(G)):
-            verdict = options.verdict(certify, W, G, pruned, kept)
-        seconds.append(time.perf_counter() - start)
+    with blas_threads(len(G)):
+        verdict: Any = options.verdict(certify, W, G, pruned, kept)
+        seconds: list[float] = []
+        while len(seconds) < (LEAST if sum(seconds) < SLOW_VERDICT else 1):
+            seconds.append(clock(lambda: options.verdict(certify, W, G, pruned, kept)))
     return verdict.as_dict(), seconds
 
 
