@@ -22,7 +22,6 @@ from verification.certificate.scores import column_factors, scores
 from verification.strategies import Problem, problems
 
 PATTERN = Unstructured(0.5)
-Verdict = Callable[[], Certificate]
 
 
 def all_contend(weights: Array, *_: object) -> contest.Near:

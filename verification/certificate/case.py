@@ -75,7 +75,7 @@ class Case:
         M: Array = L.T[::-1, ::-1].copy()
         return M, condition
 
-    @property
+    @cached_property
     def factor_rounding(self) -> Array:
         """How far the factorisation of H, in float64, may move weights of each row, (c, 1).
 

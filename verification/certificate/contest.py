@@ -3,7 +3,8 @@
 For every block all weights that are left compete. The margin δ of each needs |Ŵ_<| |N|: over all
 blocks some c b³ / 3B multiplications, where pruning takes c b². But few weights are so near the
 threshold that their δ matters: bounds of S − δ and S + δ, a few operations each, say of all others
-on which side they are, whatever their δ is.
+on which side they are, whatever their δ is. The thresholds of the others, counted from those below,
+are the thresholds of all.
 """
 
 import math
@@ -58,7 +59,7 @@ class Contest(Selection):
         mask[:, self.columns] = self.surely
         mask[rows, columns] = picks[0]
 
-    def miscounted(self, mask: Mask) -> int:
+    def miscounted(self, mask: Mask, picks: Mask) -> int:
         """T1: the residual mask binds only the total, so no fewer than needed counts at the end."""
         off = int(mask[:, self.columns].sum()) - self.needed
         return abs(off) if self.block[1] == mask.shape[1] else max(0, off)
@@ -78,13 +79,13 @@ class Bounds:
     x: Array
     y: Array
 
-    def first(self, width: int) -> "Bounds":
-        """Those of the first columns."""
-        return Bounds(self.low[:width], self.high[:width], self.x, self.y[:width])
+    def of_columns(self, chosen: slice | Indices) -> "Bounds":
+        """The same for some columns."""
+        return Bounds(self.low[chosen], self.high[chosen], self.x, self.y[chosen])
 
     def of(self, weights: Array, x: Array) -> tuple[Array, Array]:
-        """Both, of all columns of some rows."""
-        sizes, margins = np.abs(weights), x[:, None] * self.y
+        """Both, of weights of these columns, with the x of their rows; shapes broadcast."""
+        sizes, margins = np.abs(weights), x * self.y
         lower, upper = sizes * self.low, np.multiply(sizes, self.high, out=sizes)
         lower -= margins
         upper += margins
@@ -120,7 +121,7 @@ def contest(case: Case, rules: Rules, rebuilt: Rebuilt, mask: Mask, given: bool)
     near = _near(rebuilt.weights, bounds, needed)
 
     width = j2 - j1
-    lower, upper = bounds.first(width).of(rebuilt.weights[:, :width], bounds.x)
+    lower, upper = bounds.of_columns(slice(width)).of(rebuilt.weights[:, :width], bounds.x)
     below = upper < near.low
     surely = below & case.zeros[:, j1:j2]
     picked = mask[:, j1:j2] if given else surely
@@ -159,7 +160,7 @@ def _bounds(case: Case, rebuilt: Rebuilt, factors: Array, errors: Array | None) 
     relative = u + SLACK + (0.0 if errors is None else errors)
     x, y = rebuilt.spread_bound()
     # One number a row, the larger one, stands for the spread and for what the factorisation adds.
-    x = np.maximum(x, case.largest[:, 0]) if moved else np.zeros_like(x)
+    x = np.maximum(x, case.largest) if moved else np.zeros_like(x)
     y = (u * y + case.factor_share) * factors * (1 + SLACK)
     return Bounds(factors * (1 - relative), factors * (1 + relative), x, y)
 
@@ -182,9 +183,9 @@ def _bracket(weights: Array, bounds: Bounds, count: int) -> tuple[float, float]:
         return -np.inf, np.inf
     drawn = np.random.default_rng(0).integers(weights.shape, size=(SAMPLE, 2))
     rows, columns = drawn.T
-    sizes, margins = np.abs(weights[rows, columns]), bounds.x[rows] * bounds.y[columns]
-    lower = np.sort(sizes * bounds.low[columns] - margins)
-    upper = np.sort(sizes * bounds.high[columns] + margins)
+    lower, upper = bounds.of_columns(columns).of(weights[rows, columns], bounds.x[rows, 0])
+    lower.sort()
+    upper.sort()
     middle = count * SAMPLE // weights.size
     reach = 2 * math.isqrt(SAMPLE)  # four standard deviations of a quantile's rank in a sample
     low = lower[middle - reach] if middle >= reach else -np.inf
@@ -217,6 +218,7 @@ def _within(weights: Array, bounds: Bounds, count: int, low: float, high: float)
     least, most = (float(np.partition(each, k - 1)[k - 1]) for each in (lower, upper))
     if least < low or most > high:
         return None
-    below += int(np.count_nonzero(upper < least))
-    rows, columns = np.divmod(place[~((upper < least) | (lower > most))], width)
+    under = upper < least
+    below += int(np.count_nonzero(under))
+    rows, columns = np.divmod(place[~(under | (lower > most))], width)
     return Near(least, most, below, rows, columns)

@@ -52,7 +52,7 @@ def check_masks(
 
 def _judge(selection: Selection, mask: Mask, tally: Tally) -> None:
     picks = selection.picks(mask)
-    _count(selection, mask, tally)
+    _count(selection, picks, mask, tally)
     tally.decided += selection.size
     lowest, highest = selection.values - selection.margins, selection.values + selection.margins
     # The count-th smallest of S − δ and of S + δ enclose the threshold of right code.
@@ -100,9 +100,9 @@ def _contested(selection: Selection, candidates: Mask) -> Mask:
     return np.broadcast_to(contested, groups.shape).reshape(candidates.shape)
 
 
-def _count(selection: Selection, mask: Mask, tally: Tally) -> None:
+def _count(selection: Selection, picks: Mask, mask: Mask, tally: Tally) -> None:
     """T1 for this choice."""
-    off = selection.miscounted(mask)
+    off = selection.miscounted(mask, picks)
     if off:
         j1, j2 = selection.columns.start, selection.columns.stop
         tally.miscounted += off

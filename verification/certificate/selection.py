@@ -52,9 +52,8 @@ class Selection:
         shape = len(self.rows), self.decided
         mask[self.rows, self.columns] = np.broadcast_to(picks, shape)
 
-    def miscounted(self, mask: Mask) -> int:
-        """T1 for this choice: how many picks are missing or too many."""
-        picks = self.picks(mask)
+    def miscounted(self, mask: Mask, picks: Mask) -> int:
+        """T1 for this choice: how many of its `picks` are missing or too many."""
         if self.whole_columns:
             part = mask[self.rows, self.columns]
             return abs(int(picks.sum()) - self.count) + int((part != picks).sum())
