@@ -1,6 +1,6 @@
 """What is measured: every stage has its time, and no time counts without its certificate."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -40,6 +40,31 @@ def test_a_result_that_is_not_certified_does_not_count(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(LayerOptions, "prune", spoiled)
     assert not measure.measure(LayerCell(48, 64, "thanos", "2:4", False))["passed"]
+
+
+def test_the_first_certificate_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    honest = LayerOptions.verdict
+
+    def noted(self: LayerOptions, *arguments: Any) -> Any:
+        judged.append("judged")
+        return honest(self, *arguments)
+
+    def timed(run: Callable[[], Any]) -> float:
+        judged.append("timed")
+        run()
+        return measure.SLOW_VERDICT
+
+    monkeypatch.setattr(LayerOptions, "verdict", noted)
+    monkeypatch.setattr(measure, "clock", timed)
+    measure._judged(*layer_and_result())
+    assert judged == ["judged", "timed", "judged"]  # and no more where one takes long
+
+
+def layer_and_result() -> tuple[LayerOptions, torch.Tensor, torch.Tensor, Pruned, Pruned]:
+    cell = LayerCell(48, 64, "thanos", "2:4", False)
+    W, G = measure._inputs(cell.rows, cell.columns)
+    return (cell.options, W, G, *cell.options.prune(W, G))
 
 
 def test_a_repeat_that_differs_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
