@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from reference.patterns import Ablation
 from verification.benchmarks.pages.block_sizes import by_block_size
@@ -17,10 +19,13 @@ from verification.benchmarks.pages.changes import answer, changes
 from verification.benchmarks.pages.claims import CLAIMS, cases, outcome
 from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
+from verification.benchmarks.pages.outliers import draw_score
 from verification.benchmarks.pages.page import joined
 from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.quick import QUICK
+from verification.benchmarks.pages.quick_plots import draw_layer_error
 from verification.benchmarks.pages.refit import compared
+from verification.benchmarks.pages.sweep import by_method, draw_by_share
 from verification.benchmarks.pages.tables import source, timing
 from verification.benchmarks.statistics import Estimate
 from verification.benchmarks.studies.plan import Run, dense_runs, label
@@ -113,6 +118,29 @@ def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> Non
     assert "Measured by `thanos bench` at commit abc on a machine" in text
     assert "All 42 pruned layers are certified." in text
     assert text.count("| dense |") == 1  # though both studies measured it
+
+
+def test_the_sweep_draws_no_line_over_sparsities_that_were_not_measured() -> None:
+    grouped = by_method(study(list(sweep_runs(range(5, 8))), lambda run: LOSSES[run.method]))
+    figure, panel = plt.subplots()
+    draw_by_share(panel, grouped, "perplexity")
+    drawn = {str(line.get_label()): np.isnan(line.get_ydata()).tolist() for line in panel.lines}
+    plt.close(figure)
+    assert drawn["thanos"] == [False, False, False]
+    assert drawn["thanos + refit"] == [False, True, False]
+
+
+def test_layer_error_is_shown_by_depth_and_the_legend_names_every_method(tmp_path: Path) -> None:
+    write_sweep(tmp_path, lambda runs: study(runs, lambda run: LOSSES[run.method]))
+    build(tmp_path, tmp_path / "pages")
+    assert (tmp_path / "pages" / "sweep-depth.png").stat().st_size > 0
+    assert "(sweep-depth.png)" in (tmp_path / "pages" / "sweep.md").read_text()
+    figure = draw_layer_error(study(list(quick_runs()), lambda run: 3.4))
+    legend = figure.axes[-1].get_legend()
+    named = {text.get_text() for text in legend.get_texts()}
+    plt.close(figure)
+    # Refits are in one panel only, which is not the last.
+    assert named == {label(run.what()) for run in quick_runs()}
 
 
 def test_a_failed_certificate_is_said_loudly(tmp_path: Path) -> None:
@@ -270,15 +298,19 @@ def test_ruined_models_count_apart() -> None:
     )
 
 
-def test_what_two_studies_measured_counts_once_with_the_most_rivals() -> None:
-    """The sweep has three rivals on one draw, the components one, on three draws."""
+def test_what_two_studies_measured_counts_once_on_the_most_draws() -> None:
+    """The sweep has three rivals on one draw, the components one on three: those say more."""
     sources = {"sweep-low": study(list(sweep_runs([5])), lambda run: LOSSES[run.method])}
     for seed in SEEDS:
         sources[f"components-{seed}"] = study(
             list(component_runs(seed)), lambda run: LOSSES[run.method] + 0.1
         )
-    (case,) = cases(CLAIMS[0], sources)
-    assert (case.rivals, case.draws) == (("magnitude", "wanda", "sparsegpt"), 1)
+    found = cases(CLAIMS[0], sources)
+    assert [(case.rivals, case.draws) for case in found] == [(("sparsegpt",), 3)]
+    told = "on 3 draws, 1 of 1 against fewer than the 3 other methods"
+    assert outcome(found) == f"**shown**, {told}"
+    # A component is held against Thanos itself: it lacks no rival.
+    assert outcome(cases(CLAIMS[5], sources)).endswith("on 3 draws")
     # A refit is held against Thanos on as many draws as there are.
     (pair,) = compared(sources)["thanos + refit", "thanos"]
     assert pair.draws == 3
@@ -352,6 +384,26 @@ def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) ->
     assert "| thanos, outlier rows 0.5 | windows of 1 draw |" in text
 
 
+def test_a_line_over_shares_of_outlier_rows_is_of_one_draw() -> None:
+    def loss(run: Run) -> float:
+        """On the other draws they help twice as much."""
+        helps = {"": 0.0, "0.1": 0.1, "0.2": 0.12, "0.3": 0.13, "0.5": 0.14}
+        share = run.pattern.partition("+outliers:")[2]
+        return 3.4 - helps[share] * (2 if run.calibration.seed else 1)
+
+    runs = [run for run in outlier_runs() if run.pattern.startswith("structured:0.3")]
+    records = [each for each in study(runs, loss)["runs"] if "layers" in each]
+    figure, panel = plt.subplots()
+    shown = list(draw_score(panel, records, "output", "black", 0.01))
+    line, *_ = panel.lines
+    heights = np.asarray(line.get_ydata(), dtype=float)
+    plt.close(figure)
+    assert heights == pytest.approx([100 * (math.exp(-h) - 1) for h in (0, 0.1, 0.12, 0.13, 0.14)])
+    # The interval of the three draws at the paper's share, about exp of the mean of their gains.
+    low, high = shown[-2:]
+    assert low < 100 * (math.exp(-0.5 / 3) - 1) < high
+
+
 def write_headline(folder: Path, names: Iterable[str]) -> None:
     tasks = [{"task": task, "acc": 0.5, "acc_stderr": 0.03} for task in "abcd"]
     for name in names:
@@ -375,9 +427,28 @@ def test_the_headline_tells_intervals_apart_and_what_a_refit_costs(tmp_path: Pat
     assert "none is corrected for the number of comparisons" in text
     assert "up to 2 runs side by side on one device" in text
     assert "± is another kind of interval" in text
+    assert "thanos 0.0 (0.0 to 0.0), not shown to differ, over 3 draws" in text
+    assert "magnitude 0.0 (" not in text  # it has one draw
     # Four tasks, each with a standard error of 3 %: 3 / √4.
     assert "± one standard error:** dense 60.0 ± 1.5; " in text
     assert "| thanos | 50.0 ± 1.5 | 50.0 ± 3.0 |" in text
+
+
+def test_zero_shot_means_are_compared_draw_by_draw(tmp_path: Path) -> None:
+    write_headline(tmp_path, HEADLINE.sources)
+    for seed in SEEDS:
+        for name in (f"headline-{seed}", f"headline-refits-{seed}"):
+            file = tmp_path / name / "results.json"
+            results = json.loads(file.read_text())
+            for made in results["runs"]:
+                # Draws differ by much, methods on one draw by little: only pairs show that.
+                gain = {"thanos": 0.02, "wanda": -0.01}.get(label(made["run"]), 0.0)
+                made["zero_shot"]["mean_acc"] = 0.4 + 0.1 * seed + gain * (1 + 0.1 * seed)
+            file.write_text(json.dumps(results))
+    build(tmp_path, tmp_path / "pages")
+    text = (tmp_path / "pages" / "headline.md").read_text()
+    assert "thanos +2.2 (+1.7 to +2.7), higher, over 3 draws" in text
+    assert "wanda -1.1 (-1.3 to -0.9), lower, over 3 draws" in text
 
 
 def test_a_claim_on_the_whole_test_set_keeps_its_draws_though_magnitude_has_one(
@@ -433,6 +504,7 @@ def test_a_headline_of_one_study_says_what_is_missing(tmp_path: Path, name: str)
     missing = ", ".join(f"`{each}`" for each in HEADLINE.sources if each != name)
     assert f"(not measured yet: {missing})." in text
     assert ("thanos + refit" in text) == ("refits" in name)
+    assert "it takes several draws" in text
 
 
 def test_the_quick_page_says_what_is_shown() -> None:

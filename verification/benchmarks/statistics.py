@@ -42,6 +42,11 @@ def added_percent(ratio: float) -> float:
     return 100 * (ratio - 1)
 
 
+def mean(values: ArrayLike, level: float = LEVEL) -> Estimate:
+    """With Student's t interval; of one number without."""
+    return _mean(_numbers("values", values), level)
+
+
 def geometric_mean(values: ArrayLike, level: float = LEVEL) -> Estimate:
     """Of positive numbers, with Student's t interval of their logarithms."""
     return _exp(_mean(_logarithms("values", values), level))
@@ -143,11 +148,11 @@ def t_factor(freedom: int, level: float) -> float:
 
 def _mean(values: NDArray[np.float64], level: float) -> Estimate:
     """Student's t interval of a mean."""
-    n, mean = len(values), float(values.mean())
+    n, value = len(values), float(values.mean())
     if n < 2:
-        return Estimate(mean, None, None, n, level)
+        return Estimate(value, None, None, n, level)
     reach = pooled_deviation([values]) / math.sqrt(n) * t_factor(n - 1, level)
-    return Estimate(mean, mean - reach, mean + reach, n, level)
+    return Estimate(value, value - reach, value + reach, n, level)
 
 
 def _exp(estimate: Estimate) -> Estimate:

@@ -15,7 +15,10 @@ from verification.benchmarks.small_models.families import PREFIX
 from verification.benchmarks.statistics import added_percent, difference, in_words, perplexity_ratio
 from verification.benchmarks.studies.plan import family, label
 
-SHOWN = ("magnitude", "wanda", "sparsegpt", "thanos", "thanos + refit")
+SHOWN = (
+    *("magnitude", "wanda", "sparsegpt", "thanos", "thanos, outlier rows 0.1"),
+    *("wanda + refit", "sparsegpt + refit", "thanos + refit"),
+)
 
 
 def by_model(results: dict[str, Any]) -> dict[str, list[Record]]:
@@ -67,7 +70,9 @@ def _find(records: list[Record], pattern: str, method: str) -> Record:
     return next(
         record
         for record in records
-        if record["run"]["pattern"] == pattern and label(record["run"]) == method
+        if "layers" in record
+        and family(record["run"]) == pattern
+        and label(record["run"]) == method
     )
 
 
@@ -120,7 +125,7 @@ def draw(sources: Sources, folder: Path) -> None:
             values = [_added(records, pattern, method) for records in grouped.values()]
             if all(value is not None for value in values):
                 # Side by side, as some of them are equal but for a hair.
-                places = np.arange(len(values)) + 0.13 * (number - (len(SHOWN) - 1) / 2)
+                places = np.arange(len(values)) + 0.1 * (number - (len(SHOWN) - 1) / 2)
                 panel.plot(places, values, "o", color=COLOURS[method], label=method, markersize=5)
         change_axis(panel.yaxis, linear=2)
         panel.axhline(0, color="black", linewidth=1)
@@ -128,8 +133,13 @@ def draw(sources: Sources, folder: Path) -> None:
         panel.set_xticks(np.arange(len(names)), names)
         panel.set_title(pattern)
     panels[0].set_ylabel("perplexity against the dense model, %\n(linear within ±2)")
-    handles, labels = panels[0].get_legend_handles_labels()  # structured lacks a refit
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.91, 0.5))
+    # No pattern has all of them.
+    named = {
+        name: handle
+        for panel in panels
+        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend([*named.values()], [*named], loc="center left", bbox_to_anchor=(0.91, 0.5))
     save(figure, folder / "architectures.png")
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.pages.refit import REFIT
 from verification.benchmarks.pages.sweep import SWEEP
+from verification.benchmarks.paper.page import page as models_page
 from verification.benchmarks.studies.study import RESULTS
 
 PAGES: tuple[Page, ...] = (
@@ -39,10 +40,21 @@ PUBLISHED = (CLAIMS_PAGE, REFIT, *PAGES)
 REPORT = "report.html"
 
 
-def build(results: Path, out: Path, pages: Sequence[Page] = PAGES) -> list[Page]:
+def publish(results: Path, out: Path) -> list[Page]:
+    """Write all pages; the HTML file also has the paper's models, whose page is made from a registry."""
+    return build(results, out, PUBLISHED, {"paper-models": models_page()})
+
+
+def build(
+    results: Path,
+    out: Path,
+    pages: Sequence[Page] = PAGES,
+    others: Mapping[str, str] | None = None,
+) -> list[Page]:
     """Write pages, their plots, and all of them as one self-contained HTML file.
 
     results  holds a folder with results.json for each study that was measured
+    others   Markdown of further pages by name, without pictures, for the HTML file alone
 
     Returns the pages that were built; those whose results are missing are left out. Raises
     ValueError, naming it, for a results file that cannot be read.
@@ -60,7 +72,7 @@ def build(results: Path, out: Path, pages: Sequence[Page] = PAGES) -> list[Page]
             built.append(page)
             texts[page.name] = text
     with whole_file(out / REPORT) as unfinished:
-        unfinished.write_text(html_report(texts, out), encoding="utf-8")
+        unfinished.write_text(html_report({**texts, **(others or {})}, out), encoding="utf-8")
     return built
 
 
@@ -88,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="of the checkout")
     root = parser.parse_args().root
-    for page in build(root / "docs" / "results", root / "docs" / "study", PUBLISHED):
+    for page in publish(root / "docs" / "results", root / "docs" / "study"):
         print(root / "docs" / "study" / f"{page.name}.md")
     quick = _read(root / "docs" / "results", QUICK)
     if quick:

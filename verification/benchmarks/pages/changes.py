@@ -13,6 +13,8 @@ from verification.benchmarks.studies.plan import label
 
 def meaning(results: dict[str, Any]) -> str:
     """What the columns of a change table are, and what its intervals cover."""
+    evaluation = results["runs"][0]["evaluation"]
+    reference = evaluation["reference"] or evaluation["dataset"]
     return f"""- *Perplexity*, *error* and *pruning s* are geometric means over the calibration draws. *Against the first* compares on the same draws: where
   rows have different draws, only that compares them.
 - 95 % intervals: over several draws, Student's t of the draws: {t_factor(1, LEVEL):.1f} standard errors to either side where there are two, {t_factor(2, LEVEL):.1f} of three. Of one
@@ -20,8 +22,8 @@ def meaning(results: dict[str, Any]) -> str:
   shown over two draws. The error then has none. A difference is called one only if the interval leaves out 0 %.
 - Each interval is for its own comparison: none is corrected for the number of comparisons on this page. Without any difference, one in
   twenty would still be called one.
-- *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model, the same for all runs, on windows drawn apart from
-  those of the calibration. Where both are from one text they may share a few tokens.
+- *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model, the same for all runs, on windows of
+  `{reference}` drawn apart from those of the calibration. Where both are from one text they may share a few tokens.
 - *Pruning s*: {timing(results)}."""
 
 

@@ -73,13 +73,13 @@ HEADINGS = ["claim", "model, pattern, calibration text", "perplexity", "dense", 
 
 
 def cases(claim: Claim, sources: Sources) -> list[Comparison]:
-    """All that was measured of a claim: of each model and pattern, against the most rivals, on the most draws."""
+    """All that was measured of a claim: of each model and pattern, on the most draws, against the most rivals."""
     found = (
         against_best(group, claim.better, claim.than)
         for group in groups(sources, STUDIES)
         if group.pattern.startswith(claim.patterns)
     )
-    return once((each for each in found if each), lambda each: (len(each.rivals), each.draws))
+    return once((each for each in found if each), lambda each: (each.draws, len(each.rivals)))
 
 
 def outcome(found: Sequence[Comparison]) -> str:
@@ -97,8 +97,18 @@ def outcome(found: Sequence[Comparison]) -> str:
 def _basis(found: Sequence[Comparison]) -> str:
     draws = {case.draws for case in found}
     if draws == {1}:
-        return "on one draw" + (" each" if len(found) > 1 else "")
-    return f"on {span(draws, str)} draws"
+        told = "on one draw" + (" each" if len(found) > 1 else "")
+    else:
+        told = f"on {span(draws, str)} draws"
+    few = sum(_against_others(case) and len(case.rivals) < len(OTHERS) for case in found)
+    if not few:
+        return told
+    return f"{told}, {few} of {len(found)} against fewer than the {len(OTHERS)} other methods"
+
+
+def _against_others(case: Comparison) -> bool:
+    """Whether it is held against other methods, not against Thanos in another setting."""
+    return case.rivals[0] in OTHERS
 
 
 def _held(found: Sequence[Comparison]) -> str:
@@ -127,7 +137,7 @@ def text(sources: Sources) -> str:
             _against(case),
             percent(case.perplexity_ratio),
             f"{case.draws}",
-            case.shown + ("" if case.usable else ", ruined"),
+            case.shown + _ruined(case),
         ]
         for number, some in enumerate(found.values(), 1)
         for case in some
@@ -140,20 +150,25 @@ def text(sources: Sources) -> str:
 lower, and as contradicted where it is higher, if the 95 % interval leaves out 0 %: over calibration draws where there are several, else over
 windows of the evaluation text, which says nothing of other draws. None is corrected for the number of comparisons: where there is no difference,
 one case in forty would count as shown by chance, and one as contradicted. Cases where even the better model has more than {RUINED} times the dense
-perplexity are *ruined* and count apart: who is better there is of no use. What pruning costs: [cost](cost.md).
+perplexity are *ruined* and count apart: who is better there is of no use. Of what several studies measured, the one with the most draws counts, also
+where it is against fewer methods. What pruning costs: [cost](cost.md).
 
 ![Perplexity of what should be better](claims.png)
 
 {markdown(HEADINGS, rows, left=2)}
 
 *Perplexity*: of the method that the claim is about. *Against*: the best of magnitude, Wanda and SparseGPT, in brackets of how many of them that
-study has; or Thanos without what the claim is about. What several studies measured counts once. Commands, commits and machines are on the pages of
+study has; or Thanos without what the claim is about. Commands, commits and machines are on the pages of
 the studies: {links(sources, NAMES)}.
 """
 
 
+def _ruined(case: Comparison) -> str:
+    return "" if case.usable else ", ruined"
+
+
 def _against(case: Comparison) -> str:
-    of = f" (of {len(case.rivals)})" if case.rivals[0] in OTHERS else ""
+    of = f" (of {len(case.rivals)})" if _against_others(case) else ""
     return readable(case.than) + of
 
 
@@ -165,7 +180,10 @@ def draw(sources: Sources, folder: Path) -> None:
         if some:
             rows += [
                 (claim.said, None),
-                *((f"{case.group.name}, against {readable(case.than)}", case) for case in some),
+                *(
+                    (f"{case.group.name}, against {readable(case.than)}{_ruined(case)}", case)
+                    for case in some
+                ),
             ]
     figure, panel = plt.subplots(figsize=(9, 0.8 + 0.24 * len(rows)))
     for at, (_, case) in enumerate(rows):
@@ -179,7 +197,7 @@ def draw(sources: Sources, folder: Path) -> None:
         if case is None:
             tick.set_fontweight("bold")
     panel.invert_yaxis()
-    panel.set_xlabel("perplexity, % (linear within ±5): left of 0 the claim holds")
+    panel.set_xlabel("perplexity, % (linear within ±5): left of 0 the claim holds; grey: not shown")
     save(figure, folder / "claims.png")
 
 

@@ -7,9 +7,10 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.changes import answer, change_table, changes, meaning
 from verification.benchmarks.pages.page import Page, Sources, joined
-from verification.benchmarks.pages.pairs import Record
+from verification.benchmarks.pages.pairs import Record, signed
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import common, lines, markdown, protocol, source, verdict
+from verification.benchmarks.statistics import Estimate, mean
 from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import HEADLINE_QUESTION, HEADLINES, SEEDS
 
@@ -35,6 +36,8 @@ of the first draw's model, which says nothing of other draws, and is not paired 
 
 {markdown(*_tasks(results["runs"]))}
 
+{_zero_shot_against("sparsegpt", results["runs"])}
+
 {protocol(results)} {verdict(results)}
 
 {source(results)}
@@ -53,7 +56,7 @@ def _zero_shot_answer(records: list[Record]) -> str:
     """Mean accuracies, the best first."""
     by_label = _by_label(records)
     means = sorted(((*_mean_accuracy(runs), name) for name, runs in by_label.items()), reverse=True)
-    told = "; ".join(f"{name} {_accuracy(mean, error)}" for mean, error, name in means)
+    told = "; ".join(f"{name} {_accuracy(share, error)}" for share, error, name in means)
     return f"- **Zero-shot accuracy, mean of the tasks, ± one standard error:** {told}."
 
 
@@ -64,9 +67,41 @@ def _tasks(records: list[Record]) -> tuple[list[str], list[list[str]]]:
         cells = [_accuracy(*_mean_accuracy(runs))]
         for number in range(len(names)):
             tasks = [run["zero_shot"]["tasks"][number] for run in runs]
-            cells.append(_accuracy(_mean([task["acc"] for task in tasks]), tasks[0]["acc_stderr"]))
+            cells.append(
+                _accuracy(mean([task["acc"] for task in tasks]).value, tasks[0]["acc_stderr"])
+            )
         rows.append([name, *cells])
     return ["method", "mean", *names], rows
+
+
+def _zero_shot_against(name: str, records: list[Record]) -> str:
+    """Mean accuracies against a method's, draw by draw, where there are several draws."""
+    by_draw = {
+        method: {run["calibration"]["seed"]: run["zero_shot"]["mean_acc"] for run in runs}
+        for method, runs in _by_label(records).items()
+    }
+    base = by_draw.pop(name)
+    told = []
+    for method, accuracies in by_draw.items():
+        shared = sorted(accuracies.keys() & base.keys())
+        if len(shared) > 1:
+            gains = [100 * (accuracies[seed] - base[seed]) for seed in shared]
+            told.append(f"{method} {_points(mean(gains))} over {len(gains)} draws")
+    if not told:
+        return f"Mean accuracies are not held against {name}'s: it takes several draws."
+    return (
+        f"Mean accuracy against {name}'s on the same draws and items, in points, with Student's t intervals (95 %) over the draws: "
+        f"{'; '.join(told)}."
+    )
+
+
+def _points(gain: Estimate) -> str:
+    """A gain in points, its interval, and whether it is one."""
+    assert gain.low is not None
+    assert gain.high is not None
+    told = "higher" if gain.low > 0 else "lower" if gain.high < 0 else "not shown to differ"
+    value, low, high = (signed(each, 1) for each in (gain.value, gain.low, gain.high))
+    return f"{value} ({low} to {high}), {told},"
 
 
 def _by_label(records: list[Record]) -> dict[str, list[Record]]:
@@ -80,15 +115,11 @@ def _mean_accuracy(runs: list[Record]) -> tuple[float, float]:
     """Over draws and tasks, and the first draw's standard error: tasks share no items."""
     errors = [task["acc_stderr"] for task in runs[0]["zero_shot"]["tasks"]]
     error = math.hypot(*errors) / len(errors)
-    return _mean([run["zero_shot"]["mean_acc"] for run in runs]), error
+    return mean([run["zero_shot"]["mean_acc"] for run in runs]).value, error
 
 
 def _accuracy(share: float, error: float) -> str:
     return f"{100 * share:.1f} ± {100 * error:.1f}"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def draw(sources: Sources, folder: Path) -> None:

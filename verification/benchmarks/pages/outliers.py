@@ -1,5 +1,6 @@
 """The page on outlier rows."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from verification.benchmarks.pages.style import change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.statistics import added_percent
 from verification.benchmarks.studies.plan import family, label
+from verification.benchmarks.studies.profiles import SEEDS
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
+# Colour, and how far aside of its share a score's interval is drawn: both are at the same one.
+SCORE_STYLES = {"output": ("#D55E00", 0.012), "wanda": ("#0072B2", 0.028)}
 NONE = "thanos"  # the label of a run without outlier rows
 
 
@@ -125,27 +129,47 @@ def _between_scores(name: str, records: list[Any]) -> str:
 
 
 def draw(sources: Sources, folder: Path) -> None:
-    """Write outliers.png."""
-    grouped = by_sparsity(sources["outliers"])
-    figure, panels = plt.subplots(1, len(grouped), figsize=(9, 3.4), squeeze=False)
-    for panel, (name, found) in zip(panels[0], grouped.items(), strict=True):
-        for which, colour in zip(SCORES, ("#D55E00", "#0072B2"), strict=True):
-            line = [found[0], *(e for e in found if share(e) > 0 and score(e) == which)]
-            line.sort(key=share)
-            added = [added_percent(each.perplexity_ratio.value) for each in line]
-            shares = [share(each) for each in line]
-            panel.plot(shares, added, "o-", color=colour, label=SCORES[which])
-            for each, at, value in zip(line, shares, added, strict=True):
-                if each.draws == 1:
-                    panel.plot([at], [value], "o", color=colour, markerfacecolor="white")
+    """Write outliers.png: lines over the shares on the one draw that has all of them, and what several draws say."""
+    by_pattern = _by_pattern(sources["outliers"])
+    figure, panels = plt.subplots(1, len(by_pattern), figsize=(9, 3.4), squeeze=False)
+    for panel, (name, records) in zip(panels[0], by_pattern.items(), strict=True):
+        values = [
+            value
+            for which, (colour, aside) in SCORE_STYLES.items()
+            for value in draw_score(panel, records, which, colour, aside)
+        ]
         panel.axhline(0, color="black", linewidth=1)
-        values = [added_percent(each.perplexity_ratio.value) for each in found if share(each) > 0]
         change_axis(panel.yaxis, linear=20)
         panel.set_ylim(min(-2.0, 1.3 * min(values)), max(2.0, 1.3 * max(values)))
         panel.set(title=name, xlabel="share of outlier rows")
     panels[0][0].set_ylabel("perplexity against no outlier rows, %\n(linear within ±20)")
-    panels[0][-1].legend(title="rows picked by (hollow: one draw)")
+    panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, folder / "outliers.png")
+
+
+def draw_score(
+    panel: Any, records: list[Any], which: str, colour: str, aside: float
+) -> Iterator[float]:
+    """Both kinds of points of a score; yields all that must be visible."""
+    first = [record for record in records if record["calibration"]["seed"] == SEEDS[0]]
+    line = sorted(_with_score(changes(first, NONE), which), key=share)
+    added = [added_percent(each.perplexity_ratio.value) for each in line]
+    panel.plot([share(each) for each in line], added, "o-", color=colour, markerfacecolor="white",
+               label=f"{SCORES[which]}, first draw")  # fmt: skip
+    yield from added
+    for each in _with_score(changes(records, NONE), which):
+        ratio = each.perplexity_ratio
+        if each.draws > 1 and share(each) > 0 and ratio.low is not None and ratio.high is not None:
+            value, low, high = map(added_percent, (ratio.value, ratio.low, ratio.high))
+            reach = [[value - low], [high - value]]
+            panel.errorbar([share(each) + aside], [value], reach, fmt="s", color=colour, capsize=3,
+                           markersize=4, label=f"{SCORES[which]}, {each.draws} draws, 95 %")  # fmt: skip
+            yield from (low, high)
+
+
+def _with_score(found: list[Change], which: str) -> list[Change]:
+    """None, which is the same for both scores, and the shares that one of them picked."""
+    return [found[0], *(each for each in found if share(each) > 0 and score(each) == which)]
 
 
 OUTLIERS = Page("outliers", "What do outlier rows contribute?", ("outliers",), text, draw)

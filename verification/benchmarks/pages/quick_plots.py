@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
+from verification.benchmarks.pages.depth import HEADING, draw_depth
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.studies.plan import family, label
 
@@ -56,24 +57,16 @@ def draw_layer_error(results: dict[str, Any]) -> Any:
     """Mean error of a decoder block's layers against its depth, with the dense model's inputs."""
     grouped = families(results)
     figure, panels = plt.subplots(1, len(grouped), figsize=(10, 3.6), sharey=True)
+    named: dict[str, Any] = {}
     for panel, (pattern, records) in zip(panels, grouped.items(), strict=True):
-        for record in records:
-            name = label(record["run"])
-            depth, error = error_by_depth(record)
-            panel.plot(depth, error, color=COLOURS[name], label=name, linewidth=1.4)
-        panel.set(title=pattern, yscale="log", xlabel="decoder block")
-    panels[0].set_ylabel("relative layer error, dense inputs")
-    panels[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        draw_depth(panel, records)
+        panel.set_title(pattern)
+        handles, names = panel.get_legend_handles_labels()
+        named |= dict(zip(names, handles, strict=True))
+    panels[0].set_ylabel(HEADING)
+    # No panel has all methods.
+    panels[-1].legend([*named.values()], [*named], loc="upper left", bbox_to_anchor=(1, 1))
     return figure
-
-
-def error_by_depth(record: dict[str, Any]) -> tuple[list[int], list[float]]:
-    """Decoder blocks and the mean error of their layers."""
-    by_block: dict[int, list[float]] = {}
-    for layer in record["layers"]:
-        block = next(int(part) for part in layer["name"].split(".") if part.isdigit())
-        by_block.setdefault(block, []).append(layer["dense_error"])
-    return list(by_block), [float(np.mean(errors)) for errors in by_block.values()]
 
 
 def draw_zeros(results: dict[str, Any]) -> Any:

@@ -83,8 +83,9 @@ Models of 2 million parameters, of [four families](architectures.md), in how man
 
 {markdown(COUNTED, list(_counted(small)), left=2)}
 
-- *Layer error*: with dense inputs, as on the pages of the studies. *Times its pruning s*: of all layers; the seconds of a refit depend on the shape of a
-  layer, not on who chose its mask.
+- *Layer error*: with dense inputs, as on the pages of the studies. *Times its pruning s*: of all layers, in runs beside others that
+  began up to hours apart: a rough guide. What a refit costs alone is measured on the page of [cost](cost.md). It depends on the shape of a layer, not on
+  who chose its mask.
 - Structured Thanos removes all its columns jointly and is its own refit ([section 7](../specification.md#7-beyond-the-paper)): it has no row.
 - Intervals as on the other pages: over draws where there are several, else over windows of the evaluation text, which says nothing of other draws; none is
   corrected for their number. *Ruined*: even the better one has more than {RUINED} times the dense model's perplexity.

@@ -4,8 +4,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import pyplot as plt
 
+from verification.benchmarks.pages.depth import HEADING, draw_depth
 from verification.benchmarks.pages.groups import OTHERS, RUINED
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.pairs import Record, percent
@@ -15,6 +17,11 @@ from verification.benchmarks.statistics import difference, in_words, perplexity_
 from verification.benchmarks.studies.plan import label
 
 STUDIES = ("sweep-low", "sweep-high")
+SHARE = "share of weights removed"
+DEPTH_AT = (
+    0.5  # the share that is removed where layer error is shown by depth: refits are there too
+)
+MOST_SHOWN = 1e5  # of perplexity: beyond, no model is left
 PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
 
 
@@ -40,7 +47,7 @@ def text(sources: Sources) -> str:
     dense = next(record for record in results["runs"] if "layers" not in record)
     return f"""# How much can be removed?
 
-Perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}) where a share of the weights is gone of:
+Perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}) at these shares of the weights removed:
 
 {lines(_usable(name, runs, dense["perplexity"], shares) for name, runs in grouped.items())}
 
@@ -55,6 +62,8 @@ methods in general. A difference is called one if its 95 % interval leaves out 0
 ![Perplexity against sparsity](sweep-perplexity.png)
 
 ![Layer error against sparsity](sweep-error.png)
+
+![Layer error by depth, {DEPTH_AT:.0%} removed](sweep-depth.png)
 
 {summary(results)}
 
@@ -128,30 +137,41 @@ def _judged(before: Record, after: Record) -> str:
 
 
 def draw(sources: Sources, folder: Path) -> None:
-    """Write sweep-perplexity.png and sweep-error.png."""
+    """Write sweep-perplexity.png, sweep-error.png and sweep-depth.png."""
     results = joined(sources, STUDIES)
+    grouped = by_method(results)
     dense = next(record for record in results["runs"] if "layers" not in record)
-    for what, name, heading in (
-        ("perplexity", "sweep-perplexity", "perplexity (log scale)"),
-        ("dense_error", "sweep-error", "layer error, dense inputs (log scale)"),
-    ):
+    most = max(record["perplexity"] for record in results["runs"])
+    cut = f"; beyond {MOST_SHOWN:,.0f} not shown" if most > MOST_SHOWN else ""
+    figure, panel = plt.subplots(figsize=(7.5, 4.2))
+    draw_by_share(panel, grouped, "perplexity")
+    panel.axhline(dense["perplexity"], color="black", linewidth=1, label="dense")
+    panel.set_ylim(0.8 * dense["perplexity"], min(MOST_SHOWN, 1.3 * most))
+    panel.set(xlabel=SHARE, ylabel=f"perplexity (log scale{cut})")
+    legend_outside(panel)
+    save(figure, folder / "sweep-perplexity.png")
+
+    figure, panel = plt.subplots(figsize=(7.5, 4.2))
+    draw_by_share(panel, grouped, "dense_error")
+    panel.set(xlabel=SHARE, ylabel="layer error, dense inputs (log scale)")
+    legend_outside(panel)
+    save(figure, folder / "sweep-error.png")
+
+    if any(DEPTH_AT in runs for runs in grouped.values()):
         figure, panel = plt.subplots(figsize=(7.5, 4.2))
-        for method, runs in by_method(results).items():
-            shares = sorted(runs)
-            values = [runs[share][what] for share in shares]
-            dashes = "--" if "refit" in method else "-"
-            panel.plot(
-                shares, values, f"o{dashes}", color=COLOURS[method], label=method, markersize=4
-            )
-        if what == "perplexity":
-            panel.axhline(dense[what], color="black", linewidth=1, label="dense")
-        log_axis(panel.yaxis)
-        if what == "perplexity":
-            most = max(record[what] for record in results["runs"])
-            panel.set_ylim(0.8 * dense[what], min(1e5, 1.3 * most))  # beyond, no model is left
-        panel.set(xlabel="share of weights removed", ylabel=heading)
+        draw_depth(panel, (runs[DEPTH_AT] for runs in grouped.values() if DEPTH_AT in runs))
+        panel.set_ylabel(f"{HEADING} (log scale), {DEPTH_AT:.0%} removed")
         legend_outside(panel)
-        save(figure, folder / f"{name}.png")
+        save(figure, folder / "sweep-depth.png")
+
+
+def draw_by_share(panel: Any, grouped: dict[str, dict[float, Record]], what: str) -> None:
+    """A line a method; only between shares that are neighbours: over a gap it would tell of what nobody measured."""
+    shares = sorted({*chain(*grouped.values())})
+    for method, runs in grouped.items():
+        values = [runs[share][what] if share in runs else np.nan for share in shares]
+        panel.plot(shares, values, "o-", color=COLOURS[method], label=method, markersize=4)
+    log_axis(panel.yaxis)
 
 
 SWEEP = Page("sweep", "How much can be removed?", STUDIES, text, draw, whole=False)

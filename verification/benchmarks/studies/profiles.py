@@ -148,8 +148,8 @@ def _refits(base: Run) -> Iterator[Run]:
 # A study for every draw: the first gives answers, and the others say how sure they are.
 ABLATIONS: tuple[tuple[str, str, Callable[[int], Iterable[Run]]], ...] = (
     ("components", "What does each component contribute?", component_runs),
-    ("settings", "What do block size and damping matter?", setting_runs),
-    ("calibration", "What does the calibration text matter?", calibration_runs),
+    ("settings", "How much do block size and damping matter?", setting_runs),
+    ("calibration", "How much does the calibration text matter?", calibration_runs),
 )
 HEADLINES: tuple[tuple[str, Callable[[int], Iterable[Run]]], ...] = (
     ("headline", headline_runs),
