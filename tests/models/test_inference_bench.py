@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from torch import nn
 
-from reference.patterns import Structured
+from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from tests.models.packs import ROWS, pruned
-from verification.benchmarks.inference import process, run
+from thanos_torch.models.recipe import METHODS
+from verification.benchmarks.inference import plots, process, run
 from verification.benchmarks.inference.layers import layers, refuse_different
-from verification.benchmarks.inference.paired import alternate, compare
+from verification.benchmarks.inference.paired import alternate, compare, verdict
 from verification.benchmarks.inference.plots import draw, draw_sizes
 from verification.benchmarks.inference.report import answers, page
 from verification.benchmarks.inference.size import page as size_page
@@ -121,9 +123,9 @@ def test_patterns_that_run_as_dense_are_told_together(results: dict[str, Any]) -
         run["latency"] = {key: {"ratio": ratio} for key in ("prefill", "decode")}
         known["runs"].append(run)
     said = next(each for each in answers(known) if "zeros in place" in each)
-    assert "prefill takes 0.90 to 1.00 and decoding takes 0.90 to 1.00 of the dense time" in said
+    assert "prefill takes 0.90 to 1.00 and decoding takes 0.90 to 1.00 times" in said
     first = results["runs"][0]["run"]["pattern"]
-    assert f"(**no difference**) in {first}, 2:4, 4:8; weights take " in said
+    assert f"dense time in {first}, 2:4, 4:8: not shown to differ; weights take " in said
 
 
 def test_small_turns_are_not_said_to_come_from_memory(results: dict[str, Any]) -> None:
@@ -136,10 +138,94 @@ def test_small_turns_are_not_said_to_come_from_memory(results: dict[str, Any]) -
 
 def test_a_difference_is_called_one_only_when_it_is() -> None:
     ones = [1.0] * 20
-    assert compare([0.9] * 20, ones)["verdict"] == "faster"
-    assert compare([1.1] * 20, ones)["verdict"] == "slower"
-    assert compare([0.9, 1.1] * 10, ones)["verdict"] == "no difference"
-    assert compare([0.9] * 5, ones[:5])["verdict"] == "no verdict"  # too few to say
+    assert verdict(compare([0.9] * 20, ones)) == "faster"
+    assert verdict(compare([1.1] * 20, ones)) == "slower"
+    assert verdict(compare([0.9, 1.1] * 10, ones)) == "not shown to differ"
+    assert verdict(compare([0.9] * 5, ones[:5])) == "not shown to differ"  # too few to say
+
+
+def test_what_a_file_calls_a_difference_is_not_repeated(results: dict[str, Any]) -> None:
+    """Older files hold verdicts in words of their own."""
+    known = with_decoding(results, [0.9, 1.1] * 10)
+    for each in (*known["layers"], known["runs"][1]["latency"]["decode"]):
+        each["ratio"]["verdict"] = "no difference"
+    assert "no difference" not in page(known) + size_page(known)
+
+
+@pytest.mark.parametrize(
+    ("times", "median", "interval", "said"),
+    [
+        ([0.8] * 20, "0.80", "0.80 to 0.80", "faster"),
+        ([1.2] * 20, "1.20", "1.20 to 1.20", "slower"),
+        ([0.9, 1.1] * 10, "1.00", "0.90 to 1.10", "not shown to differ"),
+        ([0.8] * 5, "0.80", "too few repeats", "not shown to differ"),
+    ],
+)
+def test_a_time_is_said_with_its_interval_and_verdict(
+    results: dict[str, Any], times: list[float], median: str, interval: str, said: str
+) -> None:
+    known = with_decoding(results, times)
+    sentence = f"decoding takes {median} times the dense time ({interval}): {said}"
+    assert f"; {sentence}; weights take" in page(known)
+    assert f"(1.00 to 1.00): not shown to differ; {sentence}.\n" in page(known)  # the control
+    assert f"and {sentence}.\n" in size_page(known)
+    compact = next(row for row in rows(known) if row[1] == "compact")
+    assert compact[-1] == f"{median} ({said})"
+
+
+def with_decoding(results: dict[str, Any], times: list[float]) -> dict[str, Any]:
+    """The same, where the compact model and the control decode in these shares of dense times."""
+    known: dict[str, Any] = json.loads(json.dumps(results))
+    ratio = compare(times, [1.0] * len(times))
+    known["runs"][1]["latency"]["decode"]["ratio"] = ratio
+    known["control"] = {
+        "prefill": {"ratio": compare([1.0] * 20, [1.0] * 20)},
+        "decode": {"ratio": ratio},
+    }
+    return known
+
+
+def test_the_plot_shows_the_intervals_of_the_tables(
+    results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = with_decoding(results, [0.7, 0.9, 1.0, 1.1, 1.3] * 4)
+    known["layers"][0]["ratio"] = compare([0.5, 0.7, 0.8, 0.9, 1.5] * 4, [1.0] * 20)
+    known["layers"][1]["ratio"] = compare([0.5] * 5, [1.0] * 5)  # too few for an interval
+    figures: list[Any] = []
+    monkeypatch.setattr(plots, "save", lambda figure, _: figures.append(figure))
+    draw(known, Path("unused"))
+    plt.close(figures[0])
+    single, whole = figures[0].axes
+    assert bars(single, 1) == [known["layers"][0]["ratio"]["interval"]]
+    assert known["runs"][1]["latency"]["decode"]["ratio"]["interval"] in bars(whole, 0)
+    assert "95 % interval" in single.get_ylabel()
+    assert "95 % interval" in whole.get_xlabel()
+
+
+def bars(axes: Any, direction: int) -> list[Any]:
+    """From where to where the error bars reach, along x (0) or y (1)."""
+    segments = [each for lines in axes.collections for each in lines.get_segments() if len(each)]
+    return [pytest.approx(each[:, direction].tolist()) for each in segments]
+
+
+@pytest.mark.parametrize("pattern", [Unstructured(0.3), SemiStructured(2, 4), Structured(0.3)])
+def test_only_wanda_unstructured_removes_another_number(
+    results: dict[str, Any], pattern: Pattern
+) -> None:
+    """As the page on bytes says of files and methods."""
+    gram = torch.eye(16) + 0.1
+    weight = torch.randn(12, 16, generator=torch.Generator().manual_seed(0))
+    removed = {
+        name: int(prune(weight, gram, pattern).mask.sum()) for name, prune in METHODS.items()
+    }
+    wanda = removed.pop("wanda")
+    others = set(removed.values())
+    assert len(others) == 1
+    if isinstance(pattern, Unstructured):
+        assert wanda < others.pop()
+    else:
+        assert {wanda} == others
+    assert "except Wanda in\n  unstructured pruning" in size_page(results)
 
 
 def test_runs_take_turns() -> None:

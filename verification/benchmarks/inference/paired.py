@@ -6,7 +6,7 @@ from statistics import quantiles
 from typing import Any
 
 from verification.benchmarks.clock import clock
-from verification.benchmarks.statistics import median
+from verification.benchmarks.statistics import Estimate, difference, in_words, median
 
 
 def alternate(
@@ -33,16 +33,18 @@ def summary(values: list[float]) -> dict[str, Any]:
 
 
 def compare(values: list[float], base: list[float]) -> dict[str, Any]:
-    """The ratio to `base`, round by round: median, quartiles, interval of the median, verdict.
+    """The ratio to `base`, round by round: median, quartiles, interval of the median.
 
     The interval is that of `statistics.median`; None where there are too few ratios.
-    verdict  faster or slower only where the interval leaves out 1; else `no difference`, or
-             `no verdict` without an interval
     """
     ratios = [value / other for value, other in zip(values, base, strict=True)]
     found = median(ratios)
     interval = None if found.low is None or found.high is None else [found.low, found.high]
-    verdict = "no verdict"
-    if interval:
-        verdict = "faster" if interval[1] < 1 else "slower" if interval[0] > 1 else "no difference"
-    return {**summary(ratios), "interval": interval, "verdict": verdict}
+    return {**summary(ratios), "interval": interval}
+
+
+def verdict(ratio: Mapping[str, Any]) -> str:
+    """Of what `compare` found for times: faster or slower only if the interval leaves out 1."""
+    low, high = ratio["interval"] or (None, None)
+    said = in_words(difference(Estimate(ratio["median"], low, high, ratio["repeats"])))
+    return {"lower": "faster", "higher": "slower"}.get(said, said)

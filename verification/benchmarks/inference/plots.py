@@ -1,5 +1,6 @@
 """The plots of an inference.json: how fast the compact layer is, and how small the forms."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ from matplotlib import pyplot as plt
 from verification.benchmarks.pages.style import save
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+SHOWN = "median and 95 % interval"
+POINT = 3  # smaller than most intervals, which it would hide
 
 
 def draw(results: dict[str, Any], file: Path) -> None:
     """Time of the compact layer over nn.Linear's, and of each model over the dense one's."""
-    figure, (layers, models) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, (layers, models) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     _layers(layers, results["layers"])
     _models(models, results["runs"][1:] or results["runs"])
     save(figure, file)
@@ -54,13 +57,14 @@ def _layers(axes: Any, layers: list[dict[str, Any]]) -> None:
             [ratio["median"] for ratio in ratios],
             yerr=_errors(ratios),
             fmt="o",
+            markersize=POINT,
             color=colour,
             label=f"{pattern}, {tokens} token{'s' if tokens > 1 else ''}",
         )
     axes.axhline(1, color="grey", linewidth=0.8)
-    axes.set(ylabel="time, compact / nn.Linear", title="single layers", ylim=(0, None))
+    axes.set(ylabel=f"time, compact / nn.Linear\n{SHOWN}")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.legend(frameon=False, fontsize=7)
+    _legend_above(axes, "single layers")
 
 
 def _models(axes: Any, runs: list[dict[str, Any]]) -> None:
@@ -76,19 +80,26 @@ def _models(axes: Any, runs: list[dict[str, Any]]) -> None:
             [place + 0.2 * number for place in range(len(runs))],
             xerr=_errors(ratios),
             fmt="o",
+            markersize=POINT,
             color=COLOURS[number],
             label=what,
         )
     axes.axvline(1, color="grey", linewidth=0.8)
-    axes.set(xlabel="time / dense model's", title="whole model", xlim=(0, None))
+    axes.set(xlabel=f"time / dense model's\n{SHOWN}")
     axes.set_yticks(range(len(runs)), names)
     axes.invert_yaxis()
-    axes.legend(frameon=False)
+    _legend_above(axes, "whole model")
+
+
+def _legend_above(axes: Any, title: str) -> None:
+    """Where it hides nothing, whatever was measured."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, title=title, fontsize=7)
 
 
 def _errors(ratios: list[dict[str, Any]]) -> list[list[float]]:
-    """From the median to the quartiles."""
+    """From the median to the ends of its interval; without one, NaN draws no bar."""
+    ends = [ratio["interval"] or (math.nan, math.nan) for ratio in ratios]
     return [
-        [ratio["median"] - ratio["quartiles"][0] for ratio in ratios],
-        [ratio["quartiles"][1] - ratio["median"] for ratio in ratios],
+        [ratio["median"] - low for ratio, (low, _) in zip(ratios, ends, strict=True)],
+        [high - ratio["median"] for ratio, (_, high) in zip(ratios, ends, strict=True)],
     ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from verification.benchmarks.inference.paired import verdict
 from verification.benchmarks.pages.tables import LARGE, markdown, span
 
 LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "time, compact / nn.Linear",
@@ -27,9 +28,9 @@ def page(results: dict[str, Any]) -> str:
         "",
         markdown(LAYER_HEADINGS, layer_rows(results), left=2),
         "",
-        "Medians of repeats that take turns, with quartiles in brackets. Copies of each layer take turns",
-        f"too, {_turns(results['settings']['turn_bytes'])}. A layer is called faster or slower only",
-        "where the 95 % interval of the median ratio leaves out 1, and without an interval there is no verdict. Each interval is for",
+        "Medians of repeats that take turns; in brackets are quartiles of milliseconds, and 95 % intervals of ratios. Copies of each",
+        f"layer take turns too, {_turns(results['settings']['turn_bytes'])}. A layer or model is called faster or slower only",
+        "where the 95 % interval of the median ratio leaves out 1; without an interval neither is shown. Each interval is for",
         "its own comparison: none is corrected for how many there are on this page.",
         "",
         f"## {results['settings']['model']}",
@@ -41,7 +42,7 @@ def page(results: dict[str, Any]) -> str:
         + f"{results['settings']['rounds']} rounds of all",
         "models in turns; ratios are taken round by round. Weights are all parameters and buffers; peak is",
         "the memory of a process that runs this model alone, Python and PyTorch included, after loading.",
-        "Control: the dense model against itself: " + _control(results["control"]) + ".",
+        f"Control, the dense model against itself: {_time_answer(results['control'])}.",
         _certified(results),
         "",
         source(results),
@@ -62,7 +63,9 @@ def answers(results: dict[str, Any]) -> list[str]:
     for run in pruned:
         if run["run"]["form"] != "dense":
             how = f"{run['run']['pattern']}, {form_name(run['run']['form'])}"
-            found.append(f"- **{how}**: {_time_answer(run)}; {_memory_answer([run], dense)}.")
+            found.append(
+                f"- **{how}**: {_time_answer(run['latency'])}; {_memory_answer([run], dense)}."
+            )
     as_dense = [run for run in pruned if run["run"]["form"] == "dense"]
     if as_dense:
         found.append(f"- **{form_name('dense')}**: {_as_dense_answer(as_dense, dense)}.")
@@ -74,12 +77,10 @@ def answers(results: dict[str, Any]) -> list[str]:
     return found
 
 
-def _time_answer(run: dict[str, Any]) -> str:
-    """Of a model: times and intervals against the dense one."""
-    return " and ".join(
-        f"{what} takes {ratio_text(ratio)} of the dense time ({_interval(ratio)})"
-        for what, key in STAGES.items()
-        for ratio in [run["latency"][key]["ratio"]]
+def _time_answer(latency: dict[str, Any]) -> str:
+    """Of a model: every stage against the dense one's."""
+    return "; ".join(
+        f"{what} takes {times_dense(latency[key]['ratio'])}" for what, key in STAGES.items()
     )
 
 
@@ -91,10 +92,10 @@ def _as_dense_answer(runs: list[dict[str, Any]], dense: dict[str, Any]) -> str:
         ratios = [run["latency"][key]["ratio"] for run in runs]
         medians = span((ratio["median"] for ratio in ratios), "{:.2f}".format)
         times.append(f"{what} takes {medians}")
-        verdicts |= {ratio["verdict"] for ratio in ratios}
+        verdicts |= set(map(verdict, ratios))
     patterns = ", ".join(run["run"]["pattern"] for run in runs)
     return (
-        f"{' and '.join(times)} of the dense time (**{', '.join(sorted(verdicts))}**) in {patterns}; "
+        f"{' and '.join(times)} times the dense time in {patterns}: {' or '.join(sorted(verdicts))}; "
         f"{_memory_answer(runs, dense)}"
     )
 
@@ -128,7 +129,7 @@ def layer_rows(results: dict[str, Any]) -> list[list[str]]:
             _median(each["ratio"]),
             _interval(each["ratio"]),
             f"{each['bytes']['compact'] / each['bytes']['dense']:.1%}",
-            each["ratio"]["verdict"],
+            verdict(each["ratio"]),
         ]
         for each in results["layers"]
     ]
@@ -171,17 +172,21 @@ def form_name(form: str) -> str:
 
 
 def ratio_text(ratio: dict[str, Any]) -> str:
-    """The median, and the verdict unless it is the one hoped for."""
-    said = _median(ratio)
-    return said if ratio["verdict"] == "faster" else f"{said} (**{ratio['verdict']}**)"
+    """The median and the verdict, for a table."""
+    return f"{_median(ratio)} ({verdict(ratio)})"
+
+
+def times_dense(ratio: dict[str, Any]) -> str:
+    """The end of a sentence: a time against the dense model's, the verdict last."""
+    return f"{_median(ratio)} times the dense time ({_interval(ratio)}): {verdict(ratio)}"
 
 
 def _layer_answer(layers: list[dict[str, Any]]) -> str:
-    fast = [each for each in layers if each["ratio"]["verdict"] == "faster"]
+    fast = [each for each in layers if verdict(each["ratio"]) == "faster"]
     ratios = [each["ratio"]["median"] for each in fast]
     others = "; ".join(
         "{} x {} at {} tokens, {}: {}".format(
-            *each["shape"], each["tokens"], each["pattern"], each["ratio"]["verdict"]
+            *each["shape"], each["tokens"], each["pattern"], verdict(each["ratio"])
         ).replace(" 1 tokens", " 1 token")
         for each in layers
         if each not in fast
@@ -202,20 +207,12 @@ def _turns(turn_bytes: int) -> str:
     return f"{turn_bytes / 2**20:.0f} MiB of them, {meaning}"
 
 
-def _control(control: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{what} {_median(control[what]['ratio'])} "
-        f"({_interval(control[what]['ratio'])}: {control[what]['ratio']['verdict']})"
-        for what in ("prefill", "decode")
-    )
-
-
 def _median(ratio: dict[str, Any]) -> str:
     return f"{ratio['median']:.2f}"
 
 
 def _interval(ratio: dict[str, Any]) -> str:
-    return "{:.2f} to {:.2f}".format(*ratio["interval"]) if ratio["interval"] else "too few"
+    return "{:.2f} to {:.2f}".format(*ratio["interval"]) if ratio["interval"] else "too few repeats"
 
 
 def _spread(seconds: dict[str, Any]) -> str:

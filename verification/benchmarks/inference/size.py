@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from verification.benchmarks.inference.report import form_name, ratio_text, source
+from verification.benchmarks.inference.report import form_name, ratio_text, source, times_dense
 from verification.benchmarks.pages.tables import markdown
 
 HEADINGS = ["pattern", "stored as", "pruned weights, 32 bits", "16 bits", "folder MB", "of dense",
@@ -30,10 +30,10 @@ def page(results: dict[str, Any]) -> str:
             "  without `masks.safetensors`, which a checkpoint does not need to run. Only the form that `thanos pack` chooses was written.",
             "- *In memory*: parameters and buffers of the loaded model, measured. Forms that no kernel runs on this machine are unpacked",
             "  to dense weights when they are loaded: they save bytes to store and to send, and no time.",
-            "- *Of dense time*: the median ratio to the model that was not pruned, see [inference](inference.md); the bold word is the",
-            "  verdict where it is not *faster*.",
-            "- The method does not matter: all of them remove what the pattern says, and leave files of the same size. Outlier rows, which",
-            "  only Thanos has, are a pattern of their own: the other rows lose more columns, and the layer as many weights.",
+            "- *Of dense time*: the median ratio to the model that was not pruned, and whether it is shown to differ from 1: see [inference](inference.md).",
+            "- The method hardly matters. All remove the same number of weights and leave files of the same size, except Wanda in",
+            "  unstructured pruning: it rounds down in every row, so it may keep a little more, see [sweep](sweep.md). Outlier rows, which only",
+            "  Thanos has, are a pattern of their own: in structured pruning the other rows lose more columns, and the layer about as many weights.",
             "",
             source(results),
         ]
@@ -54,7 +54,7 @@ def answers(results: dict[str, Any]) -> list[str]:
         found.append(
             f"- **{pattern}**: packed as {form}, the pruned layers take {layers:.1%} of their bytes and the folder "
             f"{packed / dense:.1%}; at work the weights take {_memory(least) / not_pruned:.1%} of the memory, and decoding "
-            f"{ratio_text(speed)} of the time."
+            f"takes {times_dense(speed)}."
         )
     return found
 
