@@ -11,7 +11,7 @@ from verification.benchmarks.cost.check import label, predicted_layer
 from verification.benchmarks.cost.laws import STAGES
 from verification.benchmarks.cost.model import CostModel
 from verification.benchmarks.cost.plan import PATTERNS
-from verification.benchmarks.cost.sections import largest_common
+from verification.benchmarks.cost.stages import largest_common
 from verification.benchmarks.cost.steady import at_usual_speed
 from verification.benchmarks.pages.style import COLOURS, save
 

@@ -1,6 +1,6 @@
 """From cost.json to verdicts and a page, the answer first. Nothing here measures anything."""
 
-from verification.benchmarks.cost import sections
+from verification.benchmarks.cost import between, sections, stages
 from verification.benchmarks.cost.check import BOUNDS, NAMES, checked
 from verification.benchmarks.cost.sections import GIB, Results, hours, needed, pruning
 from verification.benchmarks.cost.steady import SLOWED, STEADY, at_usual_speed
@@ -38,11 +38,11 @@ def verdicts(results: Results) -> list[tuple[str, bool, str]]:
 def page(results: Results) -> str:
     """cost.md."""
     results = at_usual_speed(results)
-    lines = ["# What pruning costs", "", *sections.between_methods(results), *_answer(results), ""]
+    lines = ["# What pruning costs", "", *between.between_methods(results), *_answer(results), ""]
     lines += [f"- {'yes' if kept else '**no**'}: {what}: {how}"
               for what, kept, how in verdicts(results)]  # fmt: skip
     lines += ["", *sections.predictions(results), *sections.small_models(results)]
-    lines += ["![Seconds against size](time.png)", "", *sections.stages(results)]
+    lines += ["![Seconds against size](time.png)", "", *stages.stages(results)]
     lines += [
         "![Stages](stages.png)",
         "",

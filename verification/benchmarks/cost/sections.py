@@ -1,66 +1,14 @@
 """The sections of cost.md: tables, and what their columns mean."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from verification.benchmarks.cost.check import NAMES, label
 from verification.benchmarks.cost.laws import STAGES
-from verification.benchmarks.pages.tables import LARGE, markdown, span
+from verification.benchmarks.pages.tables import markdown
 
 Results = Mapping[str, Any]
 HOUR, GIB = 3600.0, 2.0**30
-
-
-def between_methods(results: Results) -> list[str]:
-    """Thanos against SparseGPT on large layers, pattern by pattern; a refit; and growth in words."""
-    layers: dict[tuple[str, str], dict[tuple[int, ...], Any]] = {}
-    refits = []
-    for each in results["runs"]:
-        run = each["run"]
-        by_shape = {tuple(layer["shape"]): layer for layer in each["layers"]}
-        large = {shape: layer for shape, layer in by_shape.items() if math.prod(shape) >= LARGE}
-        if run["block_size"] == 128 and run["refit_steps"]:
-            refits.append((run, large))
-        elif run["block_size"] == 128:
-            layers[run["pattern"], run["method"]] = large
-    lines = [
-        _against(pattern, found, layers[pattern, "sparsegpt"], "SparseGPT")
-        for (pattern, method), found in layers.items()
-        if method == "thanos" and (pattern, "sparsegpt") in layers
-    ]
-    lines += [
-        _against(f"{run['pattern']}, refit", found, layers[run["pattern"], run["method"]], "plain Thanos")
-        for run, found in refits
-        if run["method"] == "thanos" and (run["pattern"], run["method"]) in layers
-    ]  # fmt: skip
-    lines = [line for line in lines if line]
-    if not lines:
-        return []
-    return [
-        "Seconds and memory of pruning a layer by Thanos, B = 128, on the layers of 4 million weights or more that both were measured on:",
-        "",
-        *lines,
-        "",
-        "That SparseGPT is the one of this project, which gives the published procedure's answer and is faster: "
-        "[speed](../results/speed/speed.md) holds both against the published one. Patterns 4:8 and those with outlier rows are not measured here.",
-        "",
-    ]
-
-
-def _against(name: str, own: Any, other: Any, other_name: str) -> str:
-    shared = [shape for shape in own if shape in other]
-    if not shared:
-        return ""
-    seconds, memory = (
-        [own[shape][what] / other[shape][what] for shape in shared]
-        for what in ("seconds", "peak_memory_bytes")
-    )
-    where = f"{len(shared)} layers" if len(shared) > 1 else "1 layer"
-    return (
-        f"- **{name}**: {span(seconds, '{:.2f}'.format)} times the seconds of {other_name}, {span(memory, '{:.2f}'.format)} times the memory, "
-        f"on {where}."
-    )
 
 
 def predictions(results: Results) -> list[str]:
@@ -159,49 +107,6 @@ def _bias(said: Mapping[str, float], measured: Mapping[str, Any]) -> str:
     if all(low):
         return " Every stage takes longer than predicted."
     return "" if any(low) else " Every stage takes less than predicted."
-
-
-def stages(results: Results) -> list[str]:
-    """Stages of the largest square that every method was measured on."""
-    name, found = largest_common(results)
-    headings = ["method", "seconds", *STAGES, "certificate", "MiB", "repeats differ by"]
-    rows = [
-        [
-            label(run),
-            f"{layer['seconds']:.3f}",
-            *(
-                f"{layer['stages'][stage]:.3f}" if stage in layer["stages"] else "-"
-                for stage in STAGES
-            ),
-            f"{layer['certificate_seconds']:.2f}",
-            f"{layer['peak_memory_bytes'] / 2**20:.0f}",
-            f"{layer['spread']:.0%}",
-        ]
-        for run, layer in found
-    ]
-    return [
-        f"## Where the time goes: {name}",
-        "",
-        _table(headings, rows),
-        "",
-        "Seconds, medians. *Prepare*: checks and scaling. *Solve*: what moves the kept weights of a block, or SparseGPT's "
-        "sweep over its columns, which also chooses n:m masks. *Update*: the columns behind it, and losses. Of magnitude and Wanda, "
-        "*factor* and *update* are the losses alone, which their certificates want and their masks do not. *MiB*: most "
-        "bytes of tensors beyond the weight and the Gram matrix, the result included.",
-        "",
-    ]
-
-
-def largest_common(results: Results) -> tuple[str, list[tuple[Any, Any]]]:
-    """The largest square layer on which all runs with B = 128 were measured, and their records."""
-    runs = [each for each in results["runs"] if each["run"]["block_size"] == 128]
-    squares = [
-        {layer["shape"][0]: layer for layer in each["layers"] if len(set(layer["shape"])) == 1 and layer["passed"]}
-        for each in runs
-    ]  # fmt: skip
-    size = max(set.intersection(*(set(each) for each in squares)), default=0)
-    found = [(each["run"], some[size]) for each, some in zip(runs, squares, strict=True) if size]
-    return f"{size} x {size}", found
 
 
 def growth(results: Results) -> list[str]:
