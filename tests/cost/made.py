@@ -111,6 +111,7 @@ def _layer(model: CostModel, cell: LayerCell, held_out_factor: float) -> dict[st
         "stages": said["stages"],
         "certificate_seconds": said["certificate"],
         "peak_memory_bytes": said["memory"],
+        "repeats": [factor * said["pruning"]] * 3,
         "spread": 0.0,
         "steps": asdict(
             model.steps(cell.columns, cell.block_size)

@@ -1,62 +1,128 @@
 """The first lines of cost.md: Thanos against SparseGPT, and a refit against none."""
 
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+from verification.benchmarks.cost.plan import BLOCK_SIZE, SEMI, UNSTRUCTURED, WIDER
 from verification.benchmarks.cost.sections import Results
 from verification.benchmarks.pages.tables import LARGE, span
 
+Layers = Mapping[tuple[int, ...], Mapping[str, Any]]  # records by shape
+NOT_SHOWN = "no difference shown"
+
+
+class Pair(NamedTuple):
+    """Thanos, and what it is held against."""
+
+    name: str
+    run: Mapping[str, Any]
+    own: Layers
+    other: Layers
+    other_name: str
+
+    @property
+    def both(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """The records of layers that both were measured on."""
+        return [(self.own[shape], self.other[shape]) for shape in self.own if shape in self.other]
+
+    def ratios(self, what: str) -> list[float]:
+        """Thanos over the other, a layer each."""
+        return [own[what] / other[what] for own, other in self.both]
+
 
 def between_methods(results: Results) -> list[str]:
-    """Thanos against SparseGPT on large layers, pattern by pattern, and a refit."""
-    layers: dict[tuple[str, str], dict[tuple[int, ...], Any]] = {}
-    refits = []
-    for each in results["runs"]:
-        run = each["run"]
-        by_shape = {tuple(layer["shape"]): layer for layer in each["layers"]}
-        large = {shape: layer for shape, layer in by_shape.items() if math.prod(shape) >= LARGE}
-        if run["block_size"] == 128 and run["refit_steps"]:
-            refits.append((run, large))
-        elif run["block_size"] == 128:
-            layers[run["pattern"], run["method"]] = large
-    lines = [
-        _against(pattern, found, layers[pattern, "sparsegpt"], "SparseGPT")
-        for (pattern, method), found in layers.items()
-        if method == "thanos" and (pattern, "sparsegpt") in layers
-    ]
-    lines += [
-        _against(
-            f"{run['pattern']}, refit", found, layers[run["pattern"], "thanos"], "plain Thanos"
-        )
-        for run, found in refits
-        if run["method"] == "thanos" and (run["pattern"], "thanos") in layers
-    ]
-    lines = [line for line in lines if line]
-    if not lines:
+    """Thanos against SparseGPT on large layers, pattern by pattern; its wider blocks; a refit."""
+    pairs = [pair for pair in _pairs(results) if pair.both]
+    if not pairs:
         return []
+    repeats = [len(record["repeats"]) for pair in pairs for both in pair.both for record in both]
     return [
-        "Seconds and memory of pruning a layer by Thanos, B = 128, on the layers of 4 million "
-        "weights or more that both were measured on:",
+        f"Seconds and memory of pruning a layer by Thanos, B = {BLOCK_SIZE} unless another is "
+        "named, on the layers of 4 million weights or more that both were measured on:",
         "",
-        *lines,
+        *(_line(pair) for pair in pairs),
+        "",
+        f"Seconds are medians of {span(repeats, str)} repeats. *Repeats differ by*: the slowest "
+        "less the fastest of one layer and method, over their median. A ratio that is no further "
+        "from 1 than the repeats of either side differ is not called a difference.",
         "",
         "That SparseGPT is the one of this project, which gives the published procedure's answer "
         "and is faster: [speed](../results/speed/speed.md) holds both against the published one. "
-        "Patterns 4:8 and those with outlier rows are not measured here.",
+        f"It has B = {BLOCK_SIZE} throughout, as published. Not measured here: {_missing(pairs)}.",
         "",
     ]
 
 
-def _against(name: str, own: Any, other: Any, other_name: str) -> str:
-    shared = [shape for shape in own if shape in other]
-    if not shared:
-        return ""
+def _pairs(results: Results) -> Iterator[Pair]:
+    """In the order of the runs; without layers where the other was not measured."""
+    known = {_options(each["run"]): _large(each) for each in results["runs"]}
+    for each in results["runs"]:
+        run = each["run"]
+        pattern, method, width, refit = _options(run)
+        own, plain = known[_options(run)], (pattern, method, width, 0)
+        sparsegpt = known.get((pattern, "sparsegpt", BLOCK_SIZE, 0), {})
+        if method != "thanos":
+            continue
+        if refit and width == BLOCK_SIZE:
+            yield Pair(f"**{pattern}, refit**", run, own, known.get(plain, {}), "plain Thanos")
+        elif width == BLOCK_SIZE:
+            yield Pair(f"**{pattern}**", run, own, sparsegpt, "SparseGPT")
+        elif width == WIDER:
+            name = f"**{pattern}, B = {WIDER}**, the paper's block size"
+            yield Pair(name, run, own, sparsegpt, "SparseGPT")
+
+
+def _options(run: Mapping[str, Any]) -> tuple[str, str, int, int]:
+    return run["pattern"], run["method"], run["block_size"], run["refit_steps"]
+
+
+def _large(run: Mapping[str, Any]) -> Layers:
+    layers = {tuple(layer["shape"]): layer for layer in run["layers"]}
+    return {shape: layer for shape, layer in layers.items() if math.prod(shape) >= LARGE}
+
+
+def _line(pair: Pair) -> str:
     seconds, memory = (
-        span([own[shape][what] / other[shape][what] for shape in shared], "{:.2f}".format)
-        for what in ("seconds", "peak_memory_bytes")
+        span(pair.ratios(what), "{:.2f}".format) for what in ("seconds", "peak_memory_bytes")
     )
-    where = f"{len(shared)} layers" if len(shared) > 1 else "1 layer"
+    many = len(pair.both) > 1
+    where = f"{len(pair.both)} layers" if many else f"1 layer, {pair.both[0][0]['name']}"
     return (
-        f"- **{name}**: {seconds} times the seconds of {other_name}, {memory} times the memory, "
-        f"on {where}."
+        f"- {pair.name}: {seconds} times the seconds of {pair.other_name}, {memory} times the "
+        f"memory, on {where}. {_shown(pair)}"
     )
+
+
+def _shown(pair: Pair) -> str:
+    """On how many layers the seconds differ by more than their repeats do."""
+    unsure = [max(record["spread"] for record in both) for both in pair.both]
+    counts = Counter(map(_word, pair.ratios("seconds"), unsure))
+    words = ", ".join(
+        word + _of(counts[word], len(unsure), word)
+        for word in ("slower", "faster", NOT_SHOWN)
+        if counts[word]
+    )
+    return f"{words.capitalize()}: repeats differ by up to {max(unsure):.0%}."
+
+
+def _word(ratio: float, unsure: float) -> str:
+    if not max(ratio, 1 / ratio) - 1 > unsure:
+        return NOT_SHOWN
+    return "slower" if ratio > 1 else "faster"
+
+
+def _of(count: int, total: int, word: str) -> str:
+    if count < total:
+        return f" on {count}"
+    every = " on any" if word == NOT_SHOWN else " on all"
+    return every if total > 1 else ""
+
+
+def _missing(pairs: list[Pair]) -> str:
+    """Patterns that the paper has and this study has not; B matters to two of those it has."""
+    wide = {pair.run["pattern"] for pair in pairs if pair.run["block_size"] == WIDER}
+    narrow = [pattern for pattern in (UNSTRUCTURED, SEMI) if pattern not in wide]
+    at = [f"{' and '.join(narrow)} with B = {WIDER}"] if narrow else []
+    return ", ".join(["4:8", "patterns with outlier rows", *at])

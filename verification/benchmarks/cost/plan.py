@@ -10,6 +10,7 @@ from thanos_torch.models.replay import BATCH_TOKENS
 UNSTRUCTURED, SEMI, STRUCTURED = PATTERNS = ("unstructured:0.5", "2:4", "structured:0.3")
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 BLOCK_SIZE, REFIT_STEPS = 128, 10
+WIDER = 512  # the paper's block size
 Shape = tuple[int, int]
 # Squares, lines through the middle one on which one side grows alone, a last block that is ragged,
 # as many columns as the widest held-out layer has, in few rows, and sizes that are no powers of

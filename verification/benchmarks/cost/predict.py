@@ -48,7 +48,6 @@ LLAMAS = (
     Target("Llama-3 405B", 16384, 53248, 126, 128),
 )
 WINDOWS, LENGTH = 128, 2048  # of calibration text, in the published protocol
-WIDER = 512  # the block size of that protocol
 
 
 def predictions(

@@ -21,11 +21,12 @@ from verification.benchmarks.cost.plan import (
     PROFILES,
     SEMI,
     UNSTRUCTURED,
+    WIDER,
     Cell,
     LayerCell,
     key,
 )
-from verification.benchmarks.cost.predict import LENGTH, WIDER, WINDOWS, predictions, small_model
+from verification.benchmarks.cost.predict import LENGTH, WINDOWS, predictions, small_model
 from verification.benchmarks.cost.steady import TRIES, at_usual_speed, slowed, unsteadiness
 from verification.benchmarks.environment import environment
 from verification.benchmarks.studies.records import code_fingerprint
