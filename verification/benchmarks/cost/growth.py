@@ -8,6 +8,7 @@ import numpy as np
 Record = Mapping[str, Any]
 Points = list[tuple[float, Record]]  # values of the variable, and what was measured there
 FEWEST = 3  # values, for a slope to be one
+MEASURED = ("values", "seconds", "bytes")
 
 
 def exponents(results: Record) -> list[dict[str, Any]]:
@@ -62,16 +63,38 @@ def _slopes(run: Record, variable: str, points: Points) -> dict[str, Any]:
     values = [value for value, _ in points]
     seconds = [record["seconds"] for _, record in points]
     memory = [record["peak_memory_bytes"] for _, record in points if "peak_memory_bytes" in record]
+    return _line(run, variable, values, seconds, memory)
+
+
+def _line(
+    run: Record, variable: str, values: list[float], seconds: list[float], memory: list[float]
+) -> dict[str, Any]:
     return {
         "run": dict(run),
         "variable": variable,
         "values": values,
         "seconds": seconds,
         "bytes": memory,
-        "time": _slope(values, seconds),
-        "memory": _slope(values, memory) if memory else None,
+        "time": slope(values, seconds),
+        "memory": slope(values, memory) if memory else None,
     }
 
 
-def _slope(values: list[float], measured: list[float]) -> float:
+def sides(line: Record) -> list[dict[str, Any]]:
+    """The parts of a line that falls and then rises, each with slopes of its own; else the line.
+
+    No power of the variable is least somewhere in between: one slope would hide both sides.
+    """
+    least = line["seconds"].index(min(line["seconds"]))
+    parts = slice(None, least + 1), slice(least, None)
+    if any(len(line["values"][part]) < FEWEST for part in parts):
+        return [dict(line)]
+    return [
+        _line(line["run"], line["variable"], *(line[what][part] for what in MEASURED))
+        for part in parts
+    ]
+
+
+def slope(values: list[float], measured: list[float]) -> float:
+    """2 means four times what is measured for twice the value."""
     return float(np.polyfit(np.log(values), np.log(measured), 1)[0])

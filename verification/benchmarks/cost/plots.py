@@ -8,12 +8,13 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from verification.benchmarks.cost.check import label, predicted_layer
+from verification.benchmarks.cost.growth import sides
 from verification.benchmarks.cost.laws import STAGES
 from verification.benchmarks.cost.model import CostModel
 from verification.benchmarks.cost.plan import PATTERNS
 from verification.benchmarks.cost.stages import largest_common
 from verification.benchmarks.cost.steady import at_usual_speed
-from verification.benchmarks.pages.style import COLOURS, save
+from verification.benchmarks.pages.style import COLOURS, log_axis, save
 
 STAGE_COLOURS = dict(
     zip(STAGES, ("#BBBBBB", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7"), strict=True)
@@ -86,16 +87,18 @@ def _sizes(first: int, last: int) -> list[int]:
 def _growth(results: dict[str, Any]) -> Any:
     """Thanos over B, and a Gram matrix over its tokens: seconds, with the slopes."""
     base = results["settings"]["base"]
-    lines = [each for each in results["growth"] if each["variable"] in ("B", "tokens")]
-    figure, panels = plt.subplots(1, 2, figsize=(8, 3.2))
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for panel, name in zip(panels, ("B", "tokens"), strict=True):
-        for each in lines:
-            if each["variable"] == name:
-                panel.plot(each["values"], each["seconds"], "o-", color=COLOURS["thanos"],
-                           label=f"slope {each['time']:.2f}")  # fmt: skip
-                panel.legend()
+        parts = [part for each in results["growth"] if each["variable"] == name
+                 for part in sides(each)]  # fmt: skip
+        for part, style in zip(parts, ("o-", "o:"), strict=False):
+            over = f"{name} = {part['values'][0]} to {part['values'][-1]}"
+            panel.plot(part["values"], part["seconds"], style, color=COLOURS["thanos"],
+                       label=f"slope {part['time']:.2f}, {over}")  # fmt: skip
+            panel.legend()
         panel.set_xscale("log", base=2)
-        panel.set(yscale="log", xlabel=name)
+        log_axis(panel.yaxis)
+        panel.set(xlabel=name)
         panel.grid(which="major", alpha=0.2)
     panels[0].set(ylabel="seconds", title=f"Thanos, unstructured, {base} x {base}")
     panels[1].set(title=f"Gram matrix of {base} columns")

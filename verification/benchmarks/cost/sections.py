@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from verification.benchmarks.cost.check import NAMES, label
+from verification.benchmarks.cost.growth import sides, slope
 from verification.benchmarks.cost.laws import STAGES
 from verification.benchmarks.pages.tables import markdown
 
@@ -119,7 +120,8 @@ def growth(results: Results) -> list[str]:
             f"{each['time']:.2f}",
             "-" if each["memory"] is None else f"{each['memory']:.2f}",
         ]
-        for each in results["growth"]
+        for line in results["growth"]
+        for each in sides(line)
     ]
     if not rows:
         return []
@@ -129,9 +131,21 @@ def growth(results: Results) -> list[str]:
         _table(["method", "with", "over", "exponent of time", "exponent of memory"], rows),
         "",
         f"Slopes of logarithms, one variable at a time around c = b = {results['settings']['base']}, B = 128; 2 means four times the cost for "
-        "twice the variable.",
+        f"twice the variable.{''.join(map(_turn, results['growth']))}",
         "",
     ]
+
+
+def _turn(line: Mapping[str, Any]) -> str:
+    """Where the time is least in between, and how steep its end is: the rise is no one power either."""
+    _, *rising = sides(line)
+    if not rising:
+        return ""
+    values, seconds = (rising[0][what] for what in ("values", "seconds"))
+    return (
+        f" Over {line['variable']} the time falls, is least at {values[0]} on this layer, and then rises: each side has a slope of its "
+        f"own. The last step, from {values[-2]} to {values[-1]}, has {slope(values[-2:], seconds[-2:]):.2f}."
+    )
 
 
 def errors(results: Results) -> list[str]:
