@@ -14,9 +14,11 @@ from tests.cost.made import known, results, tiny
 from thanos_torch.cli.app import app
 from verification.benchmarks.cost import measure as measuring
 from verification.benchmarks.cost import plan, run
+from verification.benchmarks.cost.between import between_methods
 from verification.benchmarks.cost.growth import sides
 from verification.benchmarks.cost.report import page, verdicts
-from verification.benchmarks.cost.sections import hours, needed
+from verification.benchmarks.cost.sections import growth, hours, needed
+from verification.benchmarks.cost.stages import by_size, stages
 
 SCRIPT = """
 import sys
@@ -116,6 +118,8 @@ def test_the_page_says_what_the_file_says() -> None:
     for line in stored["growth"]:
         for side in sides(line):
             assert f"| {side['time']:.2f} |" in shown
+    for section in (between_methods(stored), stages(stored), by_size(stored), growth(stored)):
+        assert "\n".join(section) in shown
     stored["wall_seconds"] *= 2
     assert page(stored) != shown
 

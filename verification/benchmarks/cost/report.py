@@ -46,6 +46,7 @@ def page(results: Results) -> str:
     lines += [
         "![Stages](stages.png)",
         "",
+        *stages.by_size(results),
         *sections.growth(results),
         "![Growth](growth.png)",
         "",

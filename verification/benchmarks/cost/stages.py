@@ -9,6 +9,7 @@ from verification.benchmarks.cost.sections import Results
 from verification.benchmarks.pages.tables import markdown
 
 Record = Mapping[str, Any]
+MOST_SIZES = 4  # in the tables by size
 
 
 def stages(results: Results) -> list[str]:
@@ -20,7 +21,7 @@ def stages(results: Results) -> list[str]:
             label(run),
             *_seconds(layer),
             f"{layer['peak_memory_bytes'] / 2**20:.0f}",
-            f"{layer['spread']:.0%}",
+            _spread(layer),
         ]
         for run, layer in found
     ]
@@ -38,6 +39,43 @@ def stages(results: Results) -> list[str]:
     ]
 
 
+def by_size(results: Results) -> list[str]:
+    """Stages of every method on squares that double, a table a pattern; none of one size alone."""
+    runs = _squares(results)
+    sizes = _doubling({size for _, squares in runs for size in squares})
+    if len(sizes) < 2:
+        return []
+    headings = ["method", "size", "all", *STAGES, "certificate", "repeats differ by"]
+    tables: dict[str, list[list[str]]] = {}
+    for run, squares in runs:
+        method, pattern = label(run).split(", ")
+        tables.setdefault(pattern, []).extend(
+            [method, squares[size]["name"], *_milliseconds(squares[size]), _spread(squares[size])]
+            for size in sizes
+            if size in squares
+        )
+    lines = [
+        "## Where the time goes, by size",
+        "",
+        "Milliseconds, medians, in the stages of the table above. Sizes that a method was not "
+        "measured on are left out.",
+        "",
+    ]
+    for pattern, rows in tables.items():
+        lines += [f"### {pattern}", "", markdown(headings, rows, left=len(headings)), ""]
+    return lines
+
+
+def _doubling(measured: set[int]) -> list[int]:
+    """The largest size and its halves, down to the first that was not measured."""
+    sizes: list[int] = []
+    size = max(measured, default=0)
+    while size in measured and len(sizes) < MOST_SIZES:
+        sizes.append(size)
+        size //= 2
+    return sizes[::-1]
+
+
 def largest_common(results: Results) -> tuple[str, list[tuple[Record, Record]]]:
     """The largest square layer on which all runs with B = 128 were measured, and their records."""
     runs = _squares(results)
@@ -47,8 +85,27 @@ def largest_common(results: Results) -> tuple[str, list[tuple[Record, Record]]]:
 
 def _seconds(layer: Record) -> list[str]:
     """All of pruning, its stages, and the certificate."""
-    stages = [f"{layer['stages'][each]:.3f}" if each in layer["stages"] else "-" for each in STAGES]
-    return [f"{layer['seconds']:.3f}", *stages, f"{layer['certificate_seconds']:.2f}"]
+    spent = [layer["seconds"], *_stages(layer)]
+    certificate = f"{layer['certificate_seconds']:.2f}"
+    return ["-" if each is None else f"{each:.3f}" for each in spent] + [certificate]
+
+
+def _milliseconds(layer: Record) -> list[str]:
+    """The same for small layers too: two digits of what takes a millisecond."""
+    spent = [layer["seconds"], *_stages(layer), layer["certificate_seconds"]]
+    return ["-" if each is None else _short(1000 * each) for each in spent]
+
+
+def _short(amount: float) -> str:
+    return f"{amount:.1f}" if amount < 9.95 else f"{amount:,.0f}"
+
+
+def _stages(layer: Record) -> list[float | None]:
+    return [layer["stages"].get(stage) for stage in STAGES]
+
+
+def _spread(layer: Record) -> str:
+    return f"{layer['spread']:.0%}"
 
 
 def _squares(results: Results) -> list[tuple[Record, dict[int, Record]]]:
