@@ -77,3 +77,10 @@ def test_the_number_of_repeats_is_that_of_the_layers_compared(study: dict[str, A
     _layer(study, SQUARE, method="sparsegpt")["repeats"] = [1.0] * 4
     _layer(study, SQUARE, method="thanos", refit_steps=10)["repeats"] = [1.0] * 2
     assert "Seconds are medians of 2 to 4 repeats." in "\n".join(between_methods(study))
+
+
+def test_times_of_what_failed_its_certificate_do_not_count(study: dict[str, Any]) -> None:
+    _layer(study, SQUARE, method="thanos", pattern="2:4").update(seconds=9.0, passed=False)
+    line = _line(study, "- **2:4**")
+    assert "1.00 times the seconds of SparseGPT" in line
+    assert "on 4 layers" in line

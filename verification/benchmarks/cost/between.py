@@ -79,7 +79,7 @@ def _options(run: Mapping[str, Any]) -> tuple[str, str, int, int]:
 
 
 def _large(run: Mapping[str, Any]) -> Layers:
-    layers = {tuple(layer["shape"]): layer for layer in run["layers"]}
+    layers = {tuple(layer["shape"]): layer for layer in run["layers"] if layer["passed"]}
     return {shape: layer for shape, layer in layers.items() if math.prod(shape) >= LARGE}
 
 
