@@ -50,7 +50,8 @@ def between_methods(results: Results) -> list[str]:
         "",
         "That SparseGPT is the one of this project, which gives the published procedure's answer "
         "and is faster: [speed](../results/speed/speed.md) holds both against the published one. "
-        f"It has B = {BLOCK_SIZE} throughout, as published. Not measured here: {_missing(pairs)}.",
+        f"SparseGPT has B = {BLOCK_SIZE} throughout, as published. Not measured here: "
+        f"{_missing(pairs)}.",
         "",
     ]
 

@@ -45,7 +45,7 @@ def by_size(results: Results) -> list[str]:
     sizes = _doubling({size for _, squares in runs for size in squares})
     if len(sizes) < 2:
         return []
-    headings = ["method", "size", "all", *STAGES, "certificate", "repeats differ by"]
+    headings = ["method", "size", "pruning", *STAGES, "certificate", "repeats differ by"]
     tables: dict[str, list[list[str]]] = {}
     for run, squares in runs:
         method, pattern = label(run).split(", ")
