@@ -130,6 +130,15 @@ def test_the_sweep_draws_no_line_over_sparsities_that_were_not_measured() -> Non
     assert drawn["thanos + refit"] == [False, True, False]
 
 
+def test_half_a_sweep_has_pages_without_what_it_did_not_measure(tmp_path: Path) -> None:
+    high = study(list(sweep_runs(range(6, 10))), lambda run: LOSSES[run.method])
+    write(tmp_path, "sweep-high", high)
+    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["sweep"]
+    text = (tmp_path / "pages" / "sweep.md").read_text()
+    assert "sweep-depth" not in text
+    assert "(sweep-error.png)" in text
+
+
 def test_layer_error_is_shown_by_depth_and_the_legend_names_every_method(tmp_path: Path) -> None:
     write_sweep(tmp_path, lambda runs: study(runs, lambda run: LOSSES[run.method]))
     build(tmp_path, tmp_path / "pages")

@@ -127,9 +127,20 @@ def difference(ratio: Estimate, tolerance: float = 0.0, deterministic: bool = Fa
         if not deterministic:
             return "no verdict"
         low = high = ratio.value
-    if math.log(low) > tolerance:
+    return _side(math.log(low), math.log(high), tolerance)
+
+
+def gain(change: Estimate) -> Verdict:
+    """Whether what is added differs from 0: the whole interval lies on one side of it."""
+    if change.low is None or change.high is None:
+        return "no verdict"
+    return _side(change.low, change.high, 0.0)
+
+
+def _side(low: float, high: float, tolerance: float) -> Verdict:
+    if low > tolerance:
         return "higher"
-    if math.log(high) < -tolerance:
+    if high < -tolerance:
         return "lower"
     return "no difference"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from verification.benchmarks.cost.check import label
 from verification.benchmarks.cost.laws import STAGES
+from verification.benchmarks.cost.plan import BLOCK_SIZE
 from verification.benchmarks.cost.sections import Results
 from verification.benchmarks.pages.tables import markdown
 
@@ -114,5 +115,5 @@ def _squares(results: Results) -> list[tuple[Record, dict[int, Record]]]:
         (each["run"], {layer["shape"][0]: layer for layer in each["layers"]
                        if len(set(layer["shape"])) == 1 and layer["passed"]})
         for each in results["runs"]
-        if each["run"]["block_size"] == 128
+        if each["run"]["block_size"] == BLOCK_SIZE
     ]  # fmt: skip

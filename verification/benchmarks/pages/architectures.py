@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.pairs import Record, percent
-from verification.benchmarks.pages.style import COLOURS, change_axis, save
+from verification.benchmarks.pages.style import COLOURS, change_axis, legend_of_all, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, timing, verdict
 from verification.benchmarks.pages.trainings import training_section
 from verification.benchmarks.small_models.families import PREFIX
@@ -133,13 +133,7 @@ def draw(sources: Sources, folder: Path) -> None:
         panel.set_xticks(np.arange(len(names)), names)
         panel.set_title(pattern)
     panels[0].set_ylabel("perplexity against the dense model, %\n(linear within ±2)")
-    # No pattern has all of them.
-    named = {
-        name: handle
-        for panel in panels
-        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend([*named.values()], [*named], loc="center left", bbox_to_anchor=(0.91, 0.5))
+    figure.legend(*legend_of_all(panels), loc="center left", bbox_to_anchor=(0.91, 0.5))
     save(figure, folder / "architectures.png")
 
 

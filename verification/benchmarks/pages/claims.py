@@ -137,7 +137,7 @@ def text(sources: Sources) -> str:
             _against(case),
             percent(case.perplexity_ratio),
             f"{case.draws}",
-            case.shown + _ruined(case),
+            case.shown + case.remark,
         ]
         for number, some in enumerate(found.values(), 1)
         for case in some
@@ -163,10 +163,6 @@ the studies: {links(sources, NAMES)}.
 """
 
 
-def _ruined(case: Comparison) -> str:
-    return "" if case.usable else ", ruined"
-
-
 def _against(case: Comparison) -> str:
     of = f" (of {len(case.rivals)})" if _against_others(case) else ""
     return readable(case.than) + of
@@ -181,7 +177,7 @@ def draw(sources: Sources, folder: Path) -> None:
             rows += [
                 (claim.said, None),
                 *(
-                    (f"{case.group.name}, against {readable(case.than)}{_ruined(case)}", case)
+                    (f"{case.group.name}, against {readable(case.than)}{case.remark}", case)
                     for case in some
                 ),
             ]

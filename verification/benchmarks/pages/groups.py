@@ -49,6 +49,11 @@ class Comparison(Pair):
         best = min(self.perplexity, self.perplexity / self.perplexity_ratio.value)
         return best <= RUINED * self.group.dense
 
+    @property
+    def remark(self) -> str:
+        """What follows a verdict that says little."""
+        return "" if self.usable else ", ruined"
+
 
 def groups(sources: Sources, studies: Iterable[Sequence[str]]) -> Iterator[Group]:
     """Study by study, as runs of two studies may be of two machines; parts of a study are one."""

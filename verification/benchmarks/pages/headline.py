@@ -10,7 +10,7 @@ from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.pairs import Record, signed
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import common, lines, markdown, protocol, source, verdict
-from verification.benchmarks.statistics import Estimate, mean
+from verification.benchmarks.statistics import Estimate, gain, in_words, mean
 from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import HEADLINE_QUESTION, HEADLINES, SEEDS
 
@@ -95,13 +95,12 @@ def _zero_shot_against(name: str, records: list[Record]) -> str:
     )
 
 
-def _points(gain: Estimate) -> str:
-    """A gain in points, its interval, and whether it is one."""
-    assert gain.low is not None
-    assert gain.high is not None
-    told = "higher" if gain.low > 0 else "lower" if gain.high < 0 else "not shown to differ"
-    value, low, high = (signed(each, 1) for each in (gain.value, gain.low, gain.high))
-    return f"{value} ({low} to {high}), {told},"
+def _points(change: Estimate) -> str:
+    """A change in points, its interval, and whether it is one."""
+    assert change.low is not None
+    assert change.high is not None
+    value, low, high = (signed(each, 1) for each in (change.value, change.low, change.high))
+    return f"{value} ({low} to {high}), {in_words(gain(change))},"
 
 
 def _by_label(records: list[Record]) -> dict[str, list[Record]]:

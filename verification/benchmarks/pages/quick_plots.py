@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.depth import HEADING, draw_depth
-from verification.benchmarks.pages.style import COLOURS, log_axis, save
+from verification.benchmarks.pages.style import COLOURS, legend_of_all, log_axis, save
 from verification.benchmarks.studies.plan import family, label
 
 
@@ -57,15 +57,11 @@ def draw_layer_error(results: dict[str, Any]) -> Any:
     """Mean error of a decoder block's layers against its depth, with the dense model's inputs."""
     grouped = families(results)
     figure, panels = plt.subplots(1, len(grouped), figsize=(10, 3.6), sharey=True)
-    named: dict[str, Any] = {}
     for panel, (pattern, records) in zip(panels, grouped.items(), strict=True):
         draw_depth(panel, records)
         panel.set_title(pattern)
-        handles, names = panel.get_legend_handles_labels()
-        named |= dict(zip(names, handles, strict=True))
     panels[0].set_ylabel(HEADING)
-    # No panel has all methods.
-    panels[-1].legend([*named.values()], [*named], loc="upper left", bbox_to_anchor=(1, 1))
+    panels[-1].legend(*legend_of_all(panels), loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -160,7 +160,7 @@ def _row(each: Comparison) -> list[str]:
         percent(each.error_ratio),
         f"{each.seconds_ratio:.1f}",
         f"{each.draws}",
-        each.shown + ("" if each.usable else ", ruined"),
+        each.shown + each.remark,
     ]
 
 

@@ -1,6 +1,6 @@
 """How all plots look."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,16 @@ def draw_change(
         ends = [added_percent(ratio.low), added_percent(ratio.high)]
         panel.plot(ends, [row, row], color=line, linewidth=2)
     panel.plot([added_percent(ratio.value)], [row], "o", color=colour, markersize=size)
+
+
+def legend_of_all(panels: Iterable[Any]) -> tuple[list[Any], list[str]]:
+    """Handles and labels for one legend of several panels, of which none may have all lines."""
+    named = {
+        name: handle
+        for panel in panels
+        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    return [*named.values()], [*named]
 
 
 def legend_outside(panel: Any) -> None:

@@ -1,5 +1,7 @@
 """The page on how much can be removed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,7 @@ from verification.benchmarks.statistics import difference, in_words, perplexity_
 from verification.benchmarks.studies.plan import label
 
 STUDIES = ("sweep-low", "sweep-high")
-SHARE = "share of weights removed"
-DEPTH_AT = (
-    0.5  # the share that is removed where layer error is shown by depth: refits are there too
-)
+DEPTH_AT = 0.5  # the share removed where layer error is shown by depth: refits are there too
 MOST_SHOWN = 1e5  # of perplexity: beyond, no model is left
 PAIRS = (("sparsegpt", "thanos"), ("thanos", "thanos + refit"), ("sparsegpt", "sparsegpt + refit"))
 
@@ -62,9 +61,7 @@ methods in general. A difference is called one if its 95 % interval leaves out 0
 ![Perplexity against sparsity](sweep-perplexity.png)
 
 ![Layer error against sparsity](sweep-error.png)
-
-![Layer error by depth, {DEPTH_AT:.0%} removed](sweep-depth.png)
-
+{_depth_picture(grouped)}
 {summary(results)}
 
 *Sparsity*: Wanda removes the same whole number of weights of every row, rounded down.
@@ -74,6 +71,11 @@ methods in general. A difference is called one if its 95 % interval leaves out 0
 
 {source(results)}
 """
+
+
+def _depth_picture(grouped: dict[str, dict[float, Record]]) -> str:
+    shown = f"\n![Layer error by depth, {DEPTH_AT:.0%} removed](sweep-depth.png)\n"
+    return shown if _at_depth_share(grouped) else ""
 
 
 def _usable(name: str, runs: dict[float, Record], dense: float, shares: list[float]) -> str:
@@ -137,32 +139,37 @@ def _judged(before: Record, after: Record) -> str:
 
 
 def draw(sources: Sources, folder: Path) -> None:
-    """Write sweep-perplexity.png, sweep-error.png and sweep-depth.png."""
+    """Write sweep-perplexity.png, sweep-error.png and, if runs have its share, sweep-depth.png."""
     results = joined(sources, STUDIES)
     grouped = by_method(results)
     dense = next(record for record in results["runs"] if "layers" not in record)
     most = max(record["perplexity"] for record in results["runs"])
     cut = f"; beyond {MOST_SHOWN:,.0f} not shown" if most > MOST_SHOWN else ""
-    figure, panel = plt.subplots(figsize=(7.5, 4.2))
-    draw_by_share(panel, grouped, "perplexity")
-    panel.axhline(dense["perplexity"], color="black", linewidth=1, label="dense")
-    panel.set_ylim(0.8 * dense["perplexity"], min(MOST_SHOWN, 1.3 * most))
-    panel.set(xlabel=SHARE, ylabel=f"perplexity (log scale{cut})")
-    legend_outside(panel)
-    save(figure, folder / "sweep-perplexity.png")
+    with _picture(folder, "sweep-perplexity") as panel:
+        draw_by_share(panel, grouped, "perplexity")
+        panel.axhline(dense["perplexity"], color="black", linewidth=1, label="dense")
+        panel.set_ylim(0.8 * dense["perplexity"], min(MOST_SHOWN, 1.3 * most))
+        panel.set(ylabel=f"perplexity (log scale{cut})")
+    with _picture(folder, "sweep-error") as panel:
+        draw_by_share(panel, grouped, "dense_error")
+        panel.set(ylabel="layer error, dense inputs (log scale)")
+    if records := _at_depth_share(grouped):
+        with _picture(folder, "sweep-depth") as panel:
+            draw_depth(panel, records)
+            panel.set_ylabel(f"{HEADING} (log scale), {DEPTH_AT:.0%} removed")
 
-    figure, panel = plt.subplots(figsize=(7.5, 4.2))
-    draw_by_share(panel, grouped, "dense_error")
-    panel.set(xlabel=SHARE, ylabel="layer error, dense inputs (log scale)")
-    legend_outside(panel)
-    save(figure, folder / "sweep-error.png")
 
-    if any(DEPTH_AT in runs for runs in grouped.values()):
-        figure, panel = plt.subplots(figsize=(7.5, 4.2))
-        draw_depth(panel, (runs[DEPTH_AT] for runs in grouped.values() if DEPTH_AT in runs))
-        panel.set_ylabel(f"{HEADING} (log scale), {DEPTH_AT:.0%} removed")
-        legend_outside(panel)
-        save(figure, folder / "sweep-depth.png")
+@contextmanager
+def _picture(folder: Path, name: str) -> Iterator[Any]:
+    """A panel that becomes `name`.png, with its legend."""
+    figure, panel = plt.subplots(figsize=(7.5, 4.2))
+    yield panel
+    legend_outside(panel)
+    save(figure, folder / f"{name}.png")
+
+
+def _at_depth_share(grouped: dict[str, dict[float, Record]]) -> list[Record]:
+    return [runs[DEPTH_AT] for runs in grouped.values() if DEPTH_AT in runs]
 
 
 def draw_by_share(panel: Any, grouped: dict[str, dict[float, Record]], what: str) -> None:
@@ -172,6 +179,7 @@ def draw_by_share(panel: Any, grouped: dict[str, dict[float, Record]], what: str
         values = [runs[share][what] if share in runs else np.nan for share in shares]
         panel.plot(shares, values, "o-", color=COLOURS[method], label=method, markersize=4)
     log_axis(panel.yaxis)
+    panel.set_xlabel("share of weights removed")
 
 
 SWEEP = Page("sweep", "How much can be removed?", STUDIES, text, draw, whole=False)
