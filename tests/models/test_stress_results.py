@@ -5,11 +5,27 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from reference.patterns import parse_pattern
+from tests.stress.big_checkpoint import PATTERN
+from tests.stress.synthetic import llama_config
+from thanos_torch.models import LayerOptions, Rules
+from thanos_torch.models.estimate import memory_parts
+from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layers
+from verification.benchmarks.cost.check import BOUNDS
+from verification.benchmarks.cost.model import CostModel
+from verification.benchmarks.cost.predict import predicted_model, whole_memory
+
+OF_THE_PROGRAM = 0.42e9  # bytes of a process that has imported torch and Transformers, no more
 RESULTS = Path(__file__).parent.parent.parent / "docs" / "results"
 
 
 def recorded(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def long_runs() -> str:
+    """The page, its lines joined."""
+    return " ".join((RESULTS.parent / "long-runs.md").read_text(encoding="utf-8").split())
 
 
 def test_a_hundred_kills_changed_nothing() -> None:
@@ -52,9 +68,41 @@ def test_a_checkpoint_larger_than_the_memory_was_pruned() -> None:
         assert run["certified"]
         assert run["layers"] == 7 * run["blocks"]
         assert run["written_bytes"] >= run["checkpoint_bytes"]
-    said = (RESULTS.parent / "long-runs.md").read_text()
     sizes, peaks = (
         [f"{run[key] / 1e9:.1f}" for run in big["runs"]]
         for key in ("checkpoint_bytes", "peak_rss_bytes")
     )
-    assert f"({sizes[0]} and {sizes[1]} GB on disk) took {peaks[0]} and {peaks[1]} GB" in said
+    assert (
+        f"({sizes[0]} and {sizes[1]} GB on disk) took {peaks[0]} and {peaks[1]} GB" in long_runs()
+    )
+
+
+def planned(run: dict[str, Any], folder: Path) -> tuple[Any, list[PlannedLayer]]:
+    """The recorded checkpoint and its layers, without its weights."""
+    shape = {name: run[name] for name in ("blocks", "hidden", "intermediate", "vocabulary")}
+    llama_config(**shape).save_pretrained(folder)
+    model = meta_model(str(folder))
+    return model, planned_layers(model, Rules(LayerOptions(parse_pattern(PATTERN))))
+
+
+def test_the_memory_of_a_dry_run_is_near_what_was_taken(tmp_path: Path) -> None:
+    for run in recorded("big-checkpoint")["runs"]:
+        parts = memory_parts(*planned(run, tmp_path), run["calibration_tokens"])
+        parts["program and libraries"] = OF_THE_PROGRAM  # that of the tests is not known here
+        estimate = sum(parts.values())
+        # Promised is a factor of two; to run out of memory by surprise is worse than a warning.
+        assert run["peak_rss_bytes"] < estimate < 1.5 * run["peak_rss_bytes"]
+        assert f"`--dry-run` estimates {estimate / 1e9:.1f} GB for either" in long_runs()
+
+
+def test_the_memory_of_the_cost_model_is_near_what_was_taken(tmp_path: Path) -> None:
+    fitted = CostModel.from_dict(recorded("cost/results")["model_fitted"])
+    options = {"method": "thanos", "pattern": PATTERN, "block_size": 128, "refit_steps": 0}
+    for run in recorded("big-checkpoint")["runs"]:
+        model, _ = planned(run, tmp_path)
+        tokens = run["calibration_tokens"]
+        found = whole_memory(predicted_model(fitted, model, options, tokens, tokens))
+        predicted = found["peak_with_certificates_bytes"] + OF_THE_PROGRAM
+        # As far off as the memory of a held-out layer may be: see `BOUNDS` of the cost model.
+        assert abs(predicted / run["peak_rss_bytes"] - 1) < BOUNDS["memory"][1]
+        assert f"is {predicted / 1e9:.1f} GB with the program" in long_runs()

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.stress.limits import run_limited
-from tests.stress.synthetic import write_llama
+from tests.stress.synthetic import llama_config, write_llama
 from thanos_torch.models.shards import INDEX
 from verification.benchmarks.environment import environment
 
 THANOS = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
+PATTERN = "2:4"
 # Peaks may differ by what the allocator keeps, not by what blocks weigh.
 GROWTH = 1.1
 
@@ -52,15 +53,15 @@ def measure(depth: int, options: argparse.Namespace) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     if not (dense / INDEX).exists():  # else an earlier process was killed, and its run goes on
         shutil.rmtree(dense, ignore_errors=True)
-        write_llama(
-            dense,
+        config = llama_config(
             blocks=depth,
             hidden=options.hidden,
             intermediate=options.intermediate,
             vocabulary=options.vocabulary,
         )
+        write_llama(dense, config)
     size = json.loads((dense / INDEX).read_text())["metadata"]["total_size"]
-    command = [*THANOS, "prune", str(dense), "--out", str(out), "--pattern", "2:4"]
+    command = [*THANOS, "prune", str(dense), "--out", str(out), "--pattern", PATTERN]
     command += ["--nsamples", str(options.nsamples), "--seqlen", str(options.seqlen)]
     done = run_limited(command, options.limit * 2**30, dict(os.environ))
     record = json.loads((out / "thanos.json").read_text()) if done.status == 0 else {}

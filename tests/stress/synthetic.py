@@ -12,13 +12,10 @@ from thanos_torch.models.shards import INDEX, write_shard
 BLOCKS_IN_A_SHARD = 3
 
 
-def write_llama(
-    folder: Path, *, blocks: int, hidden: int, intermediate: int, vocabulary: int
-) -> int:
-    """A sharded bfloat16 checkpoint, never more than three blocks in memory; returns its bytes."""
-    folder.mkdir(parents=True)
+def llama_config(*, blocks: int, hidden: int, intermediate: int, vocabulary: int) -> LlamaConfig:
+    """Of a bfloat16 model with heads as wide as Llama 3's, if it is wide enough."""
     head = min(128, hidden // 4)
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=max(vocabulary, WORDS),
         hidden_size=hidden,
         intermediate_size=intermediate,
@@ -30,6 +27,12 @@ def write_llama(
         dtype="bfloat16",
         architectures=["LlamaForCausalLM"],
     )
+
+
+def write_llama(folder: Path, config: LlamaConfig) -> int:
+    """A sharded checkpoint, never more than three blocks in memory; returns its bytes."""
+    folder.mkdir(parents=True)
+    blocks = config.num_hidden_layers
     config.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     torch.manual_seed(0)

@@ -67,7 +67,9 @@ def predictions(
         for run in asked:
             one = predicted_model(model, built, run, WINDOWS * LENGTH, LENGTH, least)
             seconds = {stage: target.layers * spent for stage, spent in one["seconds"].items()}
-            found.append({"model": target.name, "run": run, "seconds": seconds, **_memory(one)})
+            found.append(
+                {"model": target.name, "run": run, "seconds": seconds, **whole_memory(one)}
+            )
     return found
 
 
@@ -140,8 +142,8 @@ def _calibration(
     return total
 
 
-def _memory(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A certificate comes after the layer's work is done: the larger of both counts."""
+def whole_memory(one: Mapping[str, Any]) -> dict[str, Any]:
+    """What `predicted_model` says, added up; certificates come after the layer's work is done."""
     parts, at_work = one["memory"], one["memory"]["layer at work"]
     peak = sum(parts.values())
     judged = peak - at_work + max(at_work, one["certificate_bytes"])

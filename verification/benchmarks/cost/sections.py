@@ -45,7 +45,7 @@ def predictions(results: Results) -> list[str]:
         f"operations of float32 products, of which this machine does {peak / 1e9:,.0f} Gflop a second{_least_peak(results)}; over the peak of another "
         "machine it is the time there, if its memory is as fast beside its products. *GiB*: one decoder block twice in "
         "bfloat16, embeddings, two batches of activations, a block's Gram matrices and the layer at work, without the program "
-        "itself; certificates by a rough count.",
+        "itself; certificates by a rough count. The same sum was [held against a checkpoint](../long-runs.md#memory) that was pruned.",
         "",
     ]
 
