@@ -13,6 +13,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from reference.patterns import Ablation
+from verification.benchmarks.pages.architectures import by_model, families_figure
 from verification.benchmarks.pages.block_sizes import by_block_size
 from verification.benchmarks.pages.build import PUBLISHED, build
 from verification.benchmarks.pages.changes import answer, changes
@@ -28,7 +29,7 @@ from verification.benchmarks.pages.refit import compared
 from verification.benchmarks.pages.sweep import by_method, draw_by_share
 from verification.benchmarks.pages.tables import source, timing
 from verification.benchmarks.statistics import Estimate
-from verification.benchmarks.studies.plan import Run, dense_runs, label
+from verification.benchmarks.studies.plan import Run, dense_runs, family, label
 from verification.benchmarks.studies.profiles import (
     SEEDS,
     SWEEP,
@@ -49,6 +50,7 @@ ORIGIN = {
     "versions": {"torch": "2"},
     "jobs": 2,
 }
+PUBLISHED_RESULTS = Path(__file__).parents[2] / "docs" / "results"
 LOSSES = {"dense": 3.0, "magnitude": 5.0, "wanda": 3.6, "sparsegpt": 3.5, "thanos": 3.4}
 
 
@@ -150,6 +152,36 @@ def test_layer_error_is_shown_by_depth_and_the_legend_names_every_method(tmp_pat
     plt.close(figure)
     # Refits are in one panel only, which is not the last.
     assert named == {label(run.what()) for run in quick_runs()}
+
+
+def test_families_are_drawn_with_every_method_that_was_measured() -> None:
+    results = json.loads((PUBLISHED_RESULTS / "architectures" / "results.json").read_text())
+    grouped = by_model(results)
+    figure = families_figure(grouped)
+    measured: dict[str, set[str]] = {}
+    for each in (each for each in results["runs"] if "layers" in each):
+        measured.setdefault(family(each["run"]), set()).add(label(each["run"]))
+    drawn = {
+        panel.get_title(): {
+            str(line.get_label()): list(line.get_ydata())
+            for line in panel.lines
+            if not str(line.get_label()).startswith("_")
+        }
+        for panel in figure.axes
+    }
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    plt.close(figure)
+    assert {pattern: {*methods} for pattern, methods in drawn.items()} == measured
+    assert legend == set.union(*measured.values())
+    added = []
+    for dense, *pruned in grouped.values():
+        (thanos,) = (
+            each["perplexity"]
+            for each in pruned
+            if (each["run"]["pattern"], label(each["run"])) == ("4:8", "thanos")
+        )
+        added.append(100 * (thanos / dense["perplexity"] - 1))
+    assert drawn["4:8"]["thanos"] == pytest.approx(added)
 
 
 def test_a_failed_certificate_is_said_loudly(tmp_path: Path) -> None:

@@ -114,8 +114,12 @@ def _cell(record: Record) -> str:
 
 
 def draw(sources: Sources, folder: Path) -> None:
-    """Write architectures.png: what methods add to the dense model's perplexity."""
-    grouped = by_model(sources["architectures"])
+    """Write architectures.png."""
+    save(families_figure(by_model(sources["architectures"])), folder / "architectures.png")
+
+
+def families_figure(grouped: dict[str, list[Record]]) -> Any:
+    """What methods add to the dense models' perplexity: a panel for each pattern."""
     patterns = list(
         dict.fromkeys(family(r["run"]) for each in grouped.values() for r in each if "layers" in r)
     )
@@ -134,7 +138,7 @@ def draw(sources: Sources, folder: Path) -> None:
         panel.set_title(pattern)
     panels[0].set_ylabel("perplexity against the dense model, %\n(linear within ±2)")
     figure.legend(*legend_of_all(panels), loc="center left", bbox_to_anchor=(0.91, 0.5))
-    save(figure, folder / "architectures.png")
+    return figure
 
 
 def _added(records: list[Record], pattern: str, method: str) -> float | None:
