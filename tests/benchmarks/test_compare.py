@@ -124,21 +124,25 @@ def test_several_draws_of_their_own_need_no_recorded_ones(tmp_path: Path) -> Non
     assert "layer error / sparsegpt's" in compare(first, worse, no_results()).regressions[0]
 
 
+def refused(before: Results, after: Results, recorded: Results) -> bool:
+    """Whether nothing can be judged but the dense model, which no calibration text touches."""
+    reason = "nothing can be judged: too few draws on both sides, and too few recorded ones"
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        compare(before, after, recorded)
+    return True
+
+
 def test_without_any_spread_nothing_passes(tmp_path: Path, before: Results) -> None:
     other = read_results(made(tmp_path / "other", [1]))
-    found = compare(before, other, no_results())
-    assert len(found.unjudged) == len(METHODS)  # the dense model was not calibrated
-    assert "NOT JUDGED  thanos 2:4" in list(lines(found))
+    assert refused(before, other, no_results())
     for side in (before, other):
         side.runs.pop(next(key for key in side.runs if key.label == "dense"))
-    with pytest.raises(ValueError, match="nothing can be judged: too few draws on both sides"):
-        compare(before, other, no_results())
+    assert refused(before, other, no_results())
 
 
 def test_two_recorded_draws_are_too_few(tmp_path: Path, before: Results) -> None:
     other = read_results(made(tmp_path / "other", [1]))
-    few = read_results(made(tmp_path / "few", [100, 101]))
-    assert len(compare(before, other, few).unjudged) == len(METHODS)
+    assert refused(before, other, read_results(made(tmp_path / "few", [100, 101])))
 
 
 def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: Results) -> None:
@@ -148,7 +152,29 @@ def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: Res
 
     recorded = changed(read_results(made(tmp_path / "r", list(range(100, 106)))), longer)
     other = read_results(made(tmp_path / "other", [1]))
-    assert len(compare(before, other, recorded).unjudged) == len(METHODS)
+    assert refused(before, other, recorded)
+
+
+def test_what_could_not_be_judged_is_said_last(
+    tmp_path: Path, before: Results, recorded: Results
+) -> None:
+    other = read_results(made(tmp_path / "other", [1]))
+    wanda = next(key for key in recorded.runs if key.label == "wanda 2:4")
+    recorded.runs.pop(wanda)
+    found = compare(before, other, recorded)
+    assert found.unjudged == ["wanda 2:4"]
+    *_, last = lines(found)
+    of = len(METHODS) + 1
+    assert last == f"No regression beyond noise, but 1 of {of} runs are NOT JUDGED."
+
+
+def test_a_dense_model_alone_is_judged(before: Results) -> None:
+    def only_dense(content: Content) -> None:
+        del content["runs"][1:]
+
+    dense = changed(before, only_dense)
+    (pair,) = compare(dense, dense, no_results()).pairs
+    assert pair.judged
 
 
 def test_one_bad_layer_shows(before: Results) -> None:

@@ -66,6 +66,11 @@ class Pair:
         """Whether any measure has a verdict."""
         return any(change.verdict != "no verdict" for change in self.changes)
 
+    @property
+    def pruned(self) -> bool:
+        """Whether it is of a pruned model: the dense one is the same on every draw."""
+        return any("layers" in record for record in self.before.values())
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -127,7 +132,8 @@ def compare(
               and kind of calibration that have too few draws of their own
     costs     regressions in time and memory, in words, where they are judged
 
-    Raises ValueError if no run is in both, or none can be judged: that would pass whatever came.
+    Raises ValueError if no run is in both, or none of a pruned model can be judged: that would
+    pass whatever came.
     """
     keys = [key for key in before.runs if key in after.runs]
     if not keys:
@@ -138,8 +144,9 @@ def compare(
         lost += [f"{key.label}, seed {draw.seed}" for draw in first - second if second < first]
     tests = max(1, sum(1 for key in keys for _ in _unpaired(key, before, after, recorded)))
     pairs = [_pair(key, before, after, recorded, tests) for key in keys]
-    if not any(pair.judged for pair in pairs):
-        reasons = sorted({change.basis for pair in pairs for change in pair.changes})
+    asked = [pair for pair in pairs if pair.pruned] or pairs
+    if not any(pair.judged for pair in asked):
+        reasons = sorted({change.basis for pair in asked for change in pair.changes})
         raise ValueError(f"nothing can be judged: {'; '.join(reasons) or 'no numbers in common'}")
     new = [key.label for key in after.runs if key not in before.runs]
     return Comparison(before, after, pairs, lost, new, _settings(before, after), costs or [])

@@ -81,5 +81,13 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield f"better   {what}"
     for what in comparison.regressions:
         yield f"REGRESSION  {what}"
-    count = len(comparison.regressions)
-    yield f"{count} regressions beyond noise." if count else "No regression beyond noise."
+    yield _conclusion(comparison)
+
+
+def _conclusion(comparison: Comparison) -> str:
+    """How many regressions, and of how many runs that is said."""
+    count, unjudged = len(comparison.regressions), len(comparison.unjudged)
+    found = f"{count or 'No'} regression{'s' if count > 1 else ''} beyond noise"
+    if not unjudged:
+        return f"{found}."
+    return f"{found}, but {unjudged} of {len(comparison.pairs)} runs are NOT JUDGED."
