@@ -1,14 +1,17 @@
 """Published numbers come from the results file that is published with them."""
 
 import json
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from thanos_torch.cli.display import command_line
 from verification.benchmarks.pages.build import PUBLISHED as PAGES
 from verification.benchmarks.pages.build import REPORT, publish
+from verification.benchmarks.pages.pairs import ROUNDING
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.speed.report import page, verdicts
 from verification.benchmarks.speed.solvers import table as solver_table
@@ -43,6 +46,28 @@ def test_published_pages_are_made_from_the_results_files(tmp_path: Path) -> None
 def _without_pictures(report: Path) -> str:
     """Their bytes depend on the machine's fonts and libraries."""
     return re.sub(r'(src="data:image/png;base64,)[^"]*', r"\1", report.read_text())
+
+
+def test_rounding_is_what_two_machines_made_of_the_same_runs() -> None:
+    runs = []
+    for name in ("sweep-low", "components-0"):
+        records = json.loads((PUBLISHED / name / "results.json").read_text())["runs"]
+        runs.append({_made_from(each): each for each in records if "layers" in each})
+    first, second = runs
+    moved = [
+        math.log(second[what]["perplexity"] / first[what]["perplexity"])
+        for what in first.keys() & second.keys()
+    ]
+    assert len(moved) == ROUNDING.freedom
+    deviation = math.sqrt(sum(each**2 for each in moved) / len(moved))
+    assert ROUNDING.deviation == pytest.approx(deviation, abs=5e-4)
+
+
+def _made_from(record: dict[str, Any]) -> str:
+    """What was done, with which tokens."""
+    asked = [record[name] for name in ("run", "model", "calibration", "evaluation")]
+    texts = [record[f"{name}_text"]["windows_sha256"] for name in ("calibration", "evaluation")]
+    return json.dumps([asked, texts], sort_keys=True)
 
 
 def test_published_results_hold_no_paths_of_the_machine_that_measured_them() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from verification.benchmarks.statistics import (
     Estimate,
+    Spread,
     difference,
     geometric_mean,
     independent_ratio,
@@ -64,13 +65,53 @@ def test_intervals_of_students_t_cover_95_percent(count: int) -> None:
         before, after = lognormal(random, 1, 0.0, 0.1), lognormal(random, 1, 0.2, 0.1)
         return independent_ratio(before, after, lognormal(random, count, 7.0, 0.1))
 
+    truths = (math.exp(1.0), *[math.exp(0.2)] * 3)
+    for make, truth in zip((mean, pairs, draws, recorded), truths, strict=True):
+        assert abs(coverage(make, truth) - 0.95) < MARGIN, make.__name__
+
+
+def like_their_neighbours(random: np.random.Generator, count: int, alike: float) -> Array:
+    """Numbers of mean 0 and deviation 1, each correlated with the one before."""
+    found = random.normal(0, 1, count)
+    for place in range(1, count):
+        found[place] = alike * found[place - 1] + math.sqrt(1 - alike**2) * found[place]
+    return found
+
+
+@pytest.mark.parametrize(("count", "alike"), [(3, 0.0), (16, 0.0), (256, 0.1), (297, 0.4)])
+def test_intervals_over_windows_cover_95_percent_also_where_neighbours_are_alike(
+    count: int, alike: float
+) -> None:
     def windows(random: np.random.Generator) -> Estimate:
         hard = random.normal(3.0, 1.0, count)
-        return perplexity_ratio(hard, hard + random.normal(0.2, 0.05, count))
+        added = 0.2 + 0.05 * like_their_neighbours(random, count, alike)
+        return perplexity_ratio(hard, hard + added)
 
-    truths = (math.exp(1.0), *[math.exp(0.2)] * 4)
-    for make, truth in zip((mean, pairs, draws, recorded, windows), truths, strict=True):
-        assert abs(coverage(make, truth) - 0.95) < MARGIN, make.__name__
+    assert abs(coverage(windows, math.exp(0.2)) - 0.95) < MARGIN
+
+
+def test_windows_that_are_taken_as_independent_cover_less() -> None:
+    """Why the test before would fail without stretches."""
+
+    def windows(random: np.random.Generator) -> Estimate:
+        return geometric_mean(np.exp(0.2 + 0.05 * like_their_neighbours(random, 297, 0.4)))
+
+    assert coverage(windows, math.exp(0.2)) < 0.85
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0, 10.0])
+def test_rounding_widens_the_interval_as_much_as_it_should(share: float) -> None:
+    """share: of rounding, whose deviation is known from 5 numbers, in what windows vary by."""
+    of_a_mean = 0.05 / math.sqrt(16)
+
+    def windows(random: np.random.Generator) -> Estimate:
+        moved = share * of_a_mean * random.normal(0, 1, 6)
+        known = Spread(math.sqrt(float(np.mean(moved[1:] ** 2))), 5)
+        added = 0.2 + moved[0] + random.normal(0, 0.05, 16)
+        return perplexity_ratio(np.zeros(16), added, known)
+
+    # Satterthwaite's degrees of freedom are an approximation, at worst where both are alike.
+    assert abs(coverage(windows, math.exp(0.2)) - 0.95) < MARGIN
 
 
 @pytest.mark.parametrize("count", [6, 9, 20])

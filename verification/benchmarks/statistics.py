@@ -97,18 +97,50 @@ def independent_ratio(
     return _exp(Estimate(shift, shift - reach, shift + reach, count, level))
 
 
-def perplexity_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> Estimate:
+@dataclass(frozen=True)
+class Spread:
+    """A standard deviation that was measured, and from how many independent numbers."""
+
+    deviation: float
+    freedom: int
+
+
+def perplexity_ratio(
+    before: ArrayLike, after: ArrayLike, rounding: Spread | None = None, level: float = LEVEL
+) -> Estimate:
     """Of two models on the same windows, which have the same number of scored tokens.
 
-    before, after  (windows,) mean negative log-likelihood of each window's tokens, in nats
+    before, after  (windows,) mean negative log-likelihood of each window's tokens, in nats, in the
+                   order of the text
+    rounding       of the ratio's logarithm, by rounding alone
 
     A window that is hard for one model is hard for the other: their difference varies far less
-    than either, and the ratio of perplexities is exp of its mean.
+    than either, and the ratio of perplexities is exp of its mean. Neighbours in a text are alike,
+    so that n windows are not n independent numbers: Student's t is of the means of stretches of
+    √n windows each ("batch means").
     """
     first, second = _numbers("before", before), _numbers("after", after)
     if len(first) != len(second):
         raise ValueError(f"before and after must be pairs, got {len(first)} and {len(second)}")
-    return _exp(_mean(second - first, level))
+    added = second - first
+    count, value = len(added), float(added.mean())
+    if count < 2:
+        return _exp(Estimate(value, None, None, count, level))
+    stretches = np.array_split(added, count // math.isqrt(count))
+    means = np.array([stretch.mean() for stretch in stretches])
+    spreads = [Spread(pooled_deviation([means]) / math.sqrt(len(means)), len(means) - 1)]
+    reach = _reach([*spreads, rounding] if rounding else spreads, level)
+    return _exp(Estimate(value, value - reach, value + reach, count, level))
+
+
+def _reach(spreads: Sequence[Spread], level: float) -> float:
+    """Half an interval of a sum of independent errors, with Satterthwaite's degrees of freedom."""
+    variances = np.array([each.deviation**2 for each in spreads])
+    total = float(variances.sum())
+    if total == 0:
+        return 0.0
+    freedom = total**2 / float((variances**2 / [each.freedom for each in spreads]).sum())
+    return math.sqrt(total) * t_factor(freedom, level)
 
 
 def in_words(verdict: Verdict) -> str:
@@ -152,7 +184,7 @@ def pooled_deviation(groups: Sequence[NDArray[np.float64]]) -> float:
     return math.sqrt(squares / freedom)
 
 
-def t_factor(freedom: int, level: float) -> float:
+def t_factor(freedom: float, level: float) -> float:
     """How many standard errors an interval of this level reaches to either side."""
     return float(stats.t.ppf((1 + level) / 2, freedom))
 

@@ -40,7 +40,8 @@ def page(results: dict[str, Any]) -> str:
         "Prefill reads {prompt} tokens; then {tokens} tokens are decoded one by one with a cache. "
         .format(**results["settings"])
         + f"{results['settings']['rounds']} rounds of all",
-        "models in turns; ratios are taken round by round. Weights are all parameters and buffers; peak is",
+        "models in turns; ratios are taken round by round, as rounds are not equally fast: their median is not that of the "
+        "milliseconds' medians. Weights are all parameters and buffers; peak is",
         "the memory of a process that runs this model alone, Python and PyTorch included, after loading.",
         f"Control, the dense model against itself: {_time_answer(results['control'])}.",
         _certified(results),

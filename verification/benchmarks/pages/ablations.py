@@ -125,5 +125,5 @@ CALIBRATION = _ablation(
     "The row *calibrated on wikitext2* reads the validation part of the text whose test part gives the perplexity: it shows what calibrating in the "
     "style of the evaluation is worth, not that one text is better than another. The *error* is measured on C4 in all rows, which favours those that "
     "are calibrated on it. The first row is calibrated as named below; every other row reads "
-    "fewer windows or another text, or refits one of the three masks. More than 32,768 tokens were not tried; the paper reads 262,144.",
+    "fewer windows or another text, or refits one of the three masks. Draws of another text have nothing but their number in common with the first row's. More than 32,768 tokens were not tried; the paper reads 262,144.",
 )

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.pairs import Record, percent
+from verification.benchmarks.pages.pairs import Record, on_one_draw, percent
 from verification.benchmarks.pages.style import COLOURS, change_axis, legend_of_all, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, timing, verdict
 from verification.benchmarks.pages.trainings import training_section
 from verification.benchmarks.small_models.families import PREFIX
-from verification.benchmarks.statistics import added_percent, difference, in_words, perplexity_ratio
+from verification.benchmarks.statistics import added_percent, difference, in_words
 from verification.benchmarks.studies.plan import family, label
 
 SHOWN = (
@@ -43,7 +43,7 @@ Whether Thanos is better than SparseGPT there too, with 95 % intervals:
 These are small models that were trained here, from scratch, on C4, calibrated with windows of the same text, and measured on WikiText-2: they
 show whether a method depends on the architecture, not how a large model fares. Real weights of these families come from a hub only, which was out of
 reach where this was measured; SmolLM2-135M, on the other pages, is a real model of Llama's architecture, and `thanos bench --paper` has the paper's. One training and one calibration draw each: the verdicts above
-compare windows of the evaluation text, say nothing of other draws, and are not corrected for how many they are.
+compare stretches of the evaluation text, say nothing of other draws nor of what rounding moves, and are not corrected for how many they are.
 
 Perplexity (layer error with dense inputs; *pruning s*):
 
@@ -81,7 +81,7 @@ def _answer(pattern: str, grouped: dict[str, list[Record]]) -> str:
     added = []
     for model, records in grouped.items():
         before, after = (_find(records, pattern, name) for name in ("sparsegpt", "thanos"))
-        ratio = perplexity_ratio(before["window_losses"], after["window_losses"])
+        ratio = on_one_draw(before, after)
         words[in_words(difference(ratio))].append(
             f"{model.removeprefix(PREFIX)} ({percent(ratio)})"
         )

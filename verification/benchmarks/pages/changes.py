@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from verification.benchmarks.pages.names import name as named
-from verification.benchmarks.pages.pairs import Pair, Record, percent
+from verification.benchmarks.pages.pairs import INTERVALS, Pair, Record, percent
 from verification.benchmarks.pages.tables import timing
-from verification.benchmarks.statistics import LEVEL, t_factor
 from verification.benchmarks.studies.plan import label
 
 
@@ -17,9 +16,7 @@ def meaning(results: dict[str, Any]) -> str:
     reference = evaluation["reference"] or evaluation["dataset"]
     return f"""- *Perplexity*, *error* and *pruning s* are geometric means over the calibration draws. *Against the first* compares on the same draws: where
   rows have different draws, only that compares them.
-- 95 % intervals: over several draws, Student's t of the draws: {t_factor(1, LEVEL):.1f} standard errors to either side where there are two, {t_factor(2, LEVEL):.1f} of three. Of one
-  draw, over the windows of the evaluation text only, which says nothing of other draws: it is the narrower one, and what it shows may not be
-  shown over two draws. The error then has none. A difference is called one only if the interval leaves out 0 %.
+- {INTERVALS}. The error of one draw has no interval. A difference is called one only if the interval leaves out 0 %.
 - Each interval is for its own comparison: none is corrected for the number of comparisons on this page. Without any difference, one in
   twenty would still be called one.
 - *Error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, G of the dense model, the same for all runs, on windows of
@@ -91,9 +88,12 @@ def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
 
 
 def answer(found: Sequence[Change]) -> str:
-    """In words: what was measured with a higher perplexity than the base, what lower, and where neither was shown."""
+    """In words: what was measured with a higher perplexity than the base, what lower, and where neither was shown.
+
+    What one draw shows stands apart from what several do.
+    """
     base, *others = found
-    kinds = list(dict.fromkeys(each.over for each in others))
+    kinds = sorted({(-each.draws, each.over) for each in others})
     parts = []
     for verdict, words in (
         ("higher", "Higher perplexity than"),
@@ -101,17 +101,16 @@ def answer(found: Sequence[Change]) -> str:
         ("no difference", "Not shown to differ from"),
         ("no verdict", "Too few draws to tell from"),
     ):
-        told = [
-            f"{each.name} {_interval(each, kinds)}" for each in others if each.verdict == verdict
-        ]
-        if told:
-            parts.append(f"- **{words} {base.name}:** {'; '.join(told)}.")
+        for _, over in kinds:
+            told = [
+                f"{each.name} {percent(each.perplexity_ratio)}"
+                for each in others
+                if (each.verdict, each.over) == (verdict, over)
+            ]
+            if told:
+                where = f", over {over}" if len(kinds) > 1 else ""
+                parts.append(f"- **{words} {base.name}{where}:** {'; '.join(told)}.")
     if len(kinds) == 1:
-        parts.append(f"- In brackets 95 % intervals, over {kinds[0]}.")
+        ((_, over),) = kinds
+        parts.append(f"- In brackets 95 % intervals, over {over}.")
     return "\n".join(parts)
-
-
-def _interval(change: Change, kinds: Sequence[str]) -> str:
-    """What it adds; where not all intervals are over the same, what this one is over."""
-    text = percent(change.perplexity_ratio)
-    return text if len(kinds) == 1 else f"{text}, over {change.over}"

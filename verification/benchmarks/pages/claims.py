@@ -16,7 +16,7 @@ from verification.benchmarks.pages.groups import (
 )
 from verification.benchmarks.pages.names import readable
 from verification.benchmarks.pages.page import Page, Sources, links
-from verification.benchmarks.pages.pairs import percent
+from verification.benchmarks.pages.pairs import INTERVALS, percent
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown, span
 from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
@@ -83,15 +83,19 @@ def cases(claim: Claim, sources: Sources) -> list[Comparison]:
 
 
 def outcome(found: Sequence[Comparison]) -> str:
-    """Plainly, whether a claim holds here; on how little that rests; ruined models count apart."""
+    """Plainly, whether a claim holds here; on how little that rests; small and ruined models count apart."""
     if not found:
         return "not measured yet"
-    usable = [case for case in found if case.usable]
-    ruined = [case for case in found if not case.usable]
-    told = [f"{_held(usable)}, {_basis(usable)}"] if usable else []
-    if ruined:
-        told.append(f"where every model is ruined, {_held(ruined)}, {_basis(ruined)}")
-    return "; ".join(told)
+    kinds: dict[str, list[Comparison]] = {}
+    for case in sorted(found, key=lambda case: (not case.usable, case.group.small)):
+        kinds.setdefault(_where(case), []).append(case)
+    return "; ".join(f"{where}: {_held(some)}, {_basis(some)}" for where, some in kinds.items())
+
+
+def _where(case: Comparison) -> str:
+    if not case.usable:
+        return "where every model is ruined"
+    return "on the small models" if case.group.small else f"on {case.group.model}"
 
 
 def _basis(found: Sequence[Comparison]) -> str:
@@ -115,14 +119,14 @@ def _held(found: Sequence[Comparison]) -> str:
     counts = {word: sum(case.shown == word for case in found) for word in VERDICTS}
     lower, higher = (f"{counts[word]} of {len(found)}" for word in ("lower", "higher"))
     if counts["lower"] == len(found):
-        return f"**shown** in all {len(found)} cases" if len(found) > 1 else "**shown**"
+        return f"**shown**, in all {len(found)} cases" if len(found) > 1 else "**shown**"
     if not counts["lower"] and not counts["higher"]:
         return "**not shown**, nor the contrary"
     if not counts["lower"]:
-        return f"**contradicted** in {higher} cases, shown in none"
+        return f"**contradicted**, in {higher} cases, shown in none"
     if not counts["higher"]:
-        return f"**shown in part**: in {lower} cases"
-    return f"**shown in part**: in {lower} cases, **contradicted** in {higher}"
+        return f"**shown in part**, in {lower} cases"
+    return f"**shown in part**, in {lower} cases, **contradicted** in {higher}"
 
 
 def text(sources: Sources) -> str:
@@ -147,8 +151,7 @@ def text(sources: Sources) -> str:
 {lines(f"{number}. {claim.said} ({claim.where}): {outcome(some)}." for number, (claim, some) in enumerate(found.items(), 1))}
 
 *Here* are SmolLM2-135M and models of 2 million parameters, far smaller than the paper's. A claim counts as shown in a case where perplexity is
-lower, and as contradicted where it is higher, if the 95 % interval leaves out 0 %: over calibration draws where there are several, else over
-windows of the evaluation text, which says nothing of other draws. None is corrected for the number of comparisons: where there is no difference,
+lower, and as contradicted where it is higher, if the 95 % interval leaves out 0 %. None is corrected for the number of comparisons: where there is no difference,
 one case in forty would count as shown by chance, and one as contradicted. Cases where even the better model has more than {RUINED} times the dense
 perplexity are *ruined* and count apart: who is better there is of no use. Of what several studies measured, the one with the most draws counts, also
 where it is against fewer methods. What pruning costs: [cost](cost.md).
@@ -156,6 +159,8 @@ where it is against fewer methods. What pruning costs: [cost](cost.md).
 ![Perplexity of what should be better](claims.png)
 
 {markdown(HEADINGS, rows, left=2)}
+
+- {INTERVALS}.
 
 *Perplexity*: of the method that the claim is about. *Against*: the best of magnitude, Wanda and SparseGPT, in brackets of how many of them that
 study has; or Thanos without what the claim is about. Commands, commits and machines are on the pages of

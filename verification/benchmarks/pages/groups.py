@@ -6,6 +6,7 @@ from typing import Any
 
 from verification.benchmarks.pages.page import Sources, joined
 from verification.benchmarks.pages.pairs import Pair, Record
+from verification.benchmarks.small_models.families import PREFIX
 from verification.benchmarks.studies.plan import family, label
 
 OTHERS = ("magnitude", "wanda", "sparsegpt")  # that Thanos is held against
@@ -17,6 +18,7 @@ class Group:
     """What shares a model, a pattern without outlier rows, and texts, apart from the draw.
 
     kind     all of these, as text
+    model    as of the registry
     name     for people
     pattern  without outlier rows
     dense    perplexity of the model before
@@ -24,10 +26,16 @@ class Group:
     """
 
     kind: tuple[str, ...]
+    model: str
     name: str
     pattern: str
     dense: float
     runs: dict[str, dict[int, Record]] = field(default_factory=dict)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is one of the models of 2 million parameters."""
+        return self.model.startswith(PREFIX)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def _groups(records: Sequence[Record]) -> Iterator[Group]:
             before = dense[_evaluated(record)]["perplexity"]
             kind = _kind(record)
             group = found.setdefault(
-                kind, Group(kind, _named(record), family(record["run"]), before)
+                kind, Group(kind, record["model"], _named(record), family(record["run"]), before)
             )
             by_draw = group.runs.setdefault(label(record["run"]), {})
             by_draw[record["calibration"]["seed"]] = record

@@ -31,7 +31,7 @@ The first row is SparseGPT{_extent(sources)}. {common(results)}
 
 {meaning(results)}
 
-Zero-shot accuracy of the same models, in %, mean over the draws. ± is another kind of interval than above: one standard error over the items
+Zero-shot accuracy of the same models, in %, mean over the draws that each has. ± is another kind of interval than above: one standard error over the items
 of the first draw's model, which says nothing of other draws, and is not paired with the other methods': no difference is called one here.
 
 {markdown(*_tasks(results["runs"]))}
@@ -53,25 +53,46 @@ def _extent(sources: Sources) -> str:
 
 
 def _zero_shot_answer(records: list[Record]) -> str:
-    """Mean accuracies, the best first."""
-    by_label = _by_label(records)
+    """Mean accuracies on the draws that all methods have, the best first."""
+    by_label, draws = _on_shared_draws(_by_label(records))
     means = sorted(((*_mean_accuracy(runs), name) for name, runs in by_label.items()), reverse=True)
     told = "; ".join(f"{name} {_accuracy(share, error)}" for share, error, name in means)
-    return f"- **Zero-shot accuracy, mean of the tasks, ± one standard error:** {told}."
+    over = f"{draws} draws" if draws > 1 else "one draw"
+    return f"- **Zero-shot accuracy, mean of the tasks, on {over} that all have, ± one standard error:** {told}."
+
+
+def _on_shared_draws(by_label: dict[str, list[Record]]) -> tuple[dict[str, list[Record]], int]:
+    """Of every method the runs on the draws that all calibrated ones have; how many those are."""
+    seeds = {
+        name: {run["calibration"]["seed"] for run in runs}
+        for name, runs in by_label.items()
+        if _calibrated(runs)
+    }
+    shared = set.intersection(*seeds.values())
+    kept = {
+        name: [run for run in runs if name not in seeds or run["calibration"]["seed"] in shared]
+        for name, runs in by_label.items()
+    }
+    return kept, len(shared)
+
+
+def _calibrated(runs: list[Record]) -> bool:
+    """Dense models and magnitudes read no calibration text: one run is that of all draws."""
+    return "layers" in runs[0] and runs[0]["run"]["method"] != "magnitude"
 
 
 def _tasks(records: list[Record]) -> tuple[list[str], list[list[str]]]:
     names = [task["task"] for task in records[0]["zero_shot"]["tasks"]]
     rows = []
     for name, runs in _by_label(records).items():
-        cells = [_accuracy(*_mean_accuracy(runs))]
+        cells = [f"{len(runs)}" if _calibrated(runs) else "", _accuracy(*_mean_accuracy(runs))]
         for number in range(len(names)):
             tasks = [run["zero_shot"]["tasks"][number] for run in runs]
             cells.append(
                 _accuracy(mean([task["acc"] for task in tasks]).value, tasks[0]["acc_stderr"])
             )
         rows.append([name, *cells])
-    return ["method", "mean", *names], rows
+    return ["method", "draws", "mean", *names], rows
 
 
 def _zero_shot_against(name: str, records: list[Record]) -> str:

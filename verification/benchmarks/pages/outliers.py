@@ -89,13 +89,15 @@ def _answer(name: str, found: list[Change], dense: float) -> str:
 
 
 def _shown(word: str, found: list[Change]) -> str:
-    """Settings with that verdict against no outlier rows."""
+    """Settings with that verdict against no outlier rows; what one draw shows stands apart."""
+    shown = [each for each in found if each.verdict == word.lower()]
     told = [
-        f"{_setting(each)} ({_against_none(each)})"
-        for each in found
-        if each.verdict == word.lower()
+        "; ".join(f"{_setting(each)} ({percent(each.perplexity_ratio)})" for each in some)
+        + f" over {over}"
+        for over in dict.fromkeys(each.over for each in sorted(shown, key=lambda e: -e.draws))
+        for some in [[each for each in shown if each.over == over]]
     ]
-    return f"{word}: {'; '.join(told) or 'none'}."
+    return f"{word}: {', and '.join(told) or 'none'}."
 
 
 def _setting(change: Change) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from verification.benchmarks.pages.groups import against_best, groups
 from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.pairs import percent
+from verification.benchmarks.pages.pairs import INTERVALS, percent
 from verification.benchmarks.pages.quick_plots import draw_quick
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
 
@@ -30,7 +30,7 @@ def text(sources: Sources) -> str:
     results = sources["quick"]
     return f"""# Quick benchmark
 
-Perplexity against another method, with 95 % intervals over the windows of the evaluation text, of one draw: they say nothing of other draws.
+Perplexity against another method, of one calibration draw, with 95 % intervals:
 
 {lines(_answers(sources))}
 
@@ -38,6 +38,7 @@ Perplexity against another method, with 95 % intervals over the windows of the e
 
 {summary(results)}
 
+- {INTERVALS}.
 - In 2:4, two of every four weights are zeros. Structured runs remove whole columns.
 - *Layer error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, with the Gram matrix that the layer was
   pruned with. *With dense inputs*: with the dense model's Gram matrices, the same for all runs, on windows drawn

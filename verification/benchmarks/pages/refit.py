@@ -9,10 +9,9 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
 from verification.benchmarks.pages.page import Page, Sources, links
-from verification.benchmarks.pages.pairs import percent, signed
+from verification.benchmarks.pages.pairs import INTERVALS, percent, signed
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown, span
-from verification.benchmarks.small_models.families import PREFIX
 from verification.benchmarks.statistics import added_percent
 from verification.benchmarks.studies.profiles import ABLATIONS, HEADLINES, SEEDS
 
@@ -61,7 +60,10 @@ def text(sources: Sources) -> str:
     """Answers, plot, tables."""
     found = compared(sources)
     real, small = (
-        {pair: [each for each in some if _small(each) == is_small] for pair, some in found.items()}
+        {
+            pair: [each for each in some if each.group.small == is_small]
+            for pair, some in found.items()
+        }
         for is_small in (False, True)
     )
     return f"""# What does a refit buy?
@@ -87,14 +89,9 @@ Models of 2 million parameters, of [four families](architectures.md), in how man
   began up to hours apart: a rough guide. What a refit costs alone is measured on the page of [cost](cost.md). It depends on the shape of a layer, not on
   who chose its mask.
 - Structured Thanos removes all its columns jointly and is its own refit ([section 7](../specification.md#7-beyond-the-paper)): it has no row.
-- Intervals as on the other pages: over draws where there are several, else over windows of the evaluation text, which says nothing of other draws; none is
-  corrected for their number. *Ruined*: even the better one has more than {RUINED} times the dense model's perplexity.
+- {INTERVALS}; none is corrected for their number. *Ruined*: even the better one has more than {RUINED} times the dense model's perplexity.
 - Commands, commits and machines are on the pages of the studies: {links(sources, NAMES)}.
 """
-
-
-def _small(each: Comparison) -> bool:
-    return each.group.name.startswith(PREFIX)
 
 
 def _answers(found: Found) -> Iterator[str]:
@@ -102,6 +99,17 @@ def _answers(found: Found) -> Iterator[str]:
         told = [_told(of, found[of, than]) for of, than in pairs if found[of, than]]
         if told:
             yield f"- **Against {against}**: {'; '.join(told)}."
+    yield _time([found[pair] for pair in AGAINST["the same method without it"]])
+
+
+def _time(without: Sequence[Sequence[Comparison]]) -> str:
+    """What a refit adds to each method, roughly: runs of one study may be of a fast and a slow hour."""
+    medians = [median(each.seconds_ratio for each in some) for some in without if some]
+    about = span(medians, "{:.0f}".format)
+    return (
+        f"- **Time**: pruning takes about {about} times the seconds of the same method without it, in runs beside others that began "
+        "up to hours apart; measured alone: [cost](cost.md)."
+    )
 
 
 def _told(of: str, found: Sequence[Comparison]) -> str:
@@ -111,8 +119,8 @@ def _told(of: str, found: Sequence[Comparison]) -> str:
     told = ", ".join(
         f"{word} in {count} of {len(usable)}" for word, count in _verdicts(usable).items() if count
     )
-    perplexity, error, seconds = _sizes(usable)
-    return f"{of}: perplexity {told} ({perplexity}), layer error {error}, {seconds} times the pruning seconds in the median"
+    perplexity, error, _ = _sizes(usable)
+    return f"{of}: perplexity {told} ({perplexity}), layer error {error}"
 
 
 def _counted(found: Found) -> Iterator[list[str]]:

@@ -12,10 +12,10 @@ from matplotlib import pyplot as plt
 from verification.benchmarks.pages.depth import HEADING, draw_depth
 from verification.benchmarks.pages.groups import OTHERS, RUINED
 from verification.benchmarks.pages.page import Page, Sources, joined
-from verification.benchmarks.pages.pairs import Record, percent
+from verification.benchmarks.pages.pairs import INTERVALS, Record, on_one_draw, percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
-from verification.benchmarks.statistics import difference, in_words, perplexity_ratio
+from verification.benchmarks.statistics import difference, in_words
 from verification.benchmarks.studies.plan import label
 
 STUDIES = ("sweep-low", "sweep-high")
@@ -46,14 +46,15 @@ def text(sources: Sources) -> str:
     dense = next(record for record in results["runs"] if "layers" not in record)
     return f"""# How much can be removed?
 
-Perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}) at these shares of the weights removed:
+Perplexity is at most twice the dense model's ({dense["perplexity"]:.2f}) at these shares of the weights removed; where the 95 % interval of the
+ratio holds 2, *about*:
 
-{lines(_usable(name, runs, dense["perplexity"], shares) for name, runs in grouped.items())}
+{lines(_usable(name, runs, dense, shares) for name, runs in grouped.items())}
 
 Measured from {min(shares):.0%} to {max(shares):.0%} in steps of 10%, with one calibration draw at each point. {_ruined(grouped, dense["perplexity"])}{_below(grouped, dense)}
 
-Perplexity against another method on the same draw. One draw; intervals over windows only: they say nothing of other draws, nor of the
-methods in general. A difference is called one if its 95 % interval leaves out 0 %; none is corrected for the number of comparisons.
+Perplexity against another method on the same draw. A difference is called one if its 95 % interval leaves out 0 %; none is corrected for the
+number of comparisons.
 
 {_against_best(grouped)}
 {lines(_compared(before, after, grouped) for before, after in PAIRS)}
@@ -63,6 +64,8 @@ methods in general. A difference is called one if its 95 % interval leaves out 0
 ![Layer error against sparsity](sweep-error.png)
 {_depth_picture(grouped)}
 {summary(results)}
+
+- {INTERVALS}.
 
 *Sparsity*: Wanda removes the same whole number of weights of every row, rounded down.
 *Pruning s*: {timing(results)}. *With dense inputs*: on windows drawn apart from the calibration's; from one text, they may share a few tokens.
@@ -78,10 +81,20 @@ def _depth_picture(grouped: dict[str, dict[float, Record]]) -> str:
     return shown if _at_depth_share(grouped) else ""
 
 
-def _usable(name: str, runs: dict[float, Record], dense: float, shares: list[float]) -> str:
-    good = [share for share, run in sorted(runs.items()) if run["perplexity"] <= 2 * dense]
+def _usable(name: str, runs: dict[float, Record], dense: Record, shares: list[float]) -> str:
+    told = []
+    for share, run in sorted(runs.items()):
+        ratio = on_one_draw(dense, run)
+        assert ratio.low is not None
+        assert ratio.high is not None
+        if ratio.high <= 2:
+            told.append(f"{share:.0%}")
+        elif ratio.low <= 2:
+            told.append(
+                f"about {share:.0%} ({ratio.value:.2f} times, {ratio.low:.2f} to {ratio.high:.2f})"
+            )
     partly = "" if sorted(runs) == shares else f" (measured at {_listed(sorted(runs))})"
-    return f"- {name}: {_listed(good) or 'nowhere'}{partly}."
+    return f"- {name}: {', '.join(told) or 'nowhere'}{partly}."
 
 
 def _listed(shares: list[float]) -> str:
@@ -94,7 +107,7 @@ def _below(grouped: dict[str, dict[float, Record]], dense: Record) -> str:
         f"{name} at {share:.0%} ({percent(ratio)})"
         for name, runs in grouped.items()
         for share, run in sorted(runs.items())
-        for ratio in [perplexity_ratio(dense["window_losses"], run["window_losses"])]
+        for ratio in [on_one_draw(dense, run)]
         if difference(ratio) == "lower"
     ]
     return f" Below the dense model's: {', '.join(told)}." if told else ""
@@ -134,7 +147,7 @@ def _compared(before: str, after: str, grouped: dict[str, dict[float, Record]]) 
 
 
 def _judged(before: Record, after: Record) -> str:
-    ratio = perplexity_ratio(before["window_losses"], after["window_losses"])
+    ratio = on_one_draw(before, after)
     return f"{in_words(difference(ratio))} ({percent(ratio)})"
 
 

@@ -117,7 +117,11 @@ def _distinct(records: list[dict[str, Any]], key: str) -> list[str]:
 def timing(results: dict[str, Any]) -> str:
     """Half a sentence: what the seconds of pruning are, and what ran beside them."""
     jobs = max(_jobs(record, part) for part in _parts(results) for record in part["runs"])
-    beside = f"up to {jobs} runs side by side on one device" if jobs > 1 else "one run at a time"
+    beside = (
+        f"up to {jobs} runs of a study side by side on one device"
+        if jobs > 1
+        else "one run at a time"
+    )
     several = len(_distinct(results["runs"], "machine")) > 1
     between = ", and those of different machines (named below) do not compare" if several else ""
     return (
