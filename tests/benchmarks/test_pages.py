@@ -37,6 +37,7 @@ from verification.benchmarks.studies.profiles import (
     calibration_runs,
     component_runs,
     outlier_runs,
+    pattern_runs,
     quick_runs,
     setting_runs,
     standard_studies,
@@ -455,6 +456,28 @@ def test_a_line_over_shares_of_outlier_rows_is_of_one_draw() -> None:
     # The interval of the three draws at the paper's share, about exp of the mean of their gains.
     low, high = shown[-2:]
     assert low < 100 * (math.exp(-0.5 / 3) - 1) < high
+
+
+def test_structured_and_4_8_pruning_are_held_against_sparsegpt(tmp_path: Path) -> None:
+    def loss(run: Run) -> float:
+        return LOSSES[run.method] - (0.02 if "outliers" in run.pattern else 0.0)
+
+    results = study(list(pattern_runs()), loss)
+    write(tmp_path, "patterns", results)
+    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["patterns"]
+    text = (tmp_path / "pages" / "patterns.md").read_text()
+    first, second = text.split("**4:8**")[:2]
+    assert "- **Higher perplexity than sparsegpt:** wanda +10.5 %" in first
+    assert "- **Not shown to differ from sparsegpt:** sparsegpt + refit 0.0 %" in first
+    lower = "- **Lower perplexity than sparsegpt:** thanos -9.5 %"
+    assert lower in first
+    assert lower in second
+    assert "thanos, outlier rows 0.1 -11.3 %" in second
+    assert "wanda" not in second.partition("The first rows")[0]
+    assert (tmp_path / "pages" / "patterns.png").stat().st_size > 0
+    # Claims on these patterns rest on them where no other study has the rivals.
+    (best,) = cases(CLAIMS[2], {"patterns": results})
+    assert (best.rivals, best.verdict) == (("wanda", "sparsegpt"), "lower")
 
 
 def write_headline(folder: Path, names: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.outliers import OUTLIERS
 from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.patterns import PATTERNS
 from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.pages.refit import REFIT
@@ -30,6 +31,7 @@ PAGES: tuple[Page, ...] = (
     SETTINGS,
     CALIBRATION,
     OUTLIERS,
+    PATTERNS,
     HEADLINE,
     COST,
     INFERENCE,

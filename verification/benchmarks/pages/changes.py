@@ -7,7 +7,7 @@ from typing import Any
 from verification.benchmarks.pages.names import name as named
 from verification.benchmarks.pages.pairs import INTERVALS, Pair, Record, percent
 from verification.benchmarks.pages.tables import timing
-from verification.benchmarks.studies.plan import label
+from verification.benchmarks.studies.plan import family, label
 
 
 def meaning(results: dict[str, Any]) -> str:
@@ -59,6 +59,15 @@ def changes(records: Sequence[Record], base_name: str) -> list[Change]:
     of_base = by_setting[first]
     names = [first, *(name for name in by_setting if name != first)]
     return [_change(name, by_setting[name], of_base) for name in names]
+
+
+def by_pattern(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records of pruned models by the pattern without outlier rows."""
+    grouped: dict[str, list[Record]] = {}
+    for record in records:
+        if "layers" in record:
+            grouped.setdefault(family(record["run"]), []).append(record)
+    return grouped
 
 
 def _change(name: str, runs: dict[int, Record], base: dict[int, Record]) -> Change:

@@ -27,6 +27,7 @@ STUDIES = (
     ("architectures",),
     ("quick",),
     ("outliers",),
+    ("patterns",),
     tuple(f"components-{seed}" for seed in SEEDS),
     tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES),
 )

@@ -6,14 +6,14 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.changes import Change, change_table, changes, meaning
+from verification.benchmarks.pages.changes import Change, by_pattern, change_table, changes, meaning
 from verification.benchmarks.pages.groups import RUINED
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.style import change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.statistics import added_percent
-from verification.benchmarks.studies.plan import family, label
+from verification.benchmarks.studies.plan import label
 from verification.benchmarks.studies.profiles import SEEDS
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
@@ -22,18 +22,9 @@ SCORE_STYLES = {"output": ("#D55E00", 0.012), "wanda": ("#0072B2", 0.028)}
 NONE = "thanos"  # the label of a run without outlier rows
 
 
-def _by_pattern(results: dict[str, Any]) -> dict[str, list[Any]]:
-    """Records of pruned models by the pattern without outlier rows."""
-    grouped: dict[str, list[Any]] = {}
-    for record in results["runs"]:
-        if "layers" in record:
-            grouped.setdefault(family(record["run"]), []).append(record)
-    return grouped
-
-
 def by_sparsity(results: dict[str, Any]) -> dict[str, list[Change]]:
     """By the pattern without outlier rows: every share and score against no outlier rows."""
-    return {name: changes(records, NONE) for name, records in _by_pattern(results).items()}
+    return {name: changes(records, NONE) for name, records in by_pattern(results["runs"]).items()}
 
 
 def share(change: Change) -> float:
@@ -59,7 +50,7 @@ def text(sources: Sources) -> str:
 Perplexity against no outlier rows, of SmolLM2-135M, with 95 % intervals:
 
 {lines(_answer(name, found, dense) for name, found in grouped.items())}
-{lines(_between_scores(*each) for each in _by_pattern(results).items())}
+{lines(_between_scores(*each) for each in by_pattern(results["runs"]).items())}
 
 On the small models, and in n:m pruning, outlier rows are judged on the page of [claims](claims.md).
 
@@ -132,9 +123,9 @@ def _between_scores(name: str, records: list[Any]) -> str:
 
 def draw(sources: Sources, folder: Path) -> None:
     """Write outliers.png: lines over the shares on the one draw that has all of them, and what several draws say."""
-    by_pattern = _by_pattern(sources["outliers"])
-    figure, panels = plt.subplots(1, len(by_pattern), figsize=(9, 3.4), squeeze=False)
-    for panel, (name, records) in zip(panels[0], by_pattern.items(), strict=True):
+    patterns = by_pattern(sources["outliers"]["runs"])
+    figure, panels = plt.subplots(1, len(patterns), figsize=(9, 3.4), squeeze=False)
+    for panel, (name, records) in zip(panels[0], patterns.items(), strict=True):
         values = [
             value
             for which, (colour, aside) in SCORE_STYLES.items()

@@ -22,6 +22,7 @@ STUDIES = (
     tuple(f"{topic}-{seed}" for seed in SEEDS for topic, *_ in HEADLINES),
     ("quick",),
     ("outliers",),
+    ("patterns",),
     ("architectures",),
 )
 NAMES = tuple(name for parts in STUDIES for name in parts)
