@@ -106,6 +106,127 @@ def test_other_seeds_are_none(tmp_path: Path, before: Results, recorded: Results
         assert {verdict(pair) for pair in found.pairs} == {"same"}
 
 
+def scaled(measure: str, factors: dict[int, float]) -> Callable[[Content], None]:
+    """Another perplexity or layer error of Thanos by seed."""
+
+    def change(content: Content) -> None:
+        for run in content["runs"]:
+            factor = factors.get(run.get("calibration", {}).get("seed"), 1.0)
+            if run["run"]["method"] == "thanos":
+                for each in [run] if measure == "perplexity" else run["layers"]:
+                    each[measure] *= factor
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("factors", "moved"),
+    [
+        ((1.06, 1.20, 1.60), "+26.73 %"),  # each alone is a regression; no interval is beyond 5 %
+        ((1.20, 1.00, 1.00), "+6.27 %"),  # of one draw
+        ((1.06, 1.06, 1.06), "+6.00 %"),
+    ],
+)
+def test_draws_that_got_worse_unevenly_are_a_regression(
+    tmp_path: Path, factors: tuple[float, ...], moved: str
+) -> None:
+    three = read_results(made(tmp_path / "three", [0, 1, 2]))
+    worse = changed(three, scaled("perplexity", dict(enumerate(factors))))
+    (found,) = compare(three, worse, no_results()).regressions
+    assert found.startswith(f"thanos 2:4: perplexity {moved} (same draw: beyond rounding, 5 %)")
+    back = compare(worse, three, no_results())
+    assert back.regressions == []
+    assert len(back.improvements) == 1
+
+
+def test_one_of_three_draws_shows_in_the_first_blocks(tmp_path: Path) -> None:
+    three = read_results(made(tmp_path / "three", [0, 1, 2]))
+    (found,) = compare(three, changed(three, scaled("error", {1: 1.02})), no_results()).regressions
+    assert found.startswith("thanos 2:4: layer error, first 3 blocks +0.66 %")
+
+
+@pytest.mark.parametrize("factors", [(1.048, 1.048, 1.048), (1.03, 0.97, 1.02), (1.0, 1.0, 1.04)])
+def test_rounding_of_three_draws_is_none(tmp_path: Path, factors: tuple[float, ...]) -> None:
+    three = read_results(made(tmp_path / "three", [0, 1, 2]))
+    rounded = changed(three, scaled("perplexity", dict(enumerate(factors))))
+    found = compare(three, rounded, no_results())
+    assert found.regressions == found.improvements == []
+
+
+def of_magnitude(perplexity: float) -> Callable[[Content], None]:
+    """Perplexities of magnitude, which no draw moves."""
+
+    def change(content: Content) -> None:
+        for run in content["runs"]:
+            if run["run"]["method"] == "magnitude":
+                run["perplexity"] = perplexity
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        (100.0, "no difference"),
+        (100.0001, "no difference"),
+        (104.9, "no difference"),
+        (95.5, "no difference"),
+        (105.5, "higher"),
+        (94.5, "lower"),
+    ],
+)
+def test_rounding_is_none_where_draws_do_not_vary(
+    tmp_path: Path, after: float, verdict: str
+) -> None:
+    first = changed(read_results(made(tmp_path / "first", [0, 1])), of_magnitude(100.0))
+    second = changed(read_results(made(tmp_path / "second", [2, 3])), of_magnitude(after))
+    found = compare(first, second, no_results())
+    magnitude = next(pair for pair in found.pairs if pair.key.label == "magnitude 2:4")
+    (change,) = [change for change in magnitude.changes if change.measure == "perplexity"]
+    assert change.verdict == verdict
+    assert change.basis == "other draw: beyond rounding, 5 %, more than their own draws vary"
+
+
+def alike(error: float) -> Callable[[Content], None]:
+    """Layer errors that no draw moves."""
+
+    def change(content: Content) -> None:
+        for run in content["runs"][1:]:
+            for layer in run["layers"]:
+                layer["error"] = error
+
+    return change
+
+
+def test_rounding_of_layers_is_none_where_draws_do_not_vary(tmp_path: Path) -> None:
+    first = changed(read_results(made(tmp_path / "first", [0, 1])), alike(0.1))
+    second = read_results(made(tmp_path / "second", [2, 3]))
+    for error in (0.1000001, 0.1004):
+        assert compare(first, changed(second, alike(error)), no_results()).regressions == []
+    (found, *_) = compare(first, changed(second, alike(0.1006)), no_results()).regressions
+    basis = "other draw: beyond rounding, 0.5 %, more than their own draws vary, 6 layers"
+    assert found == f"thanos 2:4: layer error +0.60 % ({basis})"
+
+
+def test_other_draws_show_in_the_first_blocks_what_depth_hides(tmp_path: Path) -> None:
+    """Rounding may move all blocks by 5 %, but not the first ones."""
+
+    def deepen(content: Content) -> None:
+        for run in content["runs"][1:]:
+            run["layers"] += [
+                dict(layer, name=layer["name"].replace("layers.", "layers.1"))
+                for layer in run["layers"]
+            ]
+
+    first = changed(read_results(made(tmp_path / "first", list(range(5)))), deepen)
+    same = changed(read_results(made(tmp_path / "same", list(range(5, 10)))), deepen)
+    worse = changed(read_results(made(tmp_path / "worse", list(range(5, 10)), 1.03)), deepen)
+    assert compare(first, same, no_results()).regressions == []
+    found = compare(first, worse, no_results()).regressions
+    assert found
+    assert all("layer error / " in what and ", first 3 blocks" in what for what in found)
+
+
 def test_what_the_draw_hides_shows_beside_a_control(
     tmp_path: Path, before: Results, recorded: Results
 ) -> None:
@@ -221,6 +342,126 @@ def test_what_no_noise_excuses(before: Results, spoil: Any, words: str) -> None:
     assert found.startswith(words)
 
 
+def null_perplexity(content: Content) -> None:
+    content["runs"][1]["perplexity"] = None
+
+
+def lose_perplexity(content: Content) -> None:
+    del content["runs"][1]["perplexity"]
+
+
+def lose_evaluation(content: Content) -> None:
+    for name in ("perplexity", "windows"):
+        del content["runs"][1][name]
+
+
+def null_error(content: Content) -> None:
+    content["runs"][1]["layers"][4]["error"] = None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (null_perplexity, "perplexity is lost"),
+        (lose_perplexity, "perplexity is lost"),
+        (lose_evaluation, "perplexity is lost"),
+        (null_error, f"layer error of {LAYERS[4]} is lost"),
+    ],
+)
+def test_a_lost_measure_is_a_regression(before: Results, spoil: Any, words: str) -> None:
+    assert against(before, spoil).regressions == [f"thanos 2:4: {words}"]
+    # What never was there is not lost, and what is new is none.
+    assert compare(changed(before, spoil), before, no_results()).regressions == []
+
+
+def with_dense_errors(content: Content) -> None:
+    for run in content["runs"][1:]:
+        for layer in run["layers"]:
+            layer["dense_error"] = layer["error"]
+
+
+def test_lost_errors_with_dense_inputs_are_a_regression(before: Results) -> None:
+    def lose(content: Content, count: int) -> None:
+        for layer in content["runs"][1]["layers"][:count]:
+            del layer["dense_error"]
+
+    dense = changed(before, with_dense_errors)
+    (found,) = against(dense, lambda content: lose(content, 1)).regressions
+    assert found == f"thanos 2:4: error with dense inputs of {LAYERS[0]} is lost"
+    (found,) = against(dense, lambda content: lose(content, 6)).regressions
+    names = ", ".join(LAYERS[:3])
+    assert found == f"thanos 2:4: error with dense inputs of {names} and 3 more is lost"
+
+
+def test_a_layer_is_lost_once_with_all_its_measures(before: Results) -> None:
+    (found,) = against(changed(before, with_dense_errors), lose_layer).regressions
+    assert found == f"thanos 2:4: {LAYERS[5]} is lost"
+
+
+def test_recorded_draws_do_not_lose_what_they_do_not_measure(before: Results) -> None:
+    def as_draws(windows: int) -> Callable[[Content], None]:
+        def change(content: Content) -> None:
+            content["study"] = "draws"
+            content["settings"]["windows"] = windows
+            for run in content["runs"]:
+                run.pop("perplexity")
+                for layer in run.get("layers", ()):
+                    layer.pop("dense_error")
+
+        return change
+
+    dense = changed(before, with_dense_errors)
+    found = against(dense, as_draws(0))
+    assert found.regressions == []
+    told = set(lines(found))
+    assert "setting  error with dense inputs: measured → not measured" in told
+    assert "setting  perplexity: measured → not measured" in told
+    found = against(dense, as_draws(4))
+    assert "thanos 2:4: perplexity is lost" in found.regressions
+    assert not any("dense inputs" in what for what in found.regressions)
+
+
+def test_what_one_of_several_seeds_loses_is_lost(tmp_path: Path) -> None:
+    def spoil(content: Content) -> None:
+        for run in content["runs"]:
+            if run["run"]["method"] == "thanos" and run["calibration"]["seed"] > 0:
+                run["perplexity"] = None
+                if run["calibration"]["seed"] == 1:
+                    del run["layers"][5]
+                    run["layers"][4]["removed"] = 49
+
+    three = read_results(made(tmp_path / "three", [0, 1, 2]))
+    assert against(three, spoil).regressions == [
+        f"thanos 2:4: {LAYERS[5]} is lost, with seed 1",
+        "thanos 2:4: perplexity is lost, with seed 1, 2",
+        f"thanos 2:4: {LAYERS[4]} lost 50 weights and loses 49 now, with seed 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "lost"),
+    [
+        ([], False),
+        ([2], True),  # all had it, and one has not
+        ([2, 3], True),
+        ([0, 2], False),  # not all had it
+        ([0, 2, 3], True),  # one had it, and none has
+    ],
+)
+def test_a_measure_can_be_lost_between_other_draws(
+    tmp_path: Path, recorded: Results, lacking: list[int], lost: bool
+) -> None:
+    def spoil(content: Content) -> None:
+        for run in content["runs"][1:]:
+            if run["calibration"]["seed"] in lacking:
+                run["perplexity"] = None
+
+    first = changed(read_results(made(tmp_path / "first", [0, 1])), spoil)
+    second = changed(read_results(made(tmp_path / "second", [2, 3])), spoil)
+    found = compare(first, second, recorded).regressions
+    assert found == ([f"{method} 2:4: perplexity is lost" for method in METHODS] if lost else [])
+
+
 def test_many_lost_certificates_are_one_regression(before: Results) -> None:
     def spoil(content: Content) -> None:
         for layer in content["runs"][1]["layers"]:
@@ -262,8 +503,22 @@ def test_rounding_grows_with_depth(before: Results) -> None:
 def test_a_lost_seed_is_a_lost_run_and_another_seed_is_none(tmp_path: Path) -> None:
     three = read_results(made(tmp_path / "three", [0, 1, 2]))
     two = read_results(made(tmp_path / "two", [0, 1]))
-    assert "thanos 2:4, seed 2: the run is lost" in compare(three, two, no_results()).regressions
+    lost = [f"{method} 2:4, seed 2: the run is lost" for method in METHODS]
+    assert compare(three, two, no_results()).regressions == lost
     assert compare(two, three, no_results()).regressions == []
+
+
+def test_seeds_are_lost_too_where_others_are_new(
+    tmp_path: Path, before: Results, recorded: Results
+) -> None:
+    three = read_results(made(tmp_path / "three", [0, 1, 2]))
+    mixed = read_results(made(tmp_path / "mixed", [0, 3]))
+    found = compare(three, mixed, recorded)
+    assert found.regressions == [
+        f"{method} 2:4, seed {seed}: the run is lost" for method in METHODS for seed in (1, 2)
+    ]
+    other = read_results(made(tmp_path / "other", [3, 4]))
+    assert compare(three, other, recorded).lost == []
 
 
 def test_new_runs_and_settings_are_reported(before: Results) -> None:
@@ -334,15 +589,90 @@ def test_another_text_of_the_same_name_is_another_draw(before: Results, recorded
     )
 
 
-def test_perplexities_of_other_texts_are_not_compared(before: Results) -> None:
-    def scored_elsewhere(content: Content) -> None:
-        for run in content["runs"]:
-            run["evaluation_text"] = {"windows_sha256": "other"}
+def evaluated(**told: Any) -> Callable[[Content], None]:
+    """The same perplexities, of other windows."""
 
-    found = against(before, scored_elsewhere)
+    def change(content: Content) -> None:
+        for run in content["runs"]:
+            run |= told
+
+    return change
+
+
+def texts(digits: str) -> dict[str, Any]:
+    return {"evaluation_text": {"windows_sha256": digits * 64}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (
+            {"windows": 16, "seqlen": 1024, "tokens": 16368},
+            {"windows": 8, "seqlen": 1024, "tokens": 8184},
+            "16 windows of 1024 tokens (16368 scored) → 8 windows of 1024 tokens (8184 scored)",
+        ),
+        (texts("a"), texts("b"), f"4 windows of text {'a' * 12} → 4 windows of text {'b' * 12}"),
+        ({}, texts("b"), f"4 windows → 4 windows of text {'b' * 12}"),
+        ({"windows": None}, {"windows": 4}, "windows that are not told → 4 windows"),
+    ],
+)
+def test_perplexities_of_other_windows_are_not_compared_and_that_is_said(
+    before: Results, first: Content, second: Content, words: str
+) -> None:
+    found = against(changed(before, evaluated(**first)), evaluated(**{**first, **second}))
     measures = {change.measure for pair in found.pairs for change in pair.changes}
     assert "layer error" in measures
     assert "perplexity" not in measures
+    assert found.regressions == []
+    *_, last = told = list(lines(found))
+    runs = "dense, thanos 2:4, sparsegpt 2:4 and 2 more"
+    assert f"setting  evaluation of {runs}: {words}; perplexity is NOT JUDGED" in told
+    assert last == (
+        "No regression beyond noise, but 1 of 5 runs are NOT JUDGED, and perplexity of 5 of 5 "
+        "runs is NOT JUDGED: another evaluation."
+    )
+    assert found.as_dict()["runs"][1]["evaluation"] == words.split(" → ")
+
+
+def test_runs_with_the_same_evaluation_still_compare_their_perplexity(before: Results) -> None:
+    def change(content: Content) -> None:
+        content["runs"][1]["windows"] = 8
+        content["runs"][2]["perplexity"] *= 1.06
+
+    found = against(before, change)
+    (worse,) = found.regressions
+    assert worse.startswith("sparsegpt 2:4: perplexity +6.00 %")
+    told = list(lines(found))
+    assert (
+        "setting  evaluation of thanos 2:4: 4 windows → 8 windows; perplexity is NOT JUDGED" in told
+    )
+    assert told[-1].endswith("but perplexity of 1 of 5 runs is NOT JUDGED: another evaluation.")
+
+
+def test_windows_that_two_seeds_swapped_do_not_compare(tmp_path: Path) -> None:
+    def counted(*windows: int) -> Callable[[Content], None]:
+        def change(content: Content) -> None:
+            for run in content["runs"][1:]:
+                run["windows"] = windows[run["calibration"]["seed"]]
+
+        return change
+
+    two = read_results(made(tmp_path / "two", [0, 1]))
+    found = compare(changed(two, counted(4, 8)), changed(two, counted(8, 4)), no_results())
+    assert found.evaluations == {
+        ("4 windows and 8 windows", "8 windows and 4 windows"): [f"{m} 2:4" for m in METHODS]
+    }
+
+
+def test_why_nothing_could_be_judged_is_said(before: Results) -> None:
+    dense = changed(before, lambda content: content.update(runs=content["runs"][:1]))
+    with pytest.raises(
+        ValueError,
+        match="nothing can be judged: perplexities of other windows, 4 windows → 8 windows",
+    ):
+        against(dense, evaluated(windows=8))
+    with pytest.raises(ValueError, match="nothing can be judged: perplexity is lost"):
+        against(dense, evaluated(perplexity=None))
 
 
 def test_python_is_among_what_differs(before: Results) -> None:

@@ -7,6 +7,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from verification.benchmarks.comparing.evaluations import evaluation_change
+from verification.benchmarks.comparing.losses import (
+    OF_LAYERS,
+    PERPLEXITY,
+    broken,
+    held,
+    lost_runs,
+)
 from verification.benchmarks.comparing.noise import (
     FIRST_BLOCKS,
     ROUNDING,
@@ -16,12 +24,13 @@ from verification.benchmarks.comparing.noise import (
     Samples,
     against,
     first_blocks,
+    is_deep,
     other_draws,
     same_draw,
 )
 from verification.benchmarks.comparing.records import (
-    Draw,
     Key,
+    Records,
     Results,
     common_layers,
     layer_values,
@@ -37,19 +46,23 @@ CONTROLS = {
 }
 MEASURES = {"layer error": "error", "with dense inputs": "dense_error"}
 FIRST = f"first {FIRST_BLOCKS} blocks"
-NAMED = 3  # of many layers that fail at once
-Records = dict[Draw, dict[str, Any]]
+# A measure, its samples before and after, others for their spread, and what rounding may do to it.
+Unpaired = tuple[str, Samples, Samples, Samples, float]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A run that both files have: its records by draw, what changed, and what broke."""
+    """A run that both files have: its records by draw, what changed, and what broke.
+
+    evaluation  what perplexities are of, before and after, where that differs: they are not judged
+    """
 
     key: Key
     before: Records
     after: Records
     changes: list[Change]
     broken: list[str] = field(default_factory=list)
+    evaluation: tuple[str, str] | None = None
 
     @property
     def regressions(self) -> list[str]:
@@ -100,6 +113,15 @@ class Comparison:
         """Runs whose changes could be noise or not: nothing tells."""
         return [pair.key.label for pair in self.pairs if not pair.judged]
 
+    @property
+    def evaluations(self) -> dict[tuple[str, str], list[str]]:
+        """Evaluations that differ, and the runs whose perplexity is not judged for that."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for pair in self.pairs:
+            if pair.evaluation:
+                found.setdefault(pair.evaluation, []).append(pair.key.label)
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {
@@ -117,6 +139,7 @@ class Comparison:
                     "run": dict(pair.key.options),
                     "changes": [change.as_dict() for change in pair.changes],
                     "broken": pair.broken,
+                    "evaluation": pair.evaluation and list(pair.evaluation),
                 }
                 for pair in self.pairs
             ],
@@ -138,18 +161,23 @@ def compare(
     keys = [key for key in before.runs if key in after.runs]
     if not keys:
         raise ValueError(f"{before.file} and {after.file} have no run in common")
-    lost = [key.label for key in before.runs if key not in after.runs]
-    for key in keys:  # other seeds are another draw; some of the same seeds are what is left
-        first, second = before.runs[key].keys(), after.runs[key].keys()
-        lost += [f"{key.label}, seed {draw.seed}" for draw in first - second if second < first]
     tests = max(1, sum(1 for key in keys for _ in _unpaired(key, before, after, recorded)))
     pairs = [_pair(key, before, after, recorded, tests) for key in keys]
     asked = [pair for pair in pairs if pair.pruned] or pairs
     if not any(pair.judged for pair in asked):
-        reasons = sorted({change.basis for pair in asked for change in pair.changes})
+        reasons = sorted({reason for pair in asked for reason in _reasons(pair)})
         raise ValueError(f"nothing can be judged: {'; '.join(reasons) or 'no numbers in common'}")
     new = [key.label for key in after.runs if key not in before.runs]
-    return Comparison(before, after, pairs, lost, new, _settings(before, after), costs or [])
+    lost, settings = lost_runs(before, after), _settings(before, after)
+    return Comparison(before, after, pairs, lost, new, settings, costs or [])
+
+
+def _reasons(pair: Pair) -> list[str]:
+    """In words, why nothing of an unjudged run is judged."""
+    evaluation = (
+        [f"perplexities of other windows, {' → '.join(pair.evaluation)}"] if pair.evaluation else []
+    )
+    return [*pair.broken, *evaluation, *(change.basis for change in pair.changes)]
 
 
 def _pair(key: Key, before: Results, after: Results, recorded: Results, tests: int) -> Pair:
@@ -165,9 +193,10 @@ def _pair(key: Key, before: Results, after: Results, recorded: Results, tests: i
             if common_layers(chain(*(side.values() for side in shallow))):
                 name = f"{measure}, {FIRST}"
                 changes.append(same_draw(name, *shallow, ROUNDING, ROUNDING_OF_A_LAYER))
-    for measure, a, b, spread in _unpaired(key, before, after, recorded):
-        changes.append(other_draws(measure, a, b, spread, tests))
-    return Pair(key, first, second, changes, list(_broken(first, second)))
+    for measure, a, b, spread, tolerance in _unpaired(key, before, after, recorded):
+        changes.append(other_draws(measure, a, b, spread, tolerance, tests))
+    found = list(broken(first, second, after.unmeasured))
+    return Pair(key, first, second, changes, found, evaluation_change(first, second))
 
 
 def _measured(first: Records, second: Records) -> Iterator[tuple[str, Samples, Samples]]:
@@ -176,22 +205,12 @@ def _measured(first: Records, second: Records) -> Iterator[tuple[str, Samples, S
         a, b = layer_values(first, name), layer_values(second, name)
         if a and b and common_layers([*a.values(), *b.values()]):
             yield measure, a, b
-    texts = [set(map(_scored, side.values())) for side in (first, second)]
-    if texts[0] == texts[1]:
-        a, b = perplexity_values(first), perplexity_values(second)
-        if a and b:
-            yield "perplexity", a, b
+    a, b = perplexity_values(first), perplexity_values(second)
+    if a and b and not evaluation_change(first, second):
+        yield PERPLEXITY, a, b
 
 
-def _scored(record: dict[str, Any]) -> tuple[Any, ...]:
-    """What a perplexity is of."""
-    numbers = tuple(record.get(name) for name in ("windows", "seqlen", "tokens"))
-    return *numbers, record.get("evaluation_text", {}).get("windows_sha256")
-
-
-def _unpaired(
-    key: Key, before: Results, after: Results, recorded: Results
-) -> Iterator[tuple[str, Samples, Samples, Samples]]:
+def _unpaired(key: Key, before: Results, after: Results, recorded: Results) -> Iterator[Unpaired]:
     """What has to be judged between different draws: measures, and their ratios to a control."""
     known = recorded.runs.get(key, {})
     kinds = {draw.kind for side in (before, after) for draw in side.runs[key]}
@@ -199,60 +218,38 @@ def _unpaired(
         known = {}
     spreads = {
         **{measure: layer_values(known, name) for measure, name in MEASURES.items()},
-        "perplexity": perplexity_values(known),
+        PERPLEXITY: perplexity_values(known),
     }
-    method = dict(key.options).get("method", "")
-    control = key.with_method(CONTROLS.get(method, ""))
+    control = key.with_method(CONTROLS.get(dict(key.options).get("method", ""), ""))
     for measure, a, b in _measured(before.runs[key], after.runs[key]):
         if a.keys() & b.keys():
             continue
         spread = spreads[measure]
         if not common_layers([*a.values(), *b.values(), *spread.values()]):
             spread = {}  # of a model whose layers have other names
-        yield measure, a, b, spread
         if measure not in MEASURES:
+            yield measure, a, b, spread, ROUNDING_AT_DEPTH
             continue
-        name = MEASURES[measure]
-        controls = [layer_values(side.runs.get(control, {}), name)
+        yield from _by_depth(measure, a, b, spread)
+        controls = [layer_values(side.runs.get(control, {}), MEASURES[measure])
                     for side in (before, after, recorded)]  # fmt: skip
         sides = [against(*both) for both in zip((a, b, spread), controls, strict=True)]
         if sides[0] and sides[1]:
-            label = f"{measure} / {dict(control.options)['method']}'s"
-            yield label, sides[0], sides[1], sides[2]
+            yield from _by_depth(f"{measure} / {dict(control.options)['method']}'s", *sides)
 
 
-def _broken(first: Records, second: Records) -> Iterator[str]:
-    """What no noise excuses: certificates, counts, layers."""
-    shared = [draw for draw in first if draw in second]
-    if shared:
-        found = [_failing(second[draw]) - _failing(first[draw]) for draw in shared]
-    else:  # other draws: what failed in one of them was not sound before
-        found = [_failing(*second.values()) - _failing(*first.values())]
-    failed = set().union(*found)
-    lost = [name for name in _layers(first) if name in failed]
-    if lost:
-        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-        was, now = ("were", "are") if len(lost) > 1 else ("was", "is")
-        yield f"{', '.join(lost[:NAMED])}{more} {was} certified and {now} not any more"
-    counts = [{layer["name"]: layer["removed"] for record in side.values()
-               for layer in record.get("layers", ())} for side in (first, second)]  # fmt: skip
-    for name in counts[0]:
-        if name not in counts[1]:
-            yield f"{name} is lost"
-        elif counts[0][name] != counts[1][name]:
-            yield f"{name} lost {counts[0][name]} weights and loses {counts[1][name]} now"
+def _by_depth(measure: str, a: Samples, b: Samples, spread: Samples) -> Iterator[Unpaired]:
+    """All layers, and the first blocks by themselves where there are more.
 
-
-def _failing(*records: dict[str, Any]) -> set[str]:
-    """The layers without a certificate."""
-    layers = chain(*(record.get("layers", ()) for record in records))
-    return {layer["name"] for layer in layers if not layer["passed"]}
-
-
-def _layers(records: Records) -> list[str]:
-    """All names, in order."""
-    layers = chain(*(record.get("layers", ()) for record in records.values()))
-    return list(dict.fromkeys(layer["name"] for layer in layers))
+    Rounding moves those less: they show what it would hide in all layers.
+    """
+    if not is_deep([*a.values(), *b.values(), *spread.values()]):
+        yield measure, a, b, spread, ROUNDING
+        return
+    yield measure, a, b, spread, ROUNDING_AT_DEPTH
+    first, second, others = (first_blocks(side) for side in (a, b, spread))
+    if common_layers(chain(first.values(), second.values(), others.values())):
+        yield f"{measure}, {FIRST}", first, second, others, ROUNDING
 
 
 def _words(change: Change) -> str:
@@ -262,7 +259,7 @@ def _words(change: Change) -> str:
 
 
 def _settings(before: Results, after: Results) -> dict[str, tuple[Any, Any]]:
-    """Settings and versions that differ: often the whole explanation."""
+    """Settings, versions and measures that differ: often the whole explanation."""
     first, second = (
         {
             **side.content.get("settings", {}),
@@ -271,11 +268,16 @@ def _settings(before: Results, after: Results) -> dict[str, tuple[Any, Any]]:
         }
         for side in (before, after)
     )
-    return {
+    found = {
         name: (first.get(name), second.get(name))
         for name in first | second
         if first.get(name) != second.get(name)
     }
+    records = [record for records in before.runs.values() for record in records.values()]
+    for measure in sorted(after.unmeasured):
+        if any(held(record, measure) for record in records):
+            found[OF_LAYERS.get(measure, measure)] = ("measured", "not measured")
+    return found
 
 
 def write_comparison(comparison: Comparison, file: Path) -> None:

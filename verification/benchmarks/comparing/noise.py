@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from verification.benchmarks.comparing.records import Draw, Values, common_layer
 from verification.benchmarks.statistics import (
     Estimate,
     Verdict,
+    added_percent,
     difference,
     geometric_mean,
     independent_ratio,
@@ -80,26 +81,26 @@ def same_draw(
 ) -> Change:
     """Compare draws that both sides have, layer by layer; tolerances are of logarithms.
 
-    From three draws on, their interval has to agree: a change that other draws would not show
-    is chance as well.
+    A mean over the draws beyond the tolerance is a change, however many they are and however much
+    they differ: what code does on a draw it does again, up to rounding, and that the tolerance is
+    for. If no draw moved by more than rounding, neither did their mean. An interval over the draws
+    would ask whether all draws move alike, which code that got worse on one of them need not do,
+    and of three draws it reaches so far that hardly anything lies beyond it.
     """
     draws = [draw for draw in before if draw in after]
     layers = common_layers([side[draw] for draw in draws for side in (before, after)])
     first, second = (means([side[d] for d in draws], layers) for side in (before, after))
     ratio = paired_ratio(np.exp(first), np.exp(second))
-    if len(draws) < ENOUGH_DRAWS:
-        ratio = Estimate(ratio.value, None, None, ratio.count, ratio.level)
     moved = {
         name: float(np.mean([after[d][name] - before[d][name] for d in draws])) for name in layers
     }
-    verdict = difference(ratio, tolerance, deterministic=True)
     of_a_layer = f", of a layer {100 * layer_tolerance:g} %" if layer_tolerance < math.inf else ""
     return Change(
         measure,
         math.exp(first.mean()),
         math.exp(second.mean()),
-        ratio,
-        verdict,
+        ratio if len(draws) >= ENOUGH_DRAWS else without_interval(ratio),
+        beyond_rounding(ratio, tolerance),
         f"same draw: beyond rounding, {100 * tolerance:g} %{of_a_layer}",
         [name for name in layers if moved[name] > layer_tolerance],
     )
@@ -110,29 +111,51 @@ def other_draws(
     before: Samples,
     after: Samples,
     recorded: Samples,
+    tolerance: float,
     tests: int,
 ) -> Change:
     """Compare draws that have nothing in common by how much draws vary, in logarithms.
 
-    recorded  more draws of the same run and kind, for nothing but their spread; may be empty
-    tests     how many such tests there are in all: each gets its share of FALSE_ALARM
+    recorded   more draws of the same run and kind, for nothing but their spread; may be empty
+    tolerance  that the same draw has: what rounding alone does is no difference here either
+    tests      how many such tests there are in all: each gets its share of FALSE_ALARM
 
-    The draw moves all layers together, so a draw is one number: the mean over the layers.
+    The draw moves all layers together, so a draw is one number: the mean over the layers. Rounding
+    that tips other choices on every draw is part of their spread, so the tolerance is not added to
+    it. It counts where draws hardly vary: no draw moves the perplexity of magnitude pruning.
     """
     sides = [list(side.values()) for side in (before, after, recorded) if side]
     layers = common_layers([values for side in sides for values in side])
     first, second, *spread = (np.exp(means(side, layers)) for side in sides)
     level = 1 - FALSE_ALARM / tests
     ratio = independent_ratio(first, second, *spread, level=level, freedom=ENOUGH_DRAWS - 1)
-    basis = "too few draws on both sides, and too few recorded ones"
-    if ratio.high is not None:
-        where = f", {len(layers)} layers" if layers != [""] else ""
-        source = f"{len(recorded)} recorded draws" if recorded else "their own draws"
-        basis = (
-            f"other draw: beyond {100 * (ratio.high / ratio.value - 1):.1f} %, by {source}{where}"
-        )
+    verdict = difference(ratio)
+    if verdict != "no verdict" and verdict != beyond_rounding(ratio, tolerance):
+        verdict = "no difference"
     values = geometric_mean(first).value, geometric_mean(second).value
-    return Change(measure, *values, ratio, difference(ratio), basis)
+    source = f"{len(recorded)} recorded draws" if recorded else "their own draws"
+    where = f", {len(layers)} layers" if layers != [""] else ""
+    return Change(measure, *values, ratio, verdict, _basis(ratio, tolerance, source, where))
+
+
+def _basis(ratio: Estimate, tolerance: float, source: str, where: str) -> str:
+    """What other draws were judged by: the larger of their spread and rounding."""
+    if ratio.high is None:
+        return "too few draws on both sides, and too few recorded ones"
+    reach = math.log(ratio.high / ratio.value)
+    if reach < tolerance:
+        return f"other draw: beyond rounding, {100 * tolerance:g} %, more than {source} vary{where}"
+    return f"other draw: beyond {added_percent(math.exp(reach)):.1f} %, by {source}{where}"
+
+
+def beyond_rounding(ratio: Estimate, tolerance: float) -> Verdict:
+    """Of the value alone."""
+    return difference(without_interval(ratio), tolerance, deterministic=True)
+
+
+def without_interval(ratio: Estimate) -> Estimate:
+    """The value alone."""
+    return replace(ratio, low=None, high=None)
 
 
 def first_blocks(samples: Samples) -> dict[Draw, Values]:
@@ -141,6 +164,11 @@ def first_blocks(samples: Samples) -> dict[Draw, Values]:
         draw: {name: value for name, value in values.items() if block_of(name) < FIRST_BLOCKS}
         for draw, values in samples.items()
     }
+
+
+def is_deep(samples: Iterable[Values]) -> bool:
+    """Whether any layer that all samples have is beyond the first blocks."""
+    return any(block_of(name) >= FIRST_BLOCKS for name in common_layers(samples))
 
 
 def block_of(layer: str) -> int:

@@ -13,6 +13,8 @@ FAR = math.log(1e12)
 RECORDED = Path(__file__).parents[3] / "docs" / "results" / "draws.json"
 DRAW = ("dataset", "nsamples", "seqlen", "seed")
 
+NAMED = 3  # of many that are told at once
+
 # Logarithms by layer; perplexity, which no layer has alone, stands under "".
 Values = dict[str, float]
 
@@ -34,6 +36,9 @@ class Draw:
     def kind(self) -> tuple[Any, ...]:
         """All but the seed and its tokens: draws of one kind vary in the same way."""
         return self.dataset, self.nsamples, self.seqlen
+
+
+Records = dict[Draw, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,19 @@ class Results:
 
     file: Path
     content: dict[str, Any]
-    runs: dict[Key, dict[Draw, dict[str, Any]]]
+    runs: dict[Key, Records]
+
+    @property
+    def unmeasured(self) -> frozenset[str]:
+        """Measures that such a file does not take, so that it cannot have lost them.
+
+        `verification.benchmarks.draws` takes no errors with dense inputs, and perplexities only
+        if it is asked for windows.
+        """
+        if self.content.get("study") != "draws":
+            return frozenset()
+        scored = self.content.get("settings", {}).get("windows")
+        return frozenset({"dense_error"} if scored else {"dense_error", "perplexity"})
 
     def origin(self, name: str) -> Any:
         """A value of the file's header, which older files keep in "environment"."""
@@ -85,7 +102,7 @@ def read_results(path: Path) -> Results:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         shared, runs = content.get("settings", {}), content["runs"]
-        grouped: dict[Key, dict[Draw, dict[str, Any]]] = {}
+        grouped: dict[Key, Records] = {}
         for record in runs:
             key = Key(str(record.get("model", shared.get("model"))), _options(record["run"]))
             grouped.setdefault(key, {})[_draw(record, shared)] = record
@@ -115,7 +132,7 @@ def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(run[name])) for name in order if run[name] not in (None, ""))
 
 
-def layer_values(records: Mapping[Draw, dict[str, Any]], name: str) -> dict[Draw, Values]:
+def layer_values(records: Records, name: str) -> dict[Draw, Values]:
     """Logarithms of a layer's number, as "error", by draw and layer, where it is recorded."""
     return _some(
         records,
@@ -127,7 +144,7 @@ def layer_values(records: Mapping[Draw, dict[str, Any]], name: str) -> dict[Draw
     )
 
 
-def perplexity_values(records: Mapping[Draw, dict[str, Any]]) -> dict[Draw, Values]:
+def perplexity_values(records: Records) -> dict[Draw, Values]:
     """Logarithms of perplexity by draw."""
     return _some(
         records,
@@ -137,9 +154,7 @@ def perplexity_values(records: Mapping[Draw, dict[str, Any]]) -> dict[Draw, Valu
     )
 
 
-def _some(
-    records: Mapping[Draw, dict[str, Any]], values: Callable[[dict[str, Any]], Values]
-) -> dict[Draw, Values]:
+def _some(records: Records, values: Callable[[dict[str, Any]], Values]) -> dict[Draw, Values]:
     found = {draw: values(record) for draw, record in records.items()}
     return {draw: each for draw, each in found.items() if each}
 
@@ -155,3 +170,9 @@ def common_layers(samples: Iterable[Values]) -> list[str]:
     """The layers that all samples have, in the order of the first."""
     first, *others = samples
     return [name for name in first if all(name in other for other in others)]
+
+
+def named(names: list[str]) -> str:
+    """For people: the first of many, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator
 
-from verification.benchmarks.comparing.compare import FIRST, Comparison, Pair, Records
+from verification.benchmarks.comparing.compare import FIRST, Comparison, Pair
 from verification.benchmarks.comparing.costs import COSTS, cost_ratios
+from verification.benchmarks.comparing.records import Records, named
 
 # Layer errors are geometric means over the layers: every layer has the same weight in a change.
 HEADINGS = [
@@ -69,6 +70,8 @@ def lines(comparison: Comparison) -> Iterator[str]:
     """What the table does not say, the verdict last."""
     for name, (before, after) in comparison.settings.items():
         yield f"setting  {name}: {before} → {after}"
+    for (before, after), runs in comparison.evaluations.items():
+        yield f"setting  evaluation of {named(runs)}: {before} → {after}; perplexity is NOT JUDGED"
     for name, ratio in cost_ratios(comparison.before, comparison.after).items():
         yield f"cost     {name} of all runs: {100 * (ratio.value - 1):+.1f} %"
     for what in comparison.new:
@@ -86,8 +89,11 @@ def lines(comparison: Comparison) -> Iterator[str]:
 
 def _conclusion(comparison: Comparison) -> str:
     """How many regressions, and of how many runs that is said."""
-    count, unjudged = len(comparison.regressions), len(comparison.unjudged)
+    count, runs = len(comparison.regressions), len(comparison.pairs)
     found = f"{count or 'No'} regression{'s' if count > 1 else ''} beyond noise"
-    if not unjudged:
-        return f"{found}."
-    return f"{found}, but {unjudged} of {len(comparison.pairs)} runs are NOT JUDGED."
+    unjudged = len(comparison.unjudged)
+    gaps = [f"{unjudged} of {runs} runs are NOT JUDGED"] if unjudged else []
+    other = sum(map(len, comparison.evaluations.values()))
+    if other:
+        gaps.append(f"perplexity of {other} of {runs} runs is NOT JUDGED: another evaluation")
+    return f"{found}, but {', and '.join(gaps)}." if gaps else f"{found}."
