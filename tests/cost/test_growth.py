@@ -49,11 +49,27 @@ def test_a_time_with_its_least_in_between_has_a_slope_on_each_side() -> None:
     assert rising["memory"] == pytest.approx(3)
     text = "\n".join(growth(study))
     name = "| thanos, unstructured:0.5 | B | "
-    assert f"{name}16 to 64 | -1.00 | -1.00 |" in text
-    assert f"{name}64 to 1024 | 2.00 | 3.00 |" in text
+    assert f"{name}16 to 64 | -1.00 | -1.00 (from 32) | -1.00 |" in text
+    assert f"{name}64 to 1024 | 2.00 | 2.00 (from 512) | 3.00 |" in text
     assert text.count(name) == 2
     assert "is least at 64 on this layer" in text
-    assert "The last step, from 512 to 1024, has 2.00." in text
+
+
+def test_the_last_step_is_steeper_where_the_time_is_no_power() -> None:
+    study = over_block_sizes(turn=64)
+    one, other = (
+        {**_line(study), "variable": name, "values": [1, 2, 4, 8], "time": 1.5}
+        for name in ("c", "tokens")
+    )
+    study["growth"] = [
+        {**one, "seconds": [1.0, 2.0, 4.0, 32.0]},
+        {**other, "seconds": [1.0, 2.0, 4.0, 11.6]},
+    ]
+    text = "\n".join(growth(study))
+    assert "| c | 1 to 8 | 1.50 | 3.00 (from 4) | " in text
+    assert "| tokens | 1 to 8 | 1.50 | 1.54 (from 4) | " in text
+    assert "It is more than the exponent by 0.1 or more in 1 of 2 rows: " in text
+    assert "the last step counts more than the exponent" in text
 
 
 @pytest.mark.parametrize("turn", [16, 32, 512, 1024])

@@ -15,7 +15,7 @@ from thanos_torch.cli.app import app
 from verification.benchmarks.cost import measure as measuring
 from verification.benchmarks.cost import plan, run
 from verification.benchmarks.cost.between import between_methods
-from verification.benchmarks.cost.growth import sides
+from verification.benchmarks.cost.growth import last_step, sides
 from verification.benchmarks.cost.report import page, verdicts
 from verification.benchmarks.cost.sections import growth, hours, needed
 from verification.benchmarks.cost.stages import by_size, stages
@@ -117,7 +117,8 @@ def test_the_page_says_what_the_file_says() -> None:
         assert f"| {hours(needed(each['seconds']))} |" in shown
     for line in stored["growth"]:
         for side in sides(line):
-            assert f"| {side['time']:.2f} |" in shown
+            step = f"{last_step(side):.2f} (from {side['values'][-2]})"
+            assert f"| {side['time']:.2f} | {step} |" in shown
     for section in (between_methods(stored), stages(stored), by_size(stored), growth(stored)):
         assert "\n".join(section) in shown
     stored["wall_seconds"] *= 2

@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 
-from tests.cost.made import tiny
+from tests.cost.made import known, results, tiny
 from verification.benchmarks.cost import plan, run
 from verification.benchmarks.cost.measure import measure
-from verification.benchmarks.cost.steady import TRIES, slowed, unsteadiness
+from verification.benchmarks.cost.sections import _scaled as scaled_in_words
+from verification.benchmarks.cost.steady import (
+    TRIES,
+    at_usual_speed,
+    scales,
+    slowed,
+    unsteadiness,
+)
 
 
 def test_unsteadiness_is_of_the_worst_tenth() -> None:
@@ -20,6 +27,26 @@ def test_unsteadiness_is_of_the_worst_tenth() -> None:
 def test_slow_is_against_the_median() -> None:
     assert slowed([1.0, 1.1, 0.5, 1.3, 1.0]) == [3]
     assert slowed([2.0] * 5) == []
+
+
+def test_times_are_scaled_in_both_directions_and_the_page_says_so() -> None:
+    study = results(known())
+    cases = [layer for each in study["runs"] for layer in each["layers"]]
+    cases += [*study["gram"], *study["pass"]]
+    study["yardstick_seconds"] = [1.0] * len(cases)
+    assert f"Of {len(cases)} cases 0 have less time for it, as" in scaled_in_words(study)
+    for case, yardstick in zip(cases, (1.25, 1.1, 0.8), strict=False):
+        case["yardstick_seconds"] = yardstick
+    assert scaled_in_words(study).endswith(
+        f"Of {len(cases)} cases 2 have less time for it, by 20% at most, as the machine was slower "
+        "beside them, and 1 more, by 25% at most, as it was faster"
+    )
+    usual = at_usual_speed(study)
+    told = [layer for each in usual["runs"] for layer in each["layers"]]
+    told += [*usual["gram"], *usual["pass"]]
+    ratios = [now["seconds"] / case["seconds"] for now, case in zip(told, cases, strict=True)]
+    assert ratios == pytest.approx(scales(study))
+    assert ratios[:4] == pytest.approx([0.8, 1 / 1.1, 1.25, 1.0])
 
 
 def test_slow_cells_are_measured_again_and_the_steadier_record_stays(

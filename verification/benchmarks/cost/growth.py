@@ -95,6 +95,11 @@ def sides(line: Record) -> list[dict[str, Any]]:
     ]
 
 
+def last_step(line: Record) -> float:
+    """The slope of time at the end of a line: of its last two values alone."""
+    return slope(line["values"][-2:], line["seconds"][-2:])
+
+
 def slope(values: list[float], measured: list[float]) -> float:
     """2 means four times what is measured for twice the value."""
     return float(np.polyfit(np.log(values), np.log(measured), 1)[0])

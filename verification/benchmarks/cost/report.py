@@ -1,6 +1,6 @@
 """From cost.json to verdicts and a page, the answer first. Nothing here measures anything."""
 
-from verification.benchmarks.cost import between, sections, stages
+from verification.benchmarks.cost import between, bias, sections, stages
 from verification.benchmarks.cost.check import BOUNDS, NAMES, checked
 from verification.benchmarks.cost.sections import GIB, Results, hours, needed, pruning
 from verification.benchmarks.cost.steady import SLOWED, STEADY, at_usual_speed
@@ -82,8 +82,7 @@ def _answer(results: Results) -> list[str]:
         "",
     ]
     for each in results["predictions"]:
-        if each["run"] == {"method": "thanos", "pattern": "unstructured:0.5", "block_size": 128,
-                           "refit_steps": 0}:  # fmt: skip
+        if each["run"] == bias.HEADLINE:
             seconds = each["seconds"]
             lines.append(
                 f"- {each['model']}: {hours(pruning(seconds))} to prune, {hours(needed(seconds))} with "
@@ -91,4 +90,4 @@ def _answer(results: Results) -> list[str]:
                 f"{each['peak_bytes'] / GIB:.0f} GiB without those, "
                 f"{each['peak_with_certificates_bytes'] / GIB:.0f} GiB with them."
             )
-    return lines
+    return [*lines, *bias.in_answer(results)]

@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from verification.benchmarks.cost import bias
 from verification.benchmarks.cost.check import NAMES, label
-from verification.benchmarks.cost.growth import sides, slope
+from verification.benchmarks.cost.growth import last_step, sides
 from verification.benchmarks.cost.laws import STAGES
+from verification.benchmarks.cost.steady import scales
 from verification.benchmarks.pages.tables import markdown
 
 Results = Mapping[str, Any]
 HOUR, GIB = 3600.0, 2.0**30
+UNCHECKED = "not checked"
+STEEPER = 0.1  # than the exponent of the whole line, for a last step to be called so
 
 
 def predictions(results: Results) -> list[str]:
@@ -40,14 +44,26 @@ def predictions(results: Results) -> list[str]:
         "float32 in both. The solver takes at least as many steps as it did on the real model below. The model was "
         f"fitted to layers of at most {_largest(results, False)} and held against layers of up to "
         f"{_largest(results, True)}; nothing here checks the way beyond those.{_revised(results)} *±*: its worst error on held-out "
-        "layers with this method and pattern, of pruning alone: passes and Gram matrices, which take most of the time, have their "
-        "errors in the list above. *Passes*: every decoder block runs twice over all tokens. *In Pflop at peak*: that time in "
+        "layers with this method, pattern, refit and B, of pruning alone: passes and Gram matrices, which take most of the time, have "
+        f"their errors in the list above.{_unchecked(results)} *Passes*: every decoder block runs twice over all tokens. *In Pflop at peak*: that time in "
         f"operations of float32 products, of which this machine does {peak / 1e9:,.0f} Gflop a second{_least_peak(results)}; over the peak of another "
         "machine it is the time there, if its memory is as fast beside its products. *GiB*: one decoder block twice in "
         "bfloat16, embeddings, two batches of activations, a block's Gram matrices and the layer at work, without the program "
         "itself; certificates by a rough count. The same sum was [held against a checkpoint](../long-runs.md#memory) that was pruned.",
         "",
+        *bias.on_the_largest(results),
     ]
+
+
+def _unchecked(results: Results) -> str:
+    """Rows that no held-out layer is like, and what fitted layers with such blocks say of them."""
+    runs = [each["run"] for each in results["predictions"]]
+    if all(margin(results, run) != UNCHECKED for run in runs):
+        return ""
+    measured = [each["run"] for each in results["runs"]]
+    missing = dict.fromkeys(label(run) for run in runs if run not in measured)
+    none = f"; none was measured at all with {'; '.join(missing)}" if missing else ""
+    return f" *{UNCHECKED.capitalize()}*: no layer was held out with these four{none}.{bias.wider_blocks(results)}"
 
 
 def _least_peak(results: Results) -> str:
@@ -118,6 +134,7 @@ def growth(results: Results) -> list[str]:
             each["variable"],
             f"{min(each['values'])} to {max(each['values'])}",
             f"{each['time']:.2f}",
+            f"{last_step(each):.2f} (from {each['values'][-2]})",
             "-" if each["memory"] is None else f"{each['memory']:.2f}",
         ]
         for line in results["growth"]
@@ -125,26 +142,39 @@ def growth(results: Results) -> list[str]:
     ]
     if not rows:
         return []
+    headings = ["method", "with", "over", "exponent of time", "of its last step",
+                "exponent of memory"]  # fmt: skip
     return [
         "## How it grows",
         "",
-        _table(["method", "with", "over", "exponent of time", "exponent of memory"], rows),
+        _table(headings, rows),
         "",
         f"Slopes of logarithms, one variable at a time around c = b = {results['settings']['base']}, B = 128; 2 means four times the cost for "
-        f"twice the variable.{''.join(map(_turn, results['growth']))}",
+        f"twice the variable.{_steeper(results)}{''.join(map(_turn, results['growth']))}",
         "",
     ]
 
 
+def _steeper(results: Results) -> str:
+    """What the last step is, and how often it is more than the exponent."""
+    parts = [part for line in results["growth"] for part in sides(line)]
+    more = sum(last_step(part) >= part["time"] + STEEPER for part in parts)
+    return (
+        " *Of its last step*: the slope of time between the last two values alone, of which the first is in brackets. It is more than "
+        f"the exponent by {STEEPER} or more in {more} of {len(parts)} rows: there the time is no one power of the variable, and grows faster at "
+        "its end. At the size of a large model's layers the last step counts more than the exponent, in which small layers count as much; but it "
+        "rests on two measurements, so that what repeats differ by counts more in it."
+    )
+
+
 def _turn(line: Mapping[str, Any]) -> str:
-    """Where the time is least in between, and how steep its end is: the rise is no one power either."""
+    """Where the time is least in between."""
     _, *rising = sides(line)
     if not rising:
         return ""
-    values, seconds = (rising[0][what] for what in ("values", "seconds"))
     return (
-        f" Over {line['variable']} the time falls, is least at {values[0]} on this layer, and then rises: each side has a slope of its "
-        f"own. The last step, from {values[-2]} to {values[-1]}, has {slope(values[-2:], seconds[-2:]):.2f}."
+        f" Over {line['variable']} the time falls, is least at {rising[0]['values'][0]} on this layer, and then rises: each side has a "
+        "slope of its own."
     )
 
 
@@ -156,7 +186,7 @@ def errors(results: Results) -> list[str]:
         for role, seen in roles.items()
     ]  # fmt: skip
     headings = ["what", "sizes", "cases", "median error", "worst error", "where"]
-    return ["## How good the model is", "", _table(headings, rows), ""]
+    return ["## How good the model is", "", _table(headings, rows), "", *bias.by_size(results)]
 
 
 def coefficients(results: Results) -> list[str]:
@@ -174,21 +204,36 @@ def coefficients(results: Results) -> list[str]:
         "`verification/benchmarks/cost/operations.py`: products and numbers touched, exact for every shape. "
         "Non-negative least squares of relative errors.",
         "",
-        "All times on this page are at the machine's usual speed: a fixed product was timed beside every case, and where that took longer "
-        "than in the median of the run, the case's times are less by the same factor. Only the real model's are as the clock told them.",
+        f"All times on this page are at the machine's usual speed: a fixed product was timed beside every case, {_scaled(results)}. Only "
+        "the real model's are as the clock told them.",
         "",
     ]
 
 
+def _scaled(results: Results) -> str:
+    """Both directions in which times were brought to the usual speed."""
+    factors = scales(results)
+    less = [1 - each for each in factors if each < 1]
+    more = [each - 1 for each in factors if each > 1]
+    return (
+        "and the case's times are multiplied by what it took in the median of the run over what it took there. Of "
+        f"{len(factors)} cases {len(less)} have less time for it{_at_most(less)}, as the machine was slower beside them, and {len(more)} "
+        f"more{_at_most(more)}, as it was faster"
+    )
+
+
+def _at_most(changes: list[float]) -> str:
+    return f", by {max(changes):.0%} at most" if changes else ""
+
+
 def margin(results: Results, run: Mapping[str, Any]) -> str:
-    """The worst held-out error of pruning with this method, pattern and refit, over all B."""
+    """The worst held-out error of pruning with these options, its B among them."""
     errors = [
         abs(each["error"])
         for each in results["comparisons"]
-        if each["quantity"] == "pruning" and each["held_out"]
-        and all(each["run"][name] == run[name] for name in ("method", "pattern", "refit_steps"))
+        if each["quantity"] == "pruning" and each["held_out"] and each["run"] == run
     ]  # fmt: skip
-    return f"{max(errors):.0%}" if errors else "?"
+    return f"{max(errors):.0%}" if errors else UNCHECKED
 
 
 def pruning(seconds: Mapping[str, float]) -> float:

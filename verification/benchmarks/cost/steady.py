@@ -52,8 +52,19 @@ def at_usual_speed(results: Mapping[str, Any]) -> dict[str, Any]:
     return {**results, "runs": runs, "gram": gram, "pass": passes}
 
 
+def scales(results: Mapping[str, Any]) -> list[float]:
+    """By what `at_usual_speed` multiplies the times of a case, for all whose times it changes."""
+    usual = median(results["yardstick_seconds"])
+    layers = [layer for each in results["runs"] for layer in each["layers"]]
+    return [_scale(each, usual) for each in (*layers, *results["gram"], *results["pass"])]
+
+
+def _scale(record: Mapping[str, Any], usual: float) -> float:
+    return float(usual / record["yardstick_seconds"])
+
+
 def _corrected(record: Mapping[str, Any], usual: float) -> dict[str, Any]:
-    ratio = usual / record["yardstick_seconds"]
+    ratio = _scale(record, usual)
     times = {name: record[name] * ratio for name in _TIMES if name in record}
     if "stages" in record:
         times["stages"] = {name: each * ratio for name, each in record["stages"].items()}
