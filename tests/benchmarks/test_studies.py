@@ -12,9 +12,9 @@ import pytest
 from reference.patterns import Ablation
 from tests.models import tiny
 from verification.benchmarks import environment
-from verification.benchmarks.studies import engine, records, resources
+from verification.benchmarks.studies import engine, phases, records, resources
 from verification.benchmarks.studies.plan import Calibration, Evaluation, Run, dense_runs, label
-from verification.benchmarks.studies.profiles import quick_study, standard_studies
+from verification.benchmarks.studies.profiles import HEADLINE, SWEEP, quick_study, standard_studies
 from verification.benchmarks.studies.records import RunRecords
 from verification.benchmarks.studies.resources import Resources
 from verification.benchmarks.studies.study import Study, verified
@@ -38,6 +38,18 @@ def test_the_standard_profile_takes_ten_hours_at_most() -> None:
     studies = standard_studies().values()
     assert minutes_of(run for study in studies for run in study.runs) <= 600
     assert quick_study().minutes <= 15
+
+
+def test_a_bar_never_goes_back() -> None:
+    for run in (SWEEP, HEADLINE):
+        told = [("decoder block 3", 0, 30), ("decoder block 30", 30, 30)]
+        told += [(phases.EVALUATING, 1, 5), (phases.EVALUATING, 5, 5)]
+        if run.evaluation.items:
+            told += [(phases.TASKS, 1, 9), (phases.TASKS, 9, 9)]
+        told += [(phases.FINISHED, 1, 1)]
+        shares = [phases.share_done(run, *each) for each in told]
+        assert shares == sorted(shares)
+        assert (shares[0], shares[-1]) == (0, 1)
 
 
 def test_one_dense_run_serves_all_draws_of_a_model() -> None:
@@ -91,8 +103,8 @@ def test_a_study_goes_on_where_it_or_another_was_stopped(
 
     results = measured()
     assert notes.keys() == {run.dense(), run}
-    assert "evaluating" in notes[run]
-    assert "evaluating" not in notes[run.dense()]
+    assert phases.EVALUATING in notes[run]
+    assert phases.EVALUATING not in notes[run.dense()]
     dense, thanos = results["runs"]
     assert [dense["run"]["method"], thanos["run"]["method"]] == ["dense", "thanos"]
     assert verified(results)
@@ -103,7 +115,8 @@ def test_a_study_goes_on_where_it_or_another_was_stopped(
     assert thanos["dense_error"] != thanos["error"]
     assert not list(work.glob("grams-*"))
     assert measured()["runs"] == results["runs"]
-    assert not notes, "what is finished was made again"
+    only_told = {run.dense(): {phases.FINISHED}, run: {phases.FINISHED}}
+    assert notes == only_told, "what is finished was made again"
 
     # Records of other code are made again.
     assert RunRecords(work, Resources()).finished(run)

@@ -93,6 +93,15 @@ def test_a_limit_takes_the_first_items(model: Any, folder: Path) -> None:
     assert one.acc_stderr is None  # one item tells nothing of the spread
 
 
+def test_progress_counts_every_answer(model: Any, folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    # Answers of one token share a pass, as boolq's do: they count all the same.
+    tasks = ["piqa", "boolq"]
+    zero_shot(model, tokenizer(), tasks, data=folder, progress=lambda *done: told.append(done))
+    answers = sum(len(question(task, item)[0]) for task in tasks for item in ITEMS[task][1])
+    assert told == [(done, answers) for done in range(1, answers + 1)]
+
+
 def test_prompts_that_are_too_long_are_counted(folder: Path) -> None:
     # The longest that fits: its last token is predicted, not read.
     longest = min(len("".join(pair)) for pair in question("piqa", ITEMS["piqa"][1][0])[0])

@@ -163,12 +163,13 @@ class _Bars:
         self._shares: dict[str, float] = {}
 
     def show(self, run: Run, note: str, done: int, of: int) -> None:
-        """A run reports: pruning is the first two thirds of it, evaluation the rest."""
+        """A run reports."""
+        from verification.benchmarks.studies.phases import share_done
+
         key = run.key
         if key not in self._tasks:
             self._tasks[key] = self.progress.add_task(key, total=1.0, note="")
-        share = done / of
-        self._shares[key] = 2 / 3 + share / 3 if note == "evaluating" else share * 2 / 3
+        self._shares[key] = share_done(run, note, done, of)
         finished = self._shares[key] >= 1
         self.progress.update(
             self._tasks[key], completed=self._shares[key], note=note, visible=not finished

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from copy import deepcopy
 from functools import cache
@@ -12,6 +12,8 @@ from typing import Any
 
 from thanos_torch.evaluation.task_data import LAYOUTS, SPLIT, read_items
 from thanos_torch.models.hub_text import hub_revision
+
+Progress = Callable[[int, int], None]
 
 
 def require_harness() -> None:
@@ -36,19 +38,43 @@ def load_tasks(names: Sequence[str], data: Path | None) -> dict[str, Any]:
     return dict(loaded["tasks"])
 
 
-def wrap_model(model: Any, tokenizer: Any, batch_size: int) -> Any:
+def wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress) -> Any:
     """The harness's interface to a loaded model.
 
-    Raises ValueError if the tokenizer has neither a first nor a last token of texts: the harness
-    needs one of them.
+    progress is called with (done, of) after every answer that is scored. Raises ValueError if the
+    tokenizer has neither a first nor a last token of texts: the harness needs one of them.
     """
-    from lm_eval.models.huggingface import HFLM
-
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise ValueError("tokenizer must have a bos_token or an eos_token, got neither")
     with quiet_harness():
         # A copy, because a tokenizer without a padding token is given one.
-        return HFLM(pretrained=model, tokenizer=deepcopy(tokenizer), batch_size=batch_size)
+        return _reporting(progress)(
+            pretrained=model, tokenizer=deepcopy(tokenizer), batch_size=batch_size
+        )
+
+
+def _reporting(progress: Progress) -> Any:
+    """The harness's class for models of Transformers, which says how far it is."""
+    from lm_eval.api.model import CacheHook
+    from lm_eval.models.huggingface import HFLM
+
+    class Answers(CacheHook):  # type: ignore[misc]
+        """Not kept but counted: what the harness calls with every answer, passes may have many."""
+
+        def __init__(self, expected: int) -> None:
+            super().__init__(None)
+            self.done, self.expected = 0, expected
+
+        def add_partial(self, attr: str, req: Any, res: Any) -> None:
+            self.done += 1
+            progress(self.done, self.expected)
+
+    class Reporting(HFLM):  # type: ignore[misc]
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            self.set_cache_hook(Answers(len(requests)))
+            return super().loglikelihood(requests, disable_tqdm)
+
+    return Reporting
 
 
 @contextmanager

@@ -6,7 +6,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.evaluation.harness import load_tasks, quiet_harness, require_harness, wrap_model
+from thanos_torch.evaluation.harness import (
+    Progress,
+    load_tasks,
+    quiet_harness,
+    require_harness,
+    wrap_model,
+)
 from thanos_torch.evaluation.task_data import LAYOUTS
 
 TASKS = tuple(LAYOUTS)
@@ -77,6 +83,7 @@ def zero_shot(
     data: Path | None,
     limit: int | None = None,
     batch_size: int = 4,
+    progress: Progress = lambda done, of: None,
 ) -> ZeroShot:
     """Accuracy of a causal language model without examples in the prompt, nor a chat template.
 
@@ -85,6 +92,7 @@ def zero_shot(
                 data sets, from a hub
     limit       take only the first items of a task
     batch_size  answers to score at one time
+    progress    called with (done, of) after every answer that is scored, the longest first
 
     Raises ValueError for a limit or batch size below one, and if a task's items are out of reach.
     """
@@ -92,7 +100,7 @@ def zero_shot(
     from lm_eval.evaluator import evaluate
 
     loaded = load_tasks(tasks, data)
-    wrapped = wrap_model(model, tokenizer, batch_size)
+    wrapped = wrap_model(model, tokenizer, batch_size, progress)
     with quiet_harness(bars=True):
         found = evaluate(wrapped, {"tasks": loaded}, limit=limit)
     results = [_result(task, loaded[task].config, found, wrapped) for task in tasks]

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from thanos_torch.models.workfolder import alone_in
 from verification.benchmarks.environment import cores
+from verification.benchmarks.studies.phases import FINISHED
 from verification.benchmarks.studies.plan import Run, dense_runs
 from verification.benchmarks.studies.records import RunRecords
 from verification.benchmarks.studies.resources import Resources
@@ -31,8 +32,10 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The records of the dense models that the runs need, and of the runs, in their order.
 
-    work  folder for finished records; whatever study made them, they are taken from there
-    jobs  runs at a time
+    work      folder for finished records; whatever study made them, they are taken from there
+    progress  told what a run is at, which ends with `FINISHED`; of one that was made before,
+              that alone
+    jobs      runs at a time
 
     Raises ChildProcessError with the end of a run's error output if a run breaks off; those that
     are finished are kept. Raises ValueError if another process measures into `work`: it would
@@ -56,6 +59,9 @@ def _measure(
             _run(run, records, cores(), progress, resources, jobs=1)
         elif run in needed and not records.grams(run).exists():
             _process(run, records, cores(), progress, resources, only_grams=True)
+    for run in [*dense, *runs]:
+        if records.finished(run):
+            progress(run, FINISHED, 1, 1)
     with ThreadPoolExecutor(jobs) as pool:
         threads = max(1, cores() // jobs)
         # Refits take the longest: begun last, one of them would leave cores without work.
@@ -109,6 +115,7 @@ def _run(
     seconds = time.perf_counter() - start
     records.write(run, {**run.as_dict(), **record, "jobs": jobs, "wall_seconds": seconds})
     written.unlink()
+    progress(run, FINISHED, 1, 1)
 
 
 def _process(

