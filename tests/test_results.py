@@ -11,10 +11,11 @@ import pytest
 from thanos_torch.cli.display import command_line
 from verification.benchmarks.pages.build import PUBLISHED as PAGES
 from verification.benchmarks.pages.build import REPORT, publish
-from verification.benchmarks.pages.pairs import ROUNDING
+from verification.benchmarks.pages.pairs import ROUNDING, ROUNDING_STRUCTURED
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.speed.report import page, verdicts
 from verification.benchmarks.speed.solvers import table as solver_table
+from verification.benchmarks.statistics import Spread
 from verification.benchmarks.studies.profiles import quick_study
 
 ROOT = Path(__file__).parent.parent
@@ -48,9 +49,18 @@ def _without_pictures(report: Path) -> str:
     return re.sub(r'(src="data:image/png;base64,)[^"]*', r"\1", report.read_text())
 
 
-def test_rounding_is_what_two_machines_made_of_the_same_runs() -> None:
+@pytest.mark.parametrize(
+    ("studies", "rounding"),
+    [
+        (("sweep-low", "components-0"), ROUNDING),
+        (("outliers", "patterns"), ROUNDING_STRUCTURED),
+    ],
+)
+def test_rounding_is_what_two_machines_made_of_the_same_runs(
+    studies: tuple[str, str], rounding: Spread
+) -> None:
     runs = []
-    for name in ("sweep-low", "components-0"):
+    for name in studies:
         records = json.loads((PUBLISHED / name / "results.json").read_text())["runs"]
         runs.append({_made_from(each): each for each in records if "layers" in each})
     first, second = runs
@@ -58,9 +68,9 @@ def test_rounding_is_what_two_machines_made_of_the_same_runs() -> None:
         math.log(second[what]["perplexity"] / first[what]["perplexity"])
         for what in first.keys() & second.keys()
     ]
-    assert len(moved) == ROUNDING.freedom
+    assert len(moved) == rounding.freedom
     deviation = math.sqrt(sum(each**2 for each in moved) / len(moved))
-    assert ROUNDING.deviation == pytest.approx(deviation, abs=5e-4)
+    assert rounding.deviation == pytest.approx(deviation, abs=5e-4)
 
 
 def _made_from(record: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def draw(sources: Sources, folder: Path) -> None:
         panel.set_yticks(range(len(others)), [each.name for each in others])
         panel.set_ylim(len(others) - 0.4, -0.6)
         panel.set_title(name, fontsize=9)
-        change_axis(panel.xaxis, linear=10)
+        change_axis(panel.xaxis, linear=10, marked=(2, 5, 10, 20, 50, 200, 1000))
     figure.supxlabel("perplexity against SparseGPT's, % (linear within ±10)", fontsize=9)
     save(figure, folder / "patterns.png")
 
