@@ -730,6 +730,16 @@ def test_what_is_no_results_file(tmp_path: Path, text: str) -> None:
         read_results(tmp_path)
 
 
+def test_a_layer_without_what_is_judged_is_named(before: Results) -> None:
+    for missing in ("name", "removed", "passed"):
+
+        def forget(content: Content, missing: str = missing) -> None:
+            del content["runs"][1]["layers"][2][missing]
+
+        with pytest.raises(ValueError, match=f"is no results file: KeyError '{missing}'"):
+            changed(before, forget)
+
+
 def test_results_that_are_not_there(tmp_path: Path, before: Results) -> None:
     with pytest.raises(ValueError, match="results must be a file, or a folder"):
         read_results(tmp_path / "none")

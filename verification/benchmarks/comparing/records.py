@@ -12,6 +12,7 @@ FAR = math.log(1e12)
 # Of the checkout, where there is one.
 RECORDED = Path(__file__).parents[3] / "docs" / "results" / "draws.json"
 DRAW = ("dataset", "nsamples", "seqlen", "seed")
+JUDGED = ("name", "removed", "passed")  # that every layer has
 
 NAMED = 3  # of many that are told at once
 
@@ -106,6 +107,8 @@ def read_results(path: Path) -> Results:
         for record in runs:
             key = Key(str(record.get("model", shared.get("model"))), _options(record["run"]))
             grouped.setdefault(key, {})[_draw(record, shared)] = record
+            for layer in record.get("layers", ()):
+                _ = [layer[name] for name in JUDGED]
     except (UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is no results file: {type(error).__name__} {error}") from error
     return Results(file, content, grouped)
