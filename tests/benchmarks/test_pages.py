@@ -26,7 +26,7 @@ from verification.benchmarks.pages.page import joined
 from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.quick_plots import draw_layer_error
-from verification.benchmarks.pages.refit import compared
+from verification.benchmarks.pages.refit import REFIT, compared
 from verification.benchmarks.pages.sweep import by_method, draw_by_share
 from verification.benchmarks.pages.tables import source, timing
 from verification.benchmarks.statistics import Estimate
@@ -396,6 +396,13 @@ def test_a_refit_is_held_against_all_others(tmp_path: Path) -> None:
     assert (tmp_path / "pages" / "refit.png").stat().st_size > 0
 
 
+def test_refits_without_their_methods_tell_no_time() -> None:
+    """The outlier rows have refits of other masks, and none of these masks without a refit."""
+    text = REFIT.text({"outliers": study(list(outlier_runs()), lambda run: LOSSES[run.method])})
+    assert "**Against Thanos**: sparsegpt + refit" in text
+    assert "- **Time**" not in text
+
+
 def test_a_claim_about_a_component_is_judged_over_its_draws() -> None:
     joint = CLAIMS[-1]
 
@@ -529,6 +536,15 @@ def test_zero_shot_means_are_ranked_on_draws_that_all_have(tmp_path: Path) -> No
     assert ranked.count(" 50.0 ± 1.5") == 7
     assert "| thanos | 2 | 40.0 ± 1.5 |" in text
     assert "| thanos + refit | 1 | 50.0 ± 1.5 |" in text
+
+
+def test_zero_shot_means_without_a_common_draw_are_not_ranked(tmp_path: Path) -> None:
+    """Thanos on the second draw, its refit on the first."""
+    write_headline(tmp_path, ["headline-1", "headline-refits-0"])
+    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["headline"]
+    text = (tmp_path / "pages" / "headline.md").read_text()
+    assert "is not ranked: there is no draw that all methods have" in text
+    assert "| thanos | 1 | 50.0 ± 1.5 |" in text
 
 
 def test_zero_shot_means_are_compared_draw_by_draw(tmp_path: Path) -> None:

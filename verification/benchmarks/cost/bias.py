@@ -10,6 +10,7 @@ from typing import Any
 from verification.benchmarks.cost.check import label
 from verification.benchmarks.cost.plan import BLOCK_SIZE, UNSTRUCTURED
 from verification.benchmarks.cost.predict import LLAMAS
+from verification.benchmarks.pages.pairs import signed
 from verification.benchmarks.pages.tables import markdown, span
 
 Results = Mapping[str, Any]
@@ -222,5 +223,4 @@ def _percent(error: float) -> int:
 
 
 def _signed(error: float) -> str:
-    points = _percent(error)
-    return f"{points:+d}%" if points else "0%"
+    return f"{signed(100 * error, 0)}%"

@@ -55,6 +55,8 @@ def _extent(sources: Sources) -> str:
 def _zero_shot_answer(records: list[Record]) -> str:
     """Mean accuracies on the draws that all methods have, the best first."""
     by_label, draws = _on_shared_draws(_by_label(records))
+    if not draws:
+        return "- **Zero-shot accuracy** is not ranked: there is no draw that all methods have."
     means = sorted(((*_mean_accuracy(runs), name) for name, runs in by_label.items()), reverse=True)
     told = "; ".join(f"{name} {_accuracy(share, error)}" for share, error, name in means)
     over = f"{draws} draws" if draws > 1 else "one draw"

@@ -82,13 +82,13 @@ def _answer(name: str, found: list[Change], dense: float) -> str:
 def _shown(word: str, found: list[Change]) -> str:
     """Settings with that verdict against no outlier rows; what one draw shows stands apart."""
     shown = [each for each in found if each.verdict == word.lower()]
-    told = [
-        "; ".join(f"{_setting(each)} ({percent(each.perplexity_ratio)})" for each in some)
-        + f" over {over}"
-        for over in dict.fromkeys(each.over for each in sorted(shown, key=lambda e: -e.draws))
-        for some in [[each for each in shown if each.over == over]]
-    ]
-    return f"{word}: {', and '.join(told) or 'none'}."
+    told: dict[str, list[str]] = {}
+    for each in sorted(shown, key=lambda each: -each.draws):
+        told.setdefault(each.over, []).append(
+            f"{_setting(each)} ({percent(each.perplexity_ratio)})"
+        )
+    parts = [f"{'; '.join(settings)} over {over}" for over, settings in told.items()]
+    return f"{word}: {', and '.join(parts) or 'none'}."
 
 
 def _setting(change: Change) -> str:

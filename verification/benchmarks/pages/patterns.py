@@ -32,11 +32,11 @@ def text(sources: Sources) -> str:
     found = _by_pattern(results)
     return f"""# {PATTERNS_QUESTION}
 
-{lines(f"**{name}**{chr(10)}{chr(10)}{answer(some)}{chr(10)}" for name, some in found.items())}
+{_below_names({name: answer(some) for name, some in found.items()})}
 The first rows are SparseGPT. {common(results)} Unstructured pruning is on the page of the [sweep](sweep.md), and 2:4 on that of the [whole test
 set](headline.md).
 
-{lines(f"**{name}**{chr(10)}{chr(10)}{markdown(*change_table(some))}{chr(10)}" for name, some in found.items())}
+{_below_names({name: markdown(*change_table(some)) for name, some in found.items()})}
 - Structured Thanos removes all its columns jointly and is its own refit ([section 7](../specification.md#7-beyond-the-paper)).
 {meaning(results)}
 
@@ -46,6 +46,10 @@ set](headline.md).
 
 ![Perplexity against SparseGPT's](patterns.png)
 """
+
+
+def _below_names(parts: dict[str, str]) -> str:
+    return lines(f"**{name}**\n\n{part}\n" for name, part in parts.items())
 
 
 def draw(sources: Sources, folder: Path) -> None:

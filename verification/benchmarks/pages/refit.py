@@ -100,17 +100,18 @@ def _answers(found: Found) -> Iterator[str]:
         told = [_told(of, found[of, than]) for of, than in pairs if found[of, than]]
         if told:
             yield f"- **Against {against}**: {'; '.join(told)}."
-    yield _time([found[pair] for pair in AGAINST["the same method without it"]])
+    yield from _time([found[pair] for pair in AGAINST["the same method without it"]])
 
 
-def _time(without: Sequence[Sequence[Comparison]]) -> str:
+def _time(without: Sequence[Sequence[Comparison]]) -> Iterator[str]:
     """What a refit adds to each method, roughly: runs of one study may be of a fast and a slow hour."""
     medians = [median(each.seconds_ratio for each in some) for some in without if some]
-    about = span(medians, "{:.0f}".format)
-    return (
-        f"- **Time**: pruning takes about {about} times the seconds of the same method without it, in runs beside others that began "
-        "up to hours apart; measured alone: [cost](cost.md)."
-    )
+    if medians:
+        about = span(medians, "{:.0f}".format)
+        yield (
+            f"- **Time**: pruning takes about {about} times the seconds of the same method without it, in runs beside others that "
+            "began up to hours apart; measured alone: [cost](cost.md)."
+        )
 
 
 def _told(of: str, found: Sequence[Comparison]) -> str:

@@ -59,9 +59,8 @@ def _measure(
             _run(run, records, cores(), progress, resources, jobs=1)
         elif run in needed and not records.grams(run).exists():
             _process(run, records, cores(), progress, resources, only_grams=True)
-    for run in [*dense, *runs]:
-        if records.finished(run):
-            progress(run, FINISHED, 1, 1)
+    for run in {*dense, *runs} - {*left}:
+        progress(run, FINISHED, 1, 1)
     with ThreadPoolExecutor(jobs) as pool:
         threads = max(1, cores() // jobs)
         # Refits take the longest: begun last, one of them would leave cores without work.
