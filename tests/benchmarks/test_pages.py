@@ -21,7 +21,7 @@ from verification.benchmarks.pages.changes import answer, changes
 from verification.benchmarks.pages.claims import CLAIMS, cases, outcome
 from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
-from verification.benchmarks.pages.outliers import draw_score
+from verification.benchmarks.pages.outliers import OUTLIERS, draw_score
 from verification.benchmarks.pages.page import joined
 from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.quick import QUICK
@@ -443,6 +443,17 @@ def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) ->
     assert "Without outlier rows perplexity is 1 times the dense model's, at best 1 times." in text
     assert "| thanos, outlier rows 0.1, rows by Wanda's score | 3 draws |" in text
     assert "| thanos, outlier rows 0.5 | windows of 1 draw |" in text
+
+
+def test_what_one_draw_shows_of_outlier_rows_stands_behind_what_several_do() -> None:
+    def loss(run: Run) -> float:
+        helps = run.pattern in ("structured:0.3+outliers:0.1", "structured:0.3+outliers:0.2")
+        return 3.4 - (0.1 if helps and run.ablation.outlier_score != "wanda" else 0.0)
+
+    text = OUTLIERS.text({"outliers": study(list(outlier_runs()), loss)})
+    several = "10% by ‖W_i X‖² (-9.5 % (-9.5 to -9.5)) over 3 draws"
+    one = r"20% by ‖W_i X‖² \(-9\.5 % \([^)]*\)\) over windows of 1 draw"
+    assert re.search(f"Lower: {re.escape(several)}, and {one}\\. Higher: none", text)
 
 
 def test_a_line_over_shares_of_outlier_rows_is_of_one_draw() -> None:
