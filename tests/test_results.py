@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from thanos_torch.cli.display import command_line
 from verification.benchmarks.pages.build import PUBLISHED as PAGES
 from verification.benchmarks.pages.build import REPORT, publish
+from verification.benchmarks.pages.drawn import digest_of
 from verification.benchmarks.pages.pairs import ROUNDING, ROUNDING_STRUCTURED
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.speed.report import page, verdicts
@@ -39,13 +41,19 @@ def test_published_pages_are_made_from_the_results_files(tmp_path: Path) -> None
         assert (STUDY / name).read_text() == (tmp_path / name).read_text()
     drawn = {file.name for file in tmp_path.glob("*.png")}
     assert {file.name for file in STUDY.glob("*.png")} == drawn
+    for name in drawn:
+        assert digest_of(STUDY / name) == digest_of(tmp_path / name), name
+    in_report = re.findall(r'src="data:image/png;base64,([^"]*)', (STUDY / REPORT).read_text())
+    assert {b64decode(each) for each in in_report} == {
+        (STUDY / name).read_bytes() for name in drawn
+    }
     published, made = (_without_pictures(folder / REPORT) for folder in (STUDY, tmp_path))
     assert published == made
     assert made.count('<section id="') == len(built) + 1  # and the paper's models
 
 
 def _without_pictures(report: Path) -> str:
-    """Their bytes depend on the machine's fonts and libraries."""
+    """Their bytes depend on the machine's fonts and libraries; what they show is told above."""
     return re.sub(r'(src="data:image/png;base64,)[^"]*', r"\1", report.read_text())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from verification.benchmarks.comparing.compare import Comparison, compare, write_comparison
 from verification.benchmarks.comparing.costs import cost_regressions
-from verification.benchmarks.comparing.records import Results, no_results, read_results
+from verification.benchmarks.comparing.records import Results, no_results, read_draws, read_results
 from verification.benchmarks.comparing.report import lines, rows, verdict
 
 LAYERS = [f"layers.{index}.{name}" for index in range(3) for name in ("q_proj", "down_proj")]
@@ -274,6 +274,28 @@ def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: Res
     recorded = changed(read_results(made(tmp_path / "r", list(range(100, 106)))), longer)
     other = read_results(made(tmp_path / "other", [1]))
     assert refused(before, other, recorded)
+
+
+def test_of_draws_of_several_kinds_those_like_the_compared_ones_judge(
+    tmp_path: Path, before: Results
+) -> None:
+    """Two files: one like the others, and one of longer windows, which vary by nothing at all."""
+
+    def longer(content: Content) -> None:
+        for run in content["runs"][1:]:
+            run["calibration"]["seqlen"] = 1024
+            run["layers"] = content["runs"][1]["layers"]
+
+    like, unlike = (made(tmp_path / name, list(range(100, 106))) for name in ("like", "unlike"))
+    file = changed(read_results(unlike), longer).file
+    other = read_results(made(tmp_path / "other", [1]))
+    both = compare(before, other, read_draws([file, like]))
+    assert [pair.changes for pair in both.pairs] == [
+        pair.changes for pair in compare(before, other, read_draws([like])).pairs
+    ]
+    assert both.regressions == []
+    assert both.unjudged == []
+    assert refused(before, other, read_draws([file]))
 
 
 def test_what_could_not_be_judged_is_said_last(

@@ -53,9 +53,23 @@ def test_a_row_is_what_was_measured(study: dict[str, Any]) -> None:
         seconds=1.2344,
         stages={"prepare": 0.00052, "factor": 0.0099, "solve": 0.00996, "update": 1.0},
         certificate_seconds=0.0123,
+        peak_memory_bytes=7.5 * 2**20,
         spread=0.25,
     )
-    row = ["sparsegpt", "1024 x 1024", "1,234", "0.5", "9.9", "-", "10", "1,000", "-", "12", "25%"]
+    row = [
+        "sparsegpt",
+        "1024 x 1024",
+        "1,234",
+        "0.5",
+        "9.9",
+        "-",
+        "10",
+        "1,000",
+        "-",
+        "12",
+        "7.5",
+        "25%",
+    ]
     assert row in _tables(study)["2:4"]
 
 

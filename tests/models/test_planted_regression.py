@@ -15,6 +15,7 @@ from tests.models.conftest import Thanos
 from tests.test_imports import ROOT
 from thanos_torch.solver import BlockSystem, MaskedSolver
 from verification.benchmarks.draws import Settings, pruned
+from verification.benchmarks.studies.resources import Resources
 
 DRAWS = ROOT / "docs" / "results" / "draws.json"
 # The multipliers of update (6) are all 6 % too small.
@@ -29,7 +30,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], P
     runs = [{"method": method, "pattern": "2:4"} for method in ("thanos", "sparsegpt")]
 
     def measure(name: str, seed: int) -> Path:
-        records = [pruned(settings, run, seed, nudged=False) for run in runs]
+        records = [pruned(settings, run, seed, nudged=False, resources=Resources()) for run in runs]
         file = folder / f"{name}.json"
         file.write_text(json.dumps({"commit": name, "runs": records}))
         return file

@@ -12,9 +12,10 @@ def compare(
     before: Annotated[Path, typer.Argument(help="Results file, or folder with results.json.")],
     after: Annotated[Path, typer.Argument(help="Another one, to compare with the first.")],
     draws: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Results with several seeds a run, whose spread judges; docs/results/draws.json."
+            help="Results with several seeds a run, whose spread judges other seeds; repeatable. "
+            "Default: docs/results/draws*.json of a checkout."
         ),
     ] = None,
     times: Annotated[
@@ -30,12 +31,11 @@ def compare(
     from verification.benchmarks.comparing.compare import compare as compared
     from verification.benchmarks.comparing.compare import write_comparison
     from verification.benchmarks.comparing.costs import cost_regressions
-    from verification.benchmarks.comparing.records import RECORDED, no_results, read_results
+    from verification.benchmarks.comparing.records import RECORDED, read_draws, read_results
     from verification.benchmarks.comparing.report import HEADINGS, lines, rows
 
     first, second = read_results(before), read_results(after)
-    draws = RECORDED if draws is None and RECORDED.exists() else draws
-    recorded = read_results(draws) if draws else no_results()
+    recorded = read_draws(draws or RECORDED)
     costs = [] if times is None else cost_regressions(first, second, times)
     found = compared(first, second, recorded, costs)
     if json:

@@ -1,6 +1,9 @@
 """How much the calibration draw alone moves layer errors: a recorded spread.
 
-`python -m verification.benchmarks.draws`, half an hour on one core at most.
+`python -m verification.benchmarks.draws`, half an hour on one core at most; with the calibration of
+`thanos bench --standard`, an hour:
+
+    ... --dataset c4 --data data --nsamples 32 --seqlen 1024 --out docs/results/draws-standard.json
 
 The first decoder blocks of a model are pruned by every method with several seeds for the choice
 of calibration windows, all else equal. `thanos bench compare` judges two results with different
@@ -42,6 +45,7 @@ from thanos_torch.models.durable import write_json
 from verification import certify
 from verification.benchmarks.environment import environment
 from verification.benchmarks.studies.records import code_fingerprint
+from verification.benchmarks.studies.resources import Resources
 
 RESULTS = Path("docs/results/draws.json")
 HEADER = ("commit", "code", "python", "versions", "machine", "settings")
@@ -49,7 +53,7 @@ HEADER = ("commit", "code", "python", "versions", "machine", "settings")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured; calibration as in `thanos bench --quick`.
+    """What is measured; by default with the calibration of `thanos bench --quick`.
 
     blocks   how many decoder blocks, the first ones; 0 for all
     windows  of the evaluation text to take the perplexity on, 0 for none
@@ -72,16 +76,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     for name, default in asdict(Settings()).items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--data", type=Path, help="folder with a folder for some data sets")
     options = vars(parser.parse_args())
-    out = options.pop("out")
+    out, resources = options.pop("out"), Resources(options.pop("data"))
     command = " ".join([parser.prog, *sys.argv[1:]])
     try:
-        measure(Settings(**options), out, command)
+        measure(Settings(**options), out, command, resources)
     except ValueError as error:
         sys.exit(f"draws: {error}")
 
 
-def measure(settings: Settings, out: Path, command: str) -> None:
+def measure(settings: Settings, out: Path, command: str, resources: Resources) -> None:
     """Make the runs that `out` lacks; ValueError if those in it had another origin or settings."""
     results: dict[str, Any] = {
         "study": "draws",
@@ -103,7 +108,8 @@ def measure(settings: Settings, out: Path, command: str) -> None:
         made = [(done["run"], done["calibration"]["seed"]) for done in results[kind]]
         if (run, seed) not in made:
             start = time.perf_counter()
-            results[kind].append(pruned(settings, run, seed, nudged=kind == "repeats"))
+            nudged = kind == "repeats"
+            results[kind].append(pruned(settings, run, seed, nudged=nudged, resources=resources))
             results["wall_seconds"] += time.perf_counter() - start
             write_json(out, results)
             print(kind, seed, *run.values(), f"{results['wall_seconds']:.0f} s", flush=True)
@@ -118,7 +124,13 @@ def planned(settings: Settings) -> Iterator[tuple[str, dict[str, str], int]]:
                     yield kind, {"method": method, "pattern": pattern}, seed
 
 
-def pruned(settings: Settings, run: dict[str, str], seed: int, nudged: bool) -> dict[str, Any]:
+def pruned(
+    settings: Settings,
+    run: dict[str, str],
+    seed: int,
+    nudged: bool,
+    resources: Resources,
+) -> dict[str, Any]:
     """One run's record. nudged: with activations moved by about one rounding."""
     dense = loaded_once(settings.model, settings.blocks)
     loaded = replace(dense, model=deepcopy(dense.model))
@@ -126,7 +138,7 @@ def pruned(settings: Settings, run: dict[str, str], seed: int, nudged: bool) -> 
         nudge(loaded)
     windows = calibration_windows(
         loaded.tokenizer,
-        settings.dataset,
+        resources.dataset(settings.dataset),
         nsamples=settings.nsamples,
         seqlen=settings.seqlen,
         seed=seed,
@@ -139,14 +151,17 @@ def pruned(settings: Settings, run: dict[str, str], seed: int, nudged: bool) -> 
         "model": settings.model,
         "calibration": {**calibration, "seed": seed},
         **record(report),
-        **(scored(loaded, settings) if settings.windows else {}),
+        **(scored(loaded, settings, resources) if settings.windows else {}),
     }
 
 
-def scored(loaded: LoadedModel, settings: Settings) -> dict[str, Any]:
+def scored(loaded: LoadedModel, settings: Settings, resources: Resources) -> dict[str, Any]:
     """The perplexity of a model, as a results file holds it."""
     text = evaluation_windows(
-        loaded.tokenizer, settings.dataset, seqlen=settings.seqlen, limit=settings.windows
+        loaded.tokenizer,
+        resources.dataset(settings.dataset),
+        seqlen=settings.seqlen,
+        limit=settings.windows,
     )
     return perplexity(loaded.model, text.ids).as_dict()
 

@@ -151,8 +151,8 @@ def compare(
 ) -> Comparison:
     """Compare two results files.
 
-    recorded  a results file with several draws a run, whose spread judges runs of the same model
-              and kind of calibration that have too few draws of their own
+    recorded  several draws a run, whose spread judges runs of the same model and kind of
+              calibration that have too few draws of their own
     costs     regressions in time and memory, in words, where they are judged
 
     Raises ValueError if no run is in both, or none of a pruned model can be judged: that would
@@ -212,8 +212,10 @@ def _measured(first: Records, second: Records) -> Iterator[tuple[str, Samples, S
 
 def _unpaired(key: Key, before: Results, after: Results, recorded: Results) -> Iterator[Unpaired]:
     """What has to be judged between different draws: measures, and their ratios to a control."""
-    known = recorded.runs.get(key, {})
     kinds = {draw.kind for side in (before, after) for draw in side.runs[key]}
+    known = {
+        draw: record for draw, record in recorded.runs.get(key, {}).items() if draw.kind in kinds
+    }
     if kinds != {draw.kind for draw in known}:
         known = {}
     spreads = {

@@ -9,8 +9,8 @@ from typing import Any
 
 # Logarithms beyond this are cut off: an error of 0 has none, and NaN is worse than any number.
 FAR = math.log(1e12)
-# Of the checkout, where there is one.
-RECORDED = Path(__file__).parents[3] / "docs" / "results" / "draws.json"
+# Of the checkout, where there is one: a file for every kind of calibration.
+RECORDED = sorted((Path(__file__).parents[3] / "docs" / "results").glob("draws*.json"))
 DRAW = ("dataset", "nsamples", "seqlen", "seed")
 JUDGED = ("name", "removed", "passed")  # that every layer has
 
@@ -112,6 +112,15 @@ def read_results(path: Path) -> Results:
     except (UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is no results file: {type(error).__name__} {error}") from error
     return Results(file, content, grouped)
+
+
+def read_draws(files: Iterable[Path]) -> Results:
+    """The runs of several results files as of one, for how much their draws vary."""
+    found = no_results()
+    for file in files:
+        for key, records in read_results(file).runs.items():
+            found.runs.setdefault(key, {}).update(records)
+    return found
 
 
 def no_results() -> Results:

@@ -150,7 +150,8 @@ def growth(results: Results) -> list[str]:
         _table(headings, rows),
         "",
         f"Slopes of logarithms, one variable at a time around c = b = {results['settings']['base']}, B = 128; 2 means four times the cost for "
-        f"twice the variable.{_steeper(results)}{''.join(map(_turn, results['growth']))}",
+        f"twice the variable. A Gram matrix takes its own b² numbers and those of one batch, however many batches there are: "
+        f"its memory does not grow with the tokens.{_steeper(results)}{''.join(map(_turn, results['growth']))}",
         "",
     ]
 

@@ -8,6 +8,8 @@ from verification.benchmarks.pages.tables import markdown
 
 HEADINGS = ["pattern", "stored as", "pruned weights, 32 bits", "16 bits", "folder MB", "of dense",
             "runs as", "in memory MiB", "prefill, of dense time", "decoding"]  # fmt: skip
+EXACT = ["pattern", "stored as", "pruned weights, 32 bits, by formula", "measured in the files", "16 bits, by formula",
+         "all weight files", "folder", "in memory"]  # fmt: skip
 
 
 def page(results: dict[str, Any]) -> str:
@@ -22,6 +24,11 @@ def page(results: dict[str, Any]) -> str:
             "",
             markdown(HEADINGS, rows(results), left=2),
             "",
+            "The same to the byte; before it, the dense model has "
+            f"{_memory(results['runs'][0]):,} bytes in memory:",
+            "",
+            markdown(EXACT, exact_rows(results), left=2),
+            "",
             f"`{results['settings']['model']}`. What a form is, and its formula: [forms](../forms.md).",
             "",
             "- *Pruned weights*: bytes of the layers that were pruned, by formula, against the same layers dense. In 32 bits",
@@ -31,7 +38,8 @@ def page(results: dict[str, Any]) -> str:
             "- *In memory*: parameters and buffers of the loaded model, measured. Forms that no kernel runs on this machine are unpacked",
             "  to dense weights when they are loaded: they save bytes to store and to send, and no time.",
             "- *Of dense time*: the median ratio to the model that was not pruned, and whether it is shown to differ from 1: see [inference](inference.md).",
-            "- The method hardly matters. All remove the same number of weights and leave files of the same size, except Wanda in",
+            "- *All weight files*: with the weights that are not pruned, and headers.",
+            "- The method hardly matters. All remove the same number of weights and leave weight files of the same size, except Wanda in",
             "  unstructured pruning: it rounds down in every row, so it may keep a little more, see [sweep](sweep.md). Outlier rows, which only",
             "  Thanos has, are a pattern of their own: in structured pruning the other rows lose more columns, and the layer about as many weights.",
             "",
@@ -87,6 +95,33 @@ def _rows_of(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
             *(f"{share:.2%}" for share in shares),
             *folder,
             *at_work,
+        ]
+
+
+def exact_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Bytes by formula and as measured, as in EXACT: a row for every pattern and form."""
+    return [row for runs in _by_pattern(results).values() for row in _exact_rows_of(runs)]
+
+
+def _exact_rows_of(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
+    sizes = runs[0]["sizes"]
+    in_memory = {run["run"]["form"]: f"{_memory(run):,}" for run in runs}
+    at = {"dense": 0, _packed_form(sizes): 1}  # where `disk` has what was written
+    for form, formula in sizes["formulas"].items():
+        written = ["", "", ""]
+        if form in at:
+            disk = {name: both[at[form]] for name, both in sizes["disk"].items()}
+            weights = disk["pruned"] + disk["others"] + disk["headers"]
+            each = (disk["pruned"], weights, _folders(sizes)[at[form]])
+            written = [f"{count:,}" for count in each]
+        yield [
+            runs[0]["run"]["pattern"],
+            form_name(form),
+            f"{formula['4']:,}",
+            written[0],
+            f"{formula['2']:,}",
+            *written[1:],
+            in_memory.get(form, "unpacked"),
         ]
 
 

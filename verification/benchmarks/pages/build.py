@@ -15,6 +15,7 @@ from verification.benchmarks.pages.headline import HEADLINE
 from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.outliers import OUTLIERS
 from verification.benchmarks.pages.page import Page, Sources
+from verification.benchmarks.pages.paper import PAPER
 from verification.benchmarks.pages.patterns import PATTERNS
 from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.readme import with_table
@@ -36,6 +37,7 @@ PAGES: tuple[Page, ...] = (
     COST,
     INFERENCE,
     SIZE,
+    PAPER,
 )
 # Drawn from many studies: of one alone it would say little.
 PUBLISHED = (CLAIMS_PAGE, REFIT, *PAGES)
@@ -98,12 +100,14 @@ def _read(results: Path, page: Page) -> Sources | None:
 
 
 def main() -> None:
-    """Rebuild what is published: docs/study, and the table of the README."""
+    """Rebuild what is published: docs/study, docs/paper-models.md, and the table of the README."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="of the checkout")
     root = parser.parse_args().root
     for page in publish(root / "docs" / "results", root / "docs" / "study"):
         print(root / "docs" / "study" / f"{page.name}.md")
+    with whole_file(root / "docs" / "paper-models.md") as unfinished:
+        unfinished.write_text(models_page(), encoding="utf-8")
     quick = _read(root / "docs" / "results", QUICK)
     if quick:
         readme = root / "README.md"

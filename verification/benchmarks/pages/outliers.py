@@ -87,7 +87,10 @@ def _shown(word: str, found: list[Change]) -> str:
         told.setdefault(each.over, []).append(
             f"{_setting(each)} ({percent(each.perplexity_ratio)})"
         )
-    parts = [f"{'; '.join(settings)} over {over}" for over, settings in told.items()]
+    parts = [
+        f"{'; '.join(settings)} over {over}{'' if 'draws' in over else ', which says nothing of others'}"
+        for over, settings in told.items()
+    ]
     return f"{word}: {', and '.join(parts) or 'none'}."
 
 

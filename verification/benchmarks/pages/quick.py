@@ -43,6 +43,8 @@ Perplexity against another method, of one calibration draw, with 95 % intervals:
 - *Layer error*: tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, mean over the layers, with the Gram matrix that the layer was
   pruned with. *With dense inputs*: with the dense model's Gram matrices, the same for all runs, on windows drawn
   apart from those of the calibration: from the same text, so a few tokens may be in both.
+- Not here, as this profile is to end in a quarter of an hour: magnitude and Wanda, refits in unstructured and structured pruning, and
+  SparseGPT in unstructured pruning. They are on the pages of the [sweep](sweep.md) and of the [patterns](patterns.md).
 - *Refit*: ten steps for the kept weights of the final mask, [section 7](../specification.md#7-beyond-the-paper).
 - *Pruning s*: {timing(results)}.
 - *Peak* is the memory of the whole process up to the end of pruning.

@@ -8,6 +8,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from verification.benchmarks.pages import drawn
 from verification.benchmarks.statistics import Estimate, added_percent
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a method in all plots; what
@@ -39,7 +40,8 @@ mpl.rcParams.update(
 
 def save(figure: Any, file: Path) -> None:
     """Write a picture; the same figure gives the same bytes."""
-    figure.savefig(file, bbox_inches="tight", metadata={"Software": None})
+    metadata = {"Software": None, drawn.KEY: drawn.digest(figure)}
+    figure.savefig(file, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
 
 

@@ -68,7 +68,8 @@ number of comparisons.
 - {INTERVALS}.
 
 *Sparsity*: Wanda removes the same whole number of weights of every row, rounded down.
-*Pruning s*: {timing(results)}. *With dense inputs*: on windows drawn apart from the calibration's; from one text, they may share a few tokens.
+*Pruning s*: {timing(results)}. *Peak MiB*: of the process up to the end of pruning, with its libraries, of which a GPU needs more: runs
+of different machines do not compare. *With dense inputs*: on windows drawn apart from the calibration's; from one text, they may share a few tokens.
 
 {protocol(results)} {verdict(results)}
 

@@ -3,7 +3,15 @@
 from collections.abc import Iterable
 
 from verification.benchmarks.paper.models import PaperModel
-from verification.benchmarks.paper.plan import Protocol, prunings
+from verification.benchmarks.paper.plan import (
+    METHODS,
+    OUTLIERS,
+    PATTERNS,
+    REFIT_STEPS,
+    REFITTED,
+    Protocol,
+    prunings,
+)
 
 HALF, SINGLE = 2, 4  # bytes of a number
 HEADINGS = ["model", "hub id", "parameters", "runs", "GPU GiB", "disk GiB", "before the first run"]
@@ -59,6 +67,10 @@ def plan_rows(protocol: Protocol, models: Iterable[PaperModel]) -> list[list[str
 def plan_lines(protocol: Protocol) -> list[str]:
     """The protocol, in sentences to stand beside the table."""
     return [
+        f"Methods: {', '.join(METHODS)}; {', '.join(REFITTED)} also with {REFIT_STEPS} steps of "
+        "refit, but for structured Thanos, which is its own.",
+        f"Patterns: {', '.join(PATTERNS)}; n:m and structured ones by Thanos also with "
+        f"{OUTLIERS.removeprefix('+')}.",
         f"Calibration: {protocol.nsamples} sequences of {protocol.seqlen} tokens of "
         f"{protocol.dataset}, seed {protocol.seed}.",
         f"Perplexity: {protocol.evaluation_dataset}, windows of {protocol.evaluation_seqlen}.",

@@ -1,14 +1,11 @@
-"""docs/paper-models.md, from the registry: `python -m verification.benchmarks.paper.page`."""
+"""docs/paper-models.md, from the registry."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from verification.benchmarks.pages.tables import markdown
 from verification.benchmarks.paper.models import MODELS, Evidence, PaperModel
 from verification.benchmarks.paper.needs import HEADINGS, plan_lines, plan_rows
 from verification.benchmarks.paper.plan import Protocol, paper_models
-
-FILE = Path(__file__).parents[3] / "docs" / "paper-models.md"
 
 
 def page() -> str:
@@ -81,7 +78,3 @@ def _list(lines: Sequence[str]) -> str:
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return markdown(headings, rows, left=len(headings))
-
-
-if __name__ == "__main__":
-    FILE.write_text(page(), encoding="utf-8")

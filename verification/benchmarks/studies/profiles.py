@@ -38,7 +38,7 @@ HEADLINE = Run(
     Evaluation("wikitext2", 1024, None, items=200, reference="c4"),
     DEFAULT_MODEL,
 )
-HEADLINE_QUESTION = "Who is better on the whole test set?"
+HEADLINE_QUESTION = "Who is better in 2:4, on the whole test set?"
 PATTERNS_QUESTION = "Who is better in structured and 4:8 pruning?"
 SEEDS = (0, 1, 2)
 SWITCHES = (
