@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from thanos_torch.cli.display import command_line
+from verification.benchmarks.comparing.compare import compare
+from verification.benchmarks.comparing.records import RECORDED, read_draws, read_results
 from verification.benchmarks.pages.build import PUBLISHED as PAGES
 from verification.benchmarks.pages.build import REPORT, publish
 from verification.benchmarks.pages.drawn import digest_of
@@ -86,6 +88,14 @@ def _made_from(record: dict[str, Any]) -> str:
     asked = [record[name] for name in ("run", "model", "calibration", "evaluation")]
     texts = [record[f"{name}_text"]["windows_sha256"] for name in ("calibration", "evaluation")]
     return json.dumps([asked, texts], sort_keys=True)
+
+
+def test_studies_that_differ_by_their_draw_alone_are_judged_and_are_no_regression() -> None:
+    before, after = (read_results(PUBLISHED / f"components-{seed}") for seed in (0, 1))
+    found = compare(before, after, read_draws(RECORDED))
+    assert found.regressions == []
+    judged = {pair.key.label for pair in found.pairs if pair.judged and pair.pruned}
+    assert judged == {f"{method} unstructured:0.5" for method in ("thanos", "sparsegpt")}
 
 
 def test_published_results_hold_no_paths_of_the_machine_that_measured_them() -> None:
