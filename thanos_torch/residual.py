@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from reference.patterns import column_blocks
 from thanos_torch.scores import scores
 from thanos_torch.selection import kth_smallest, smallest, smallest_on_device, with_first_ties
 
-Array = Any  # of NumPy, of the dtype of the weights
+Array = Any  # of NumPy, which is reached through tensors alone
 T = TypeVar("T")
 
 # Scores that are made at one time: 512 KB in float32.
@@ -96,7 +95,8 @@ class ResidualMask:
             under = part < low
             inside = (part <= high) != under
             # Indexing by a mask takes up to four times as long as compressing.
-            return int(np.count_nonzero(under)), torch.from_numpy(part.compress(inside.ravel()))
+            between = torch.from_numpy(part.compress(inside.ravel()))
+            return int(torch.count_nonzero(torch.from_numpy(under))), between
 
         counts, inside = zip(*left.by_parts(look), strict=True)
         below, between = sum(counts), torch.cat(inside)
