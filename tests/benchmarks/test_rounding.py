@@ -11,6 +11,7 @@ from verification.benchmarks.comparing.noise import (
     ROUNDING,
     ROUNDING_AT_DEPTH,
     ROUNDING_OF_A_LAYER,
+    ROUNDING_OF_PERPLEXITY,
     Change,
     block_of,
 )
@@ -21,6 +22,7 @@ PAGE = (ROOT / "docs" / "comparing.md").read_text()
 # How far a tolerance is from the worst that was measured.
 ROOM = 4.0
 ROOM_AT_DEPTH = 2.5
+ROOM_OF_PERPLEXITY = 2.0
 
 
 def moved_by_rounding() -> list[list[float]]:
@@ -35,12 +37,15 @@ def moved_by_rounding() -> list[list[float]]:
     return found
 
 
-def other_code() -> dict[str, Change]:
-    """One run of the whole model by two commits that round otherwise."""
-    sides = [read_results(FOLDER / f"{name}-code.json") for name in ("old", "new")]
-    (pair,) = compare(sides[0], sides[1], no_results()).pairs
-    assert not pair.regressions
-    return {change.measure: change for change in pair.changes}
+def other_code(*files: str) -> list[dict[str, Change]]:
+    """Runs of the whole model by two commits that round otherwise."""
+    found = compare(*(read_results(FOLDER / file) for file in files), no_results())
+    assert not found.regressions
+    return [{change.measure: change for change in pair.changes} for pair in found.pairs]
+
+
+def moved(change: Change) -> float:
+    return abs(math.log(change.ratio.value))
 
 
 def test_rounding_in_the_first_blocks() -> None:
@@ -55,11 +60,18 @@ def test_rounding_in_the_first_blocks() -> None:
 
 
 def test_rounding_at_depth() -> None:
-    found = other_code()
-    for measure, name in (("layer error", "mean of all blocks"), ("perplexity", "perplexity")):
-        moved = abs(math.log(found[measure].ratio.value))
-        assert 0 < moved * ROOM_AT_DEPTH < ROUNDING_AT_DEPTH
-        assert f"| {name} | {100 * moved:.2f} % | {100 * ROUNDING_AT_DEPTH:g} % |" in PAGE
+    (one,) = other_code("old-code.json", "new-code.json")
+    worst = moved(one["layer error"])
+    assert 0 < worst * ROOM_AT_DEPTH < ROUNDING_AT_DEPTH
+    assert f"| mean of all blocks | {100 * worst:.2f} % | {100 * ROUNDING_AT_DEPTH:g} % |" in PAGE
+    _, *quick = other_code("../quick/results.json", "quick-again.json")  # the first is dense
+    assert len(quick) == 8
+    assert max(moved(each["layer error"]) for each in quick) < worst
+    perplexity = max(moved(each["perplexity"]) for each in [one, *quick])
+    assert 0 < perplexity * ROOM_OF_PERPLEXITY < ROUNDING_OF_PERPLEXITY
+    assert f"| perplexity | {100 * perplexity:.2f} % | {100 * ROUNDING_OF_PERPLEXITY:g} % |" in PAGE
+    shallow = max(moved(each["layer error, first 3 blocks"]) for each in quick)
+    assert f"first three blocks agree to {100 * shallow:.2f} % in the mean" in PAGE
 
 
 def test_rounding_grows_with_depth() -> None:

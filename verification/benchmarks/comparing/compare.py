@@ -20,6 +20,7 @@ from verification.benchmarks.comparing.noise import (
     ROUNDING,
     ROUNDING_AT_DEPTH,
     ROUNDING_OF_A_LAYER,
+    ROUNDING_OF_PERPLEXITY,
     Change,
     Samples,
     against,
@@ -187,7 +188,8 @@ def _pair(key: Key, before: Results, after: Results, recorded: Results, tests: i
     for measure, a, b in _measured(first, second):
         if not a.keys() & b.keys():
             continue
-        changes.append(same_draw(measure, a, b, ROUNDING_AT_DEPTH))
+        tolerance = ROUNDING_AT_DEPTH if measure in MEASURES else ROUNDING_OF_PERPLEXITY
+        changes.append(same_draw(measure, a, b, tolerance))
         if measure in MEASURES:
             shallow = first_blocks(a), first_blocks(b)
             if common_layers(chain(*(side.values() for side in shallow))):
@@ -230,7 +232,7 @@ def _unpaired(key: Key, before: Results, after: Results, recorded: Results) -> I
         if not common_layers([*a.values(), *b.values(), *spread.values()]):
             spread = {}  # of a model whose layers have other names
         if measure not in MEASURES:
-            yield measure, a, b, spread, ROUNDING_AT_DEPTH
+            yield measure, a, b, spread, ROUNDING_OF_PERPLEXITY
             continue
         yield from _by_depth(measure, a, b, spread)
         controls = [layer_values(side.runs.get(control, {}), MEASURES[measure])
