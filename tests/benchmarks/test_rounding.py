@@ -37,9 +37,9 @@ def moved_by_rounding() -> list[list[float]]:
     return found
 
 
-def other_code(*files: str) -> list[dict[str, Change]]:
+def other_code(old: str, new: str) -> list[dict[str, Change]]:
     """Runs of the whole model by two commits that round otherwise."""
-    found = compare(*(read_results(FOLDER / file) for file in files), no_results())
+    found = compare(read_results(FOLDER / old), read_results(FOLDER / new), no_results())
     assert not found.regressions
     return [{change.measure: change for change in pair.changes} for pair in found.pairs]
 
