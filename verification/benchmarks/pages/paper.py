@@ -5,17 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from verification.benchmarks.pages import zero_shot
-from verification.benchmarks.pages.changes import (
-    Change,
-    answer,
-    by_pattern,
-    change_table,
-    changes,
-    meaning,
-)
+from verification.benchmarks.pages.changes import answer, by_pattern, change_table, meaning
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.pairs import Record
-from verification.benchmarks.pages.patterns import BASE, against_base, picture
+from verification.benchmarks.pages.patterns import against_base, picture
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
 from verification.benchmarks.paper.plan import Protocol
 from verification.benchmarks.studies.paper import paper_studies
@@ -50,7 +43,7 @@ def _of_model(name: str, results: dict[str, Any]) -> str:
 
 `{dense["model"]}`, whose perplexity is {dense["perplexity"]:.2f} before pruning. The first rows are SparseGPT.
 
-{lines(_of_patterns(results["runs"], dense))}
+{lines(_of_patterns(results, dense))}
 ![Perplexity against SparseGPT's]({_picture(name)})
 
 {meaning(results)}
@@ -63,10 +56,10 @@ def _of_model(name: str, results: dict[str, Any]) -> str:
 """
 
 
-def _of_patterns(records: list[Record], dense: Record) -> Iterator[str]:
-    for pattern, some in by_pattern(records).items():
-        found: list[Change] = changes(some, BASE)
-        accuracies = [dense, *some]
+def _of_patterns(results: dict[str, Any], dense: Record) -> Iterator[str]:
+    records = by_pattern(results["runs"])
+    for pattern, found in against_base(results).items():
+        accuracies = [dense, *records[pattern]]
         yield (
             f"### {pattern}\n\n{answer(found)}\n{zero_shot.ranks(accuracies)}\n\n"
             f"{markdown(*change_table(found))}\n\n{zero_shot.table(accuracies)}\n"

@@ -138,7 +138,8 @@ def asked(records: Sequence[Record]) -> str:
     items = {task["items"] for task in told["tasks"]}
     first = f"the first {min(items):,} items" if len(items) == 1 else "all items"
     splits = " or ".join(sorted({task["split"] for task in told["tasks"]}))
-    silent = [name for name in _names(records) if name not in telling(records)]
+    known = telling(records)
+    silent = [name for name in _names(records) if name not in known]
     nothing = (
         f" In {', '.join(silent)} the dense model is not better than guessing by {KNOWN_BY:.0f} standard errors: these tell nothing of pruning."
         if silent
