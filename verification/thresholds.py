@@ -6,15 +6,39 @@ All are stated as ratios that right code keeps below 1: an error over the bound 
 
 from dataclasses import dataclass
 
-# Unit roundoffs, and the smallest subnormal numbers of the types that weights are stored in.
+# Of the types that weights are stored in: unit roundoffs, smallest subnormal and largest numbers.
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-SMALLEST = {"float32": 2.0**-149, "bfloat16": 2.0**-133, "float16": 2.0**-24}
+SMALLEST = {
+    "float64": 2.0**-1074,
+    "float32": 2.0**-149,
+    "bfloat16": 2.0**-133,
+    "float16": 2.0**-24,
+}
+LARGEST = {
+    "float64": (2 - 2.0**-52) * 2.0**1023,
+    "float32": (2 - 2.0**-23) * 2.0**127,
+    "bfloat16": (2 - 2.0**-7) * 2.0**127,
+    "float16": 65504.0,
+}
 
 # A sum of products of n numbers is off by at most n u times the sum of the products' sizes, and
 # by about sqrt(n) u in practice. Blocks of up to a few hundred columns stay below this many u.
 ROUNDINGS = 8
-# (7) of float32 code beyond the floor: what spec section 5 found right code to need.
+# (7) of float32 code beyond the floor: what right code was found to need.
 COSINE_FLOAT32 = 3e-5
+
+# T13. What a row may be away from the exact replay, as a share of what the row loses there: the
+# loss then is within (1 + 1e-4)², 0.02 %.
+REPLAY_EXCESS = 1e-8
+# From this damping down, float32 code has an excess of its own, u² tr(H) / λ.
+SMALL_DAMPING = 1e-5
+# The most that a passed result, or a mask inside of its margins, may add to the loss: 5 %.
+LARGEST_LOSS = 1.05
+# The share of λ that the least eigenvalue of H must keep if G is slightly indefinite, at least and
+# at most: H less this share has to be positive definite.
+EIGENVALUE_SHARES = (0.5, 0.95)
+# Weights of the exact run beyond this, in units of their row's largest: the run itself explodes.
+LARGEST_REPLAY = 2.0**60
 
 
 @dataclass(frozen=True)
@@ -67,9 +91,9 @@ LOSSES = Threshold(
 REFIT = Threshold(
     "refit",
     "refit",
-    r"what $f$ is higher after the refit than before it, over "
-    r"$2\sqrt{\sum E^2a^2} + \sum a^2$",
-    "a refit never raises f (T10), and f is known up to the rounding of E",
+    r"what $\sqrt f$ is higher after the refit than in the replay before it, over "
+    r"$\sqrt{\varepsilon f} + \sqrt{((8u)^2 + u_s^2)\sum_i N_i}$",
+    "a refit never raises f (T10); what it started from is within T13 of the replay",
 )
 VECTOR_WEIGHTS = Threshold(
     "vector weights",

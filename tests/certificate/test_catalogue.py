@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from reference import Unstructured
-from tests.implementations import FLOAT64, METHODS, TORCH32, Implementation
+from tests.implementations import FLOAT64, METHODS, MOVING, TORCH32, Implementation
 from verification import Certificate, certify
 from verification.catalogue import HardInput, catalogue
+from verification.certificate import NOT_DECIDABLE
 
+# The one entry on which T13 allows no verdict: float64 cannot judge itself.
+UNDECIDED = (True, "condition 0.1 over u", "float64")
 CASES = [
     pytest.param(implementation, hard, method, id=f"{implementation}-{hard}-{method}")
     for implementation in (*FLOAT64, *TORCH32)
@@ -48,7 +51,11 @@ def test_hard_input_is_pruned_right(
     implementation: Implementation, hard: HardInput, method: str
 ) -> None:
     for certificate in certificates(implementation, hard, method):
-        assert certificate.passed, certificate
+        if (method in MOVING, hard.name, implementation.arithmetic) == UNDECIDED:
+            assert certificate.verdict == NOT_DECIDABLE, certificate
+            assert not certificate["decidable"].passed, certificate
+        else:
+            assert certificate.passed, certificate
 
 
 def test_catalogue_is_what_its_names_say() -> None:

@@ -9,8 +9,8 @@ from verification import Certificate, certify
 
 # Everything that can make a certificate fail; `excess` and `optimum` are reported only.
 DECIDING = {
-    "finite", "outliers", "counts", "masks", "zeros", "updates", "kept", "losses", "support",
-    "refit",
+    "finite", "storage", "outliers", "counts", "masks", "zeros", "replay", "updates", "kept",
+    "losses", "support", "refit",
 }  # fmt: skip
 # Without the mask a zero too many is a kept weight with the wrong value, and a removed weight that
 # is not 0 is one too few.
@@ -79,5 +79,9 @@ def test_checks_that_decide_are_all_known() -> None:
             refitted_weight=pruned.weight,
         )
         assert certificate.passed, certificate
-        made |= {check.name for check in certificate.checks if check.threshold is not None}
-    assert made | {"outliers"} == DECIDING
+        made |= {
+            check.name
+            for check in certificate.checks
+            if check.threshold is not None and check.decides
+        }
+    assert made | {"outliers", "storage"} == DECIDING

@@ -152,6 +152,8 @@ WRONG = [
     Wrong("mu off by 1e-4", "updates", lambda: moved_with(1 + 1e-4)),
     Wrong("mu off by 1e-3", "updates", lambda: moved_with(1 + 1e-3)),
     Wrong("half the step", "updates", lambda: moved_with(0.5)),
+    Wrong("half the step, far from the exact run", "replay", lambda: moved_with(0.5)),
+    Wrong("not of the type that is said", "storage", right, judge={"storage": "bfloat16"}),
     Wrong("stale inverse", "updates", lambda: moved_with(stale=True)),
     Wrong("damping 1 % too large", "updates", lambda: right(damping=1.01 * DAMPING)),
     Wrong("damping halved", "updates", lambda: right(damping=DAMPING / 2)),

@@ -56,7 +56,8 @@ def program(tmp_path: Path) -> str:
 def test_our_own_pass_everything(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == 0
     printed = capsys.readouterr().out
-    assert "712 passed, 0 failed, 0 not supported" in printed
+    # Eight are on the one hard layer that float64 cannot judge, and for which no answer is known.
+    assert "704 passed, 0 failed, 0 not supported, 8 not decidable" in printed
     assert printed.endswith("PASSED\n")
 
 

@@ -1,18 +1,26 @@
-"""The certificate: a proof from the result alone that a layer is what Thanos promises. Spec 5."""
+"""The certificate: a proof from the result alone that a layer is what Thanos promises. Spec T13."""
+
+import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from reference.patterns import Ablation, Pattern
-from verification.certificate.case import Case, make_case, times_power_of_two
-from verification.certificate.masks import check_masks
-from verification.certificate.refitted import check_refit
-from verification.certificate.report import Certificate, Check
+from verification.certificate.case import Case, in_units, make_case, mask_of, matrix
+from verification.certificate.judging import judge
+from verification.certificate.refit import Refit
+from verification.certificate.report import (
+    FAILED,
+    NOT_DECIDABLE,
+    PASSED,
+    Certificate,
+    Check,
+)
 from verification.certificate.rules import make_rules
-from verification.certificate.support import kept, outlier_rows, zeros
-from verification.certificate.updates import check_losses, check_updates
+from verification.thresholds import UNIT_ROUNDOFF
 
-__all__ = ["Certificate", "Check", "certify"]
+__all__ = ["FAILED", "NOT_DECIDABLE", "PASSED", "Certificate", "Check", "certify"]
 
 
 def certify(
@@ -35,7 +43,7 @@ def certify(
     metric: str = "wanda",
     outlier_score: str = "output",
 ) -> Certificate:
-    """Judge one pruned layer in float64, trusting nothing but its input. Spec section 5.
+    """Judge one pruned layer in float64, trusting nothing but its input. docs/certificate.md.
 
     weight           (c, b), W
     gram             (b, b), G = X Xᵀ
@@ -43,40 +51,41 @@ def certify(
     pattern, method, block_size, damping    what was asked for
     mask             (c, b), True where a weight was removed; inferred from the zeros if None
     arithmetic       "float64" or "float32", what the implementation computed in
-    storage          a narrower type that Ŵ was rounded to: "float16", "bfloat16", "float32"
+    storage          a narrower type that the result was rounded to: "float16", "bfloat16",
+                     "float32"; the result is the refitted weight if there is one, else Ŵ
     block_losses     the reported ‖E_k‖², checked if given
     refitted_weight  (c, b), a refit of Ŵ, checked against it if given
     adaptive, residual, update, metric, outlier_score    the ablation switches of `thanos`
 
-    Returns a Certificate; whatever is wrong with Ŵ or the mask makes it fail. Raises ValueError
-    for what is no layer, and for options that do not exist.
+    Matrices are NumPy arrays or torch tensors of float16, bfloat16, float32 or float64.
+
+    Returns a Certificate: passed, failed or not decidable. Whatever is wrong with Ŵ or the mask
+    makes it fail. Raises ValueError for what is no layer, and for options that do not exist.
     """
-    case = make_case(weight, gram, pruned_weight, damping, arithmetic, storage)
+    started = time.perf_counter()
+    case = make_case(
+        weight,
+        gram,
+        pruned_weight,
+        damping,
+        arithmetic,
+        storage if refitted_weight is None else None,
+    )
+    shape = case.W.shape
     ablation = Ablation(adaptive, residual, update, metric, outlier_score)
-    rules = make_rules(method, pattern, case.W.shape, block_size, ablation)
-    given = None if mask is None else np.array(mask, dtype=bool)
-    if given is not None and given.shape != case.W.shape:
-        raise ValueError(f"mask must have the shape {case.W.shape}, got {given.shape}")
-    finite = Check("finite", "section 2", int((~np.isfinite(case.pruned)).sum()), 0)
-    if not finite.passed:
-        return Certificate(method, str(pattern), (finite,))
-
-    outliers, checks = outlier_rows(case, rules)
-    removed, mask_checks = check_masks(case, rules, outliers, given)
-    checks = [finite, *checks, *mask_checks, zeros(case, removed)]
-    checks += check_updates(case, rules, removed) if rules.moves else [kept(case, removed)]
-    if block_losses is not None:
-        checks.append(check_losses(case, rules, block_losses))
-    if refitted_weight is not None:
-        checks += check_refit(case, removed, _in_units_of(case, refitted_weight))
-    return Certificate(method, str(pattern), tuple(checks))
+    rules = make_rules(method, pattern, shape, block_size, ablation)
+    given = None if mask is None else mask_of(mask, shape)
+    refit = _refit(case, refitted_weight, storage)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a Ŵ that is far off: it fails
+        checks = judge(case, rules, given, block_losses, refit)
+    seconds = time.perf_counter() - started
+    return Certificate(method, str(pattern), tuple(checks), seconds)
 
 
-def _in_units_of(case: Case, refitted_weight: ArrayLike) -> np.ndarray:
-    """Another weight of the layer, scaled like the case's; ValueError if it has another shape."""
-    refitted = np.asarray(refitted_weight, dtype=np.float64)
-    if refitted.shape != case.W.shape:
-        raise ValueError(
-            f"refitted_weight must have the shape {case.W.shape}, got {refitted.shape}"
-        )
-    return times_power_of_two(refitted, -case.weight_exponent)
+def _refit(case: Case, refitted_weight: Any, storage: str | None) -> Refit | None:
+    """The refitted weight in units of the case; ValueError if it is no weight of this layer."""
+    if refitted_weight is None:
+        return None
+    weight = matrix("refitted_weight", refitted_weight, case.W.shape, finite=False)
+    u_storage = UNIT_ROUNDOFF[storage] if storage else 0.0
+    return Refit(in_units(weight, case.row_exponents), u_storage if u_storage > case.u else 0.0)

@@ -1,46 +1,62 @@
-"""The layer under judgement, in float64 and in units near 1, with what all checks need.
+"""The layer under judgement: checked, in float64, in units near 1, with the factors of H.
 
 Nothing here is taken from the implementations: the certificate has its own scaling, damping and
-factorisation. Spec section 5.
+factorisation. docs/certificate.md, "Units".
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from reference.patterns import column_blocks
-from verification.thresholds import ROUNDINGS, SMALLEST, UNIT_ROUNDOFF
+from verification.certificate.storage import not_of_type
+from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Sizes = NDArray[np.float32]
 Indices = NDArray[np.intp]
-Real = TypeVar("Real", np.float32, np.float64)
+
+TAKEN = ("float16", "bfloat16", "float32", "float64")
+PANEL = 256  # columns of a triangular product that are made at one time
 
 
 @dataclass(frozen=True)
 class Case:
-    """W, G and Ŵ in units in which max|W| and mean(diag G) lie in [1, 2).
+    """W, G and Ŵ, each row of W and Ŵ in a power of two of its own.
 
-    u          unit roundoff of the implementation's arithmetic
-    u_storage  that of a narrower type in which Ŵ is stored, else 0
-    half_step  half the smallest subnormal number of that type, in units of W, else 0
-    weight_exponent, loss_exponent   the units of weights and losses, as powers of two
+    In these units max|W_i| of every row lies in [1, 2) and mean(diag G) in [1, 4), or they are 0.
+    The unit of G is a power of four, so that ‖X_j‖ has the digits that it has in the units given.
+
+    W, pruned      W and Ŵ, (c, b)
+    zeros          where Ŵ as given is 0, (c, b)
+    unchanged      where Ŵ as given has the bits of W, (c, b)
+    G              symmetrised, (b, b)
+    lam            λ
+    damping        γ
+    u              unit roundoff of the implementation's arithmetic
+    storage        the narrower type that Ŵ was rounded to, or None
+    strangers      entries of Ŵ as given that are no numbers of that type
+    row_exponents  log2 of the rows' units, (c,)
+    gram_exponent  log2 of the unit of G
     """
 
     W: Array
-    G: Array
     pruned: Array
+    zeros: Mask
+    unchanged: Mask
+    G: Array
     lam: float
+    damping: float
     u: float
-    u_storage: float
-    half_step: float
-    weight_exponent: int
-    loss_exponent: int
+    storage: str | None
+    strangers: int
+    row_exponents: NDArray[np.int64]
+    gram_exponent: int
 
     @property
     def M(self) -> Array:
@@ -51,18 +67,17 @@ class Case:
     def condition(self) -> float:
         """κ₁(H), estimated from below; seldom by more than a factor of 3.
 
-        LAPACK's estimate starts from equal numbers, and never leaves the directions that are
-        blind to two equal columns: of them, the column of H⁻¹ at the smallest pivot knows.
+        LAPACK's estimate starts from equal numbers and cannot see the directions that are blind
+        to two equal columns. The column of H⁻¹ at the smallest pivot does.
         """
         return self._factor[1]
 
     @cached_property
     def _factor(self) -> tuple[Array, float]:
-        reversed_H = self.G[::-1, ::-1].copy()
-        reversed_H.flat[:: len(reversed_H) + 1] += self.lam
-        # H is symmetric: its transpose is what LAPACK, which reads by columns, takes in place.
+        reversed_H = self.shifted(1.0)[::-1, ::-1]
         norm = float(np.abs(reversed_H).sum(axis=0).max())
-        L, info = lapack.dpotrf(reversed_H.T, lower=1, overwrite_a=1)
+        # H is symmetric: its transpose is what LAPACK, which reads by columns, takes in place.
+        L, info = lapack.dpotrf(reversed_H.T, lower=1)
         if info:
             raise ValueError("gram plus damping is not positive definite in float64")
         reciprocal, _ = lapack.dpocon(L, norm, uplo="L")
@@ -75,28 +90,11 @@ class Case:
         M: Array = L.T[::-1, ::-1].copy()
         return M, condition
 
-    @cached_property
-    def factor_rounding(self) -> Array:
-        """How far the factorisation of H, in float64, may move weights of each row, (c, 1).
-
-        D = E U, E is off by some u ‖E‖, and ‖E‖ ‖U‖ is at most ‖D‖ √κ.
-        """
-        return self.factor_share * self.largest
-
-    @property
-    def factor_share(self) -> float:
-        """The same as a share of a row's largest weight."""
-        return float(ROUNDINGS * UNIT_ROUNDOFF["float64"] * np.sqrt(self.condition))
-
-    @cached_property
-    def largest(self) -> Array:
-        """The largest size of each row of W and Ŵ, (c, 1)."""
-        # A row's ends: the sizes of all entries would need memory of their own, twice.
-        ends = [
-            end for each in (self.W, self.pruned) for end in (each.max(axis=1), -each.min(axis=1))
-        ]
-        largest: Array = np.max(ends, axis=0)[:, None]
-        return largest
+    def shifted(self, share: float) -> Array:
+        """G + share · λI: H for 1."""
+        matrix = self.G.copy()
+        matrix.flat[:: len(matrix) + 1] += share * self.lam
+        return matrix
 
     @cached_property
     def U(self) -> Array:
@@ -105,66 +103,58 @@ class Case:
         U, info = lapack.dtrtri(self.M.T, lower=0)
         if info:
             raise ValueError(f"gram plus damping is singular at column {info}")
-        inverse: Array = U
-        return inverse
+        return np.ascontiguousarray(U)
 
     @cached_property
-    def E(self) -> Array:
-        """(Ŵ − W) Mᵀ, (c, b): its columns of a block hold the loss of that block."""
-        return times_lower_transposed(self.pruned - self.W, self.M)
+    def norms(self) -> Array:
+        """‖X_j‖, (b,)."""
+        return np.sqrt(np.diag(self.G))
 
     @cached_property
-    def zeros(self) -> Mask:
-        """Where Ŵ is 0, (c, b)."""
-        zeros: Mask = self.pruned == 0
-        return zeros
+    def H_diagonal(self) -> Array:
+        """H_jj, (b,)."""
+        diagonal: Array = np.diag(self.G) + self.lam
+        return diagonal
 
-    @cached_property
-    def E_rounding(self) -> Array:
-        """A bound of the rounding errors in E that right code makes, (c, b)."""
-        sizes = times_lower_transposed(
-            magnitudes(self.W) + magnitudes(self.pruned), magnitudes(self.M)
-        )
-        bound = (ROUNDINGS * self.u + self.u_storage) * sizes.astype(np.float64)
-        if self.half_step:
-            bound += self.half_step * np.abs(self.M).sum(axis=1)
-        return bound
+    @property
+    def trace_over_damping(self) -> float:
+        """tr(H) / λ; infinite if λ is too small for float64."""
+        return float(self.H_diagonal.sum()) / self.lam if self.lam else math.inf
+
+    @property
+    def factor_share(self) -> float:
+        """How far factorising H in float64 may move weights, as a share of a row's largest.
+
+        D = E U, E is off by some u ‖E‖, and ‖E‖ ‖U‖ is at most ‖D‖ √κ.
+        """
+        return float(ROUNDINGS * UNIT_ROUNDOFF["float64"] * math.sqrt(self.condition))
+
+    def row_scales(self, rows: Indices) -> Array:
+        """The units of some rows over the largest of them, (rows, 1): for sums over rows."""
+        exponents = self.row_exponents[rows]
+        scales: Array = np.exp2(np.maximum(exponents - exponents.max(initial=-5000), -1074.0))
+        return scales[:, None]
 
 
-def magnitudes(matrix: Array) -> Sizes:
-    """|matrix| in float32: enough for the size of an error, and twice as fast to multiply."""
-    return np.abs(matrix.astype(np.float32))
-
-
-def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray[Real]:
+def times_lower_transposed(left: Array, lower: Array) -> Array:
     """`left` @ `lower`.T for a lower triangular matrix, without most of its zeros."""
     product = np.empty_like(left)
-    for j1, j2 in column_blocks(len(lower), 256):
-        product[:, j1:j2] = left[:, :j2] @ lower[j1:j2, :j2].T
+    for j1, j2 in column_blocks(len(lower), PANEL):
+        np.matmul(left[:, :j2], lower[j1:j2, :j2].T, out=product[:, j1:j2])
     return product
 
 
-def times_power_of_two(values: Array, exponent: int) -> Array:
-    """Exact; in two halves because 2**exponent itself may overflow. np.ldexp takes ten times."""
-    half = exponent // 2
-    scaled = values * 2.0**half
-    scaled *= 2.0 ** (exponent - half)
-    return scaled
-
-
 def make_case(
-    weight: ArrayLike,
-    gram: ArrayLike,
-    pruned_weight: ArrayLike,
+    weight: Any,
+    gram: Any,
+    pruned_weight: Any,
     damping: float,
     arithmetic: str,
     storage: str | None,
 ) -> Case:
-    """Check and scale the input of a certificate. Raises ValueError; Ŵ may hold anything."""
-    W, G = _matrix("weight", weight), _matrix("gram", gram)
-    pruned = _matrix("pruned_weight", pruned_weight, finite=False)
-    if pruned.shape != W.shape:
-        raise ValueError(f"pruned_weight must have the shape {W.shape}, got {pruned.shape}")
+    """Check and scale the input of a certificate. Raises ValueError; Ŵ may hold NaN."""
+    W, G = matrix("weight", weight), matrix("gram", gram)
+    pruned = matrix("pruned_weight", pruned_weight, W.shape, finite=False)
     if G.shape != (W.shape[1], W.shape[1]):
         raise ValueError(f"gram must be {W.shape[1]} x {W.shape[1]}, got {G.shape}")
     if not 0 < damping < np.inf:
@@ -180,21 +170,84 @@ def make_case(
     if (diagonal < 0).any():
         raise ValueError(f"gram must have no negative diagonal entry, got {diagonal.min()}")
     mean = float(np.sum(diagonal / len(G)))  # divided first: the sum may overflow
-    weight_exponent = _exponent(float(np.abs(W).max()))
-    gram_exponent = _exponent(mean)
+    gram_exponent = int(_exponents(np.array(mean))) // 2 * 2
+    row_exponents = _exponents(np.abs(W).max(axis=1))
     return Case(
-        W=times_power_of_two(W, -weight_exponent),
-        G=_symmetric(times_power_of_two(G, -gram_exponent)),
-        pruned=times_power_of_two(pruned, -weight_exponent),
-        lam=damping * np.ldexp(mean, -gram_exponent) if mean > 0 else 1.0,
+        W=in_units(W, row_exponents),
+        pruned=in_units(pruned, row_exponents),
+        zeros=pruned == 0,
+        unchanged=same_bits(pruned, W),
+        G=_symmetric(in_units(G, np.full(len(G), gram_exponent))),
+        lam=damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0,
+        damping=damping,
         u=u,
-        u_storage=UNIT_ROUNDOFF[storage] if storage and narrower else 0.0,
-        half_step=float(np.ldexp(SMALLEST[storage] / 2, -weight_exponent))
-        if storage and narrower
-        else 0.0,
-        weight_exponent=weight_exponent,
-        loss_exponent=2 * weight_exponent + gram_exponent,
+        storage=storage if narrower else None,
+        strangers=not_of_type(pruned, storage) if storage and narrower else 0,
+        row_exponents=row_exponents,
+        gram_exponent=gram_exponent,
     )
+
+
+def in_units(values: Array, exponents: NDArray[np.int64]) -> Array:
+    """Each row over two to the power of its exponent. Exact, unless it leaves float64's range.
+
+    In two halves because that power itself may overflow. np.ldexp takes ten times as long.
+    """
+    half = exponents // 2
+    with np.errstate(over="ignore", invalid="ignore"):  # of Ŵ alone; infinity fails later
+        scaled = values * np.exp2(-half.astype(float))[:, None]
+        scaled *= np.exp2(-(exponents - half).astype(float))[:, None]
+    return scaled
+
+
+def matrix(
+    name: str, values: Any, shape: tuple[int, ...] | None = None, finite: bool = True
+) -> Array:
+    """A matrix in float64, exactly as given.
+
+    Takes NumPy arrays and torch tensors of the types in TAKEN. Raises ValueError for all else:
+    a wider type, whose tiny numbers float64 would call 0, among it.
+    """
+    given = _from_torch(name, values) if hasattr(values, "detach") else np.asarray(values)
+    if given.ndim != 2 or given.size == 0:
+        raise ValueError(f"{name} must be a matrix with entries, got the shape {given.shape}")
+    if given.dtype.name not in TAKEN:
+        raise ValueError(
+            f"{name} must hold floating-point numbers ({', '.join(TAKEN)}), got {given.dtype}"
+        )
+    if shape is not None and given.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {given.shape}")
+    converted: Array = given.astype(np.float64)
+    if finite and not np.isfinite(converted).all():
+        raise ValueError(f"{name} must be finite, got {converted[~np.isfinite(converted)][0]}")
+    return converted
+
+
+def mask_of(values: Any, shape: tuple[int, ...]) -> Mask:
+    """A mask, True where a weight was removed; ValueError unless it holds booleans, or 0 and 1."""
+    given = _from_torch("mask", values) if hasattr(values, "detach") else np.asarray(values)
+    if given.shape != shape:
+        raise ValueError(f"mask must have the shape {shape}, got {given.shape}")
+    if given.dtype.kind not in "biu" or not np.isin(given, (0, 1)).all():
+        raise ValueError(f"mask must hold True and False, got {given.dtype}")
+    return given.astype(bool)
+
+
+def _from_torch(name: str, tensor: Any) -> NDArray[Any]:
+    """A torch tensor as an array; half types, of which NumPy lacks one, as float32, exactly."""
+    try:
+        tensor = tensor.detach().cpu()
+        halves = tensor.is_floating_point() and tensor.element_size() == 2
+        array: NDArray[Any] = (tensor.float() if halves else tensor).numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"{name} must be a plain tensor of numbers: {error}") from error
+    return array
+
+
+def same_bits(left: Array, right: Array | float) -> Mask:
+    """Where two matrices are equal, the sign of zero included."""
+    same: Mask = (left == right) & (np.signbit(left) == np.signbit(right))
+    return same
 
 
 def _symmetric(G: Array) -> Array:
@@ -207,18 +260,7 @@ def _symmetric(G: Array) -> Array:
     return (G + G.T) / 2
 
 
-def _matrix(name: str, values: ArrayLike, finite: bool = True) -> Array:
-    given = np.asarray(values)
-    if given.ndim != 2 or given.size == 0:
-        raise ValueError(f"{name} must be a matrix with entries, got the shape {given.shape}")
-    if not np.issubdtype(given.dtype, np.floating):
-        raise ValueError(f"{name} must hold floating-point numbers, got {given.dtype}")
-    matrix = given.astype(np.float64)
-    if finite and not np.isfinite(matrix).all():
-        raise ValueError(f"{name} must be finite, got {matrix[~np.isfinite(matrix)][0]}")
-    return matrix
-
-
-def _exponent(value: float) -> int:
+def _exponents(values: Array) -> NDArray[np.int64]:
     """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
-    return int(np.frexp(value)[1]) - 1 if value else 0
+    exponents = np.frexp(values)[1].astype(np.int64) - 1
+    return np.where(values > 0, exponents, 0)

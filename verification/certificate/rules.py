@@ -1,5 +1,6 @@
 """What a method promises, so that every check asks one place. Spec sections 3, 6 and 7."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reference.patterns import (
@@ -8,6 +9,7 @@ from reference.patterns import (
     SemiStructured,
     Structured,
     Unstructured,
+    column_blocks,
     refuse_outlier_rows,
     refuse_switches,
 )
@@ -45,7 +47,12 @@ class Rules:
         return whole or not self.moves or not self.ablation.adaptive
 
     @property
-    def over_all_columns(self) -> bool:
+    def in_groups(self) -> bool:
+        """Whether a sweep chooses group by group, when it reaches them: SparseGPT's n:m."""
+        return self.method == "sparsegpt" and isinstance(self.pattern, SemiStructured)
+
+    @property
+    def residual(self) -> bool:
         """The residual mask (3): the r smallest of all columns that are left."""
         return (
             self.method == "thanos"
@@ -54,20 +61,45 @@ class Rules:
         )
 
     @property
-    def mask_width(self) -> int:
-        """Columns that are chosen at one time, from the weights as they are then."""
-        if not self.moves:
-            return self.columns
-        if self.method == "sparsegpt" and isinstance(self.pattern, SemiStructured):
-            return self.pattern.m
-        return self.block
+    def within_rows(self) -> bool:
+        """Whether weights compete with others of their own row only."""
+        return isinstance(self.pattern, SemiStructured) or (
+            self.method == "wanda" and isinstance(self.pattern, Unstructured)
+        )
 
-    def block_count(self, rows: int, j1: int, j2: int) -> int:
-        """Weights (Unstructured) or columns (Structured) that columns [j1, j2) give."""
-        assert not isinstance(self.pattern, SemiStructured)
-        if isinstance(self.pattern, Unstructured):
-            return self.pattern.removed(rows * j2) - self.pattern.removed(rows * j1)
-        return self.pattern.removed(j2) - self.pattern.removed(j1)
+    @property
+    def whole_columns(self) -> bool:
+        """Whether one value stands for a whole column."""
+        return isinstance(self.pattern, Structured)
+
+    def original_blocks(self) -> Iterator[tuple[int, int]]:
+        """The columns of every choice that is made from W alone, or that has a count of its own."""
+        own_count = self.method == "sparsegpt" or (
+            self.method == "thanos" and self.ablation.residual == "local"
+        )
+        by_block = own_count and not isinstance(self.pattern, SemiStructured)
+        return column_blocks(self.columns, self.block if by_block else self.columns)
+
+    def group(self, rows: int, width: int) -> int:
+        """How many neighbouring values compete, in row-major order."""
+        if isinstance(self.pattern, SemiStructured):
+            return self.pattern.m
+        return width if self.within_rows or self.whole_columns else rows * width
+
+    def count(self, rows: int, j1: int, j2: int, removed: int) -> int:
+        """How many of every group go in columns [j1, j2), after `removed` went before them."""
+        pattern = self.pattern
+        if isinstance(pattern, SemiStructured):
+            return pattern.n
+        if isinstance(pattern, Structured):
+            if self.method == "thanos":
+                return pattern.removed(self.columns)
+            return pattern.removed(j2) - pattern.removed(j1)
+        if self.method == "wanda":
+            return pattern.removed(self.columns)
+        if self.residual:
+            return pattern.removed(rows * self.columns) - removed
+        return pattern.removed(rows * j2) - pattern.removed(rows * j1)
 
 
 def make_rules(

@@ -31,6 +31,7 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
     yield (
         f"{len(report.verdicts)} cases: {counts['passed']} passed, {counts['failed']} failed, "
         f"{counts['unsupported']} not supported"
+        + (f", {counts['not decidable']} not decidable" if counts["not decidable"] else "")
     )
     reasons = Counter(v.unsupported for v in report.verdicts if v.unsupported)
     for reason, count in reasons.most_common():

@@ -36,12 +36,12 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cases passed, failed, and were not supported."""
+        """How many cases passed, failed, could not be decided, and were not supported."""
         judged = [verdict for verdict in self.verdicts if not verdict.unsupported]
-        passed = sum(verdict.passed for verdict in judged)
         return {
-            "passed": passed,
-            "failed": len(judged) - passed,
+            "passed": sum(verdict.passed for verdict in judged),
+            "failed": sum(bool(verdict.failures) for verdict in judged),
+            "not decidable": sum(verdict.not_decidable for verdict in judged),
             "unsupported": len(self.verdicts) - len(judged),
         }
 
@@ -83,7 +83,7 @@ def verify(
         verdicts.append(judge(case, implementation))
     if progress:
         progress(len(cases), len(cases))
-    failed = [verdict for verdict in verdicts if not verdict.unsupported and not verdict.passed]
+    failed = [verdict for verdict in verdicts if verdict.failures]
     explained = {id(verdict) for verdict in _spread(failed, MAX_EXPLAINED)}
     failures = tuple(
         Failure(

@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from verification.catalogue import HardInput, catalogue
-from verification.certificate import Check
+from verification.certificate import FAILED, Check
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Implementation, Output
 from verification.conformance.judge import Verdict, judge, judge_answer
@@ -173,7 +173,7 @@ class Properties:
         return verdict
 
     def _passes(self, verdict: Verdict) -> None:
-        if not verdict.passed:
+        if verdict.failures:
             raise Broken(verdict, verdict.failures, self._implementation)
 
     def _certified(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
@@ -199,6 +199,6 @@ class Properties:
         verdict = self._judged(other)
         assert isinstance(verdict.answer, Output)
         checks = judge_answer(plain, back(verdict.answer), self._capabilities)
-        failed = [check for check in checks if not check.passed]
+        failed = [check for check in checks if check.verdict == FAILED]
         if failed:
             raise Broken(verdict, failed, self._implementation)

@@ -1,0 +1,188 @@
+"""The checks of a certificate, in their order, and how they hang together. docs/certificate.md."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import lapack
+
+from verification.certificate.case import Array, Case, Mask, times_lower_transposed
+from verification.certificate.outliers import outlier_rows
+from verification.certificate.refit import Refit, check_refit
+from verification.certificate.replay import Replay
+from verification.certificate.report import Check, first_place
+from verification.certificate.rules import Rules
+from verification.certificate.storage import before_rounding
+from verification.certificate.updates import Moved, check_losses, check_updates, over
+from verification.thresholds import (
+    EIGENVALUE_SHARES,
+    LARGEST_LOSS,
+    LARGEST_REPLAY,
+    REPLAY_EXCESS,
+    ROUNDINGS,
+    SMALL_DAMPING,
+    UNIT_ROUNDOFF,
+)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """How exactly this layer can be judged. T13.
+
+    excess  ε: the most that a row may be away from its replay, as a share of its loss
+    own     ρ: the relative error of the judge's own arithmetic, in the norm of H
+    doubt   why nothing can be decided; empty if something can
+    """
+
+    excess: float
+    own: float
+    doubt: str
+
+    def check(self) -> Check:
+        """Whether the judge's own rounding is small beside what it measures."""
+        value = math.inf if self.doubt else self.own / (math.sqrt(self.excess) / 2)
+        return Check("decidable", "T13", value, 1.0, "", self.doubt, decides=False)
+
+
+def judge(
+    case: Case, rules: Rules, mask: Mask | None, block_losses: Any, refit: Refit | None
+) -> list[Check]:
+    """All checks of one layer; fewer where one makes others meaningless.
+
+    mask  (c, b), or None to infer it from the zeros of Ŵ
+    """
+    checks = [Check("finite", "section 2", int((~np.isfinite(case.pruned)).sum()), 0)]
+    if case.storage:
+        checks.append(Check("storage", "T13", case.strangers, 0, "", case.storage))
+    if not all(check.passed for check in checks):
+        return checks
+    outliers = outlier_rows(case, rules)
+    standard = _standard(case) if rules.moves else None
+    doubtful = standard is not None and bool(standard.doubt)
+    replay = Replay(case, rules, outliers, mask, blind=doubtful)
+    checks += [*outliers.checks, *replay.tally.checks(replay.found), _zeros(case, replay.found)]
+    if standard is not None:
+        checks.append(standard.check())
+    if doubtful:
+        return checks
+    if replay.grown or not float(np.abs(replay.weights).max()) <= LARGEST_REPLAY:
+        note = "weights of the exact run itself grow without bounds"
+        return [*checks, Check("growth", "T13", math.inf, 1.0, "", note, decides=False)]
+
+    E = replay.E[: replay.rows]
+    if standard is not None:
+        distance, measured = _replayed(case, replay, standard)
+        E = E + distance
+        checks += [*measured, *check_updates(Moved(case, rules, E, replay.T, replay.found))]
+    if standard is None or not replay.found.any():
+        checks.append(_kept(case, replay.found))
+    checks += _choices(case, replay, E)
+    u_storage = UNIT_ROUNDOFF[case.storage] if case.storage else 0.0
+    moved = Moved(case, rules, E, replay.T, replay.found, u_storage)
+    if block_losses is not None:
+        checks.append(check_losses(moved, block_losses))
+    if refit is not None:
+        before = _loss(case, replay.E[: replay.rows])
+        checks += check_refit(moved, before, _diagonal_energy(case, replay.T), refit)
+    return checks
+
+
+def _standard(case: Case) -> Standard:
+    """ε and ρ of T13, and whether λ is surely the size of the least eigenvalue of H."""
+    least, most = EIGENVALUE_SHARES
+    excess = REPLAY_EXCESS
+    _ = case.M  # H that is not positive definite is refused, whatever else there is to say
+    if case.damping < SMALL_DAMPING:
+        excess += case.u**2 * case.trace_over_damping
+    if not (1 + math.sqrt(excess)) ** 2 <= LARGEST_LOSS:
+        why = (
+            f"damping {case.damping:.3g} is too small for this arithmetic and {len(case.G)} inputs"
+        )
+        return Standard(excess, math.inf, why)
+    own = 4 * len(case.G) * UNIT_ROUNDOFF["float64"] * case.trace_over_damping
+    share = max(least, own / (math.sqrt(excess) / 2))  # of λ, that makes ρ small enough
+    if share > most:
+        why = f"damping {case.damping:.3g} is too small to judge {len(case.G)} inputs in float64"
+        return Standard(excess, math.inf, why)
+    _, info = lapack.dpotrf(case.shifted(1 - share).T, lower=1, overwrite_a=1)
+    if info:
+        why = f"an eigenvalue of gram is below -{1 - share:.2f} times the damping term"
+        return Standard(excess, math.inf, why)
+    return Standard(excess, own / share, "")
+
+
+def _replayed(case: Case, replay: Replay, standard: Standard) -> tuple[Array, list[Check]]:
+    """(P − T) Mᵀ, and the checks of what a row is away from its replay."""
+    storage = case.storage or ("float64" if case.u == UNIT_ROUNDOFF["float64"] else "float32")
+    narrower = case.storage is not None
+    P = before_rounding(case.pruned, replay.T, storage, case.row_exponents, narrower)
+    distance = times_lower_transposed(P - replay.T, case.M)
+    E = replay.E[: replay.rows]
+    energy = _diagonal_energies(case, replay.T)
+    losses = np.sum(E**2, axis=1)
+    allowed = standard.excess * losses + (ROUNDINGS * case.u) ** 2 * energy
+    ratios = over(np.sum(distance**2, axis=1), allowed)
+    row = int(np.argmax(ratios))  # the first NaN, if there is one
+    bound = (1 + math.sqrt(standard.excess)) ** 2 - 1
+    note = f"loss within {bound:.2%} of the exact run's"
+    floor = UNIT_ROUNDOFF["float64"] * ROUNDINGS * np.sqrt(energy)
+    own = over(np.sqrt(replay.error[: replay.rows]), standard.own * np.sqrt(losses) + floor)
+    of_result = E + (
+        times_lower_transposed(case.pruned - replay.T, case.M) if narrower else distance
+    )
+    exact = _loss(case, E)
+    ratio = (
+        _loss(case, of_result) / exact
+        if exact
+        else (1.0 if not _loss(case, of_result) else math.inf)
+    )
+    return distance, [
+        Check("replay", "T13", float(ratios[row]), 1.0, f"worst in row {row}", note),
+        Check("own error", "T13", float(own.max()), 1.0, "", "of the replay", decides=False),
+        Check("loss", "T13", ratio, None, "", "times that of the exact run with the same masks"),
+    ]
+
+
+def _choices(case: Case, replay: Replay, E: Array) -> list[Check]:
+    """What the masks lose beside the judge's own, where rounding left both open."""
+    apart = replay.apart
+    if not len(apart):
+        return []
+    own = _loss(case, replay.E[replay.star])
+    floor = ROUNDINGS * case.u * math.sqrt(_diagonal_energy(case, replay.T))
+    loss = _loss(case, E)
+    ratio = loss / own if own else (0.0 if loss <= floor**2 else math.inf)
+    allowed = (math.sqrt(LARGEST_LOSS) + (floor / math.sqrt(own) if own else 0.0)) ** 2
+    note = f"times the loss with the judge's own masks, which differ in {len(apart)} rows"
+    return [Check("choices", "T13", ratio, allowed, "", note, decides=False)]
+
+
+def _loss(case: Case, E: Array) -> float:
+    """‖E‖² over all rows, in units of the largest row's."""
+    return float(np.sum((case.row_scales(np.arange(len(E))) * E) ** 2))
+
+
+def _diagonal_energies(case: Case, T: Array) -> Array:
+    """N_i of T13, (c,): T is 0 where the mask is."""
+    energies: Array = np.sum(T**2 * case.H_diagonal, axis=1)
+    return energies
+
+
+def _diagonal_energy(case: Case, T: Array) -> float:
+    """Σ_i N_i over all rows, in units of the largest row's."""
+    return float(
+        np.sum(_diagonal_energies(case, T) * case.row_scales(np.arange(len(T)))[:, 0] ** 2)
+    )
+
+
+def _zeros(case: Case, mask: Mask) -> Check:
+    """Every removed weight is +0.0."""
+    wrong = mask & (~case.zeros | np.signbit(case.pruned))
+    return Check("zeros", "section 2", int(wrong.sum()), 0, first_place(wrong))
+
+
+def _kept(case: Case, mask: Mask) -> Check:
+    """Methods that only zero, and runs that remove nothing, keep W's weights bit for bit."""
+    wrong = ~mask & ~case.unchanged
+    return Check("kept", "section 6", int(wrong.sum()), 0, first_place(wrong))
