@@ -7,7 +7,7 @@ factorisation. docs/certificate.md, "Units".
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.intp]
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 TAKEN = ("float16", "bfloat16", "float32", "float64")
 PANEL = 256  # columns of a triangular product that are made at one time
@@ -71,6 +73,10 @@ class Case:
         to two equal columns. The column of H⁻¹ at the smallest pivot does.
         """
         return self._factor[1]
+
+    def factorise(self) -> None:
+        """Raise ValueError if H is not positive definite in float64."""
+        _ = self._factor
 
     @cached_property
     def _factor(self) -> tuple[Array, float]:
@@ -136,7 +142,7 @@ class Case:
         return scales[:, None]
 
 
-def times_lower_transposed(left: Array, lower: Array) -> Array:
+def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray[Real]:
     """`left` @ `lower`.T for a lower triangular matrix, without most of its zeros."""
     product = np.empty_like(left)
     for j1, j2 in column_blocks(len(lower), PANEL):

@@ -11,10 +11,12 @@ from reference.patterns import column_blocks
 from verification.certificate.case import Array, Case, Indices, Mask
 from verification.certificate.report import Check
 from verification.certificate.rules import Rules
+from verification.certificate.threads import in_parallel
 from verification.thresholds import ROUNDINGS
 
-SAMPLE = 2**14  # weights that say about where the threshold is; of few more, all are sorted
+SAMPLE = 2**14  # weights that say about where a threshold is; of few more, all are sorted
 CACHED = 2**16  # weights whose scores are made at one time: they stay in the cache
+Values = Callable[[slice | Indices], Array]
 
 
 @dataclass
@@ -40,8 +42,8 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What the columns J = [j1, b) are chosen by, with the rounding error δ of right code.
+class Choice:
+    """The `count` smallest scores of every group, of which columns [j1, j2) are decided.
 
     weights  (., b), as they are when the choice is made
     at       the rows of `weights` that are chosen among, (rows,)
@@ -51,45 +53,53 @@ class Scores:
 
     case: Case
     rules: Rules
-    j1: int
     weights: Array
     at: Indices
     rows: Indices
+    j1: int
+    j2: int
+    count: int
     moved: bool
 
-    def plain(self, part: slice | Indices, width: int) -> Array:
-        """S of some rows and the first `width` columns of J; of one unit if rows compete."""
+    @property
+    def width(self) -> int:
+        """Columns that are decided."""
+        return self.j2 - self.j1
+
+    @property
+    def group(self) -> int:
+        """Neighbouring values that compete, in row-major order, unless all compete with all."""
+        return self.rules.group(self.width)
+
+    def scores(self, part: slice | Indices, width: int) -> Array:
+        """S of some rows and the first `width` columns; in one unit where rows compete."""
         S = self.weights[self.at[part], self.j1 : self.j1 + width]
         np.abs(S, out=S)
         S *= self._factors[0][:width]
-        if self._scales is not None:
-            S *= self._scales[part]
+        S *= self._scales[part]
         return S
 
     def margins(self, part: slice | Indices, S: Array) -> Array:
         """δ of the same: 8u S, and 8u ‖X_j‖ ‖D_i,<‖ ‖N_j‖ once an update has moved weights."""
-        width = S.shape[1]
-        factors, errors = self._factors
-        relative = ROUNDINGS * self.case.u + (0.0 if errors is None else errors[:width])
-        margins: Array = S * relative
+        width, u = S.shape[1], ROUNDINGS * self.case.u
+        factors, errors = (each[:width] for each in self._factors)
+        margins: Array = S * (u + errors)
         if self.moved:
-            x, largest = (each[part] for each in self._row_sizes)
-            spread = x * (ROUNDINGS * self.case.u * self._column_sizes[:width])
-            spread += largest * self.case.factor_share
-            spread *= factors[:width]
-            margins += spread if self._scales is None else spread * self._scales[part]
+            lengths, largest = (each[part] for each in self._row_sizes)
+            spread = lengths * (u * self._column_sizes[:width]) + largest * self.case.factor_share
+            margins += spread * factors * self._scales[part]
         return margins
 
     @cached_property
-    def _scales(self) -> Array | None:
-        return None if self.rules.within_rows else self.case.row_scales(self.rows)
+    def _scales(self) -> Array:
+        scales = self.case.row_scales(self.rows)
+        return np.ones_like(scales) if self.rules.within_rows else scales
 
     @cached_property
-    def _factors(self) -> tuple[Array, Array | None]:
-        if self.rules.original_scores:  # with J = all columns
-            factors, errors = column_factors(self.case, self.rules, 0)
-            return factors[self.j1 :], None if errors is None else errors[self.j1 :]
-        return column_factors(self.case, self.rules, self.j1)
+    def _factors(self) -> tuple[Array, Array]:
+        first = 0 if self.rules.original_scores else self.j1  # J = all columns, or those left
+        factors, errors = column_factors(self.case, self.rules, first)
+        return factors[self.j1 - first :], errors[self.j1 - first :]
 
     @cached_property
     def _row_sizes(self) -> tuple[Array, Array]:
@@ -101,17 +111,109 @@ class Scores:
 
     @cached_property
     def _column_sizes(self) -> Array:
-        """‖N_j‖ for N = H_<J (H_JJ)⁻¹ = (M_J<)ᵀ U_JJ; float32 is enough for the size of an error."""
+        """‖N_j‖, N = H_<J (H_JJ)⁻¹ = (M_J<)ᵀ U_JJ; float32 is enough for the size of an error."""
         j1 = self.j1
         M, U = (each.astype(np.float32) for each in (self.case.M[j1:, :j1], self.case.U[j1:, j1:]))
         sizes = np.empty(U.shape[1])
         for k1, k2 in column_blocks(len(sizes), 256):  # U is triangular
-            N = M[:k2].T @ U[:k2, k1:k2]
-            sizes[k1:k2] = np.sqrt(np.einsum("lj,lj->j", N, N))
+            sizes[k1:k2] = np.linalg.norm(M[:k2].T @ U[:k2, k1:k2], axis=0)
         return sizes
 
+    # The judge's own choice
 
-def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array | None]:
+    def made(self) -> Mask:
+        """The judge's own choice, (rows, width), or (1, width) of whole columns."""
+        if self.rules.whole_layer:
+            threshold, ties = self._threshold(0)
+            mask = self.scores(slice(None), self.width) < threshold
+            rows, columns = np.divmod(ties, self._reach)
+            mask[rows[columns < self.width], columns[columns < self.width]] = True
+            return mask
+        return smallest(self._values(slice(None))[0], self.group, self.count)
+
+    def inferred(self, zero: Mask, own: Mask) -> Mask:
+        """The zeros of Ŵ that the rule selects; margins speak for them."""
+        if not (own & ~zero).any():
+            return own
+        S, margins = self._values(slice(None))
+        S += margins
+        S[:, : self.width] -= 2 * margins[:, : self.width] * zero
+        group = S.size if self.rules.whole_layer else self.group
+        return smallest(S, group, self.count)[:, : self.width] & zero
+
+    @property
+    def _reach(self) -> int:
+        """Columns that compete: those decided, or all that are left."""
+        return self.weights.shape[1] - self.j1 if self.rules.residual else self.width
+
+    def _values(self, part: slice | Indices) -> tuple[Array, Array]:
+        """What competes, and its margins: S, or one value a column, (1, width).
+
+        Values are Σ S² for methods that move, else Σ S: sums and means have the same order. Adding
+        up n terms in any order makes a relative error of at most n u.
+        """
+        if not self.rules.whole_columns:
+            S = self.scores(part, self._reach)
+            return S, self.margins(part, S)
+        S = self.scores(slice(None), self.width)
+        margins = self.margins(slice(None), S)
+        if self.rules.moves:
+            S, margins = S**2, 2 * S * margins + margins**2
+        value = S.sum(axis=0, keepdims=True)
+        return value, margins.sum(axis=0, keepdims=True) + len(S) * self.case.u * value
+
+    def _threshold(self, sign: int) -> tuple[float, Indices]:
+        """The count-th smallest of S + sign · δ over all that compete, and its ties."""
+
+        def values(part: slice | Indices) -> Array:
+            S = self.scores(part, self._reach)
+            return S + sign * self.margins(part, S) if sign else S
+
+        return nearest(values, len(self.rows), self._reach, self.count)
+
+    # The choice of the accused
+
+    def compare(self, picks: Mask, own: Mask, tally: Tally) -> None:
+        """Add to `tally` where `picks` are not the judge's own: inside of the margins, or wrong."""
+        tally.decided += picks.size
+        rows, columns = np.nonzero(picks != own)
+        if not len(rows):
+            return
+        picked = picks[rows, columns]
+        values, margins, plain, low, high = self._around(rows, columns)
+        # The count-th smallest of S − δ and of S + δ enclose the threshold of right code.
+        wrong = np.where(picked, values - margins > high, values + margins < low)
+        beyond = np.where(picked, values - plain, plain - values)
+        room = margins + np.where(picked, high - plain, plain - low)
+        ratios = np.where(beyond > 0, np.inf, 0.0)
+        np.divide(beyond, room, out=ratios, where=room > 0)
+        # Where none or all should go thresholds are infinite: that is a miscount.
+        tally.closest = max(tally.closest, float(ratios[np.isfinite(beyond)].max(initial=0.0)))
+        tally.deviating += int((~wrong).sum())
+        if wrong.any() and not tally.wrong:
+            k = int(np.argmax(wrong))
+            row = "" if self.rules.whole_columns else f"row {self.rows[rows[k]]}, "
+            done = "removed" if picked[k] else "kept"
+            place = f"{row}column {self.j1 + columns[k]}"
+            tally.first_wrong = f"first at {place}: {done}, S = {values[k]:.6g}"
+        tally.wrong += int(wrong.sum())
+
+    def _around(self, rows: Indices, columns: Indices) -> list[Array]:
+        """Of some values: S, δ, and the thresholds of S, of S − δ and of S + δ."""
+        some, at = np.unique(rows, return_inverse=True)
+        S, margins = self._values(some)
+        found = [S[at, columns], margins[at, columns]]
+        for sign in (0, -1, 1):
+            if self.rules.whole_layer:
+                found.append(np.full(len(rows), self._threshold(sign)[0]))
+                continue
+            groups = (S + sign * margins).reshape(-1, self.group)
+            kth = np.broadcast_to(kth_smallest(groups, self.count), groups.shape)
+            found.append(kth.reshape(S.shape)[at, columns])
+        return found
+
+
+def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array]:
     """The f_j with S_ij = |W_ij| f_j for the columns J = [j1, b), and their relative errors.
 
     No errors are counted for ‖X_j‖: it is as exact as the rounding of scores allows for.
@@ -129,154 +231,8 @@ def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array | No
         spread = np.sum((np.abs(case.M[j1:, j1:]) @ np.abs(U.T @ U)) ** 2, axis=0)
         return 1 / np.sqrt(R_jj), 4 * case.u * spread / R_jj
     plain = rules.method == "magnitude" or rules.ablation.metric == "magnitude"
-    return (np.ones_like(case.norms) if plain else case.norms)[j1:], None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The `count` smallest of every group of values, of which columns [j1, j2) are decided.
-
-    group  neighbouring values that compete, in row-major order; those of the residual mask (3) are
-           all columns from j1 on
-    """
-
-    scores: Scores
-    j2: int
-    group: int
-    count: int
-
-    @property
-    def width(self) -> int:
-        """Columns that are decided."""
-        return self.j2 - self.scores.j1
-
-    def made(self) -> Mask:
-        """The judge's own choice, (rows, width), or (1, width) of whole columns."""
-        everything = slice(None)
-        if self._alone:
-            return self._of_layer()
-        if self.scores.rules.whole_columns:
-            return smallest(self.column_values()[0], self.width, self.count)
-        return smallest(self.scores.plain(everything, self.width), self.group, self.count)
-
-    def column_values(self) -> tuple[Array, Array]:
-        """One value a column, (1, width), and its margin: Σ S² for methods that move, else Σ S.
-
-        Sums and means have the same order. Adding up n terms in any order makes a relative error
-        of at most n u.
-        """
-        S = self.scores.plain(slice(None), self.width)
-        margins = self.scores.margins(slice(None), S)
-        if self.scores.rules.moves:
-            margins = 2 * S * margins + margins**2
-            S = S**2
-        value = S.sum(axis=0, keepdims=True)
-        return value, margins.sum(axis=0, keepdims=True) + len(S) * self.scores.case.u * value
-
-    def compare(self, picks: Mask, own: Mask, tally: Tally) -> None:
-        """Add to `tally` where `picks` are not the judge's own: inside of the margins, or wrong."""
-        tally.decided += picks.size
-        differs = picks != own
-        if not differs.any():
-            return
-        rows, columns = np.nonzero(differs)
-        picked = picks[rows, columns]
-        values, margins, plain, low, high = (each.ravel() for each in self._around(rows, columns))
-        # The count-th smallest of S − δ and of S + δ enclose the threshold of right code.
-        wrong = np.where(picked, values - margins > high, values + margins < low)
-        with np.errstate(invalid="ignore"):  # infinite thresholds, where none or all should go
-            beyond = np.where(picked, values - plain, plain - values)
-            room = margins + np.where(picked, high - plain, plain - low)
-            ratios = np.divide(beyond, room, out=np.where(beyond > 0, np.inf, 0.0), where=room > 0)[
-                np.isfinite(beyond)
-            ]
-        tally.deviating += int((~wrong).sum())
-        tally.closest = max(tally.closest, float(ratios.max(initial=0.0)))
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            place = self._place(int(rows[first]), int(columns[first]))
-            done = "removed" if picked[first] else "kept"
-            tally.wrong += int(wrong.sum())
-            tally.first_wrong = (
-                tally.first_wrong or f"first at {place}: {done}, S = {values[first]:.6g}"
-            )
-
-    def inferred(self, zero: Mask, own: Mask) -> Mask:
-        """The zeros of Ŵ that the rule selects; margins speak for them."""
-        if not (own & ~zero).any():
-            return own
-        width = self._reach if self._alone else self.width
-        if self.scores.rules.whole_columns:
-            S, margins = self.column_values()
-        else:
-            S = self.scores.plain(slice(None), width)
-            margins = self.scores.margins(slice(None), S)
-        S += margins
-        S[:, : self.width] -= 2 * margins[:, : self.width] * zero
-        group = S.size if self._alone else self.group
-        return smallest(S, group, self.count)[:, : self.width] & zero
-
-    @property
-    def _alone(self) -> bool:
-        """Whether all weights compete with all."""
-        rules = self.scores.rules
-        return not rules.within_rows and not rules.whole_columns
-
-    @property
-    def _reach(self) -> int:
-        """Columns that compete: those decided, or all that are left."""
-        adaptive = self.scores.rules.residual
-        return self.scores.weights.shape[1] - self.scores.j1 if adaptive else self.width
-
-    def _place(self, row: int, column: int) -> str:
-        """Where a value is, for people."""
-        column += self.scores.j1
-        if self.scores.rules.whole_columns:
-            return f"column {column}"
-        return f"row {self.scores.rows[row]}, column {column}"
-
-    def _around(self, rows: Indices, columns: Indices) -> tuple[Array, ...]:
-        """Of some values: S, δ, and the thresholds of S, of S − δ and of S + δ."""
-        if self._alone:
-            thresholds = [np.full(len(rows), self._threshold(sign)) for sign in (0, -1, 1)]
-            S = self.scores.plain(rows, self.width)
-            margins = self.scores.margins(rows, S)
-            each = np.arange(len(rows)), columns
-            return S[each], margins[each], *thresholds
-        if self.scores.rules.whole_columns:
-            S, margins = self.column_values()
-            rows = np.zeros_like(rows)
-        else:
-            own, rows = np.unique(rows, return_inverse=True)
-            S = self.scores.plain(own, self.width)
-            margins = self.scores.margins(own, S)
-        thresholds = [
-            np.broadcast_to(kth, groups.shape).reshape(S.shape)[rows, columns]
-            for groups in ((S + sign * margins).reshape(-1, self.group) for sign in (0, -1, 1))
-            for kth in (kth_smallest(groups, self.count),)
-        ]
-        return S[rows, columns], margins[rows, columns], *thresholds
-
-    def _values(self, sign: int) -> Callable[[slice | Indices], Array]:
-        """S + sign · δ of some rows, all columns that compete."""
-
-        def of(part: slice | Indices) -> Array:
-            S = self.scores.plain(part, self._reach)
-            return S + sign * self.scores.margins(part, S) if sign else S
-
-        return of
-
-    def _threshold(self, sign: int) -> float:
-        return nearest(self._values(sign), len(self.scores.rows), self._reach, self.count)[0]
-
-    def _of_layer(self) -> Mask:
-        rows, reach = len(self.scores.rows), self._reach
-        threshold, ties = nearest(self._values(0), rows, reach, self.count)
-        mask = self.scores.plain(slice(None), self.width) < threshold
-        tied_rows, tied_columns = np.divmod(ties, reach)
-        decided = tied_columns < self.width
-        mask[tied_rows[decided], tied_columns[decided]] = True
-        return mask
+    factors = (np.ones_like(case.norms) if plain else case.norms)[j1:]
+    return factors, np.zeros_like(factors)
 
 
 def smallest(values: Array, group: int, count: int) -> Mask:
@@ -299,12 +255,10 @@ def kth_smallest(groups: Array, count: int) -> Array:
     return found
 
 
-def nearest(
-    values: Callable[[slice | Indices], Array], rows: int, width: int, count: int
-) -> tuple[float, Indices]:
-    """The count-th smallest of all values, and which of those that equal it are picked.
+def nearest(values: Values, rows: int, width: int, count: int) -> tuple[float, Indices]:
+    """The count-th smallest of all values, and the places of those equal to it that are picked.
 
-    values  of some rows, (rows, width); picks are places in row-major order
+    values  of some rows, (rows, width); places are in row-major order
 
     A sample says between which numbers the threshold is, very likely; only what lies between them
     is sorted. If it lies outside, everything is.
@@ -313,45 +267,34 @@ def nearest(
         return (-np.inf if count <= 0 else np.inf), np.zeros(0, dtype=np.intp)
     found = None
     if rows * width >= 4 * SAMPLE:
-        found = _within(values, rows, width, count, *_bracket(values, rows, width, count))
+        rng = np.random.default_rng(0)
+        several = rng.choice(rows, min(rows, max(128, SAMPLE // width)), replace=False)
+        sample = np.sort(rng.choice(values(several).ravel(), SAMPLE))
+        middle = count * SAMPLE // (rows * width)
+        # Rows differ from each other: eight standard deviations of a quantile's rank, not four.
+        reach = 4 * math.isqrt(SAMPLE)
+        low = sample[middle - reach] if middle >= reach else -np.inf
+        high = sample[middle + reach] if middle + reach < SAMPLE else np.inf
+        found = _within(values, rows, width, count, low, high)
     found = found or _within(values, rows, width, count, -np.inf, np.inf)
     assert found is not None  # nothing is below −∞ or above ∞
     return found
 
 
-def _bracket(
-    values: Callable[[slice | Indices], Array], rows: int, width: int, count: int
-) -> tuple[float, float]:
-    """Two numbers that very likely enclose the threshold: quantiles of some rows' values."""
-    rng = np.random.default_rng(0)
-    several = min(rows, max(128, SAMPLE // width))
-    sample = np.sort(rng.choice(values(rng.choice(rows, several, replace=False)).ravel(), SAMPLE))
-    middle = count * SAMPLE // (rows * width)
-    # Rows differ from each other: eight standard deviations of a quantile's rank, not four.
-    reach = 4 * math.isqrt(SAMPLE)
-    low = sample[middle - reach] if middle >= reach else -np.inf
-    high = sample[middle + reach] if middle + reach < SAMPLE else np.inf
-    return float(low), float(high)
-
-
 def _within(
-    values: Callable[[slice | Indices], Array],
-    rows: int,
-    width: int,
-    count: int,
-    low: float,
-    high: float,
+    values: Values, rows: int, width: int, count: int, low: float, high: float
 ) -> tuple[float, Indices] | None:
     """The same, if the threshold lies between `low` and `high`."""
-    below, places, found = 0, [], []
-    for i1, i2 in column_blocks(rows, max(1, CACHED // width)):
-        part = values(slice(i1, i2)).ravel()
-        below += int(np.count_nonzero(part < low))
+
+    def look(block: tuple[int, int]) -> tuple[int, Indices, Array]:
+        part = values(slice(*block)).ravel()
         between = np.flatnonzero((part >= low) & (part <= high))
-        places.append(i1 * width + between)
-        found.append(part[between])
-    place, part = np.concatenate(places), np.concatenate(found)
-    k = count - below
+        return int(np.count_nonzero(part < low)), block[0] * width + between, part[between]
+
+    blocks = list(column_blocks(rows, max(1, CACHED // width)))
+    below, places, parts = zip(*in_parallel(look, blocks), strict=True)
+    place, part = np.concatenate(places), np.concatenate(parts)
+    k = count - sum(below)
     if not 0 < k <= len(part):
         return None
     threshold = float(np.partition(part, k - 1)[k - 1])

@@ -36,12 +36,12 @@ class Standard:
     """
 
     excess: float
-    own: float
-    doubt: str
+    own: float = math.inf
+    doubt: str = ""
 
     def check(self) -> Check:
         """Whether the judge's own rounding is small beside what it measures."""
-        value = math.inf if self.doubt else self.own / (math.sqrt(self.excess) / 2)
+        value = self.own / (math.sqrt(self.excess) / 2)
         return Check("decidable", "T13", value, 1.0, "", self.doubt, decides=False)
 
 
@@ -77,39 +77,33 @@ def judge(
         checks += [*measured, *check_updates(Moved(case, rules, E, replay.T, replay.found))]
     if standard is None or not replay.found.any():
         checks.append(_kept(case, replay.found))
-    checks += _choices(case, replay, E)
-    u_storage = UNIT_ROUNDOFF[case.storage] if case.storage else 0.0
-    moved = Moved(case, rules, E, replay.T, replay.found, u_storage)
+    moved = Moved(case, rules, E, replay.T, replay.found)
+    energy = float(np.sum(_energies(case, replay.T) * _scales(case) ** 2))
+    checks += _choices(case, replay, _loss(case, E), energy)
     if block_losses is not None:
-        checks.append(check_losses(moved, block_losses))
+        checks.append(check_losses(moved, block_losses, case.storage))
     if refit is not None:
-        before = _loss(case, replay.E[: replay.rows])
-        checks += check_refit(moved, before, _diagonal_energy(case, replay.T), refit)
+        checks += check_refit(moved, _loss(case, replay.E[: replay.rows]), energy, refit)
     return checks
 
 
 def _standard(case: Case) -> Standard:
-    """ε and ρ of T13, and whether λ is surely the size of the least eigenvalue of H."""
+    """ε and ρ of T13, and whether the least eigenvalue of H is surely about λ."""
+    case.factorise()  # what is not positive definite is refused, whatever else there is to say
     least, most = EIGENVALUE_SHARES
     excess = REPLAY_EXCESS
-    _ = case.M  # H that is not positive definite is refused, whatever else there is to say
     if case.damping < SMALL_DAMPING:
         excess += case.u**2 * case.trace_over_damping
-    if not (1 + math.sqrt(excess)) ** 2 <= LARGEST_LOSS:
-        why = (
-            f"damping {case.damping:.3g} is too small for this arithmetic and {len(case.G)} inputs"
-        )
-        return Standard(excess, math.inf, why)
     own = 4 * len(case.G) * UNIT_ROUNDOFF["float64"] * case.trace_over_damping
     share = max(least, own / (math.sqrt(excess) / 2))  # of λ, that makes ρ small enough
-    if share > most:
-        why = f"damping {case.damping:.3g} is too small to judge {len(case.G)} inputs in float64"
-        return Standard(excess, math.inf, why)
+    if not (1 + math.sqrt(excess)) ** 2 <= LARGEST_LOSS or share > most:
+        why = f"damping {case.damping:.3g} is too small for {len(case.G)} inputs"
+        return Standard(excess, doubt=why)
     _, info = lapack.dpotrf(case.shifted(1 - share).T, lower=1, overwrite_a=1)
     if info:
-        why = f"an eigenvalue of gram is below -{1 - share:.2f} times the damping term"
-        return Standard(excess, math.inf, why)
-    return Standard(excess, own / share, "")
+        why = f"gram has an eigenvalue below -{1 - share:.2f} times the damping term"
+        return Standard(excess, doubt=why)
+    return Standard(excess, own / share)
 
 
 def _replayed(case: Case, replay: Replay, standard: Standard) -> tuple[Array, list[Check]]:
@@ -118,62 +112,52 @@ def _replayed(case: Case, replay: Replay, standard: Standard) -> tuple[Array, li
     narrower = case.storage is not None
     P = before_rounding(case.pruned, replay.T, storage, case.row_exponents, narrower)
     distance = times_lower_transposed(P - replay.T, case.M)
-    E = replay.E[: replay.rows]
-    energy = _diagonal_energies(case, replay.T)
+    rounded = times_lower_transposed(case.pruned - replay.T, case.M) if narrower else distance
+    E, energies = replay.E[: replay.rows], _energies(case, replay.T)
     losses = np.sum(E**2, axis=1)
-    allowed = standard.excess * losses + (ROUNDINGS * case.u) ** 2 * energy
+    allowed = standard.excess * losses + (ROUNDINGS * case.u) ** 2 * energies
     ratios = over(np.sum(distance**2, axis=1), allowed)
     row = int(np.argmax(ratios))  # the first NaN, if there is one
     bound = (1 + math.sqrt(standard.excess)) ** 2 - 1
-    note = f"loss within {bound:.2%} of the exact run's"
-    floor = UNIT_ROUNDOFF["float64"] * ROUNDINGS * np.sqrt(energy)
+    floor = ROUNDINGS * UNIT_ROUNDOFF["float64"] * np.sqrt(energies)
     own = over(np.sqrt(replay.error[: replay.rows]), standard.own * np.sqrt(losses) + floor)
-    of_result = E + (
-        times_lower_transposed(case.pruned - replay.T, case.M) if narrower else distance
-    )
-    exact = _loss(case, E)
-    ratio = (
-        _loss(case, of_result) / exact
-        if exact
-        else (1.0 if not _loss(case, of_result) else math.inf)
-    )
+    loss, exact = _loss(case, E + rounded), _loss(case, E)
+    ratio = loss / exact if exact else 1.0 + float(over(np.asarray(loss), np.asarray(exact)))
     return distance, [
-        Check("replay", "T13", float(ratios[row]), 1.0, f"worst in row {row}", note),
+        Check(
+            "replay", "T13", float(ratios[row]), 1.0, f"worst in row {row}",
+            f"loss within {bound:.2%} of the exact run's",
+        ),
         Check("own error", "T13", float(own.max()), 1.0, "", "of the replay", decides=False),
-        Check("loss", "T13", ratio, None, "", "times that of the exact run with the same masks"),
-    ]
+        Check("loss", "T13", ratio, None, "", "times that of the exact run with these masks"),
+    ]  # fmt: skip
 
 
-def _choices(case: Case, replay: Replay, E: Array) -> list[Check]:
+def _choices(case: Case, replay: Replay, loss: float, energy: float) -> list[Check]:
     """What the masks lose beside the judge's own, where rounding left both open."""
-    apart = replay.apart
-    if not len(apart):
+    if not len(replay.apart):
         return []
     own = _loss(case, replay.E[replay.star])
-    floor = ROUNDINGS * case.u * math.sqrt(_diagonal_energy(case, replay.T))
-    loss = _loss(case, E)
+    floor = ROUNDINGS * case.u * math.sqrt(energy)
     ratio = loss / own if own else (0.0 if loss <= floor**2 else math.inf)
     allowed = (math.sqrt(LARGEST_LOSS) + (floor / math.sqrt(own) if own else 0.0)) ** 2
-    note = f"times the loss with the judge's own masks, which differ in {len(apart)} rows"
+    note = f"times the loss with the judge's own masks, which differ in {len(replay.apart)} rows"
     return [Check("choices", "T13", ratio, allowed, "", note, decides=False)]
+
+
+def _scales(case: Case) -> Array:
+    return case.row_scales(np.arange(len(case.W)))[:, 0]
 
 
 def _loss(case: Case, E: Array) -> float:
     """‖E‖² over all rows, in units of the largest row's."""
-    return float(np.sum((case.row_scales(np.arange(len(E))) * E) ** 2))
+    return float(np.sum(np.sum(E**2, axis=1) * _scales(case) ** 2))
 
 
-def _diagonal_energies(case: Case, T: Array) -> Array:
+def _energies(case: Case, T: Array) -> Array:
     """N_i of T13, (c,): T is 0 where the mask is."""
     energies: Array = np.sum(T**2 * case.H_diagonal, axis=1)
     return energies
-
-
-def _diagonal_energy(case: Case, T: Array) -> float:
-    """Σ_i N_i over all rows, in units of the largest row's."""
-    return float(
-        np.sum(_diagonal_energies(case, T) * case.row_scales(np.arange(len(T)))[:, 0] ** 2)
-    )
 
 
 def _zeros(case: Case, mask: Mask) -> Check:

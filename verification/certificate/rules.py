@@ -61,6 +61,11 @@ class Rules:
         )
 
     @property
+    def whole_layer(self) -> bool:
+        """Whether all weights of a choice compete with all."""
+        return not self.within_rows and not self.whole_columns
+
+    @property
     def within_rows(self) -> bool:
         """Whether weights compete with others of their own row only."""
         return isinstance(self.pattern, SemiStructured) or (
@@ -80,11 +85,9 @@ class Rules:
         by_block = own_count and not isinstance(self.pattern, SemiStructured)
         return column_blocks(self.columns, self.block if by_block else self.columns)
 
-    def group(self, rows: int, width: int) -> int:
-        """How many neighbouring values compete, in row-major order."""
-        if isinstance(self.pattern, SemiStructured):
-            return self.pattern.m
-        return width if self.within_rows or self.whole_columns else rows * width
+    def group(self, width: int) -> int:
+        """How many neighbours compete, in rows of `width` values, unless all do with all."""
+        return self.pattern.m if isinstance(self.pattern, SemiStructured) else width
 
     def count(self, rows: int, j1: int, j2: int, removed: int) -> int:
         """How many of every group go in columns [j1, j2), after `removed` went before them."""

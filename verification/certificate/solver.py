@@ -1,11 +1,9 @@
 """The masked systems of a block, direct, in float64, many rows at a time. Spec (6)."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from verification.certificate.case import Array, Indices, Mask
+from verification.certificate.threads import in_parallel
 
 NUMBERS = 2**20  # of the matrices that are solved at one time: 8 MB for each thread
 
@@ -58,13 +56,7 @@ def solve_picked(A: Array, picks: Mask, right: Array) -> Array:
         several = max(1, NUMBERS // int(counts[order[end - 1]]) ** 2)
         parts.append(order[max(0, end - several) : end])
         end -= len(parts[-1])
-    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    if threads == 1 or len(parts) < 2:
-        for part in parts:
-            solve(part)
-    else:
-        with ThreadPoolExecutor(threads) as pool:  # NumPy leaves the interpreter while it solves
-            list(pool.map(solve, parts))
+    in_parallel(solve, parts)
     return x
 
 
