@@ -21,10 +21,12 @@ from tests.implementations import (
 )
 from tests.mathematics import Array, Judged, Mask, best_from, blocks
 from tests.ratios import (
+    SAME_NUMBERS,
     check_at_most,
     check_bits,
     check_certified,
     check_optimal,
+    check_ratio,
     check_same_numbers,
     check_zeros,
 )
@@ -364,6 +366,63 @@ def test_t10_enough_steps_reach_the_optimum(
     best = np.where(touched, best, problem.weight)
     f_best, f = (judged(problem, weight).loss for weight in (best, refitted.weight))
     check_at_most("f after 60 steps", f, f_best, f)
+
+
+@each_float64
+@given(problem=problems(), size=st.floats(1e-3, 10), seed=st.integers(0, 2**32 - 1))
+def test_t11_the_residual_bounds_the_distance_to_the_best_for_the_mask(
+    implementation: Implementation, problem: Problem, size: float, seed: int
+) -> None:
+    pruned = prune(implementation, problem)
+    noise = size * np.random.default_rng(seed).standard_normal(pruned.weight.shape)
+    wrong = judged(problem, np.where(pruned.mask, 0.0, pruned.weight + noise))
+    nothing = np.zeros((len(problem.weight), 0))
+    inputs, damping = problem.layer.inputs, problem.damping
+    best = judged(problem, best_from(problem.weight, pruned.mask, inputs, damping, nothing))
+    r = np.where(pruned.mask, 0.0, (wrong.pruned - problem.weight) @ wrong.H)
+    bound = float(np.sum((r @ np.linalg.inv(wrong.M)) ** 2))
+    check_at_most("excess over the best", wrong.loss - best.loss, bound, wrong.loss)
+    # In one block, with its columns alone free to move, T2's gradient takes the place of r.
+    j2 = width_of(problem)
+    first = judged(
+        problem, best_from(problem.weight, pruned.mask[:, :j2], inputs, damping, nothing)
+    )
+    M_kk = wrong.M[:j2, :j2]
+    g = np.where(pruned.mask[:, :j2], 0.0, wrong.gradient(0, j2))
+    excess = float(np.sum(wrong.E[:, :j2] ** 2)) - first.loss
+    check_at_most(
+        "excess of a block", excess, float(np.sum((g @ np.linalg.inv(M_kk)) ** 2)), wrong.loss
+    )
+
+
+@each_float64
+@given(
+    problem=problems(),
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from((1e-8, 1e-3, 1.0)),
+    u=st.sampled_from((2.0**-24, 2.0**-11)),  # far above the rounding of float64
+)
+def test_t13_rows_near_the_exact_run_bound_the_loss(
+    implementation: Implementation, problem: Problem, seed: int, share: float, u: float
+) -> None:
+    pruned = prune(implementation, problem)
+    exact, rng = judged(problem, pruned.weight), np.random.default_rng(seed)
+    noise = np.where(pruned.mask, 0.0, rng.standard_normal(pruned.weight.shape))
+    lengths = np.linalg.norm(noise @ exact.M.T, axis=1)
+    energies = np.sum(pruned.weight**2 * np.diag(exact.H), axis=1)
+    allowed = share * np.sum(exact.E**2, axis=1) + (8 * u) ** 2 * energies
+    steps = np.divide(np.sqrt(allowed), lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    near = judged(problem, pruned.weight + steps[:, None] * noise)  # as far as T13 allows
+    bound = (1 + share**0.5) * exact.loss**0.5 + 8 * u * float(energies.sum()) ** 0.5
+    if bound:  # steps of 8u are 1e-9 off themselves, as weights of float64
+        check_ratio("root of the loss over its bound", near.loss**0.5 / bound - 1, SAME_NUMBERS)
+    # A distance of rounding errors is made of rounding errors itself: only a large one adds up.
+    one_block = width_of(problem) == pruned.weight.shape[1]
+    if one_block and share == 1.0 and exact.loss > 1e-6 * energies.sum():
+        apart = float(np.sum((near.E - exact.E) ** 2))
+        check_same_numbers(
+            "loss of one block", np.array([near.loss]), np.array([exact.loss + apart])
+        )
 
 
 @each_implementation

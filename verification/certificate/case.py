@@ -201,7 +201,7 @@ def in_units(values: Array, exponents: NDArray[np.int64]) -> Array:
     """
     half = exponents // 2
     with np.errstate(over="ignore", invalid="ignore"):  # of Ŵ alone; infinity fails later
-        scaled = values * np.exp2(-half.astype(float))[:, None]
+        scaled: Array = values * np.exp2(-half.astype(float))[:, None]
         scaled *= np.exp2(-(exponents - half).astype(float))[:, None]
     return scaled
 

@@ -47,7 +47,10 @@ class Replay:
         self._stray()
         if rules.original_scores or blind:
             for j1, j2 in rules.original_blocks():
-                (self._read if blind else self._choose)(j1, j2)
+                if not blind:
+                    self._choose(j1, j2)
+                elif len(outliers.ordinary):
+                    self._read(j1, j2)
         if not blind:
             self._move() if rules.moves else self._zero()
 
@@ -128,8 +131,8 @@ class Replay:
         """The mask of Ŵ in these columns, put into T's, in the shape of `own`; counted, T1."""
         rows, J = self.outliers.ordinary, slice(j1, j2)
         choice = choice or self._choice(j1, j2, rows, np.arange(self.rows))
-        part = (self.case.zeros if self.given is None else self.given)[rows, J]
-        picks = part.all(axis=0, keepdims=True) if self.rules.whole_columns else part
+        part: Mask = (self.case.zeros if self.given is None else self.given)[rows, J]
+        picks: Mask = np.all(part, axis=0, keepdims=True) if self.rules.whole_columns else part
         if self.given is None and own is not None:
             picks = part = choice.inferred(picks, own)
         self.mask[rows, J] = part

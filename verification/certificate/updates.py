@@ -93,10 +93,12 @@ def check_losses(moved: Moved, block_losses: Any, storage: str | None) -> Check:
     sizes = (np.abs(each).astype(np.float32) for each in (moved.T - case.W, case.M))
     of_the_factor = ROUNDINGS * case.u * _squares(scales * times_lower_transposed(*sizes))
     ratios = np.zeros(len(blocks))
+    lengths = np.zeros((2, len(case.W)))  # of W and T up to the block, squared
     for k, (j1, j2) in enumerate(blocks):
         loss = _squares(scales * moved.E[:, j1:j2])
-        lengths = sum(np.linalg.norm(each[:, :j2], axis=1) for each in (case.W, moved.T))
-        rounding = u * np.linalg.norm(scales[:, 0] * lengths) * np.linalg.norm(case.M[j1:j2])
+        lengths += [np.sum(each[:, j1:j2] ** 2, axis=1) for each in (case.W, moved.T)]
+        rows = scales[:, 0] * np.sqrt(lengths).sum(axis=0)
+        rounding = u * float(np.linalg.norm(rows) * np.linalg.norm(case.M[j1:j2]))
         allowed = 2 * math.sqrt(loss) * rounding + rounding**2
         allowed += of_the_factor + factor_error(case.condition) * loss
         difference = np.abs(np.ldexp(reported[k], -unit) - loss)
