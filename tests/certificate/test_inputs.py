@@ -58,3 +58,43 @@ def test_refusal_names_argument_and_value(
     with pytest.raises(ValueError, match=argument) as raised:
         certify(**arguments)
     assert value in str(raised.value)
+
+
+def test_matrices_of_torch_and_narrow_types_are_taken_exactly() -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2, 4, generator=generator).bfloat16()
+    for given in (weight, weight.float().requires_grad_(), weight.double().numpy()):
+        found = certify(given, torch.eye(4), given, Unstructured(0), arithmetic="float32")
+        assert found.passed, found
+    narrow = weight.float().numpy().astype(np.float16)
+    assert certify(narrow, np.eye(4), narrow, Unstructured(0), mask=np.zeros((2, 4), int)).passed
+
+
+NO_MATRICES = [
+    np.ones((2, 4), np.longdouble), np.ones((2, 4), complex), np.ones((2, 4), object),
+    np.ones((2, 4), int), [[1.0], [1.0, 2.0]], "weight",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", ["weight", "gram", "pruned_weight", "refitted_weight"])
+@pytest.mark.parametrize("given", NO_MATRICES, ids=lambda given: type(given).__name__)
+def test_what_is_no_matrix_of_numbers_is_refused_by_name(argument: str, given: Any) -> None:
+    arguments: dict[str, Any] = {
+        "weight": WEIGHT, "gram": GRAM, "pruned_weight": WEIGHT, "pattern": Unstructured(0.5),
+        argument: given,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=argument):
+        certify(**arguments)
+
+
+@pytest.mark.parametrize("mask", [np.full((2, 4), 2), np.full((2, 4), np.nan), WEIGHT, "mask"])
+def test_what_is_no_mask_is_refused(mask: Any) -> None:
+    with pytest.raises(ValueError, match="mask"):
+        certify(WEIGHT, GRAM, WEIGHT, Unstructured(0.5), mask=mask)
+
+
+def test_losses_that_are_no_real_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="block_losses"):
+        certify(WEIGHT, GRAM, WEIGHT, Unstructured(0.5), block_losses=np.ones(1, complex))

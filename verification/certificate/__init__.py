@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reference.patterns import Ablation, Pattern
-from verification.certificate.case import Case, in_units, make_case, mask_of, matrix
+from verification.certificate.case import Case, in_units, losses_of, make_case, mask_of, matrix
 from verification.certificate.judging import judge
 from verification.certificate.refit import Refit
 from verification.certificate.report import (
@@ -69,15 +69,16 @@ def certify(
         pruned_weight,
         damping,
         arithmetic,
-        storage if refitted_weight is None else None,
+        storage if refitted_weight is None else None,  # else the refit is what was stored
     )
     shape = case.W.shape
     ablation = Ablation(adaptive, residual, update, metric, outlier_score)
     rules = make_rules(method, pattern, shape, block_size, ablation)
     given = None if mask is None else mask_of(mask, shape)
+    losses = None if block_losses is None else losses_of(block_losses)
     refit = _refit(case, refitted_weight, storage)
     with np.errstate(over="ignore", invalid="ignore"):  # of a Ŵ that is far off: it fails
-        checks = judge(case, rules, given, block_losses, refit)
+        checks = judge(case, rules, given, losses, refit)
     seconds = time.perf_counter() - started
     return Certificate(method, str(pattern), tuple(checks), seconds)
 

@@ -214,7 +214,7 @@ def matrix(
     Takes NumPy arrays and torch tensors of the types in TAKEN. Raises ValueError for all else:
     a wider type, whose tiny numbers float64 would call 0, among it.
     """
-    given = _from_torch(name, values) if hasattr(values, "detach") else np.asarray(values)
+    given = _array(name, values)
     if given.ndim != 2 or given.size == 0:
         raise ValueError(f"{name} must be a matrix with entries, got the shape {given.shape}")
     if given.dtype.name not in TAKEN:
@@ -231,7 +231,7 @@ def matrix(
 
 def mask_of(values: Any, shape: tuple[int, ...]) -> Mask:
     """A mask, True where a weight was removed; ValueError unless it holds booleans, or 0 and 1."""
-    given = _from_torch("mask", values) if hasattr(values, "detach") else np.asarray(values)
+    given = _array("mask", values)
     if given.shape != shape:
         raise ValueError(f"mask must have the shape {shape}, got {given.shape}")
     if given.dtype.kind not in "biu" or not np.isin(given, (0, 1)).all():
@@ -239,14 +239,27 @@ def mask_of(values: Any, shape: tuple[int, ...]) -> Mask:
     return given.astype(bool)
 
 
-def _from_torch(name: str, tensor: Any) -> NDArray[Any]:
-    """A torch tensor as an array; half types, of which NumPy lacks one, as float32, exactly."""
+def losses_of(values: Any) -> Array:
+    """Reported block losses in float64; ValueError unless they are real numbers."""
+    given = _array("block_losses", values)
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"block_losses must hold real numbers, got {given.dtype}")
+    return given.astype(np.float64)
+
+
+def _array(name: str, values: Any) -> NDArray[Any]:
+    """An array as it is, or a torch tensor as one.
+
+    Half types of torch, of which NumPy lacks one, become float32, exactly.
+    """
     try:
-        tensor = tensor.detach().cpu()
+        if not hasattr(values, "detach"):
+            return np.asarray(values)
+        tensor = values.detach().cpu()
         halves = tensor.is_floating_point() and tensor.element_size() == 2
         array: NDArray[Any] = (tensor.float() if halves else tensor).numpy()
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise ValueError(f"{name} must be a plain tensor of numbers: {error}") from error
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{name} must be a plain matrix of numbers: {error}") from error
     return array
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -46,7 +45,7 @@ class Standard:
 
 
 def judge(
-    case: Case, rules: Rules, mask: Mask | None, block_losses: Any, refit: Refit | None
+    case: Case, rules: Rules, mask: Mask | None, block_losses: Array | None, refit: Refit | None
 ) -> list[Check]:
     """All checks of one layer; fewer where one makes others meaningless.
 

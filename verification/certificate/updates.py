@@ -6,7 +6,6 @@ comes from W and T, never from P: what is far off cannot excuse itself. T2, T4, 
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -74,13 +73,12 @@ def check_updates(moved: Moved) -> list[Check]:
     ]
 
 
-def check_losses(moved: Moved, block_losses: Any, storage: str | None) -> Check:
+def check_losses(moved: Moved, reported: Array, storage: str | None) -> Check:
     """Reported block losses equal ‖E_k‖², T4, up to the rounding of right code.
 
     storage  a narrower type from which they may have been calculated
     """
     case, rules = moved.case, moved.rules
-    reported = np.asarray(block_losses, dtype=np.float64)
     blocks = list(column_blocks(rules.columns, rules.block))
     if reported.shape != (len(blocks),):
         note = f"{len(blocks)} losses expected, got the shape {reported.shape}"
