@@ -48,7 +48,8 @@ class Choice:
     weights  (., b), as they are when the choice is made
     at       the rows of `weights` that are chosen among, (rows,)
     rows     the rows of the layer that these are, (rows,)
-    moved    whether an update has moved them
+    lengths  ‖D_i,<‖, (rows, 1); None before an update has moved them
+    largest  the largest weight of each row, (rows, 1)
     """
 
     case: Case
@@ -59,7 +60,8 @@ class Choice:
     j1: int
     j2: int
     count: int
-    moved: bool
+    lengths: Array | None
+    largest: Array
 
     @property
     def width(self) -> int:
@@ -84,9 +86,9 @@ class Choice:
         width, u = S.shape[1], ROUNDINGS * self.case.u
         factors, errors = (each[:width] for each in self._factors)
         margins: Array = S * (u + errors)
-        if self.moved:
-            lengths, largest = (each[part] for each in self._row_sizes)
-            spread = lengths * (u * self._column_sizes[:width]) + largest * self.case.factor_share
+        if self.lengths is not None:
+            spread = self.lengths[part] * (u * self._column_sizes[:width])
+            spread += self.largest[part] * self.case.factor_share
             margins += spread * factors * self._scales[part]
         return margins
 
@@ -100,14 +102,6 @@ class Choice:
         first = 0 if self.rules.original_scores else self.j1  # J = all columns, or those left
         factors, errors = column_factors(self.case, self.rules, first)
         return factors[self.j1 - first :], errors[self.j1 - first :]
-
-    @cached_property
-    def _row_sizes(self) -> tuple[Array, Array]:
-        """‖D_i,<‖, and the largest weight of each row, (rows, 1)."""
-        W, weights, j1 = self.case.W[self.rows], self.weights[self.at], self.j1
-        lengths = np.linalg.norm(weights[:, :j1] - W[:, :j1], axis=1, keepdims=True)
-        largest = np.maximum(np.abs(W).max(axis=1), np.abs(weights).max(axis=1))
-        return lengths, largest[:, None]
 
     @cached_property
     def _column_sizes(self) -> Array:

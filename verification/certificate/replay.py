@@ -16,14 +16,19 @@ from verification.thresholds import LARGEST_REPLAY
 
 NARROW = 16  # columns of a sweep that are removed one by one before others follow
 PART = 2**21  # numbers of a product that are held at one time
+SPARE = 8  # rows for T* that are there from the beginning, and whenever more are needed
+BY_ROW = ("weights", "E", "mask", "error", "squares", "largest")  # arrays with one entry a row
 
 
 class Replay:
     """A layer on its way from W to T, its masks chosen or read block by block.
 
-    weights  (rows, b): T before the block, the state of the exact run behind it; rows of T* last
+    weights  (rows, b): T before the block, the state of the exact run behind it; rows of T* behind
+             those of T
     E        (rows, b): (T − W) Mᵀ
     mask     (rows, b)
+    squares  ‖(T − W)_i,<‖² of the columns that are final, (rows,)
+    largest  the largest weight of each row of W and of what is final of T, (rows,)
     star     where the row of T* is that belongs to a row of T, (c,)
     error    β², (rows,): how far, squared and in the norm of H, W is from a weight for which the
              updates of T are exact
@@ -39,10 +44,16 @@ class Replay:
         blind  count only, for H on which nothing else can be decided
         """
         self.case, self.rules, self.outliers, self.given = case, rules, outliers, mask
-        self.rows = len(case.W)
-        self.weights, self.E = case.W.copy(), np.zeros_like(case.W)
-        self.mask, self.error = np.zeros(case.W.shape, dtype=bool), np.zeros(self.rows)
+        self.rows = self._used = len(case.W)
+        self.weights, self.E, self.mask = (
+            case.W,
+            np.zeros_like(case.W),
+            np.zeros(case.W.shape, dtype=bool),
+        )
+        self.error, self.squares = np.zeros(self.rows), np.zeros(self.rows)
+        self.largest = np.abs(case.W).max(axis=1)
         self.star: Indices = np.arange(self.rows)
+        self._make_room(SPARE)
         self.tally, self.grown, self._moved = Tally(), False, False
         self._stray()
         if rules.original_scores or blind:
@@ -69,13 +80,17 @@ class Replay:
         """The rows in which T* is not T."""
         return np.flatnonzero(self.star >= self.rows)
 
+    @property
+    def _owners(self) -> Indices:
+        """The rows of the layer that the rows of the arrays belong to; any for unused ones."""
+        owners: Indices = np.zeros(len(self.weights), dtype=np.intp)
+        owners[self.star], owners[: self.rows] = np.arange(self.rows), np.arange(self.rows)
+        return owners
+
     def _zero(self) -> None:
         """Methods that move nothing."""
         self.weights[self.mask] = 0.0
-        owners = np.concatenate(
-            [np.arange(self.rows), self.apart[np.argsort(self.star[self.apart])]]
-        )
-        self.E = times_lower_transposed(self.weights - self.case.W[owners], self.case.M)
+        self.E = times_lower_transposed(self.weights - self.case.W[self._owners], self.case.M)
 
     def _move(self) -> None:
         """All blocks, left to right."""
@@ -86,8 +101,9 @@ class Replay:
             if not np.abs(self.E[:, j1:j2]).max() <= LARGEST_REPLAY:
                 self.grown = True
                 return
+            if not self.rules.in_groups:
+                self._finish(j1, j2)
             self._push(j1, j2, self.rules.columns)
-            self._moved = True
 
     # Choices
 
@@ -122,8 +138,13 @@ class Replay:
         if self.rules.residual:
             removed = int(self.mask[:, :j1].sum(axis=1)[state].sum())
         count = self.rules.count(len(rows), j1, j2, removed)
+        at = state[rows]
         moved = self._moved and not self.rules.original_scores
-        return Choice(self.case, self.rules, self.weights, state[rows], rows, j1, j2, count, moved)
+        lengths = np.sqrt(self.squares[at])[:, None] if moved else None
+        largest = self.largest[at][:, None]
+        return Choice(
+            self.case, self.rules, self.weights, at, rows, j1, j2, count, lengths, largest
+        )
 
     def _read(
         self, j1: int, j2: int, choice: Choice | None = None, own: Mask | None = None
@@ -157,13 +178,29 @@ class Replay:
         rows = rows[self.star[rows] < self.rows]
         if not len(rows):
             return
-        self.star[rows] = len(self.weights) + np.arange(len(rows))
-        self.weights, self.E, self.mask, self.error = (
-            np.concatenate([each, each[rows]])
-            for each in (self.weights, self.E, self.mask, self.error)
-        )
+        self._make_room(len(rows))
+        self.star[rows] = self._used + np.arange(len(rows))
+        self._used += len(rows)
+        for name in BY_ROW:
+            getattr(self, name)[self.star[rows]] = getattr(self, name)[rows]
+
+    def _make_room(self, rows: int) -> None:
+        """More rows at the end of the arrays, where they have fewer left than are wanted."""
+        if self._used + rows <= len(self.weights):
+            return
+        for name in BY_ROW:
+            each = getattr(self, name)
+            more = np.zeros((rows + SPARE, *each.shape[1:]), dtype=each.dtype)
+            setattr(self, name, np.concatenate([each, more]))
 
     # Updates
+
+    def _finish(self, j1: int, j2: int) -> None:
+        """Note what margins need to know of columns that are final."""
+        moves = self.weights[:, j1:j2] - self.case.W[self._owners, j1:j2]
+        self.squares += np.sum(moves**2, axis=1)
+        np.maximum(self.largest, np.abs(self.weights[:, j1:j2]).max(axis=1), out=self.largest)
+        self._moved = True
 
     def _remove(self, j1: int, j2: int) -> None:
         """Joint update (6) of a block; the columns behind it follow later."""
@@ -192,12 +229,13 @@ class Replay:
             return
         if self.rules.in_groups:
             self._choose(j1, j2)
-            self._moved = True
         for j in range(j1, j2):
             gone = self.mask[:, j]
             self.E[gone, j] = -self.weights[gone, j] * self.case.M[j, j]
             self.weights[gone, j] = 0.0
             self.weights[:, j + 1 : j2] += np.outer(self.E[:, j], self.case.U[j, j + 1 : j2])
+        if self.rules.in_groups:
+            self._finish(j1, j2)
 
     def _push(self, j1: int, j2: int, end: int) -> None:
         """Let the columns [j2, end) follow what columns [j1, j2) have moved. T9."""

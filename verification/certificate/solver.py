@@ -19,19 +19,16 @@ def best_moves(start: Array, mask: Mask, M_kk: Array, U_kk: Array) -> Array:
     it is δ_F C_FF = W_q C_qF. Either is solved directly.
     """
     moves = np.zeros_like(start)
-    rows = np.flatnonzero(mask.any(axis=1))  # nothing moves in the others
-    if not len(rows):
-        return moves
-    start, mask = start[rows], mask[rows]
-    gone = np.where(mask, start, 0.0)
-    if 2 * np.count_nonzero(mask) <= mask.size:
+    picks = np.count_nonzero(mask, axis=1)
+    few = np.flatnonzero((picks > 0) & (2 * picks <= mask.shape[1]))  # no pick moves nothing
+    many = np.flatnonzero(2 * picks > mask.shape[1])
+    if len(few):
         R = U_kk.T @ U_kk
-        free = -solve_picked(R, mask, gone) @ R
-    else:
+        moves[few] = -solve_picked(R, mask[few], start[few] * mask[few]) @ R
+    if len(many):
         C = M_kk.T @ M_kk
-        free = solve_picked(C, ~mask, gone @ C)
-    moves[rows] = np.where(mask, -start, free)
-    return moves
+        moves[many] = solve_picked(C, ~mask[many], (start[many] * mask[many]) @ C)
+    return np.where(mask, -start, moves)
 
 
 def solve_picked(A: Array, picks: Mask, right: Array) -> Array:
