@@ -71,8 +71,7 @@ MARGIN = Threshold(
     r"$|S_{ij} - t|$ of a choice on the wrong side of the threshold $t$, over $\delta_{ij}$ "
     r"and that of $t$ together",
     "moved weights carry their rounding into the scores, and that of the factorisation of H: "
-    r"$\delta_{ij}$ of section 5 and "
-    r"$8u_{64}\sqrt{\kappa_1(H)}\,\max_j|W_{ij}|\,\lVert X_j\rVert$ together",
+    r"both are in $\delta_{ij}$",
 )
 OUTLIERS = Threshold(
     "outlier margin",
@@ -84,8 +83,8 @@ OUTLIERS = Threshold(
 LOSSES = Threshold(
     "losses",
     "losses",
-    r"$|\ell_k - \lVert E_k\rVert^2|$ over $\sum(2|E|a + a^2) + 8u\lVert |D||M|^{\mathsf T}\rVert^2"
-    r" + 8u_{64}\,\kappa_1(H)\lVert E_k\rVert^2$, $a = (8u + u_s)(|W| + |\hat W|)|M|^{\mathsf T}$",
+    r"$|\ell_k - \lVert E_k\rVert^2|$ over $2\lVert E_k\rVert r_k + r_k^2 + "
+    r"8u\lVert |T - W||M|^{\mathsf T}\rVert^2 + 8u_{64}\,\kappa_1(H)\lVert E_k\rVert^2$",
     "losses are squares of E, with its rounding and that of the factorisation",
 )
 REFIT = Threshold(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.models import tiny
 from thanos_torch.cli import main
@@ -63,3 +64,11 @@ def thanos_once() -> Thanos:
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "dense"
     return tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), folder)
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory, thanos_once: Thanos) -> tuple[Path, Path, Path]:
+    """A float32 checkpoint, what `certifying.RECIPE` makes of it, and the Gram matrices."""
+    from tests.models.certifying import make
+
+    return make(tmp_path_factory.mktemp("kept"), torch.float32, thanos_once)

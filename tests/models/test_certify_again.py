@@ -10,50 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.models import tiny
-from tests.models.conftest import SMALL, Outcome, Thanos
+from tests.models.certifying import Folders, certify_in, in_gram, in_weights, make
+from tests.models.conftest import Thanos
 from thanos_torch.models import RECORD
 from thanos_torch.models.shards import INDEX, tensor_files
-
-Folders = tuple[Path, Path, Path]  # original, pruned, Gram matrices
-RECIPE = """
-pattern = "unstructured:0.5"
-block_size = 8
-[[rules]]
-layers = "*.k_proj"
-pattern = "2:4"
-method = "sparsegpt"
-[[rules]]
-layers = "*.down_proj"
-pattern = "structured:0.25+outliers:0.1"
-[[rules]]
-layers = "*.0.*o_proj"
-method = "wanda"
-[[rules]]
-layers = "*.1.*o_proj"
-refit = 5
-[[rules]]
-layers = "*.1.*q_proj"
-update = "sequential"
-[[rules]]
-layers = "*.2.*v_proj"
-pattern = "dense"
-"""
-
-
-def make(folder: Path, dtype: torch.dtype, thanos: Thanos) -> Folders:
-    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config(), dtype), folder / "dense")
-    (folder / "recipe.toml").write_text(RECIPE)
-    out, grams = folder / "out", folder / "grams"
-    options = ("--recipe", folder / "recipe.toml", "--out", out, "--keep-gram", grams)
-    done = thanos("prune", dense, *options, *SMALL)
-    assert done.status == 0, done.out + done.err
-    return dense, out, grams
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, thanos_once: Thanos) -> Folders:
-    return make(tmp_path_factory.mktemp("kept"), torch.float32, thanos_once)
 
 
 def test_every_layer_passes_again(thanos: Thanos, kept: Folders, tmp_path: Path) -> None:
@@ -96,20 +56,6 @@ def test_one_file_judges_the_layers_that_it_names(
     assert done.status == 1
     assert "1 of 20 layers passed." in done.out
     assert "FAILED: there is no Gram matrix of it" in done.out
-
-
-def change(file: Path, name: str, how: Callable[[Tensor], Tensor]) -> None:
-    tensors = load_file(file)
-    tensors[name] = how(tensors[name].clone()).contiguous()
-    save_file(tensors, file, metadata={"format": "pt"})
-
-
-def in_weights(name: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
-    return lambda folder: change(tensor_files(folder / "out")[name], name, how)
-
-
-def in_gram(layer: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
-    return lambda folder: change(folder / "grams" / f"{layer}.safetensors", layer, how)
 
 
 def one_weight_larger(weight: Tensor) -> Tensor:
@@ -182,7 +128,7 @@ def with_a_bias(folder: Path) -> None:
 NORM = "model.norm.weight"
 UP, GATE = "model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj"
 SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
-    "weight": (in_weights(UP, one_weight_larger), "layers.1.mlp.up_proj FAILED: updates", 19),
+    "weight": (in_weights(UP, one_weight_larger), "layers.1.mlp.up_proj FAILED: replay", 19),
     "zero": (in_weights(UP, one_zero_less), "layers.1.mlp.up_proj FAILED: counts", 19),
     "refitted": (
         in_weights("model.layers.1.self_attn.o_proj.weight", one_zero_less),
@@ -192,10 +138,14 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "gram": (in_gram(GATE, one_column_louder), "layers.1.mlp.up_proj FAILED: ", 18),
     "no gram at all": (in_gram(GATE, lambda gram: -gram), "gate_proj FAILED: gram", 18),
     "shape": (in_gram(GATE, lambda gram: gram[:8, :8]), "gate_proj FAILED: gram must be", 18),
-    "damping": (other_damping, "layers.0.self_attn.q_proj FAILED: updates", 1),
-    "ablation": (no_ablation, "layers.1.self_attn.q_proj FAILED: updates", 19),
+    "damping": (other_damping, "layers.0.self_attn.v_proj FAILED: replay", 1),
+    "ablation": (no_ablation, "layers.1.self_attn.q_proj FAILED: ", 19),
     "index": (lost_index, "gate_proj FAILED: there is no Gram matrix of it", 19),
-    "refit": (lost_refit, "its weight before that was not kept", 19),
+    "refit": (
+        lost_refit,
+        "o_proj FAILED: a refit was asked for, and the weight before it was not kept",
+        19,
+    ),
     "other": (
         in_weights("model.layers.2.self_attn.v_proj.weight", lambda weight: weight * 2),
         "model.layers.2.self_attn.v_proj.weight was CHANGED",
@@ -223,10 +173,6 @@ def test_what_is_spoiled_is_caught(
     assert done.status == 1
     assert message in done.out, done.out
     assert f"{passing} of 20 layers passed." in done.out, done.out
-
-
-def certify_in(folder: Path, thanos: Thanos) -> Outcome:
-    return thanos("certify", folder / "dense", folder / "out", "--gram", folder / "grams")
 
 
 def test_what_cannot_be_judged_is_refused(thanos: Thanos, kept: Folders, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.models import tiny
+from tests.models.certifying import Undecided
 from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
 from thanos_torch.cli import bench as bench_command
@@ -30,6 +31,7 @@ def test_prune_then_eval(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
     assert done.status == 0
     assert "thanos, 2:4 (2 zeros in every 4): checkpoint folder dense" in done.out
     assert "50.00% of their weights removed, every layer certified." in done.out
+    assert "Worst loss of a layer, over the exact algorithm's with the same masks: " in done.out
     assert [line for line in done.out.splitlines() if "k_proj 8 x 16" in line and "3 of 3" in line]
     record = json.loads((out / RECORD).read_text())
     assert record["verified"] is True
@@ -115,6 +117,40 @@ def test_a_failed_certificate_is_shown_and_exits_with_1(
     assert "layers.0.mlp.down_proj is NOT verified: its certificate failed at" in done.out
     assert "NOT verified." in done.out
     assert json.loads((tmp_path / "out" / RECORD).read_text())["verified"] is False
+
+
+def test_a_certificate_that_is_not_decidable_exits_with_3(
+    thanos: Thanos, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune_command, "certify", Undecided(certify))
+    out = tmp_path / "out"
+    command = ("prune", dense, "--pattern", "2:4", "--out", out, *SMALL)
+    done = thanos(*command)
+    assert done.status == 3
+    assert "layers.0.mlp.down_proj is not decidable: [too few tokens]." in done.out
+    assert "50.00% of their weights removed, NOT verified: 18 of 21, 3 not decidable." in done.out
+    assert "0 of 3, 3 not decidable" in done.out
+    assert "every layer certified" not in done.out
+    record = json.loads((out / RECORD).read_text())
+    assert (record["verified"], record["verdict"]) == (False, "not decidable")
+    verdicts = [layer["verdict"] for layer in record["layers"]]
+    assert (verdicts.count("passed"), verdicts.count("not decidable")) == (18, 3)
+    assert thanos(*command).status == 3  # shown again
+    card = (out / "README.md").read_text()
+    assert "18 of 21 pruned layers passed their certificate, 3 not decidable." in card
+    assert "| 50.00% | 0 of 3, 3 not decidable |" in card
+
+    seen = tmp_path / "seen.json"
+    done = thanos("inspect", out, "--json", seen)
+    assert done.status == 3
+    assert "layers.0.mlp.down_proj is not decidable: [too few tokens]" in done.out
+    assert "Certificates passed when it was pruned: 18 of 21, 3 not decidable." in done.out
+    told = json.loads(seen.read_text())
+    assert (told["holds"], told["certificates"]) == (False, "not decidable")
+    for layer, verdict in ((record["layers"][0], "failed"), (record["layers"][1], "sound")):
+        layer.update(verified=False, verdict=verdict)
+        (out / RECORD).write_text(json.dumps(record))
+        assert thanos("inspect", out).status == 1
 
 
 SPARE = """

@@ -217,6 +217,27 @@ def test_a_layer_that_is_not_stored_exactly_is_not_verified() -> None:
     assert record.verified
     record.stored_exactly = False
     assert not record.verified
+    assert record.verdict == "failed"
+
+
+def test_what_is_not_decidable_is_neither_passed_nor_failed() -> None:
+    open_one = {"passed": False, "verdict": "not decidable"}
+    layers = [
+        LayerRecord("a", (2, 2), certificate={"passed": True}, stored_exactly=True),
+        LayerRecord("b", (2, 2), certificate=open_one, stored_exactly=True),
+        LayerRecord("c", (2, 2), left_dense="excluded", asked_dense=True),
+        LayerRecord("d", (2, 2), left_dense="no calibration token reached it"),
+    ]
+    assert [layer.verdict for layer in layers] == [
+        "passed",
+        "not decidable",
+        "dense, as asked",
+        "failed",
+    ]
+    assert ModelReport(layers, [], {}, {}).verdict == "failed"
+    report = ModelReport(layers[:3], [], {}, {})
+    assert (report.verdict, report.verified) == ("not decidable", False)
+    assert ModelReport(layers[::2], [], {}, {}).verified
 
 
 def test_weights_that_the_model_cannot_hold_are_refused() -> None:

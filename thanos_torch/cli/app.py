@@ -46,7 +46,11 @@ app.command(
 
 
 def run() -> None:
-    """Exit status 0: all was done and verified; 1: it was not; 2: no such command or option."""
+    """Run a command, and say in one line why it cannot go on.
+
+    Exit status 0: all was done and verified. 1: something was not. 2: there is no such command or
+    option. 3: nothing failed, but a layer is not decidable.
+    """
     try:
         app()
     except (ValueError, OSError) as error:

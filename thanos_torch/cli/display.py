@@ -1,7 +1,7 @@
 """Progress bars and tables."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from rich.table import Table
 
 # Paths may hold [brackets]. A file, unlike a terminal, has room for wide tables.
 console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+
+SHOWN = 10  # lines of one kind that are printed
 
 
 def command_line() -> str:
@@ -58,7 +60,20 @@ def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
 
 def say(line: str) -> None:
     """Print a line that stays one line, however narrow the terminal: paths can be copied."""
-    console.print(line, soft_wrap=True)
+    console.print(_printable(line), soft_wrap=True)
+
+
+def _printable(line: str) -> str:
+    """A line without control characters: names in a stranger's files may hold some."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+
+
+def say_first(lines: Sequence[str], shown: int = SHOWN) -> None:
+    """Print the first lines, and how many more there are; JSON files hold all."""
+    for line in lines[:shown]:
+        say(line)
+    if len(lines) > shown:
+        say(f"... and {len(lines) - shown} more.")
 
 
 def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
@@ -68,5 +83,5 @@ def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
     for index, heading in enumerate(headings):
         drawn.add_column(heading, justify="left" if index == 0 else "right")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(_printable, row))
     console.print(drawn)

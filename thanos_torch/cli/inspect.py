@@ -7,12 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from thanos_torch.cli.display import say, table
-from thanos_torch.cli.options import check_writable
+from thanos_torch.cli.display import say, say_first, table
+from thanos_torch.cli.options import EXIT_STATUS, check_writable
 from thanos_torch.models import MASKS, SeenLayer, inspect_folder, read_record
+from thanos_torch.models.verdicts import (
+    FAILED,
+    NOT_DECIDABLE,
+    PASSED,
+    counted,
+    reasons,
+    recorded,
+    together,
+)
 
 HEADINGS = ["matrices", "number", "zeros", "pattern seen", "asked for", "zeros lost"]
-SHOWN = 10  # problems that are printed; the JSON file holds all
 
 
 def inspect(
@@ -26,6 +34,7 @@ def inspect(
 
     In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero any more,
     that thanos.json says otherwise than the weights, or that a certificate in it had failed.
+    Exit status 3 means that the worst of all this is a certificate that was not decidable.
     """
     check_writable(json_file, "--json")
     record = read_record(folder)
@@ -35,18 +44,19 @@ def inspect(
         groups[layer.name if layers else _kind(layer)].append(layer)
     table(str(folder), HEADINGS, [_row(name, group) for name, group in groups.items()])
     problems = [f"{layer.name}: {problem}" for layer in seen for problem in layer.problems]
-    for problem in problems[:SHOWN]:
-        say(problem)
-    if len(problems) > SHOWN:
-        say(f"... and {len(problems) - SHOWN} more.")
-    verified = _say_certificates(record)
-    holds = not problems and verified
+    say_first(problems)
+    certificates = _say_certificates(record)
+    verdict = FAILED if problems else certificates
     if json_file:
-        content = {"holds": holds, "layers": [layer.as_dict() for layer in seen]}
+        content = {
+            "holds": verdict == PASSED,
+            "certificates": certificates,
+            "layers": [layer.as_dict() for layer in seen],
+        }
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if record or (folder / MASKS).is_file():
         say("All zeros hold." if not problems else "NOT all that was pruned holds.")
-    raise typer.Exit(0 if holds else 1)
+    raise typer.Exit(EXIT_STATUS[verdict])
 
 
 def _kind(layer: SeenLayer) -> str:
@@ -77,12 +87,20 @@ def _pattern_of(group: list[SeenLayer]) -> str:
     return ", ".join(f"{n}:{m}" for n, m in sorted(common)) or "differs"
 
 
-def _say_certificates(record: dict[str, Any] | None) -> bool:
-    """Print what the certificates in a record said; whether all passed, True without a record."""
+def _say_certificates(record: dict[str, Any] | None) -> str:
+    """Print what the certificates in a record said, and return it; PASSED without a record."""
     if record is None:
         say("There is no thanos.json: nothing is known of what was asked for.")
-        return True
+        return PASSED
     pruned = [layer for layer in record["layers"] if layer["options"]]
-    verified = sum(bool(layer.get("verified")) for layer in pruned)
-    say(f"Certificates passed when it was pruned: {verified} of {len(pruned)}.")
-    return verified == len(pruned)
+    open_ones = [layer for layer in pruned if recorded(layer) == NOT_DECIDABLE]
+    say_first([f"{layer['name']} is {NOT_DECIDABLE}: {_reason(layer)}" for layer in open_ones])
+    say(f"Certificates passed when it was pruned: {''.join(counted(pruned))}.")
+    return together(recorded(layer) for layer in pruned)
+
+
+def _reason(layer: dict[str, Any]) -> str:
+    try:
+        return reasons(layer["certificate"])
+    except (KeyError, TypeError, ValueError):
+        return "its record does not say why"

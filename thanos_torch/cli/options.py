@@ -7,6 +7,7 @@ import torch
 import typer
 
 from reference.patterns import Pattern, SemiStructured, parse_pattern
+from thanos_torch.models.verdicts import FAILED, NOT_DECIDABLE, PASSED
 
 Model = Annotated[
     str, typer.Argument(help="Hub id, checkpoint folder, .gguf file, or smollm2-135m.")
@@ -21,6 +22,9 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
+
+# 2 is a bad command line.
+EXIT_STATUS = {PASSED: 0, FAILED: 1, NOT_DECIDABLE: 3}
 
 
 def read_pattern(text: str, n_counts_zeros: bool) -> Pattern:

@@ -9,6 +9,7 @@ import typer
 from thanos_torch.cli.display import progress_bar, say
 from thanos_torch.cli.dry_run import show_plan
 from thanos_torch.cli.options import (
+    EXIT_STATUS,
     Dataset,
     Device,
     Model,
@@ -18,10 +19,14 @@ from thanos_torch.cli.options import (
 )
 from thanos_torch.cli.prune_report import show_record
 from thanos_torch.cli.what import (
+    BLOCK_SIZE,
+    DAMPING,
+    METHOD,
     DryRun,
     Exclude,
     Include,
     KeepGram,
+    NCountsZeros,
     PatternText,
     Recipe,
     Switches,
@@ -50,6 +55,7 @@ from thanos_torch.models import (
     versions,
 )
 from thanos_torch.models.ranks import TIMEOUT
+from thanos_torch.models.verdicts import recorded
 from verification import certify
 
 
@@ -62,13 +68,15 @@ def prune(
     recipe: Recipe = None,
     include: Include = None,
     exclude: Exclude = None,
-    method: Annotated[str, typer.Option(help="thanos, magnitude, wanda, sparsegpt")] = "thanos",
+    method: Annotated[str, typer.Option(help="thanos, magnitude, wanda, sparsegpt")] = METHOD,
     dataset: Dataset = DEFAULT_DATASET,
     nsamples: Annotated[int, typer.Option(help="Windows to calibrate with.")] = 32,
     seqlen: Seqlen = 512,
     seed: Annotated[int, typer.Option(help="Of the choice of windows.")] = 0,
-    block_size: Annotated[int, typer.Option(help="Columns in a block, B.")] = 128,
-    damping: Annotated[float, typer.Option(help="Share of mean(diag G) on the diagonal.")] = 0.01,
+    block_size: Annotated[int, typer.Option(help="Columns in a block, B.")] = BLOCK_SIZE,
+    damping: Annotated[
+        float, typer.Option(help="Share of mean(diag G) on the diagonal.")
+    ] = DAMPING,
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     ablation: Switches = None,
     device: Device = "cpu",
@@ -81,9 +89,7 @@ def prune(
     ] = TIMEOUT,
     keep_gram: KeepGram = None,
     dry_run: DryRun = False,
-    n_counts_zeros: Annotated[
-        bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
-    ] = False,
+    n_counts_zeros: NCountsZeros = False,
 ) -> None:
     """Prune MODEL and write a Hugging Face checkpoint, certified layer by layer.
 
@@ -92,7 +98,7 @@ def prune(
     work.
 
     In n:m, n counts the ZEROS of every group of m. Exit status 0 means that every layer was
-    pruned and that its certificate passed.
+    pruned and that its certificate passed, 3 that none failed but some are not decidable.
     """
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options, ablation)
@@ -150,7 +156,7 @@ def prune(
             say(f"{out} holds the result of this very run already.")
         if ranks.first:
             show_record(record, described(rules), out)
-    raise typer.Exit(0 if record["verified"] else 1)
+    raise typer.Exit(EXIT_STATUS[recorded(record)])
 
 
 def _refuse_folders(out: Path, keep_gram: Path | None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.cli.display import say, table
+from thanos_torch.models.verdicts import NOT_DECIDABLE, PASSED, counted, reasons, recorded, worst
 
 HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
 
@@ -23,13 +24,17 @@ def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
             continue
         if layer["left_dense"]:
             say(f"{layer['name']} was left dense: {layer['left_dense']}.")
+        elif recorded(layer) == NOT_DECIDABLE:
+            say(f"{layer['name']} is {NOT_DECIDABLE}: {reasons(layer['certificate'])}.")
         elif not layer["verified"]:
             say(f"{layer['name']} is NOT verified: {_reason(layer)}.")
     if record["others"]:
         names = ", ".join(record["others"][:3]) + (", ..." if len(record["others"]) > 3 else "")
         say(f"Left alone, as no linear layers or as routers: {names}")
-    verdict = "every layer certified" if record["verified"] else "NOT verified"
-    say(f"{record['sparsity']:.2%} of their weights removed, {verdict}.")
+    say(f"{record['sparsity']:.2%} of their weights removed, {_verdict(record)}.")
+    loss = worst((layer["certificate"] for layer in record["layers"]), "loss")
+    if loss is not None:
+        say(f"Worst loss of a layer, over the exact algorithm's with the same masks: {loss:.6g}.")
     seconds = (f"{stage} {spent:.1f}" for stage, spent in record["seconds"].items())
     say(f"Seconds: {', '.join(seconds)}. Written to {out}.")
 
@@ -44,10 +49,16 @@ def _row(kind: str, layers: list[dict[str, Any]]) -> list[str]:
         f"{sum(layer['removed'] for layer in layers) / weights:.2%}",
         f"{sum(errors) / len(errors):.4f}" if errors else "",
         f"{sum(layer['seconds'] for layer in layers):.1f}",
-        "as asked"
-        if all(layer["asked_dense"] for layer in layers)
-        else f"{sum(layer['verified'] for layer in layers)} of {len(layers)}",
+        "as asked" if all(layer["asked_dense"] for layer in layers) else "".join(counted(layers)),
     ]
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    verdict = recorded(record)
+    if verdict != NOT_DECIDABLE:
+        return "every layer certified" if verdict == PASSED else "NOT verified"
+    pruned = [layer for layer in record["layers"] if not layer["asked_dense"]]
+    return f"NOT verified: {''.join(counted(pruned))}"
 
 
 def _reason(layer: dict[str, Any]) -> str:
@@ -57,5 +68,4 @@ def _reason(layer: dict[str, Any]) -> str:
         return "nobody judged it"
     if not layer["stored_exactly"]:
         return "the model does not hold the certified weights"
-    failed = [check["name"] for check in certificate["checks"] if not check["passed"]]
-    return f"its certificate failed at {', '.join(failed)}"
+    return f"its certificate failed at {reasons(certificate)}"

@@ -12,6 +12,10 @@ from thanos_torch.cli.options import explained, read_pattern
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.models.recipe import switch_words
 
+METHOD, BLOCK_SIZE, DAMPING = LayerOptions.method, LayerOptions.block_size, LayerOptions.damping
+NCountsZeros = Annotated[
+    bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
+]
 PatternText = Annotated[
     str | None, typer.Option(help="unstructured:0.5, 2:4, structured:0.3, 2:4+outliers:0.1, ...")
 ]

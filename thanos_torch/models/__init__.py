@@ -1,13 +1,15 @@
 """Whole Hugging Face models: load, prune, save, measure. Needs the extra `models`."""
 
 from reference.patterns import Ablation
+from thanos_torch.models.asked import Asked
 from thanos_torch.models.card import model_card
 from thanos_torch.models.checkpoint import finished_run, save_checkpoint
+from thanos_torch.models.checkpoint_verdict import CheckpointVerdict, judge_checkpoint
 from thanos_torch.models.fingerprint import versions
 from thanos_torch.models.folders import refuse_unusable, stamp
 from thanos_torch.models.gram_files import GramReader, GramWriter
 from thanos_torch.models.inspection import SeenLayer, inspect_folder, places_of, read_record
-from thanos_torch.models.judging import Judged, asked_of, judge_again, same_tensors
+from thanos_torch.models.judging import Judged, judge_again
 from thanos_torch.models.licence import base_licence
 from thanos_torch.models.load_packed import PackedModel, load_packed
 from thanos_torch.models.loading import (
@@ -18,10 +20,12 @@ from thanos_torch.models.loading import (
     stream_model,
 )
 from thanos_torch.models.masks import MASKS, PackedMask, read_masks
+from thanos_torch.models.original import Original
 from thanos_torch.models.packed import PackedFolder
 from thanos_torch.models.packed_sizes import PackedLayer, PackedSizes
 from thanos_torch.models.packing import pack_checkpoint
 from thanos_torch.models.perplexity import Perplexity, perplexity
+from thanos_torch.models.provenance import Provenance
 from thanos_torch.models.prune_checkpoint import prune_checkpoint
 from thanos_torch.models.pruning import prune_model
 from thanos_torch.models.ranks import Ranks, joined
@@ -48,6 +52,8 @@ __all__ = [
     "PACKED",
     "RECORD",
     "Ablation",
+    "Asked",
+    "CheckpointVerdict",
     "Choice",
     "Dense",
     "GramReader",
@@ -58,6 +64,7 @@ __all__ = [
     "LayerRecord",
     "LoadedModel",
     "ModelReport",
+    "Original",
     "PackedFolder",
     "PackedLayer",
     "PackedMask",
@@ -65,6 +72,7 @@ __all__ = [
     "PackedSizes",
     "Perplexity",
     "Plan",
+    "Provenance",
     "PrunedLayer",
     "Ranks",
     "Rule",
@@ -73,7 +81,6 @@ __all__ = [
     "StreamedModel",
     "Tensors",
     "Windows",
-    "asked_of",
     "base_licence",
     "calibration_windows",
     "checkpoint_folder",
@@ -84,6 +91,7 @@ __all__ = [
     "inspect_folder",
     "joined",
     "judge_again",
+    "judge_checkpoint",
     "load_model",
     "load_packed",
     "model_card",
@@ -99,7 +107,6 @@ __all__ = [
     "reapply_masks",
     "refuse_unusable",
     "relative_error",
-    "same_tensors",
     "save_checkpoint",
     "stamp",
     "stream_model",

@@ -7,6 +7,7 @@ from typing import Any
 
 from thanos_torch.models.recipe import switch_words
 from thanos_torch.models.recipe_file import recipe_lines
+from thanos_torch.models.verdicts import counted
 
 CARD = "README.md"
 OPTIONS = ("pattern", "method", "block_size", "damping", "refit_steps")
@@ -51,7 +52,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     """
     model, text, settings = record["model"], record["text"], record["settings"]
     layers = [layer for layer in record["layers"] if layer["options"]]
-    passed = sum(layer["verified"] for layer in layers)
+    verdict = counted(layers)
     return _PAGE.format(
         front=_front(model),
         title=f"{_name(model['source'])}, {record['pattern']}",
@@ -59,7 +60,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         removed=record["sparsity"],
         rows="\n".join(_rows(record["layers"])),
         switches=_switches(layers),
-        verdict=f"{passed} of {len(layers)} pruned layers passed their certificate.",
+        verdict=f"{verdict[0]} pruned layers passed their certificate{verdict[1]}.",
         dtype=model["dtype"],
         windows=text["windows"],
         seqlen=text["seqlen"],
@@ -122,7 +123,7 @@ def _rows(layers: list[Mapping[str, Any]]) -> list[str]:
 def _row(kind: tuple[str, ...], group: list[Mapping[str, Any]]) -> str:
     weights = sum(layer["shape"][0] * layer["shape"][1] for layer in group)
     removed = sum(layer["removed"] for layer in group) / weights
-    certified = f"{sum(layer['verified'] for layer in group)} of {len(group)}"
+    certified = "".join(counted(group))
     if all(layer["asked_dense"] for layer in group):
         certified = "as asked"
     name, *options = kind

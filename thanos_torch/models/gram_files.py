@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from thanos_torch.models.durable import whole_file
@@ -78,6 +80,19 @@ class GramReader:
         if self._folder is None or not _refit_file(self._folder, layer).is_file():
             return None
         return _read(_refit_file(self._folder, layer), layer)
+
+
+def sha256_of_tensor(tensor: Tensor) -> str:
+    """SHA-256 over a tensor's dtype, its shape and its bytes."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def sha256_of_all(digests: Mapping[str, str]) -> str:
+    """One SHA-256 for the Gram matrices of some layers: over the lines `NAME SHA-256`, sorted."""
+    lines = sorted(f"{name} {digest}\n" for name, digest in digests.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _refit_file(folder: Path, layer: str) -> Path:

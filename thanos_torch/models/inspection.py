@@ -47,7 +47,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         for layer in record["layers"]:
             _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
         places_of(record)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
     found: dict[str, Any] = record
     return found

@@ -1,152 +1,165 @@
 """Judging a pruned checkpoint again, from the original one and saved Gram matrices."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from reference.patterns import Ablation, parse_pattern
-from thanos_torch.models.gram_files import GramReader
+from thanos_torch.models.gram_files import GramReader, sha256_of_tensor
+from thanos_torch.models.original import Original, OriginalLayer
 from thanos_torch.models.places import Place
 from thanos_torch.models.recipe import LayerOptions
 from thanos_torch.models.report import Judge
 from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.threads import blas_threads
-
-_HALF = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+from thanos_torch.models.verdicts import PASSED, Stored, verdict_of
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a judge said of a layer now.
+    """What a judge says of a layer.
 
+    shape        (c, b), of the original
     certificate  the verdict, None if the layer could not be judged
-    problem      why not; empty if it was
+    gram_sha256  of the Gram matrix that it was judged with; empty without a certificate
+    problem      why it could not be judged; empty if it was
     """
 
     name: str
     shape: tuple[int, ...]
     options: LayerOptions
-    certificate: dict[str, Any] | None
+    certificate: Stored | None
+    gram_sha256: str = ""
     problem: str = ""
 
     @property
-    def passed(self) -> bool:
-        """Whether the layer was judged and is as promised."""
-        return self.certificate is not None and self.certificate["passed"] is True
+    def verdict(self) -> str:
+        """The certificate's; a layer that could not be judged failed."""
+        return verdict_of(self.certificate)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {**vars(self), "options": self.options.as_dict(), "passed": self.passed}
+        verdict = self.verdict
+        own = {**vars(self), "options": self.options.as_dict()}
+        return {**own, "passed": verdict == PASSED, "verdict": verdict}
 
 
-def asked_of(record: Mapping[str, Any]) -> dict[str, LayerOptions]:
-    """What was asked for each layer that should be pruned: all that is taken from `thanos.json`.
+@dataclass(frozen=True)
+class _Case:
+    """One layer, ready to be judged.
 
-    Raises ValueError if a layer's options are none.
+    before, after  the weight in both checkpoints, (c, b)
+    gram           (b, b)
+    arithmetic     what the layer was pruned in, as `arithmetic_of`
+    storage        the narrower dtype that `after` was rounded to, None if it was not
     """
-    asked: dict[str, LayerOptions] = {}
-    for layer in record["layers"]:
-        if not layer["options"]:
-            continue
-        try:
-            options = dict(layer["options"])
-            pattern, ablation = options.pop("pattern"), Ablation(**options.pop("ablation", {}))
-            asked[layer["name"]] = LayerOptions(
-                parse_pattern(pattern), **options, ablation=ablation
-            )
-            asked[layer["name"]].check()
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"options of {layer['name']}: {error}") from error
-    return asked
+
+    options: LayerOptions
+    before: Tensor
+    after: Tensor
+    gram: Tensor
+    arithmetic: torch.dtype
+    storage: str | None
 
 
 def judge_again(
     name: str,
     options: LayerOptions,
-    place: Place | None,
-    original: Tensors,
+    original: Original,
     pruned: Tensors,
     grams: GramReader,
     judge: Judge,
 ) -> Judged:
     """Judge one layer by its weight in both checkpoints and its Gram matrix.
 
-    place  where both have the weight; None if the record does not know
-
-    The mask is inferred from the zeros, and weights that were rounded to half precision when they
-    were stored are judged as such. What is missing or does not fit is a problem of the layer.
+    The mask is inferred from the zeros. Where the weight is and which dtype it was rounded to comes
+    from the original. What is missing or does not fit is a problem of the layer.
     """
     shape: tuple[int, ...] = ()
     try:
-        if place is None:
-            raise ValueError("the record does not say where its weight is")
-        before, after = place.read(original.__getitem__), place.read(pruned.__getitem__)
-        shape = tuple(after.shape)
+        if name not in original.layers:
+            raise ValueError("the original has no such layer")
+        layer = original.layers[name]
+        shape = layer.shape
+        if layer.place is None:
+            raise ValueError("where the original has its weight cannot be told")
+        for tensor in layer.place.tensors:
+            refuse_unlike(original.tensors.described(tensor), pruned.described(tensor))
         if name not in grams:
             raise ValueError("there is no Gram matrix of it")
-        certificate = _certificate(name, options, before, after, grams, judge)
+        case = _case(options, layer, layer.place, original.tensors, pruned, grams.gram(name))
+        with blas_threads(len(case.gram)):
+            certificate = _certificate(case, _witness(name, case, grams), judge)
+        digest = sha256_of_tensor(case.gram)
     except ValueError as error:
-        return Judged(name, shape, options, None, str(error))
-    return Judged(name, shape, options, certificate)
+        return Judged(name, shape, options, None, problem=str(error))
+    return Judged(name, shape, options, certificate, digest)
 
 
-def same_tensors(
-    original: Tensors, pruned: Tensors, places: Mapping[str, Place], judged: set[str]
-) -> tuple[int, dict[str, str]]:
-    """How many tensors are equal in both checkpoints, and what became of the others, by name.
-
-    That is "changed", "lost" or "added". Compared are all tensors but the weights of `judged`
-    layers; of tensors that those share with other layers, as experts do, the weights of the others.
-    """
-    taken = {tensor for name in judged if name in places for tensor in places[name].tensors}
-    before, after = original.files.keys() - taken, pruned.files.keys() - taken
-    found = dict.fromkeys(sorted(before - after), "lost")
-    found |= dict.fromkeys(sorted(after - before), "added")
-    shared = sorted(before & after)
-    changed = [name for name in shared if not torch.equal(original[name], pruned[name])]
-    beside = [
-        name for name, place in places.items() if name not in judged and taken & set(place.tensors)
-    ]
-    for name in beside:
-        first, second = (places[name].read(each.__getitem__) for each in (original, pruned))
-        if not torch.equal(first, second):
-            changed.append(name)
-    return len(shared) + len(beside) - len(changed), found | dict.fromkeys(changed, "changed")
+def refuse_unlike(original: Tensor, pruned: Tensor) -> None:
+    """Raise ValueError unless two tensors have the same dtype and shape."""
+    if pruned.dtype != original.dtype:
+        words = _word(pruned.dtype), _word(original.dtype)
+        raise ValueError(f"stored as {words[0]}, the original as {words[1]}")
+    if pruned.shape != original.shape:
+        raise ValueError(f"of shape {tuple(pruned.shape)}, the original {tuple(original.shape)}")
 
 
-def _certificate(
-    name: str,
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _case(
     options: LayerOptions,
-    before: Tensor,
-    after: Tensor,
-    grams: GramReader,
-    judge: Judge,
-) -> dict[str, Any]:
-    result, refitted = after, None
-    if options.refit_steps:
-        result_before = grams.before_refit(name)
-        if result_before is None:
-            raise ValueError("it was refitted, and its weight before that was not kept")
-        result, refitted = result_before, _numpy(after)
-    gram = grams.gram(name)
-    with blas_threads(len(gram)):
-        verdict = judge(
-            _numpy(before),
-            _numpy(gram),
-            _numpy(result),
-            options.pattern,
-            method=options.method,
-            block_size=options.block_size,
-            damping=options.damping,
-            arithmetic="float64" if after.dtype == torch.float64 else "float32",
-            storage=_HALF.get(after.dtype),
-            refitted_weight=refitted,
-            **options.ablation.changed(),
-        )
-    return verdict.as_dict()
+    layer: OriginalLayer,
+    place: Place,
+    original: Tensors,
+    pruned: Tensors,
+    gram: Tensor,
+) -> _Case:
+    """Read both weights. All dtypes are the original's, whatever the pruned checkpoint says."""
+    before, after = place.read(original.__getitem__), place.read(pruned.__getitem__)
+    arithmetic = torch.float64 if layer.dtype == torch.float64 else torch.float32
+    narrowest = before.dtype
+    if layer.dtype.itemsize < narrowest.itemsize:  # the checkpoint is wider than its model
+        narrowest = layer.dtype
+        if not torch.equal(after, after.to(narrowest).to(after.dtype)):
+            raise ValueError(f"it holds digits that {_word(narrowest)} has no room for")
+    storage = _word(narrowest) if narrowest.itemsize < arithmetic.itemsize else None
+    return _Case(options, before.to(layer.dtype), after, gram, arithmetic, storage)
+
+
+def _witness(name: str, case: _Case, grams: GramReader) -> Tensor | None:
+    """The weight before the refit, (c, b), as it was computed; None if no refit was asked for."""
+    if not case.options.refit_steps:
+        return None
+    witness = grams.before_refit(name)
+    if witness is None:
+        raise ValueError("a refit was asked for, and the weight before it was not kept")
+    if witness.dtype != case.arithmetic:
+        raise ValueError(f"the weight before its refit is kept as {_word(witness.dtype)}")
+    return witness
+
+
+def _certificate(case: _Case, witness: Tensor | None, judge: Judge) -> Stored:
+    """The verdict on a layer; with a witness on that, and on the refit that came of it."""
+    options, refitted = case.options, witness is not None
+    return judge(
+        _numpy(case.before),
+        _numpy(case.gram),
+        _numpy(case.after if witness is None else witness),
+        options.pattern,
+        method=options.method,
+        block_size=options.block_size,
+        damping=options.damping,
+        arithmetic=_word(case.arithmetic),
+        # Of the refitted weight, if there is one: the witness was never rounded, and certify
+        # allows nothing to it for that.
+        storage=case.storage,
+        refitted_weight=_numpy(case.after) if refitted else None,
+        **options.ablation.changed(),
+    ).as_dict()
 
 
 def _numpy(tensor: Tensor) -> Any:

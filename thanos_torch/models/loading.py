@@ -96,6 +96,12 @@ def stream_model(
     return loaded, streamed
 
 
+def stream_original(folder: Path, *, trust_remote_code: bool = False) -> StreamedModel:
+    """The model of a checkpoint folder, without its tokenizer; errors as of `load_model`."""
+    with quiet_transformers(), _load_errors(str(folder)):
+        return StreamedModel(folder, trust_remote_code=trust_remote_code)
+
+
 def _is_gguf(source: str) -> bool:
     return source.endswith(".gguf") and Path(source).is_file()
 

@@ -22,13 +22,11 @@ from thanos_torch.models.ranks import Ranks
 from thanos_torch.models.report import Judge, ModelReport, PrunedLayer
 from thanos_torch.models.rules import Rules
 from thanos_torch.models.shards import INDEX, RECORD, inside
+from thanos_torch.models.side_files import is_copied
 from thanos_torch.models.store import FinishedBlock
 from thanos_torch.models.stored import StoredBlocks
 from thanos_torch.models.streamed import StreamedModel
 from thanos_torch.models.workfolder import WorkFolder, work_folder, work_folder_of
-
-# What is copied beside the weights: configuration and tokenizer. No weights of other formats.
-_SIDE_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
 def prune_checkpoint(
@@ -154,11 +152,10 @@ def _rank_activations(work: WorkFolder, ranks: Ranks) -> Path:
 
 def _side_files(streamed: StreamedModel) -> list[Path]:
     """What is copied beside the weights; ValueError for a link that leads out of the folder."""
-    kinds = (*_SIDE_FILES, ".py") if streamed.trusted else _SIDE_FILES
     return [
         inside(streamed.folder, file.name)
         for file in sorted(streamed.folder.iterdir())
-        if file.suffix in kinds and file.name not in (INDEX, RECORD)
+        if is_copied(file.name, streamed.trusted)
     ]
 
 

@@ -67,6 +67,13 @@ class LayerOptions:
         """Method, pattern and changed switches, for people."""
         return ", ".join([self.method, str(self.pattern), *switch_words(self.ablation.changed())])
 
+    def in_full(self) -> str:
+        """All that was asked for, for people."""
+        plain = f"{self.method}, {self.pattern}, block size {self.block_size}"
+        refit = [f"refit {self.refit_steps} steps"] if self.refit_steps else []
+        words = switch_words(self.ablation.changed())
+        return ", ".join([plain, f"damping {self.damping:g}", *refit, *words])
+
     def prune(self, weight: Tensor, gram: Tensor) -> tuple[Pruned, Pruned]:
         """The method's result, and the result to keep: its refit, or the same again.
 

@@ -21,6 +21,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _KINDS = {str: "text", bool: "true or false"}  # a number else
 _FIELDS = {"refit": "refit_steps"}  # where `LayerOptions` has another name
+_KEYS = {field: key for key, field in _FIELDS.items()}
 
 
 def read_recipe(file: Path, fallback: Mapping[str, Any]) -> Rules:
@@ -99,6 +100,25 @@ def _choice(source: str, said: Mapping[str, Any]) -> Choice:
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     return options
+
+
+def stored_options(source: str, stored: Mapping[str, Any]) -> LayerOptions:
+    """The options of one layer, from what `LayerOptions.as_dict` stored.
+
+    source  where they stand, for messages
+
+    Raises ValueError for options that are missing, of a wrong type, or unknown.
+    """
+    try:
+        said = {_KEYS.get(name, name): value for name, value in dict(stored).items()}
+        said |= dict(said.pop("ablation", {}))
+        _check_keys(source, said)
+        choice = _choice(source, said)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"{source}: {error!r}") from error
+    if isinstance(choice, Dense):
+        raise ValueError(f"{source}: a dense layer has none")
+    return choice
 
 
 def recipe_lines(asked: Mapping[str, Any]) -> list[str]:

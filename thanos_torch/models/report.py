@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from thanos_torch.models.masks import PackedMask
+from thanos_torch.models.verdicts import AS_ASKED, FAILED, PASSED, together, verdict_of
 from thanos_torch.result import Pruned
 
 
@@ -15,7 +16,11 @@ class Verdict(Protocol):
     """What a judge returns; `verification.Certificate` is one."""
 
     def as_dict(self) -> dict[str, object]:
-        """The verdict for a JSON file; "passed" in it says whether the layer is as promised."""
+        """The verdict for a JSON file.
+
+        "verdict" is one of "passed", "failed" and "not decidable", and "passed" whether it is the
+        first of them.
+        """
 
 
 # `verification.certify` is one: (weight, gram, pruned_weight, pattern, **options), NumPy arrays in.
@@ -80,14 +85,21 @@ class LayerRecord:
         return self.removed / (rows * columns)
 
     @property
+    def verdict(self) -> str:
+        """The judge's, if the model holds what was judged; AS_ASKED for a layer left dense so."""
+        if self.asked_dense:
+            return AS_ASKED
+        return verdict_of(self.certificate) if self.stored_exactly else FAILED
+
+    @property
     def verified(self) -> bool:
         """Whether the layer was pruned, a judge passed it, and the model holds what was judged."""
-        passed = self.certificate is not None and self.certificate["passed"] is True
-        return passed and self.stored_exactly
+        return self.verdict == PASSED
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {**asdict(self), "sparsity": self.sparsity, "verified": self.verified}
+        judged = {"verified": self.verified, "verdict": self.verdict}
+        return {**asdict(self), "sparsity": self.sparsity, **judged}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
@@ -146,9 +158,14 @@ class ModelReport:
                 rank.seconds[stage] = rank.seconds.get(stage, 0.0) + spent
 
     @property
+    def verdict(self) -> str:
+        """The verdicts on all layers, taken together."""
+        return together(layer.verdict for layer in self.layers)
+
+    @property
     def verified(self) -> bool:
         """Whether every layer that should be was pruned, certified, and stored as certified."""
-        return all(layer.verified or layer.asked_dense for layer in self.layers)
+        return self.verdict == PASSED
 
     @property
     def method(self) -> str:
@@ -182,6 +199,7 @@ class ModelReport:
             "method": self.method,
             "pattern": self.pattern,
             "verified": self.verified,
+            "verdict": self.verdict,
             "sparsity": self.sparsity,
             "relative_error": self.relative_error,
             "seconds": self.seconds,

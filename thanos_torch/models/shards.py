@@ -33,7 +33,7 @@ def tensor_files(folder: Path) -> dict[str, Path]:
         wanted = {str(name): str(file) for name, file in index["weight_map"].items()}
     except FileNotFoundError:
         raise ValueError(f"model folder {folder} holds no {WHOLE} and no {INDEX}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{folder / INDEX} is no index of safetensors files") from None
     files: dict[str, Path] = {}
     for shard in sorted(set(wanted.values())):

@@ -8,6 +8,8 @@ from thanos_torch.models.masks import MASKS
 from thanos_torch.models.shards import (
     INDEX,
     WHOLE,
+    describe_tensors,
+    inside,
     read_tensors,
     refuse_packed,
     tensor_files,
@@ -18,12 +20,13 @@ from thanos_torch.models.shards import (
 class Tensors:
     """Every tensor in a folder's safetensors files, by name; never the whole model in memory.
 
-    files  where each tensor is
+    folder  where they are
+    files   the file of each tensor
     """
 
     def __init__(self, folder: Path) -> None:
         """Raises ValueError for a folder without safetensors, or with a bad index or file."""
-        self.files: dict[str, Path] = {}
+        self.folder, self.files = folder, dict[str, Path]()
         for file in weight_files(folder):
             for name in tensor_names(file):
                 if name in self.files:
@@ -32,21 +35,33 @@ class Tensors:
 
     def __getitem__(self, name: str) -> Tensor:
         """Read a tensor; ValueError if there is none of that name."""
+        return read_tensors(self._file_of(name))[name]
+
+    def described(self, name: str) -> Tensor:
+        """A tensor's dtype and shape, on the meta device; ValueError if there is none."""
+        try:
+            return describe_tensors(self._file_of(name))[name]
+        except KeyError as error:
+            raise ValueError(f"{name} is of a type that torch has not: {error}") from None
+
+    def _file_of(self, name: str) -> dict[str, Path]:
         if name not in self.files:
             raise ValueError(f"no safetensors file holds {name}")
-        return read_tensors({name: self.files[name]})[name]
+        return {name: self.files[name]}
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, or all but the masks of a folder that is none.
+    """The checkpoint's weight files.
 
-    Raises ValueError if there are none, if they are packed, or if a checkpoint's index or files are
-    bad.
+    If the folder has no index and no model.safetensors, every .safetensors file but
+    masks.safetensors. Raises ValueError if there are none, if they are packed, if one is a link out
+    of the folder, or if a checkpoint's index or files are bad.
     """
     refuse_packed(folder)
     if (folder / WHOLE).exists() or (folder / INDEX).exists():
         return sorted(set(tensor_files(folder).values()))
-    found = sorted(file for file in folder.glob("*.safetensors") if file.name != MASKS)
+    names = sorted(file.name for file in folder.glob("*.safetensors") if file.name != MASKS)
+    found = [inside(folder, name) for name in names]
     if not found:
         raise ValueError(f"{folder} holds no weights: no .safetensors file")
     return found

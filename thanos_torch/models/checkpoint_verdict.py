@@ -1,0 +1,102 @@
+"""The verdict on a pruned checkpoint: its layers, its other tensors and its other files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thanos_torch.models.asked import Asked
+from thanos_torch.models.globs import matching
+from thanos_torch.models.gram_files import GramReader
+from thanos_torch.models.judging import Judged, judge_again
+from thanos_torch.models.original import Original
+from thanos_torch.models.provenance import Provenance
+from thanos_torch.models.report import Judge
+from thanos_torch.models.side_files import FileComparison, compare_files
+from thanos_torch.models.tensors import Tensors
+from thanos_torch.models.unchanged import TensorComparison, check_index, same_tensors
+from thanos_torch.models.verdicts import FAILED, PASSED, together
+
+
+@dataclass(frozen=True)
+class CheckpointVerdict:
+    """What was found of a pruned checkpoint.
+
+    judged   the layers that were to be judged
+    tensors  the comparison of all other tensors with the original
+    files    the comparison of all other files with the original
+    """
+
+    provenance: Provenance
+    judged: list[Judged]
+    tensors: TensorComparison
+    files: FileComparison
+
+    @property
+    def not_as_before(self) -> dict[str, str]:
+        """What became of tensors and files that nobody asked to change, by name."""
+        return self.tensors.found | self.files.found
+
+    @property
+    def verdict(self) -> str:
+        """FAILED as well if another tensor or file is not as before, or if no layer was judged."""
+        if self.not_as_before or not self.judged:
+            return FAILED
+        return together(layer.verdict for layer in self.judged)
+
+    @property
+    def seconds(self) -> float:
+        """What all certificates took."""
+        done = (layer.certificate for layer in self.judged)
+        return sum(float(certificate["seconds"]) for certificate in done if certificate)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "provenance": self.provenance.as_dict(),
+            "passed": self.verdict == PASSED,
+            "verdict": self.verdict,
+            "seconds": self.seconds,
+            "not_as_before": self.not_as_before,
+            "by_design": self.files.by_design,
+            "not_judged": self.tensors.unjudged,
+            "layers": [layer.as_dict() for layer in self.judged],
+        }
+
+
+def judge_checkpoint(
+    original: Original,
+    folder: Path,
+    asked: Asked,
+    gram: Path,
+    judge: Judge,
+    *,
+    include: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> CheckpointVerdict:
+    """Judge the layers of a pruned checkpoint, and compare everything else with the original.
+
+    folder   of the pruned checkpoint
+    asked    which layers were to be pruned, and how
+    gram     where the Gram matrices are, as `GramReader`
+    judge    `verification.certify`
+    include  globs on layer names: no others are judged; empty means all that were to be pruned
+
+    Raises ValueError if a folder cannot be read at all. What is wrong with a layer, a tensor or a
+    file is part of the verdict.
+    """
+    pruned, grams = Tensors(folder), GramReader(gram)
+    chosen = list(asked.options)
+    if include:
+        chosen = [n for glob in include for n in matching(glob, list(asked.options), "--include")]
+    judged: list[Judged] = []
+    for number, name in enumerate(dict.fromkeys(chosen)):
+        if progress:
+            progress(name, number, len(chosen))
+        judged.append(judge_again(name, asked.options[name], original, pruned, grams, judge))
+    skipped = asked.options.keys() - set(chosen)
+    tensors = same_tensors(original, pruned, set(chosen), skipped)
+    weights = original.tensors.files.values(), pruned.files.values()
+    files = compare_files(original.folder, folder, weights)
+    files.found |= check_index(pruned)
+    return CheckpointVerdict(Provenance(asked, original, gram, judged), judged, tensors, files)
