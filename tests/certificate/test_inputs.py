@@ -21,6 +21,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str]] = [
     ("gram of another shape", {"gram": np.eye(3)}, "gram", "(3, 3)"),
     ("gram negative", {"gram": -GRAM}, "gram", "-1"),
     ("gram asymmetric", {"gram": GRAM + np.triu(GRAM + 1e-4, 1)}, "gram", "0.0001"),
+    ("gram of a dead column", {"gram": GRAM * [0, 1, 1, 1] + 0.1 * GRAM[::-1]}, "gram", "row 0"),
     ("gram indefinite", {"gram": np.ones((4, 4)) - 0.5 * GRAM}, "gram", "positive definite"),
     ("damping is 0", {"damping": 0.0}, "damping", "0"),
     ("B is 0", {"block_size": 0}, "block_size", "0"),

@@ -135,6 +135,18 @@ class Case:
         """
         return float(ROUNDINGS * UNIT_ROUNDOFF["float64"] * math.sqrt(self.condition))
 
+    def totals(self, *squares: Array) -> list[float]:
+        """Sums over the rows, (c,) each, of squares in the units of the rows.
+
+        They have one unit, in which the largest square is about 1: what is lost in a row may be
+        small beside what another row weighs, but not beside what is lost there.
+        """
+        largest = np.max(squares, axis=0)
+        exponents = np.frexp(largest)[1] + 2 * self.row_exponents
+        unit = int(exponents[largest > 0].max(initial=0 if not largest.any() else -(2**40)))
+        shift = np.clip(2 * self.row_exponents - unit, -4000, 4000)
+        return [float(np.ldexp(each, shift).sum()) for each in squares]
+
     def row_scales(self, rows: Indices) -> Array:
         """The units of some rows over the largest of them, (rows, 1): for sums over rows."""
         exponents = self.row_exponents[rows]
@@ -175,9 +187,14 @@ def make_case(
     diagonal = np.diag(G)
     if (diagonal < 0).any():
         raise ValueError(f"gram must have no negative diagonal entry, got {diagonal.min()}")
+    if G[diagonal == 0].any():
+        column = int(np.argmax((diagonal == 0) & G.any(axis=1)))
+        raise ValueError(f"gram must have zeros in row {column}, whose diagonal entry is 0")
     mean = float(np.sum(diagonal / len(G)))  # divided first: the sum may overflow
     gram_exponent = int(_exponents(np.array(mean))) // 2 * 2
-    row_exponents = _exponents(np.abs(W).max(axis=1))
+    sizes = np.abs(W).max(axis=1)
+    # A row of zeros has no unit of its own and must not make those of others look small.
+    row_exponents = _exponents(np.where(sizes > 0, sizes, sizes[sizes > 0].min(initial=np.inf)))
     return Case(
         W=in_units(W, row_exponents),
         pruned=in_units(pruned, row_exponents),
@@ -280,6 +297,6 @@ def _symmetric(G: Array) -> Array:
 
 
 def _exponents(values: Array) -> NDArray[np.int64]:
-    """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
+    """The e with 2**e <= value < 2**(e + 1); 0 for 0 and infinity."""
     exponents = np.frexp(values)[1].astype(np.int64) - 1
-    return np.where(values > 0, exponents, 0)
+    return np.where((values > 0) & np.isfinite(values), exponents, 0)

@@ -1,6 +1,5 @@
 """The refit of section 7: same support, not worse, and how far from the best. T10, T11."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +22,11 @@ class Refit:
     u_storage: float
 
 
-def check_refit(moved: Moved, before: float, energy: float, refit: Refit) -> list[Check]:
-    """A refit against the replay of what it started from.
+def check_refit(moved: Moved, before: Array, energies: Array, refit: Refit) -> list[Check]:
+    """A refit against the replay of what it started from: no row may lose more. T10.
 
-    before  f of that replay, in units of the largest row's
-    energy  Σ N_i of T13, in the same
+    before    f_i of that replay, (c,)
+    energies  N_i of T13, (c,)
     """
     case, mask, refitted = moved.case, moved.mask, refit.weight
     if not np.isfinite(refitted).all():
@@ -35,19 +34,22 @@ def check_refit(moved: Moved, before: float, energy: float, refit: Refit) -> lis
     untouched = ~mask.any(axis=1, keepdims=True)
     wrong = (mask & ~same_bits(refitted, 0.0)) | (untouched & ~same_bits(refitted, case.pruned))
     E = times_lower_transposed(refitted - case.W, case.M)
-    scales = case.row_scales(np.arange(len(case.W)))
-    after = float(np.sum((scales * E) ** 2))
+    after = np.sum(E**2, axis=1)
     # Rounding errors of single entries have either sign: they add up in quadrature.
-    spread = math.sqrt((ROUNDINGS * case.u) ** 2 + refit.u_storage**2)
-    allowed = math.sqrt(REPLAY_EXCESS * before) + spread * math.sqrt(energy)
-    rise = np.maximum(math.sqrt(after) - math.sqrt(before), 0.0)  # keeps NaN
-    ratio = float(over(rise, np.asarray(allowed)))
+    rounding = np.sqrt(((ROUNDINGS * case.u) ** 2 + refit.u_storage**2) * energies)
+    rise = np.maximum(np.sqrt(after) - np.sqrt(before), 0.0)  # keeps NaN
+    ratios = over(rise, np.sqrt(REPLAY_EXCESS * before) + rounding)
+    row = int(np.argmax(ratios))
     lacking = np.where(mask, 0.0, E @ case.M)  # half the gradient, on kept weights
-    gap = float(np.sum((scales * (lacking @ case.U.T)) ** 2))
-    saved = 1 - after / before if before else 0.0
-    share = gap / after if after else (0.0 if gap == 0 else np.inf)
+    gap, before_all, after_all = case.totals(
+        np.sum((lacking @ case.U.T) ** 2, axis=1), before, after
+    )
+    saved = 1 - after_all / before_all if before_all else 0.0
+    note = f"{saved:.1%} of f saved" if saved > -1 else "f is more than twice as large"
+    share = float(over(np.asarray(gap), np.asarray(after_all)))
+    where = f"worst in row {row}" if ratios[row] else ""
     return [
         Check("support", "section 7", int(wrong.sum()), 0, first_place(wrong)),
-        Check("refit", "T10", ratio, REFIT.value, "", f"{saved:.1%} of f saved"),
+        Check("refit", "T10", float(ratios[row]), REFIT.value, where, note),
         Check("gap", "T11", share, None, "", "share of f above the least for the mask, at most"),
     ]

@@ -45,11 +45,8 @@ class Replay:
         """
         self.case, self.rules, self.outliers, self.given = case, rules, outliers, mask
         self.rows = self._used = len(case.W)
-        self.weights, self.E, self.mask = (
-            case.W,
-            np.zeros_like(case.W),
-            np.zeros(case.W.shape, dtype=bool),
-        )
+        self.weights, self.E = case.W, np.zeros_like(case.W)
+        self.mask = np.zeros(case.W.shape, dtype=bool)
         self.error, self.squares = np.zeros(self.rows), np.zeros(self.rows)
         self.largest = np.abs(case.W).max(axis=1)
         self.star: Indices = np.arange(self.rows)
@@ -205,12 +202,8 @@ class Replay:
     def _remove(self, j1: int, j2: int) -> None:
         """Joint update (6) of a block; the columns behind it follow later."""
         J = slice(j1, j2)
-        start, mask, M_kk, U_kk = (
-            self.weights[:, J],
-            self.mask[:, J],
-            self.case.M[J, J],
-            self.case.U[J, J],
-        )
+        start, mask = self.weights[:, J], self.mask[:, J]
+        M_kk, U_kk = self.case.M[J, J], self.case.U[J, J]
         moves = best_moves(start, mask, M_kk, U_kk)
         self.weights[:, J] = np.where(mask, 0.0, start + moves)
         self.E[:, J] = moves @ M_kk.T

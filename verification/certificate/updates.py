@@ -6,8 +6,10 @@ comes from W and T, never from P: what is far off cannot excuse itself. T2, T4, 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reference.patterns import column_blocks
 from verification.certificate.case import Array, Case, Indices, Mask, times_lower_transposed
@@ -32,7 +34,7 @@ class Moved:
     mask: Mask
 
 
-def check_updates(moved: Moved) -> list[Check]:
+def check_updates(moved: Moved, decides: bool) -> tuple[Array, list[Check]]:
     """Optimality, T2: the cosine (7), which decides, and the excess (8), which is reported.
 
     A gradient is held against what its row has lost up to the end of the block, not in the block
@@ -40,14 +42,23 @@ def check_updates(moved: Moved) -> list[Check]:
     be held against rounding. In the first block the two are the same.
 
     The floor is subtracted only in rows that would be above the threshold without it.
+
+    decides  False for a narrower storage type: clipping entry by entry leaves gradients of its own
+
+    Returns the excess of every row, squared, (c,), and the checks.
     """
     case, rules = moved.case, moved.rules
     allowed = cosine_threshold(case.u, case.condition)
-    worst, where, ratio, excess = 0.0, "", 0.0, 0.0
+    worst, where, ratio = 0.0, "", 0.0
     lost = np.zeros((len(case.W), 1))  # squared, by the columns before the block
+    excess = np.zeros(len(case.W))
     for j1, j2 in column_blocks(rules.columns, rules.block):
         gradient, lengths = _gradients(moved, lost, j1, j2)
+        U_kk = case.U[j1:j2, j1:j2]
+        away = gradient @ U_kk.T if rules.joint else gradient * np.diag(U_kk)
+        excess += np.sum(away**2, axis=1)
         lost += np.sum(moved.E[:, j1:j2] ** 2, axis=1, keepdims=True)
+        gradient = np.abs(gradient)
         bounds = allowed * lengths
         above = np.flatnonzero(~(gradient <= bounds).all(axis=1))
         if len(above):
@@ -59,17 +70,14 @@ def check_updates(moved: Moved) -> list[Check]:
         row, column = np.unravel_index(int(np.argmax(cosine)), cosine.shape)  # the first NaN
         if not (cosine[row, column] <= worst or math.isnan(worst)):
             worst, where = float(cosine[row, column]), f"worst at row {row}, column {j1 + column}"
-        U_kk = case.U[j1:j2, j1:j2]
-        excess += float(
-            np.sum((gradient @ U_kk.T if rules.joint else gradient * np.diag(U_kk)) ** 2)
-        )
-    loss = float(np.sum(moved.E**2))
-    share = float(over(np.asarray(excess), np.asarray(loss)))
+    share = over(*(np.asarray(each) for each in case.totals(excess, lost[:, 0])))
     ratio = float(np.maximum(ratio, worst / allowed))
-    return [
-        Check("updates", "T2, (7)", worst, allowed, where),
+    return excess, [
+        Check("updates", "T2, (7)", worst, allowed if decides else None, where),
         Check("gradient", "T2", ratio, None, "", "in units of what rounding explains"),
-        Check("excess", "T11, (8)", share, None, "", "share of the loss that could be saved"),
+        Check(
+            "excess", "T11, (8)", float(share), None, "", "share of the loss that could be saved"
+        ),
     ]
 
 
@@ -83,23 +91,27 @@ def check_losses(moved: Moved, reported: Array, storage: str | None) -> Check:
     if reported.shape != (len(blocks),):
         note = f"{len(blocks)} losses expected, got the shape {reported.shape}"
         return Check("losses", "T4", np.inf, 1.0, "", note)
-    scales = case.row_scales(np.arange(len(case.W)))
-    unit = int(2 * case.row_exponents.max() + case.gram_exponent)
+    rows = np.flatnonzero(moved.mask.any(axis=1))  # the others lose nothing, however large they are
+    scales = case.row_scales(rows)
+    unit = int(2 * case.row_exponents[rows].max(initial=0 if not len(rows) else -5000))
+    E, W, T = (scales * each[rows] for each in (moved.E, case.W, moved.T))
     # A row of E_k is off by at most this times the lengths of its weights and of a row of M.
     u = ROUNDINGS * case.u + (UNIT_ROUNDOFF[storage] if storage else 0.0)
     # Factorising H makes a relative error of some u in |M|ᵀ |M|, and D H Dᵀ feels it.
-    sizes = (np.abs(each).astype(np.float32) for each in (moved.T - case.W, case.M))
-    of_the_factor = ROUNDINGS * case.u * _squares(scales * times_lower_transposed(*sizes))
+    D_sizes, M_sizes = (np.abs(each).astype(np.float32) for each in (T - W, case.M))
+    of_the_factor = ROUNDINGS * case.u * _squares(times_lower_transposed(D_sizes, M_sizes))
+    relative = factor_error(case.condition) if rules.moves else 0.0  # D itself is exact
     ratios = np.zeros(len(blocks))
-    lengths = np.zeros((2, len(case.W)))  # of W and T up to the block, squared
+    lengths = np.zeros((2, len(rows)))  # of W and T up to the block, squared
     for k, (j1, j2) in enumerate(blocks):
-        loss = _squares(scales * moved.E[:, j1:j2])
-        lengths += [np.sum(each[:, j1:j2] ** 2, axis=1) for each in (case.W, moved.T)]
-        rows = scales[:, 0] * np.sqrt(lengths).sum(axis=0)
-        rounding = u * float(np.linalg.norm(rows) * np.linalg.norm(case.M[j1:j2]))
+        loss = _squares(E[:, j1:j2])
+        lengths += [np.sum(each[:, j1:j2] ** 2, axis=1) for each in (W, T)]
+        rounding = u * float(
+            np.linalg.norm(np.sqrt(lengths).sum(axis=0)) * np.linalg.norm(case.M[j1:j2])
+        )
         allowed = 2 * math.sqrt(loss) * rounding + rounding**2
-        allowed += of_the_factor + factor_error(case.condition) * loss
-        difference = np.abs(np.ldexp(reported[k], -unit) - loss)
+        allowed += of_the_factor + relative * loss
+        difference = np.abs(np.ldexp(reported[k], -unit - case.gram_exponent) - loss)
         ratios[k] = over(difference, np.asarray(allowed))
     k = int(np.argmax(ratios))  # the first NaN, if there is one
     return Check("losses", "T4", float(ratios[k]), 1.0, f"worst in block {k}" if ratios[k] else "")
@@ -112,20 +124,20 @@ def over(error: Array, bound: Array) -> Array:
     return np.divide(error, bound, out=ratio, where=bound != 0)
 
 
-def _squares(values: Array) -> float:
+def _squares(values: NDArray[Any]) -> float:
     return float(np.sum(np.square(values, dtype=np.float64)))
 
 
 def _gradients(moved: Moved, lost: Array, j1: int, j2: int) -> tuple[Array, Array]:
-    """|G| on kept entries, and the lengths that (7) divides by; (c, j2 - j1)."""
+    """G_k on kept entries, and the lengths that (7) divides by; (c, j2 - j1)."""
     E, M_kk = moved.E[:, j1:j2], moved.case.M[j1:j2, j1:j2]
     if moved.rules.joint:
-        gradient = np.abs(E @ M_kk)
+        gradient = E @ M_kk
         row_lengths = np.sqrt(lost + np.sum(E**2, axis=1, keepdims=True))
         lengths = row_lengths * np.linalg.norm(M_kk, axis=0)
     else:  # blocks of width 1: M_kk is a number
         pivots = np.diag(M_kk)
-        gradient, lengths = np.abs(E) * pivots, np.sqrt(lost + np.cumsum(E**2, axis=1)) * pivots
+        gradient, lengths = E * pivots, np.sqrt(lost + np.cumsum(E**2, axis=1)) * pivots
     gradient[moved.mask[:, j1:j2]] = 0.0
     return gradient, lengths
 
