@@ -109,7 +109,8 @@ class Case:
         U, info = lapack.dtrtri(self.M.T, lower=0)
         if info:
             raise ValueError(f"gram plus damping is singular at column {info}")
-        return np.ascontiguousarray(U)
+        inverse: Array = U
+        return inverse
 
     @cached_property
     def norms(self) -> Array:
@@ -152,6 +153,12 @@ class Case:
         exponents = self.row_exponents[rows]
         scales: Array = np.exp2(np.maximum(exponents - exponents.max(initial=-5000), -1074.0))
         return scales[:, None]
+
+
+def row_squares(rows: NDArray[Real]) -> NDArray[Real]:
+    """The squared length of every row, without a copy of them."""
+    squares: NDArray[Real] = np.einsum("ij,ij->i", rows, rows)
+    return squares
 
 
 def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray[Real]:

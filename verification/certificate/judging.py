@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
-from verification.certificate.case import Array, Case, Mask, times_lower_transposed
+from verification.certificate.case import Array, Case, Mask, row_squares, times_lower_transposed
 from verification.certificate.outliers import outlier_rows
 from verification.certificate.refit import Refit, check_refit
 from verification.certificate.replay import Replay
@@ -84,7 +84,7 @@ def judge(
         checks.append(check_losses(moved, losses, case.storage))
     if refit is not None:
         checks += check_refit(
-            moved, _squares(replay.E[: replay.rows]), _energies(case, replay), refit
+            moved, row_squares(replay.E[: replay.rows]), _energies(case, replay), refit
         )
     return checks
 
@@ -125,9 +125,9 @@ def _replayed(
     excess    of every row of P, as the run that it is from its own states, squared, (c,)
     """
     E = replay.E[: replay.rows]
-    exact, energies = _squares(E), _energies(case, replay)
+    exact, energies = row_squares(E), _energies(case, replay)
     rounding = (ROUNDINGS * case.u) ** 2 * energies
-    ratios = over(_squares(distance), standard.excess * exact + rounding)
+    ratios = over(row_squares(distance), standard.excess * exact + rounding)
     row = int(np.argmax(ratios))  # the first NaN, if there is one
     # As exact a run as rounding allows, and yet another: the method multiplies rounding here.
     far = ~(ratios <= 1)
@@ -140,7 +140,7 @@ def _replayed(
     rounded = distance
     if case.storage is not None:
         rounded = times_lower_transposed(case.pruned - replay.T, case.M)
-    loss, least = case.totals(_squares(E + rounded), exact)
+    loss, least = case.totals(row_squares(E + rounded), exact)
     ratio = 1.0 if loss == least else float(over(np.asarray(loss), np.asarray(least)))
     return [
         Check(
@@ -156,21 +156,17 @@ def _choices(case: Case, replay: Replay) -> list[Check]:
     """What the masks lose beside the judge's own, where rounding left both open."""
     if not len(replay.apart):
         return []
-    loss, own = case.totals(_squares(replay.E[: replay.rows]), _squares(replay.E[replay.star]))
+    loss, own = case.totals(
+        row_squares(replay.E[: replay.rows]), row_squares(replay.E[replay.star])
+    )
     ratio = float(over(np.asarray(loss), np.asarray(own)))
     note = f"times the loss with the judge's own masks, which differ in {len(replay.apart)} rows"
     return [Check("choices", "T13", ratio, LARGEST_LOSS, "", note, decides=False)]
 
 
-def _squares(rows: Array) -> Array:
-    """The squared length of every row."""
-    squares: Array = np.sum(rows**2, axis=1)
-    return squares
-
-
 def _energies(case: Case, replay: Replay) -> Array:
     """N_i of T13, (c,); 0 for rows of which nothing is removed, which stay as they are."""
-    energies = np.sum(replay.T**2 * case.H_diagonal, axis=1)
+    energies = replay.T**2 @ case.H_diagonal
     return np.where(replay.found.any(axis=1), energies, 0.0)
 
 

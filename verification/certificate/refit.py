@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verification.certificate.case import Array, same_bits, times_lower_transposed
+from verification.certificate.case import Array, row_squares, same_bits, times_lower_transposed
 from verification.certificate.report import Check, first_place
 from verification.certificate.updates import Moved, over
 from verification.thresholds import REFIT, REPLAY_EXCESS, ROUNDINGS
@@ -34,16 +34,14 @@ def check_refit(moved: Moved, before: Array, energies: Array, refit: Refit) -> l
     untouched = ~mask.any(axis=1, keepdims=True)
     wrong = (mask & ~same_bits(refitted, 0.0)) | (untouched & ~same_bits(refitted, case.pruned))
     E = times_lower_transposed(refitted - case.W, case.M)
-    after = np.sum(E**2, axis=1)
+    after = row_squares(E)
     # Rounding errors of single entries have either sign: they add up in quadrature.
     rounding = np.sqrt(((ROUNDINGS * case.u) ** 2 + refit.u_storage**2) * energies)
     rise = np.maximum(np.sqrt(after) - np.sqrt(before), 0.0)  # keeps NaN
     ratios = over(rise, np.sqrt(REPLAY_EXCESS * before) + rounding)
     row = int(np.argmax(ratios))
     lacking = np.where(mask, 0.0, E @ case.M)  # half the gradient, on kept weights
-    gap, before_all, after_all = case.totals(
-        np.sum((lacking @ case.U.T) ** 2, axis=1), before, after
-    )
+    gap, before_all, after_all = case.totals(row_squares(lacking @ case.U.T), before, after)
     saved = 1 - after_all / before_all if before_all else 0.0
     note = f"{saved:.1%} of f saved" if saved > -1 else "f is more than twice as large"
     share = float(over(np.asarray(gap), np.asarray(after_all)))

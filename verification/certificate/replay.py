@@ -7,7 +7,14 @@ chooses otherwise in it; from there on it goes its own way, as one more row of t
 import numpy as np
 
 from reference.patterns import column_blocks
-from verification.certificate.case import Array, Case, Indices, Mask, times_lower_transposed
+from verification.certificate.case import (
+    Array,
+    Case,
+    Indices,
+    Mask,
+    row_squares,
+    times_lower_transposed,
+)
 from verification.certificate.choices import Choice, Tally
 from verification.certificate.outliers import OutlierRows
 from verification.certificate.rules import Rules
@@ -194,8 +201,7 @@ class Replay:
 
     def _finish(self, j1: int, j2: int) -> None:
         """Note what margins need to know of columns that are final."""
-        moves = self.weights[:, j1:j2] - self.case.W[self._owners, j1:j2]
-        self.squares += np.sum(moves**2, axis=1)
+        self.squares += row_squares(self.weights[:, j1:j2] - self.case.W[self._owners, j1:j2])
         np.maximum(self.largest, np.abs(self.weights[:, j1:j2]).max(axis=1), out=self.largest)
         self._moved = True
 
@@ -209,7 +215,7 @@ class Replay:
         self.E[:, J] = moves @ M_kk.T
         # What the gradient lacks to 0 is the gradient of a change of W alone. T13.
         gradient = np.where(mask, 0.0, self.E[:, J] @ M_kk)
-        self.error += np.sum((gradient @ U_kk.T) ** 2, axis=1)
+        self.error += row_squares(gradient @ U_kk.T)
 
     def _sweep(self, j1: int, j2: int) -> None:
         """Remove columns one by one, the earlier ones frozen; halves first, for fewer products."""

@@ -6,13 +6,18 @@ comes from W and T, never from P: what is far off cannot excuse itself. T2, T4, 
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reference.patterns import column_blocks
-from verification.certificate.case import Array, Case, Indices, Mask, times_lower_transposed
+from verification.certificate.case import (
+    Array,
+    Case,
+    Indices,
+    Mask,
+    row_squares,
+    times_lower_transposed,
+)
 from verification.certificate.report import Check
 from verification.certificate.rules import Rules
 from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF, cosine_threshold, factor_error
@@ -56,9 +61,9 @@ def check_updates(moved: Moved, decides: bool) -> tuple[Array, list[Check]]:
         gradient, lengths = _gradients(moved, lost, j1, j2)
         U_kk = case.U[j1:j2, j1:j2]
         away = gradient @ U_kk.T if rules.joint else gradient * np.diag(U_kk)
-        excess += np.sum(away**2, axis=1)
-        lost += np.sum(moved.E[:, j1:j2] ** 2, axis=1, keepdims=True)
-        gradient = np.abs(gradient)
+        excess += row_squares(away)
+        lost += row_squares(moved.E[:, j1:j2])[:, None]
+        np.abs(gradient, out=gradient)
         bounds = allowed * lengths
         above = np.flatnonzero(~(gradient <= bounds).all(axis=1))
         if len(above):
@@ -92,23 +97,22 @@ def check_losses(moved: Moved, reported: Array, storage: str | None) -> Check:
         note = f"{len(blocks)} losses expected, got the shape {reported.shape}"
         return Check("losses", "T4", np.inf, 1.0, "", note)
     rows = np.flatnonzero(moved.mask.any(axis=1))  # the others lose nothing, however large they are
-    scales = case.row_scales(rows)
+    scales = case.row_scales(rows)[:, 0] ** 2
     unit = int(2 * case.row_exponents[rows].max(initial=0 if not len(rows) else -5000))
-    E, W, T = (scales * each[rows] for each in (moved.E, case.W, moved.T))
     # A row of E_k is off by at most this times the lengths of its weights and of a row of M.
     u = ROUNDINGS * case.u + (UNIT_ROUNDOFF[storage] if storage else 0.0)
     # Factorising H makes a relative error of some u in |M|ᵀ |M|, and D H Dᵀ feels it.
-    D_sizes, M_sizes = (np.abs(each).astype(np.float32) for each in (T - W, case.M))
-    of_the_factor = ROUNDINGS * case.u * _squares(times_lower_transposed(D_sizes, M_sizes))
+    D_sizes = np.abs(moved.T - case.W).astype(np.float32)
+    products = times_lower_transposed(D_sizes, np.abs(case.M).astype(np.float32))
+    of_the_factor = ROUNDINGS * case.u * float(scales @ row_squares(products)[rows])
     relative = factor_error(case.condition) if rules.moves else 0.0  # D itself is exact
     ratios = np.zeros(len(blocks))
     lengths = np.zeros((2, len(rows)))  # of W and T up to the block, squared
     for k, (j1, j2) in enumerate(blocks):
-        loss = _squares(E[:, j1:j2])
-        lengths += [np.sum(each[:, j1:j2] ** 2, axis=1) for each in (W, T)]
-        rounding = u * float(
-            np.linalg.norm(np.sqrt(lengths).sum(axis=0)) * np.linalg.norm(case.M[j1:j2])
-        )
+        loss = float(scales @ row_squares(moved.E[:, j1:j2])[rows])
+        lengths += [row_squares(each[:, j1:j2])[rows] for each in (case.W, moved.T)]
+        rows_of_E = math.sqrt(float(scales @ np.sqrt(lengths).sum(axis=0) ** 2))
+        rounding = u * rows_of_E * float(np.linalg.norm(case.M[j1:j2]))
         allowed = 2 * math.sqrt(loss) * rounding + rounding**2
         allowed += of_the_factor + relative * loss
         difference = np.abs(np.ldexp(reported[k], -unit - case.gram_exponent) - loss)
@@ -124,16 +128,12 @@ def over(error: Array, bound: Array) -> Array:
     return np.divide(error, bound, out=ratio, where=bound != 0)
 
 
-def _squares(values: NDArray[Any]) -> float:
-    return float(np.sum(np.square(values, dtype=np.float64)))
-
-
 def _gradients(moved: Moved, lost: Array, j1: int, j2: int) -> tuple[Array, Array]:
     """G_k on kept entries, and the lengths that (7) divides by; (c, j2 - j1)."""
     E, M_kk = moved.E[:, j1:j2], moved.case.M[j1:j2, j1:j2]
     if moved.rules.joint:
         gradient = E @ M_kk
-        row_lengths = np.sqrt(lost + np.sum(E**2, axis=1, keepdims=True))
+        row_lengths = np.sqrt(lost + row_squares(E)[:, None])
         lengths = row_lengths * np.linalg.norm(M_kk, axis=0)
     else:  # blocks of width 1: M_kk is a number
         pivots = np.diag(M_kk)
