@@ -117,6 +117,24 @@ def test_stored_in_a_narrower_type(storage: str) -> None:
     assert not certify(WEIGHT, GRAM, stored, SemiStructured(2, 4), **options).passed
 
 
+@pytest.mark.parametrize("with_mask", [True, False])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_one_weight_more_in_a_block_that_rounding_alone_decides(
+    earlier: bool, with_mask: bool
+) -> None:
+    """The residual mask has no count for a block: one of two near ties goes, in either block."""
+    W = np.ones((1, 8))
+    W[0, [1, 6]] = 0.5, 0.5 * (1 - 1e-8)  # the second one is smaller by less than float32 sees
+    mask = np.zeros((1, 8), dtype=bool)
+    mask[0, 1 if earlier else 6] = True
+    pruned = np.where(mask, 0.0, W)
+    options: dict[str, Any] = {"block_size": 4, "mask": mask if with_mask else None}
+    found = certify(W, np.eye(8), pruned, Unstructured(0.125), arithmetic="float32", **options)
+    assert found.passed, found
+    assert ("choices" in {check.name for check in found.checks}) == earlier
+    assert certify(W, np.eye(8), pruned, Unstructured(0.125), **options).passed != earlier
+
+
 def test_the_condition_number_sees_two_equal_columns() -> None:
     # LAPACK's estimate alone is too low by a factor of ten and more.
     rng = np.random.default_rng(0)

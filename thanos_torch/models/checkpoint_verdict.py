@@ -1,6 +1,8 @@
 """The verdict on a pruned checkpoint: its layers, its other tensors and its other files."""
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from thanos_torch.models.side_files import FileComparison, compare_files
 from thanos_torch.models.tensors import Tensors
 from thanos_torch.models.unchanged import TensorComparison, check_index, same_tensors
 from thanos_torch.models.verdicts import FAILED, PASSED, together
+
+SMALL = 2**22  # weights of a layer; a certificate of more takes all cores by itself
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,20 @@ def judge_checkpoint(
     chosen = list(asked.options)
     if include:
         chosen = [n for glob in include for n in matching(glob, list(asked.options), "--include")]
+    names = list(dict.fromkeys(chosen))
+    largest = max((original.layers[n].weights for n in names if n in original.layers), default=0)
+
+    def judged_again(name: str) -> Judged:
+        return judge_again(name, asked.options[name], original, pruned, grams, judge)
+
     judged: list[Judged] = []
-    for number, name in enumerate(dict.fromkeys(chosen)):
-        if progress:
-            progress(name, number, len(chosen))
-        judged.append(judge_again(name, asked.options[name], original, pruned, grams, judge))
+    # Small layers leave a core idle between their products: several are judged at one time.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = (pool.map if largest <= SMALL else map)(judged_again, names)
+        for number, name in enumerate(names):
+            if progress:
+                progress(name, number, len(names))
+            judged.append(next(found))
     skipped = asked.options.keys() - set(chosen)
     tensors = same_tensors(original, pruned, set(chosen), skipped)
     weights = original.tensors.files.values(), pruned.files.values()

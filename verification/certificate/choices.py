@@ -127,7 +127,7 @@ class Choice:
 
     def inferred(self, zero: Mask, own: Mask) -> Mask:
         """The zeros of Ŵ that the rule selects; margins speak for them."""
-        if not (own & ~zero).any():
+        if np.array_equal(own, zero):
             return own
         S, margins = self._values(slice(None))
         S += margins

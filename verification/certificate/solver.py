@@ -5,7 +5,7 @@ import numpy as np
 from verification.certificate.case import Array, Indices, Mask
 from verification.certificate.threads import in_parallel
 
-NUMBERS = 2**20  # of the matrices that are solved at one time: 8 MB for each thread
+NUMBERS = 2**18  # of the matrices that are solved at one time: 2 MB for each thread
 
 
 def best_moves(start: Array, mask: Mask, M_kk: Array, U_kk: Array) -> Array:
@@ -66,7 +66,8 @@ def _solve_padded(A: Array, picks: Mask, right: Array, counts: Indices) -> Array
     picked = np.argsort(~picks, axis=1, kind="stable")[:, :size]
     position = np.arange(size) - counts[:, None]  # negative for picks, else that of the padding
     picked = np.where(position < 0, picked, width + position)
-    systems = padded[picked[:, :, None], picked[:, None, :]]
+    # Places in the flattened matrix: half the time of two indices.
+    systems = padded.take(picked[:, :, None] * len(padded) + picked[:, None, :])
     values = np.zeros((len(right), width + padding))
     values[:, :width] = right
     sides = np.take_along_axis(values, picked, axis=1)

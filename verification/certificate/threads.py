@@ -1,6 +1,7 @@
 """Work that several threads share while NumPy leaves the interpreter."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,9 +11,13 @@ Result = TypeVar("Result")
 
 
 def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """The results of all parts, in order, on as many threads as OMP_NUM_THREADS or the cores."""
+    """The results of all parts, in order, on as many threads as OMP_NUM_THREADS or the cores.
+
+    Whoever judges several layers at one time has given every core its work already.
+    """
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    if threads == 1 or len(parts) < 2:
+    alone = threading.current_thread() is threading.main_thread()
+    if threads == 1 or len(parts) < 2 or not alone:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))
