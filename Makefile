@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Python compiles what it imports, once: pip would compile every module, most of which nobody imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test bench report mutants fuzz stress verify clean
+.PHONY: test bench report mutants fuzz attacks stress verify clean
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -15,7 +15,7 @@ test: .venv/installed
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # Longer checks, with recorded results in docs/results.
-verify: mutants fuzz
+verify: mutants fuzz attacks
 	$(BIN)/pytest -n 2 --dist loadfile -m long
 	$(BIN)/thanos verify reference
 	$(BIN)/thanos verify torch
@@ -26,6 +26,11 @@ mutants: .venv/installed
 
 fuzz: .venv/installed
 	$(BIN)/python -m verification.fuzz --out docs/results/fuzz.json
+
+# Right layers that must pass, and an hour's search for wrong ones that do.
+attacks: .venv/installed
+	$(BIN)/python -m tests.certificate.random_layers
+	$(BIN)/python -m tests.certificate.attacks --minutes 60 --out docs/results/soundness.json
 
 # Kills, full disks, and a checkpoint larger than the memory: about an hour, 20 GB of disk, root.
 stress: .venv/installed

@@ -46,7 +46,7 @@ def measure() -> Worst:
 
 
 def _note(worst: Worst, verdict: Verdict) -> None:
-    if not verdict.passed:
+    if verdict.failures:
         raise RuntimeError(f"{verdict.case.id} failed: {verdict.failures}")
     precision = verdict.case.storage or verdict.case.dtype
     for check in verdict.checks:

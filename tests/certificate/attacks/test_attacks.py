@@ -14,7 +14,6 @@ Rows of the issue's table, and the attack that covers each:
     10 float128 results with removed entries of 1e-4000  inputs
 """
 
-import json
 from pathlib import Path
 
 import pytest
@@ -35,14 +34,3 @@ def test_nothing_above_the_bounds_passes(name: str) -> None:
     assert not outcome.right_refused, outcome.notes
     assert outcome.far_off, "no candidate was far off: this is no attack"
     assert outcome.sound, outcome
-
-
-@pytest.mark.skipif(not RESULTS.exists(), reason="the search has not been recorded")
-def test_the_recorded_search_found_nothing() -> None:
-    found = {each["name"]: each for each in json.loads(RESULTS.read_text())["attacks"]}
-    assert set(found) == set(ATTACKS)
-    for each in found.values():
-        assert each["far_off"] > 0
-        assert each["right_refused"] == 0, each["notes"]
-        assert float(each["over_exact"]) <= 1, each["worst"]
-        assert float(each["over_choices"]) <= 1, each["worst"]
