@@ -1,4 +1,4 @@
-"""Attacks on the certificate: results that are far off and try to pass. Issue 25, T13.
+"""Attacks on the certificate: results that are far off and try to pass. T13.
 
 One module a kind; each has `attack(rng, outcome)`, one round on layers drawn by `rng`. A round
 first sees the right result pass, then judges candidates, and measures every accepted one against

@@ -1,6 +1,7 @@
 """Pushes of kept weights along directions that H hardly sees.
 
-Issue 25: "bfloat16 storage: pushes along directions that the inputs hardly see", 2e7 times.
+Accepted by an earlier certificate:
+"bfloat16 storage: pushes along directions that the inputs hardly see", 2e7 times.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
 """Tiny γ, where H has directions that float64 cannot see.
 
-Issue 25, row 6: γ of 1e-9 and fewer tokens than columns, γ of 1e-30: the threshold of a cosine
+Accepted by an earlier certificate:
+γ of 1e-9 and fewer tokens than columns, γ of 1e-30: the threshold of a cosine
 exceeded 1; any weights and masks passed.
 """
 

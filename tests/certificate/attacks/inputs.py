@@ -1,6 +1,7 @@
 """Inputs of types that float64 cannot hold, or that are no arrays of numbers.
 
-Issue 25, row 9: float128 results whose removed entries are 1e-4000.
+Accepted by an earlier certificate:
+float128 results whose removed entries are 1e-4000.
 """
 
 from typing import Any

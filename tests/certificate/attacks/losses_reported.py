@@ -1,6 +1,7 @@
 """Reported block losses that are not those of the result.
 
-Issue 25, row 3: losses [NaN, NaN, NaN, right].
+Accepted by an earlier certificate:
+losses [NaN, NaN, NaN, right].
 """
 
 import math

@@ -1,6 +1,7 @@
 """Masks inside the rounding margins, chosen to maximise the loss.
 
-Issue 25, row 8: "near ties of S that are far apart in loss, 0.4 % of the entries undecidable, each
+Accepted by an earlier certificate:
+"near ties of S that are far apart in loss, 0.4 % of the entries undecidable, each
 decided the bad way", 45 times.
 """
 

@@ -1,6 +1,7 @@
 """NaN that arises in an early block, and NaN in Ŵ itself.
 
-Issue 25, row 2: any kept weights at all, when the last block is one column wide (129 columns,
+Accepted by an earlier certificate:
+any kept weights at all, when the last block is one column wide (129 columns,
 B = 128): a maximum that forgets a NaN.
 """
 

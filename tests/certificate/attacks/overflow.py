@@ -1,6 +1,7 @@
 """Kept weights near the top of their type, where floors and sums of squares overflow.
 
-Issue 25, row 1: "one kept weight a row near the top of float32, in units of max|W|", 4e76 times.
+Accepted by an earlier certificate:
+"one kept weight a row near the top of float32, in units of max|W|", 4e76 times.
 """
 
 import numpy as np

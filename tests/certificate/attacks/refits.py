@@ -1,6 +1,7 @@
 """Refits of a spoiled "before", refits that lose more, and refits that change the support.
 
-Issue 25, row 6: a refit whose "before" is spoiled; all kept weights random, of ordinary size.
+Accepted by an earlier certificate:
+a refit whose "before" is spoiled; all kept weights random, of ordinary size.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Huge and tiny rows and columns.
 
-Issue 25, row 7: one weight a row of 1e16 makes 94 % of the mask undecidable; its complement passed.
+Accepted by an earlier certificate:
+one weight a row of 1e16 makes 94 % of the mask undecidable; its complement passed.
 Right results whose rows are 1e170 apart pass.
 """
 

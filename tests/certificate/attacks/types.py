@@ -1,6 +1,7 @@
 """Types that the accused chooses: results stored more narrowly than asked, or not as said.
 
-Issue 25, row 5: "float32 originals, some layers stored as bfloat16 with huge weights".
+Accepted by an earlier certificate:
+"float32 originals, some layers stored as bfloat16 with huge weights".
 """
 
 import numpy as np
