@@ -90,9 +90,9 @@ LOSSES = Threshold(
 REFIT = Threshold(
     "refit",
     "refit",
-    r"what $\sqrt f$ is higher after the refit than in the replay before it, over "
-    r"$\sqrt{\varepsilon f} + \sqrt{((8u)^2 + u_s^2)\sum_i N_i}$",
-    "a refit never raises f (T10); what it started from is within T13 of the replay",
+    r"what $\sqrt{f_i}$ of a row is higher after the refit than before it, over "
+    r"$\sqrt{((8u)^2 + u_s^2)N_i}$",
+    "a refit never raises f, in any row (T10); rounding errors of entries add up in quadrature",
 )
 VECTOR_WEIGHTS = Threshold(
     "vector weights",

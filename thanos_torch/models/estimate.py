@@ -99,10 +99,21 @@ def time_parts(
         if layer.reads == layer.name:
             parts["gram"] += 2 * tokens * columns**2 / speed.single
         parts["pruning"] += _pruning(layer.choice, rows, columns, speed)
-        # A factor, its inverse, and a few products to rebuild masks and gradients.
-        work = 2 * columns**3 + 8 * rows * columns**2
+        # Two factors, an inverse, and the products of the replay and of distances.
+        work = 2 * columns**3 + 8 * rows * columns**2 + _systems(layer.choice, rows, columns)
         parts["certificates"] += work / speed.double + 60 * numbers / speed.elements
     return parts
+
+
+def _systems(options: LayerOptions, rows: int, columns: int) -> float:
+    """Operations of a certificate's systems, one a row and block, as if at the speed of products.
+
+    LAPACK reaches a sixteenth of that speed on systems of some 64 unknowns.
+    """
+    if options.method != "thanos" or isinstance(options.pattern, Structured):
+        return 0.0
+    width = min(options.block_size, columns)
+    return 16 * rows * (columns / width) * (2 / 3) * (width / 2) ** 3
 
 
 def _pruning(options: LayerOptions, rows: int, columns: int, speed: Speed) -> float:

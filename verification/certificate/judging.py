@@ -83,9 +83,7 @@ def judge(
     if losses is not None:
         checks.append(check_losses(moved, losses, case.storage))
     if refit is not None:
-        checks += check_refit(
-            moved, row_squares(replay.E[: replay.rows]), _energies(case, replay), refit
-        )
+        checks += check_refit(moved, _energies(case, replay), refit)
     return checks
 
 

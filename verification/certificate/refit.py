@@ -7,7 +7,7 @@ import numpy as np
 from verification.certificate.case import Array, row_squares, same_bits, times_lower_transposed
 from verification.certificate.report import Check, first_place
 from verification.certificate.updates import Moved, over
-from verification.thresholds import REFIT, REPLAY_EXCESS, ROUNDINGS
+from verification.thresholds import REFIT, ROUNDINGS
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,9 @@ class Refit:
     u_storage: float
 
 
-def check_refit(moved: Moved, before: Array, energies: Array, refit: Refit) -> list[Check]:
-    """A refit against the replay of what it started from: no row may lose more. T10.
+def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
+    """A refit against what it started from, which T13 holds: no row may lose more. T10.
 
-    before    f_i of that replay, (c,)
     energies  N_i of T13, (c,)
     """
     case, mask, refitted = moved.case, moved.mask, refit.weight
@@ -34,11 +33,11 @@ def check_refit(moved: Moved, before: Array, energies: Array, refit: Refit) -> l
     untouched = ~mask.any(axis=1, keepdims=True)
     wrong = (mask & ~same_bits(refitted, 0.0)) | (untouched & ~same_bits(refitted, case.pruned))
     E = times_lower_transposed(refitted - case.W, case.M)
-    after = row_squares(E)
+    before, after = row_squares(moved.E), row_squares(E)
     # Rounding errors of single entries have either sign: they add up in quadrature.
     rounding = np.sqrt(((ROUNDINGS * case.u) ** 2 + refit.u_storage**2) * energies)
     rise = np.maximum(np.sqrt(after) - np.sqrt(before), 0.0)  # keeps NaN
-    ratios = over(rise, np.sqrt(REPLAY_EXCESS * before) + rounding)
+    ratios = over(rise, rounding)
     row = int(np.argmax(ratios))
     lacking = np.where(mask, 0.0, E @ case.M)  # half the gradient, on kept weights
     gap, before_all, after_all = case.totals(row_squares(lacking @ case.U.T), before, after)
