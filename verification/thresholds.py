@@ -39,6 +39,13 @@ LARGEST_LOSS = 1.05
 EIGENVALUE_SHARES = (0.5, 0.95)
 # Weights of the exact run beyond this, in units of their row's largest: the run itself explodes.
 LARGEST_REPLAY = 2.0**60
+# The judge's own rounding, in units of b u tr(H) / λ_min: of the factorisation, of the inverse, of
+# the updates, and of losses.
+OWN_ROUNDINGS = 4
+# Beyond these, squares in units of a row would be 0: the smallest weight beside the largest of its
+# row, and powers of two between rows that compete.
+SMALLEST_WEIGHT = 2.0**-400
+FARTHEST_ROWS = 700
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reference.patterns import Ablation, Pattern
-from verification.certificate.case import Case, in_units, losses_of, make_case, mask_of, matrix
+from verification.certificate.case import (
+    Case,
+    in_units,
+    losses_of,
+    make_case,
+    mask_of,
+    matrix,
+    same_bits,
+)
 from verification.certificate.judging import judge
 from verification.certificate.refit import Refit
 from verification.certificate.report import (
@@ -18,6 +26,7 @@ from verification.certificate.report import (
     Check,
 )
 from verification.certificate.rules import make_rules
+from verification.certificate.storage import not_of_type
 from verification.thresholds import UNIT_ROUNDOFF
 
 __all__ = ["FAILED", "NOT_DECIDABLE", "PASSED", "Certificate", "Check", "certify"]
@@ -76,17 +85,25 @@ def certify(
     rules = make_rules(method, pattern, shape, block_size, ablation)
     given = None if mask is None else mask_of(mask, shape)
     losses = None if block_losses is None else losses_of(block_losses)
-    refit = _refit(case, refitted_weight, storage)
+    refit = _refit(case, pruned_weight, refitted_weight, storage)
     with np.errstate(over="ignore", invalid="ignore"):  # of a Ŵ that is far off: it fails
         checks = judge(case, rules, given, losses, refit)
     seconds = time.perf_counter() - started
     return Certificate(method, str(pattern), tuple(checks), seconds)
 
 
-def _refit(case: Case, refitted_weight: Any, storage: str | None) -> Refit | None:
+def _refit(
+    case: Case, pruned_weight: Any, refitted_weight: Any, storage: str | None
+) -> Refit | None:
     """The refitted weight in units of the case; ValueError if it is no weight of this layer."""
     if refitted_weight is None:
         return None
     weight = matrix("refitted_weight", refitted_weight, case.W.shape, finite=False)
-    u_storage = UNIT_ROUNDOFF[storage] if storage else 0.0
-    return Refit(in_units(weight, case.row_exponents), u_storage if u_storage > case.u else 0.0)
+    narrower = storage is not None and UNIT_ROUNDOFF[storage] > case.u
+    return Refit(
+        weight=in_units(weight, case.row_exponents),
+        zeros=same_bits(weight, 0.0),
+        unchanged=same_bits(weight, matrix("pruned_weight", pruned_weight, finite=False)),
+        u_storage=UNIT_ROUNDOFF[storage] if storage and narrower else 0.0,
+        strangers=not_of_type(weight, storage) if storage and narrower else 0,
+    )

@@ -43,6 +43,7 @@ class Case:
     u              unit roundoff of the implementation's arithmetic
     storage        the narrower type that Ŵ was rounded to, or None
     strangers      entries of Ŵ as given that are no numbers of that type
+    vanished       whether a number of W, or of the diagonal of G, is too small for its unit
     row_exponents  log2 of the rows' units, (c,)
     gram_exponent  log2 of the unit of G
     """
@@ -57,6 +58,7 @@ class Case:
     u: float
     storage: str | None
     strangers: int
+    vanished: bool
     row_exponents: NDArray[np.int64]
     gram_exponent: int
 
@@ -202,17 +204,21 @@ def make_case(
     sizes = np.abs(W).max(axis=1)
     # A row of zeros has no unit of its own and must not make those of others look small.
     row_exponents = _exponents(np.where(sizes > 0, sizes, sizes[sizes > 0].min(initial=np.inf)))
+    W_units = in_units(W, row_exponents)
+    G_units = in_units(G, np.full(len(G), gram_exponent))
+    vanished = ((W_units == 0) & (W != 0)).any() or (np.diag(G_units)[diagonal > 0] == 0).any()
     return Case(
-        W=in_units(W, row_exponents),
+        W=W_units,
         pruned=in_units(pruned, row_exponents),
         zeros=pruned == 0,
         unchanged=same_bits(pruned, W),
-        G=_symmetric(in_units(G, np.full(len(G), gram_exponent))),
+        G=_symmetric(G_units),
         lam=damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0,
         damping=damping,
         u=u,
         storage=storage if narrower else None,
         strangers=not_of_type(pruned, storage) if storage and narrower else 0,
+        vanished=bool(vanished),
         row_exponents=row_exponents,
         gram_exponent=gram_exponent,
     )

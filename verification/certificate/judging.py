@@ -1,7 +1,7 @@
 """The checks of a certificate, in their order, and how they hang together. docs/certificate.md."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack
@@ -16,11 +16,14 @@ from verification.certificate.storage import before_rounding
 from verification.certificate.updates import Moved, check_losses, check_updates, over
 from verification.thresholds import (
     EIGENVALUE_SHARES,
+    FARTHEST_ROWS,
     LARGEST_LOSS,
     LARGEST_REPLAY,
+    OWN_ROUNDINGS,
     REPLAY_EXCESS,
     ROUNDINGS,
     SMALL_DAMPING,
+    SMALLEST_WEIGHT,
     UNIT_ROUNDOFF,
 )
 
@@ -34,13 +37,13 @@ class Standard:
     doubt   why nothing can be decided; empty if something can
     """
 
-    excess: float
-    own: float = math.inf
+    excess: float = REPLAY_EXCESS
+    own: float = 0.0
     doubt: str = ""
 
     def check(self) -> Check:
         """Whether the judge's own rounding is small beside what it measures."""
-        value = self.own / (math.sqrt(self.excess) / 2)
+        value = math.inf if self.doubt else self.own / (math.sqrt(self.excess) / 2)
         return Check("decidable", "T13", value, 1.0, "", self.doubt, decides=False)
 
 
@@ -52,39 +55,50 @@ def judge(
     mask  (c, b), or None to infer it from the zeros of Ŵ
     """
     checks = [Check("finite", "section 2", int((~np.isfinite(case.pruned)).sum()), 0)]
-    if case.storage:
-        checks.append(Check("storage", "T13", case.strangers, 0, "", case.storage))
+    strangers = case.strangers + (refit.strangers if refit else 0)
+    if case.storage or (refit and refit.u_storage):
+        checks.append(Check("storage", "T13", strangers, 0, "", "entries of another type"))
     if not all(check.passed for check in checks):
         return checks
     outliers = outlier_rows(case, rules)
-    standard = _standard(case) if rules.moves else None
-    doubtful = standard is not None and bool(standard.doubt)
-    replay = Replay(case, rules, outliers, mask, blind=doubtful)
+    standard = Standard(doubt=_out_of_range(case, rules))
+    if not standard.doubt and (rules.moves or refit):
+        standard = _standard(case)
+    replay = Replay(case, rules, outliers, mask, blind=bool(standard.doubt))
+    if len(replay.apart) and not rules.moves:
+        standard = _standard(case)  # the masks of a method that only zeroes need no H otherwise
     checks += [*outliers.checks, *replay.tally.checks(replay.found), _zeros(case, replay.found)]
-    if standard is not None:
-        checks.append(standard.check())
-    if doubtful:
+    if not rules.moves:
+        checks.append(_kept(~replay.found & ~case.unchanged))
+    checks.append(standard.check())
+    if standard.doubt:
         return checks
     if replay.grown or not float(np.abs(replay.weights).max()) <= LARGEST_REPLAY:
         note = "weights of the exact run itself grow without bounds"
         return [*checks, Check("growth", "T13", math.inf, 1.0, "", note, decides=False)]
-
-    E = replay.E[: replay.rows]
-    if standard is not None:
-        distance = _distance(case, replay)
-        E = E + distance
-        moved = Moved(case, rules, E, replay.T, replay.found)
-        excess, updates = check_updates(moved, decides=case.storage is None)
-        checks += [*_replayed(case, replay, standard, distance, excess), *updates]
-    if standard is None or not replay.found.any():
-        checks.append(_kept(case, replay.found))
+    moved = Moved(case, rules, replay.E[: replay.rows], replay.T, replay.found)
+    if rules.moves:
+        moved, measured = _moved(moved, replay, standard)
+        checks += measured
     checks += _choices(case, replay)
-    moved = Moved(case, rules, E, replay.T, replay.found)
     if losses is not None:
         checks.append(check_losses(moved, losses, case.storage))
     if refit is not None:
-        checks += check_refit(moved, _energies(case, replay), refit)
+        checks += check_refit(moved, _energies(case, replay)[: replay.rows], refit)
     return checks
+
+
+def _out_of_range(case: Case, rules: Rules) -> str:
+    """Why squares of this layer's numbers would leave float64, where what is lost becomes 0."""
+    sizes = np.abs(case.W)
+    if float(np.where(sizes > 0, sizes, 1.0).min()) < SMALLEST_WEIGHT:
+        return "weights of one row differ by more than float64 can square"
+    if np.ptp(case.row_exponents) > FARTHEST_ROWS and not rules.within_rows:
+        return "rows that compete differ by more than float64 can compare"
+    diagonal = np.diag(case.G)
+    if case.vanished or float(np.where(diagonal > 0, diagonal, 1.0).min()) < SMALLEST_WEIGHT**2:
+        return "inputs differ by more than float64 can square"
+    return ""
 
 
 def _standard(case: Case) -> Standard:
@@ -94,7 +108,7 @@ def _standard(case: Case) -> Standard:
     excess = REPLAY_EXCESS
     if case.damping < SMALL_DAMPING:
         excess += case.u**2 * case.trace_over_damping
-    own = 4 * len(case.G) * UNIT_ROUNDOFF["float64"] * case.trace_over_damping
+    own = OWN_ROUNDINGS * len(case.G) * UNIT_ROUNDOFF["float64"] * case.trace_over_damping
     share = max(least, own / (math.sqrt(excess) / 2))  # of λ, that makes ρ small enough
     if not (1 + math.sqrt(excess)) ** 2 <= LARGEST_LOSS or share > most:
         why = f"damping {case.damping:.3g} is too small for {len(case.G)} inputs"
@@ -106,12 +120,22 @@ def _standard(case: Case) -> Standard:
     return Standard(excess, own / share)
 
 
-def _distance(case: Case, replay: Replay) -> Array:
-    """(P − T) Mᵀ, (c, b)."""
+def _moved(moved: Moved, replay: Replay, standard: Standard) -> tuple[Moved, list[Check]]:
+    """P in the place of T, and the checks of a method that moves weights."""
+    case = moved.case
     storage = case.storage or ("float64" if case.u == UNIT_ROUNDOFF["float64"] else "float32")
     narrower = case.storage is not None
     P = before_rounding(case.pruned, replay.T, storage, case.row_exponents, narrower)
-    return times_lower_transposed(P - replay.T, case.M)
+    distance = times_lower_transposed(P - replay.T, case.M)
+    of_P = replace(moved, E=moved.E + distance)
+    excess, updates = check_updates(of_P, decides=not narrower)
+    untouched = ~replay.found.any(axis=1, keepdims=True)
+    changed = P != case.W if narrower else ~case.unchanged
+    return of_P, [
+        *_replayed(case, replay, standard, distance, excess),
+        *updates,
+        _kept(untouched & changed),
+    ]
 
 
 def _replayed(
@@ -123,8 +147,9 @@ def _replayed(
     excess    of every row of P, as the run that it is from its own states, squared, (c,)
     """
     E = replay.E[: replay.rows]
-    exact, energies = row_squares(E), _energies(case, replay)
-    rounding = (ROUNDINGS * case.u) ** 2 * energies
+    every_exact, every_energy = row_squares(replay.E), _energies(case, replay)
+    exact = every_exact[: replay.rows]
+    rounding = (ROUNDINGS * case.u) ** 2 * every_energy[: replay.rows]
     ratios = over(row_squares(distance), standard.excess * exact + rounding)
     row = int(np.argmax(ratios))  # the first NaN, if there is one
     # As exact a run as rounding allows, and yet another: the method multiplies rounding here.
@@ -133,8 +158,8 @@ def _replayed(
     half = case.storage is not None and case.damping < SMALL_DAMPING
     decides = not (far.any() and (unstable or half))
     bound = (1 + math.sqrt(standard.excess)) ** 2 - 1
-    own_rounding = ROUNDINGS * UNIT_ROUNDOFF["float64"] * np.sqrt(energies)
-    own = over(np.sqrt(replay.error[: replay.rows]), standard.own * np.sqrt(exact) + own_rounding)
+    own_rounding = ROUNDINGS * UNIT_ROUNDOFF["float64"] * np.sqrt(every_energy)
+    own = over(np.sqrt(replay.error), standard.own * np.sqrt(every_exact) + own_rounding)
     rounded = distance
     if case.storage is not None:
         rounded = times_lower_transposed(case.pruned - replay.T, case.M)
@@ -163,9 +188,9 @@ def _choices(case: Case, replay: Replay) -> list[Check]:
 
 
 def _energies(case: Case, replay: Replay) -> Array:
-    """N_i of T13, (c,); 0 for rows of which nothing is removed, which stay as they are."""
-    energies = replay.T**2 @ case.H_diagonal
-    return np.where(replay.found.any(axis=1), energies, 0.0)
+    """N_i of T13, (rows,), those of T* behind; 0 for rows of which nothing is removed."""
+    energies = replay.weights**2 @ case.H_diagonal
+    return np.where(replay.mask.any(axis=1), energies, 0.0)
 
 
 def _zeros(case: Case, mask: Mask) -> Check:
@@ -174,7 +199,6 @@ def _zeros(case: Case, mask: Mask) -> Check:
     return Check("zeros", "section 2", int(wrong.sum()), 0, first_place(wrong))
 
 
-def _kept(case: Case, mask: Mask) -> Check:
-    """Methods that only zero, and runs that remove nothing, keep W's weights bit for bit."""
-    wrong = ~mask & ~case.unchanged
-    return Check("kept", "section 6", int(wrong.sum()), 0, first_place(wrong))
+def _kept(wrong: Mask) -> Check:
+    """Methods that only zero keep weights, and all keep rows that lose none, bit for bit."""
+    return Check("kept", "sections 4, 6", int(wrong.sum()), 0, first_place(wrong))

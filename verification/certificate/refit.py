@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verification.certificate.case import Array, row_squares, same_bits, times_lower_transposed
+from verification.certificate.case import Array, Mask, row_squares, times_lower_transposed
 from verification.certificate.report import Check, first_place
 from verification.certificate.updates import Moved, over
 from verification.thresholds import REFIT, ROUNDINGS
@@ -15,11 +15,17 @@ class Refit:
     """A refitted weight.
 
     weight     (c, b), in the units of the case
+    zeros      where it is +0.0 as given
+    unchanged  where it has the bits of Ŵ, as given
     u_storage  unit roundoff of a narrower type that it was rounded to, else 0
+    strangers  entries, as given, that are no numbers of that type
     """
 
     weight: Array
+    zeros: Mask
+    unchanged: Mask
     u_storage: float
+    strangers: int
 
 
 def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
@@ -31,9 +37,11 @@ def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
     if not np.isfinite(refitted).all():
         return [Check("refit", "T10", np.nan, 0, "", "refitted_weight is not finite")]
     untouched = ~mask.any(axis=1, keepdims=True)
-    wrong = (mask & ~same_bits(refitted, 0.0)) | (untouched & ~same_bits(refitted, case.pruned))
+    wrong = (mask & ~refit.zeros) | (untouched & ~refit.unchanged)
+    # Both in one way: where nothing differs, not even rounding does.
+    before = row_squares(times_lower_transposed(case.pruned - case.W, case.M))
     E = times_lower_transposed(refitted - case.W, case.M)
-    before, after = row_squares(moved.E), row_squares(E)
+    after = row_squares(E)
     # Rounding errors of single entries have either sign: they add up in quadrature.
     rounding = np.sqrt(((ROUNDINGS * case.u) ** 2 + refit.u_storage**2) * energies)
     rise = np.maximum(np.sqrt(after) - np.sqrt(before), 0.0)  # keeps NaN

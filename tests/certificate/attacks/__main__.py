@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from tests.certificate.attacks import ATTACKS, play
 from tests.certificate.attacks.outcome import Outcome
 from verification.benchmarks.environment import environment
 
+APART = 10**6  # seeds from one process to the next
+COUNTED = (
+    "tries", "accepted", "undecided", "far_off", "right", "right_refused", "right_undecided",
+)  # fmt: skip
 COLUMNS = {
     "attack": "name", "tries": "tries", "accepted": "accepted", "far off": "far_off",
     "f(P)/f(T)": "exact", "f(Ŵ)/f(T)": "stored", "f(P)/f(T*)": "choices",
@@ -29,7 +34,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=60, help="of every process")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each with its own seeds")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=1000, help="of the first round")
     parser.add_argument("--table", type=Path, help="print the table of these results")
@@ -37,10 +43,13 @@ def main() -> int:
     if arguments.table:
         print(table(json.loads(arguments.table.read_text())))
         return 0
-    outcomes = search(arguments.minutes, arguments.seed)
+    seeds = [arguments.seed + APART * job for job in range(arguments.jobs)]
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        found = pool.map(search, [arguments.minutes] * arguments.jobs, seeds)
+        outcomes = [together(each) for each in zip(*found, strict=True)]
     results = {
         "command": f"python -m tests.certificate.attacks --minutes {arguments.minutes:g}"
-        f" --seed {arguments.seed}",
+        f" --jobs {arguments.jobs} --seed {arguments.seed}",
         "environment": environment(),
         "attacks": [as_json(asdict(each)) for each in outcomes],
     }
@@ -59,6 +68,20 @@ def search(minutes: float, first_seed: int) -> list[Outcome]:
             play(name, outcome, seed)
         seed += 1
     return list(outcomes.values())
+
+
+def together(outcomes: tuple[Outcome, ...]) -> Outcome:
+    """What one attack got in several processes."""
+    merged = Outcome(outcomes[0].name)
+    for each in outcomes:
+        for name in COUNTED:
+            setattr(merged, name, getattr(merged, name) + getattr(each, name))
+        for name, worst in each.worst.items():
+            if not getattr(each, name) <= getattr(merged, name):
+                setattr(merged, name, getattr(each, name))
+                merged.worst[name] = worst
+        merged.notes += each.notes
+    return merged
 
 
 def as_json(value: Any) -> Any:

@@ -28,7 +28,8 @@ def attack(rng: np.random.Generator, outcome: Outcome) -> None:
     # The reference makes errors of several steps; the exact run makes none.
     exact = rounded(court.T(court.right.mask).astype(np.float64), layer.kind)
     court.right = replace(court.right, weight=exact)
-    if not court.acquit():
+    # Ordinary rows of float64 beside these are too far away to be squared in one unit.
+    if not court.acquit(undecidable=layer.kind == "float64"):
         return
     mask, weight = court.right.mask, court.right.weight
     for size in (1e-4, 1e-2, 1.0, 30.0, 1e4, 1e8):

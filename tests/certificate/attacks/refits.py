@@ -26,6 +26,8 @@ def attack(rng: np.random.Generator, outcome: Outcome) -> None:
     layer = random_layer(rng, method=method, damping=gamma, spectrum=spectrum)
     if layer.moves and rng.random() < 0.5:
         layer = beside_an_outlier(rng, layer)
+    # Rows that lose nothing keep their bits, so the original is in the type of the storage as well.
+    layer = replace(layer, weight=rounded(layer.weight, layer.kind))
     # What a refit is made of is in the type of the arithmetic; the refit alone is stored.
     court = Court(replace(layer, storage=None), outcome)
     try:
@@ -67,6 +69,8 @@ def attack(rng: np.random.Generator, outcome: Outcome) -> None:
             accuse_refit(court, layer, wild, f"refit by {size:.0g}")
     changed = np.where(mask, 1.0, good)
     accuse_refit(court, layer, changed, "other support")
+    least = {"float64": 5e-324, "float32": 2.0**-149, "bfloat16": 2.0**-133, "float16": 2.0**-24}
+    accuse_refit(court, layer, np.where(mask, least[kind], good), "removed weights that are tiny")
 
 
 def beside_an_outlier(rng: np.random.Generator, layer: Layer) -> Layer:
