@@ -19,7 +19,7 @@ from thanos_torch.models.replay import BATCH_TOKENS
 MEASURED_SIZE = 768  # of the products that the machine's speed is measured by
 SOLVER_FIXED = 32 * 2**20  # bytes
 SOLVER_STEPS = 20  # of conjugate gradients in a block; 8 to 36 were seen
-CERTIFICATE_MATRICES = 9  # in float64 and of the size of W, and as many of the size of G
+CERTIFICATE_MATRICES = 7  # in float64 and of the size of W, and as many of the size of G
 
 
 @dataclass(frozen=True)
