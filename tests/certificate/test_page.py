@@ -40,6 +40,7 @@ def test_the_table_of_costs_is_that_of_the_record() -> None:
 
 def test_the_recorded_search_found_nothing_above_the_bounds() -> None:
     results = recorded("soundness.json")
+    assert f"`{results['command']}`" in PAGE
     assert results["environment"]["commit"]
     assert results["environment"]["machine"]
     found = {each["name"]: each for each in results["attacks"]}
