@@ -21,6 +21,7 @@ from verification.benchmarks.environment import environment
 APART = 10**6  # seeds from one process to the next
 COUNTED = (
     "tries", "accepted", "undecided", "far_off", "right", "right_refused", "right_undecided",
+    "unsolved",
 )  # fmt: skip
 COLUMNS = {
     "attack": "name", "tries": "tries", "accepted": "accepted", "far off": "far_off",

@@ -36,6 +36,7 @@ class Outcome:
     exact, stored  the worst accepted f(P)/f(T) and f(Ŵ)/f(T), over all rows of a layer
     choices        the worst accepted f(P)/f(T*)
     over_exact, over_choices  √f(P) over what T13 and the 1.05 allow, floors included
+    unsolved       rounds that ended because there is no right result to compare with
     right, right_refused, right_undecided  right results, and how many did not pass
     worst          where `over_exact` and `over_choices` were worst
     """
@@ -51,6 +52,7 @@ class Outcome:
     choices: float = 1.0
     over_exact: float = 0.0
     over_choices: float = 0.0
+    unsolved: int = 0
     right: int = 0
     right_refused: int = 0
     right_undecided: int = 0
