@@ -9,7 +9,6 @@ import pytest
 
 from tests.certificate.attacks import ATTACKS
 from tests.certificate.attacks.__main__ import table
-from tests.certificate.cost import table as cost_table
 from tests.certificate.random_layers import DAMPING, PRECISIONS
 from verification.thresholds import LARGEST_LOSS, REPLAY_EXCESS
 
@@ -30,12 +29,6 @@ def between_marks(name: str) -> str:
 
 def test_the_table_of_attacks_is_that_of_the_recorded_search() -> None:
     assert between_marks("attacks") == table(recorded("soundness.json"))
-
-
-def test_the_table_of_costs_is_that_of_the_record() -> None:
-    record = recorded("certificate-cost.json")
-    assert between_marks("cost") == cost_table(record)
-    assert f"`{record['command']}` at commit {record['commit']} on {record['machine']}" in PAGE
 
 
 def test_the_recorded_search_found_nothing_above_the_bounds() -> None:

@@ -26,7 +26,8 @@ def attack(rng: np.random.Generator, outcome: Outcome) -> None:
     columns = 10.0 ** rng.choice([-3, 0, 3], len(layer.gram))
     weight, gram = layer.weight * rows, layer.gram * np.outer(columns, columns)
     court = Court(as_given(replace(layer, weight=weight, gram=gram)), outcome)
-    if court.acquit():
+    # Rows of an unstructured layer that are 2^700 apart have no unit in which both are numbers.
+    if court.acquit(undecidable=bool(np.ptp(np.log10(rows)) > 200)):
         mask = court.right.mask
         for size in (1e-3, 1.0, 1e3):
             for row in range(len(mask)):
