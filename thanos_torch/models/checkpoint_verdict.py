@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from thanos_torch.models.provenance import Provenance
 from thanos_torch.models.report import Judge
 from thanos_torch.models.side_files import FileComparison, compare_files
 from thanos_torch.models.tensors import Tensors
+from thanos_torch.models.threads import blas_threads
 from thanos_torch.models.unchanged import TensorComparison, check_index, same_tensors
 from thanos_torch.models.verdicts import FAILED, PASSED, together
 
@@ -100,9 +102,12 @@ def judge_checkpoint(
         return judge_again(name, asked.options[name], original, pruned, grams, judge)
 
     judged: list[Judged] = []
-    # Small layers leave a core idle between their products: several are judged at one time.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = (pool.map if largest <= SMALL else map)(judged_again, names)
+    # Small layers leave a core idle between their products: several are judged at one time. They
+    # share one limit of BLAS: of limits that overlap, the last to end would restore another's.
+    side_by_side = largest <= SMALL
+    limit = blas_threads(0) if side_by_side else nullcontext()
+    with ThreadPoolExecutor(os.cpu_count()) as pool, limit:
+        found = (pool.map if side_by_side else map)(judged_again, names)
         for number, name in enumerate(names):
             if progress:
                 progress(name, number, len(names))
