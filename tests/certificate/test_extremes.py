@@ -7,7 +7,7 @@ import pytest
 
 from reference import SemiStructured, Unstructured, refit, thanos
 from verification import Certificate, certify
-from verification.certificate import NOT_DECIDABLE
+from verification.certificate import NOT_DECIDABLE, judging, replay, solver
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((8, 30))
@@ -117,3 +117,30 @@ def test_right_results_of_rows_far_apart_pass(factor: float) -> None:
             block_losses=right.block_losses,
         )  # fmt: skip
         assert found.passed, found
+
+
+def test_a_replay_that_is_not_exact_enough_judges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = RNG.standard_normal((4, 8))
+    right = thanos(weight, GRAM, SEMI, block_size=4)
+    exact: Any = solver.best_moves
+
+    def rough(start: Any, mask: Any, *matrices: Any) -> Any:
+        moves = exact(start, mask, *matrices)
+        return np.where(mask, moves, moves * (1 + 1e-6))
+
+    monkeypatch.setattr(replay, "best_moves", rough)
+    found = certify(weight, GRAM, right.weight, SEMI, block_size=4, mask=right.mask)
+    assert not found["own error"].passed
+    assert found.verdict != "passed", found
+
+
+def test_an_exact_run_that_grows_without_bounds_judges_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weight = RNG.standard_normal((4, 8))
+    right = thanos(weight, GRAM, SEMI, block_size=4)
+    for module in (judging, replay):
+        monkeypatch.setattr(module, "LARGEST_REPLAY", 1e-3)
+        found = certify(weight, GRAM, right.weight, SEMI, block_size=4, mask=right.mask)
+        assert found.verdict == NOT_DECIDABLE, found
+        assert not found["growth"].passed
