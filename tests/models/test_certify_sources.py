@@ -1,11 +1,7 @@
 """`thanos certify` believes nothing of the pruned checkpoint, and says whom it believes."""
 
-import itertools
 import json
-import os
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from threadpoolctl import threadpool_info
 
 from tests.models import tiny
 from tests.models.certifying import (
@@ -470,27 +465,3 @@ def test_a_layer_that_is_not_decidable_is_never_passed(
     assert sum(layer["verdict"] == "not decidable" for layer in found["layers"]) == 3
     in_weights(NORM, lambda norm: norm * 2)(copy)
     assert thanos("certify", *folders).status == 1
-
-
-def test_judging_side_by_side_leaves_blas_its_threads(
-    kept: Folders, thanos: Thanos, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second layer ends after the first, which began before it."""
-    both = threading.Barrier(2, timeout=20)
-    numbers = itertools.count()
-
-    def overlapping(*args: Any, **options: Any) -> Any:
-        number = next(numbers)
-        if number < 2:
-            both.wait()
-            time.sleep(0.2 * number)
-        return certify(*args, **options)
-
-    def threads() -> list[int]:
-        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
-
-    before = threads()
-    monkeypatch.setattr(command, "judge", overlapping)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert certify_in(kept[0].parent, thanos).status == 0
-    assert threads() == before
