@@ -1,7 +1,10 @@
 """`thanos certify` believes nothing of the pruned checkpoint, and says whom it believes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -465,3 +468,55 @@ def test_a_layer_that_is_not_decidable_is_never_passed(
     assert sum(layer["verdict"] == "not decidable" for layer in found["layers"]) == 3
     in_weights(NORM, lambda norm: norm * 2)(copy)
     assert thanos("certify", *folders).status == 1
+
+
+SIDE_BY_SIDE = """
+import itertools, os, sys, threading, time
+from threadpoolctl import threadpool_info
+from thanos_torch.cli import certify as command, main
+from thanos_torch.models import judging
+from verification import certify
+
+both, numbers, begun = threading.Barrier(2, timeout=60), itertools.count(), []
+check = judging.refuse_unlike
+
+def one_after_the_other(*arguments):
+    begun.append(threading.get_ident())
+    if begun[0] != threading.get_ident():
+        time.sleep(0.5)
+    check(*arguments)
+
+def overlapping(*args, **options):
+    number = next(numbers)
+    both.wait()
+    time.sleep(0.3 * number)
+    return certify(*args, **options)
+
+def threads():
+    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+os.cpu_count = lambda: 2
+judging.refuse_unlike = one_after_the_other
+command.judge = overlapping
+before = threads()
+assert max(before) > 1, before
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+assert next(numbers) == 2
+assert threads() == before, (before, threads())
+"""
+
+
+def test_judging_side_by_side_leaves_blas_its_threads(kept: Folders) -> None:
+    """A layer begins while another is judged, and ends after it.
+
+    In a process of its own: that of the tests holds a limit, beside which no other has an effect.
+    """
+    dense, out, grams = kept
+    layers = ("--include", UP, "--include", "model.layers.0.mlp.up_proj")
+    command = (sys.executable, "-c", SIDE_BY_SIDE, "certify", dense, out, "--gram", grams, *layers)
+    threads = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
