@@ -90,8 +90,9 @@ OUTLIERS = Threshold(
 LOSSES = Threshold(
     "losses",
     "losses",
-    r"$|\ell_k - \lVert E_k\rVert^2|$ over $2\lVert E_k\rVert r_k + r_k^2 + "
-    r"8u\lVert |T - W||M|^{\mathsf T}\rVert^2 + 8u_{64}\,\kappa_1(H)\lVert E_k\rVert^2$",
+    r"$|\ell_k - \lVert E_k\rVert^2|$ over $\sum(2|E_k|a + a^2) + "
+    r"8u\lVert |T - W||M|^{\mathsf T}\rVert^2 + 8u_{64}\,\kappa_1(H)\lVert E_k\rVert^2$, "
+    r"$a = (8u + u_s)(|W| + |T|)|M|^{\mathsf T}$; infinite if $\ell_k < 0$",
     "losses are squares of E, with its rounding and that of the factorisation",
 )
 REFIT = Threshold(

@@ -200,6 +200,7 @@ WRONG = [
     Wrong("losses in another order", "losses", right, judge=losses_swapped()),
     Wrong("losses doubled", "losses", right, judge={"block_losses": 2 * right().block_losses}),
     Wrong("one loss too few", "losses", right, judge={"block_losses": right().block_losses[:-1]}),
+    Wrong("losses negative", "losses", right, judge={"block_losses": -right().block_losses}),
     Wrong("loss NaN", "losses", right, judge={"block_losses": 0 * right().block_losses * np.nan}),
     Wrong("refit of other support", "support", right, judge=refit_moving_support()),
     Wrong(

@@ -93,6 +93,12 @@ def test_t1_counts_are_exact(implementation: Implementation, problem: Problem) -
     )
 
 
+def disturbed(pruned: Pruned, size: float, seed: int) -> Array:
+    """The weight with noise on all that is kept."""
+    noise = size * np.random.default_rng(seed).standard_normal(pruned.weight.shape)
+    return np.where(pruned.mask, 0.0, pruned.weight + noise)
+
+
 @each_float64
 @given(problem=problems())
 def test_t2_no_kept_weight_of_a_block_has_a_gradient(
@@ -291,8 +297,7 @@ def test_t8_gradient_bounds_the_distance_to_the_best_weights(
     implementation: Implementation, problem: Problem, size: float, seed: int
 ) -> None:
     pruned = prune(implementation, problem)
-    noise = size * np.random.default_rng(seed).standard_normal(pruned.weight.shape)
-    wrong = judged(problem, np.where(pruned.mask, 0.0, pruned.weight + noise))
+    wrong = judged(problem, disturbed(pruned, size, seed))
     lam, X = wrong.lam, problem.layer.inputs
     for j1, j2 in blocks(X.shape[0], width_of(problem)):
         kept = ~pruned.mask[:, j1:j2]
@@ -375,8 +380,7 @@ def test_t11_the_residual_bounds_the_distance_to_the_best_for_the_mask(
     implementation: Implementation, problem: Problem, size: float, seed: int
 ) -> None:
     pruned = prune(implementation, problem)
-    noise = size * np.random.default_rng(seed).standard_normal(pruned.weight.shape)
-    wrong = judged(problem, np.where(pruned.mask, 0.0, pruned.weight + noise))
+    wrong = judged(problem, disturbed(pruned, size, seed))
     nothing = np.zeros((len(problem.weight), 0))
     inputs, damping = problem.layer.inputs, problem.damping
     best = judged(problem, best_from(problem.weight, pruned.mask, inputs, damping, nothing))

@@ -24,12 +24,13 @@ from verification.certificate.report import (
     PASSED,
     Certificate,
     Check,
+    failed,
 )
 from verification.certificate.rules import make_rules
 from verification.certificate.storage import not_of_type
 from verification.thresholds import UNIT_ROUNDOFF
 
-__all__ = ["FAILED", "NOT_DECIDABLE", "PASSED", "Certificate", "Check", "certify"]
+__all__ = ["FAILED", "NOT_DECIDABLE", "PASSED", "Certificate", "Check", "certify", "failed"]
 
 
 def certify(

@@ -23,7 +23,6 @@ Indices = NDArray[np.intp]
 
 Real = TypeVar("Real", np.float32, np.float64)
 
-TAKEN = ("float16", "bfloat16", "float32", "float64")
 PANEL = 256  # columns of a triangular product that are made at one time
 
 
@@ -241,16 +240,15 @@ def matrix(
 ) -> Array:
     """A matrix in float64, exactly as given.
 
-    Takes NumPy arrays and torch tensors of the types in TAKEN. Raises ValueError for all else:
-    a wider type, whose tiny numbers float64 would call 0, among it.
+    Takes NumPy arrays and torch tensors of the types in UNIT_ROUNDOFF. Raises ValueError for all
+    else: a wider type, whose tiny numbers float64 would call 0, among it.
     """
     given = _array(name, values)
     if given.ndim != 2 or given.size == 0:
         raise ValueError(f"{name} must be a matrix with entries, got the shape {given.shape}")
-    if given.dtype.name not in TAKEN:
-        raise ValueError(
-            f"{name} must hold floating-point numbers ({', '.join(TAKEN)}), got {given.dtype}"
-        )
+    if given.dtype.name not in UNIT_ROUNDOFF:
+        known = ", ".join(UNIT_ROUNDOFF)
+        raise ValueError(f"{name} must hold floating-point numbers ({known}), got {given.dtype}")
     if shape is not None and given.shape != shape:
         raise ValueError(f"{name} must have the shape {shape}, got {given.shape}")
     converted: Array = given.astype(np.float64)

@@ -164,7 +164,7 @@ def _replayed(
     if case.storage is not None:
         rounded = times_lower_transposed(case.pruned - replay.T, case.M)
     loss, least = case.totals(row_squares(E + rounded), exact)
-    ratio = 1.0 if loss == least else float(over(np.asarray(loss), np.asarray(least)))
+    ratio = 1.0 if loss == least else float(over(loss, least))
     return [
         Check(
             "replay", "T13", float(ratios[row]), 1.0, f"worst in row {row}",
@@ -182,7 +182,7 @@ def _choices(case: Case, replay: Replay) -> list[Check]:
     loss, own = case.totals(
         row_squares(replay.E[: replay.rows]), row_squares(replay.E[replay.star])
     )
-    ratio = float(over(np.asarray(loss), np.asarray(own)))
+    ratio = float(over(loss, own))
     note = f"times the loss with the judge's own masks, which differ in {len(replay.apart)} rows"
     return [Check("choices", "T13", ratio, LARGEST_LOSS, "", note, decides=False)]
 

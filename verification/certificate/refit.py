@@ -51,7 +51,7 @@ def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
     gap, before_all, after_all = case.totals(row_squares(lacking @ case.U.T), before, after)
     saved = 1 - after_all / before_all if before_all else 0.0
     note = f"{saved:.1%} of f saved" if saved > -1 else "f is more than twice as large"
-    share = float(over(np.asarray(gap), np.asarray(after_all)))
+    share = float(over(gap, after_all))
     where = f"worst in row {row}" if ratios[row] else ""
     return [
         Check("support", "section 7", int(wrong.sum()), 0, first_place(wrong)),

@@ -105,8 +105,6 @@ class Replay:
             if not np.abs(self.E[:, j1:j2]).max() <= LARGEST_REPLAY:
                 self.grown = True
                 return
-            if not self.rules.in_groups:
-                self._finish(j1, j2)
             self._push(j1, j2, self.rules.columns)
 
     # Choices
@@ -216,6 +214,7 @@ class Replay:
         # What the gradient lacks to 0 is the gradient of a change of W alone. T13.
         gradient = np.where(mask, 0.0, self.E[:, J] @ M_kk)
         self.error += row_squares(gradient @ U_kk.T)
+        self._finish(j1, j2)
 
     def _sweep(self, j1: int, j2: int) -> None:
         """Remove columns one by one, the earlier ones frozen; halves first, for fewer products."""
@@ -233,8 +232,7 @@ class Replay:
             self.E[gone, j] = -self.weights[gone, j] * self.case.M[j, j]
             self.weights[gone, j] = 0.0
             self.weights[:, j + 1 : j2] += np.outer(self.E[:, j], self.case.U[j, j + 1 : j2])
-        if self.rules.in_groups:
-            self._finish(j1, j2)
+        self._finish(j1, j2)
 
     def _push(self, j1: int, j2: int, end: int) -> None:
         """Let the columns [j2, end) follow what columns [j1, j2) have moved. T9."""

@@ -1,6 +1,7 @@
 """What a certificate says: its checks, and the verdict that follows from them."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,6 +100,11 @@ class Certificate:
         verdict = self.verdict if self.passed else self.verdict.upper()
         lines = [f"certificate {verdict}: {self.method}, {self.pattern}, {self.seconds:.2f} s"]
         return "\n".join([*lines, *(f"  {check}" for check in self.checks)])
+
+
+def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks that failed; those that stay open did not."""
+    return tuple(check for check in checks if check.verdict == FAILED)
 
 
 def first_place(wrong: NDArray[Any]) -> str:

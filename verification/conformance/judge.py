@@ -7,7 +7,7 @@ from math import isclose, isnan
 import numpy as np
 
 from reference.patterns import parse_pattern
-from verification.certificate import FAILED, NOT_DECIDABLE, Check, certify
+from verification.certificate import NOT_DECIDABLE, Check, certify, failed
 from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Answer, Failed, Implementation, Output, Refused
@@ -44,7 +44,7 @@ class Verdict:
     @property
     def failures(self) -> tuple[Check, ...]:
         """The checks that failed."""
-        return tuple(check for check in self.checks if check.verdict == FAILED)
+        return failed(self.checks)
 
     @property
     def not_decidable(self) -> bool:
@@ -62,9 +62,9 @@ def judge(case: Case, implementation: Implementation) -> Verdict:
     answer = implementation.answer(case)
     checks = judge_answer(case, answer, capabilities)
     plain = getattr(implementation, "plain_answer", None)
-    if plain and any(check.verdict == FAILED for check in checks):
+    if plain and failed(checks):
         again = judge_answer(case, plain(case), capabilities)
-        if not any(check.verdict == FAILED for check in again):
+        if not failed(again):
             note = "wrong for matrices with gaps in memory, right for plain ones"
             checks = (*checks, Check("layout", "interface", 1, 0, "", note))
     return Verdict(case, None, checks, answer)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reference.patterns import parse_pattern
-from verification.certificate import FAILED
+from verification.certificate import failed
 from verification.conformance.capabilities import Capabilities, read_capabilities
 from verification.conformance.cases import Case, load_case, load_cases
 from verification.conformance.implementation import Answer, Failed, Refused
@@ -41,7 +41,7 @@ def _not_failed(answer: Answer) -> Answer:
 def _judged(case: Case, answer: Answer) -> None:
     """Answers are others' too: the judge says what is wrong with them and does not fall over."""
     checks = judge_answer(case, answer, Capabilities("mine", ("thanos",)))
-    if any(check.verdict == FAILED for check in checks):
+    if failed(checks):
         raise ValueError("failed")
 
 

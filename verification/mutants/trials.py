@@ -10,7 +10,7 @@ import numpy as np
 
 from reference.patterns import SWITCHES, Pattern, parse_pattern
 from verification.catalogue import HardInput, catalogue
-from verification.certificate import FAILED, certify
+from verification.certificate import certify, failed
 from verification.conformance.callables import PythonFunction
 from verification.conformance.capabilities import pattern_kinds
 from verification.conformance.cases import Case, load_cases
@@ -105,7 +105,7 @@ def _switch(layer: HardInput, pattern: Pattern, switch: dict[str, Any]) -> Trial
             block_losses=pruned.block_losses,
             **options,
         )
-        return tuple(check.name for check in certificate.checks if check.verdict == FAILED)
+        return tuple(check.name for check in failed(certificate.checks))
 
     words = "".join(f"-{key}-{value}" for key, value in switch.items())
     return Trial(f"switch{words}-{layer}-{pattern}", run)

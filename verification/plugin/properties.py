@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from verification.catalogue import HardInput, catalogue
-from verification.certificate import FAILED, Check
+from verification.certificate import Check, failed
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Implementation, Output
 from verification.conformance.judge import Verdict, judge, judge_answer
@@ -199,6 +199,5 @@ class Properties:
         verdict = self._judged(other)
         assert isinstance(verdict.answer, Output)
         checks = judge_answer(plain, back(verdict.answer), self._capabilities)
-        failed = [check for check in checks if check.verdict == FAILED]
-        if failed:
-            raise Broken(verdict, failed, self._implementation)
+        if failed(checks):
+            raise Broken(verdict, failed(checks), self._implementation)

@@ -14,6 +14,7 @@ from tests.certificate.attacks import play
 from tests.certificate.attacks.outcome import Outcome
 from verification.certificate import case, judging, storage, updates
 from verification.certificate.report import Check
+from verification.thresholds import UNIT_ROUNDOFF
 
 Patch = pytest.MonkeyPatch
 ROUNDS = 60
@@ -126,7 +127,8 @@ def unseen_eigenvalues(monkeypatch: Patch) -> None:
 
 def any_float(monkeypatch: Patch) -> None:
     """Wider types are converted to float64, in which their tiny numbers are 0."""
-    monkeypatch.setattr(case, "TAKEN", (*case.TAKEN, "longdouble", "float128"))
+    for wider in ("longdouble", "float128"):
+        monkeypatch.setitem(UNIT_ROUNDOFF, wider, 2.0**-64)
 
 
 def largest_row_counts(monkeypatch: Patch) -> None:
