@@ -9,6 +9,7 @@ import pytest
 
 from tests.certificate.attacks import ATTACKS
 from tests.certificate.attacks.__main__ import table
+from tests.certificate.cost import table as cost_table
 from tests.certificate.random_layers import DAMPING, PRECISIONS
 from verification.thresholds import LARGEST_LOSS, REPLAY_EXCESS
 
@@ -44,6 +45,12 @@ def test_the_recorded_search_found_nothing_above_the_bounds() -> None:
         assert each["right_refused"] == 0, each["notes"]
         assert float(each["over_exact"]) <= 1, each["worst"]
         assert float(each["over_choices"]) <= 1, each["worst"]
+
+
+def test_the_table_of_costs_is_that_of_the_record() -> None:
+    record = recorded("certificate-cost.json")
+    assert f"`{record['command']}`" in PAGE
+    assert between_marks("cost") == cost_table(record)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
