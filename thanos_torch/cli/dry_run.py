@@ -9,7 +9,7 @@ from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layer
 from thanos_torch.models.prune_checkpoint import refuse_activations
 from thanos_torch.models.windows import at_least_one
 
-HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
+PLAN_HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
 
 
 def show_plan(
@@ -34,7 +34,7 @@ def show_plan(
     tokens = nsamples * seqlen
     memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")
     seconds = time_parts(layers, tokens, seqlen, measure_speed())
-    table(f"Dry run, {asked}: {model}", HEADINGS, _rows(layers))
+    table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _rows(layers))
     weights = sum(_weights(layer) for layer in layers)
     removed = sum(layer.removed for layer in layers)
     say(f"{removed} of {weights} weights ({removed / weights:.2%}) would be removed.")
@@ -49,7 +49,7 @@ def show_plan(
 
 
 def _rows(layers: list[PlannedLayer]) -> list[list[str]]:
-    """One line for each kind of layer, as in HEADINGS."""
+    """One line for each kind of layer, as in PLAN_HEADINGS."""
     kinds: dict[tuple[str, str], list[PlannedLayer]] = defaultdict(list)
     for layer in layers:
         choice = layer.choice

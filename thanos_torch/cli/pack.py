@@ -9,7 +9,7 @@ import typer
 from thanos_torch.cli.display import say, table
 from thanos_torch.models import PackedLayer, PackedSizes, pack_checkpoint, unpack_checkpoint
 
-HEADINGS = ["layer", "layers", "pattern", "form", "dense bytes", "packed bytes", "share"]
+PACKED_HEADINGS = ["layer", "layers", "pattern", "form", "dense bytes", "packed bytes", "share"]
 
 
 def pack(
@@ -21,7 +21,7 @@ def pack(
 ) -> None:
     """Store a pruned checkpoint in fewer bytes; thanos unpack brings back every bit of it."""
     sizes = pack_checkpoint(folder, out, form)
-    table(f"{folder}, packed", HEADINGS, rows(sizes))
+    table(f"{folder}, packed", PACKED_HEADINGS, rows(sizes))
     dense, packed = sizes.total
     say(f"{dense} bytes are {packed} now ({packed / dense:.1%}), compared bit for bit: {out}")
 
@@ -36,7 +36,7 @@ def unpack(
 
 
 def rows(sizes: PackedSizes) -> list[list[str]]:
-    """One for each kind of layer, and for what else there is, as in HEADINGS."""
+    """One for each kind of layer, and for what else there is, as in PACKED_HEADINGS."""
     kinds: dict[str, list[PackedLayer]] = defaultdict(list)
     for layer in sizes.layers.values():
         shape = f"{layer.shape[0]} x {layer.shape[1]}"
