@@ -21,9 +21,8 @@ ALLOWED = [
 ]
 # These measure thanos_torch or prune whole models, and so may import more.
 EXEMPT = (
-    "thanos_torch/models",
-    "thanos_torch/cli",
-    "thanos_torch/evaluation",
+    *(f"thanos_torch/{part}" for part in ("network", "checkpoint", "text", "runtime")),
+    *(f"thanos_torch/{part}" for part in ("pruning", "certifying", "models", "evaluation", "cli")),
     "verification/bench",
 )
 
@@ -57,13 +56,69 @@ def test_who_imports_whom(folder: str, allowed: set[str]) -> None:
         assert not strangers, f"{file.relative_to(ROOT)} imports {sorted(strangers)}"
 
 
+# Parts of thanos_torch, and the parts that each may import beside itself: no import runs upwards.
+BELOW: dict[str, set[str]] = {
+    "methods": set(),
+    "forms": set(),
+    "text": set(),
+    "runtime": set(),
+    "network": {"methods", "runtime"},
+    "checkpoint": {"methods", "forms", "runtime", "network"},
+    "evaluation": {"text", "runtime", "network"},
+    "pruning": {"methods", "text", "runtime", "network", "checkpoint"},
+    "certifying": {"runtime", "network", "checkpoint", "pruning"},
+    "models": {"text", "runtime", "checkpoint", "evaluation", "pruning", "certifying"},
+    "cli": {"text", "runtime", "checkpoint", "evaluation", "pruning", "models"},
+    "conformance": {"thanos_torch"},
+    "__init__": {"methods"},
+    "__main__": {"cli"},
+}
+
+
+def parts_of(folder: Path) -> dict[str, list[Path]]:
+    """The files of every part of a package: a folder or a module."""
+    parts: dict[str, list[Path]] = {}
+    for file in sorted(folder.rglob("*.py")):
+        parts.setdefault(file.relative_to(folder).parts[0].removesuffix(".py"), []).append(file)
+    return parts
+
+
+def test_every_part_has_its_place() -> None:
+    assert set(parts_of(ROOT / "thanos_torch")) == set(BELOW)
+
+
+@pytest.mark.parametrize("part", BELOW)
+def test_no_import_runs_upwards(part: str) -> None:
+    allowed = {part, *BELOW[part]}
+    for file in parts_of(ROOT / "thanos_torch")[part]:
+        names = [name for name in imported(file) if within(name, {"thanos_torch"})]
+        used = {name.split(".")[1] if "." in name else name for name in names}
+        assert used <= allowed, f"{file.relative_to(ROOT)} imports {sorted(used - allowed)}"
+
+
+def test_nobody_imports_the_benchmarks_from_below() -> None:
+    below = [*(ROOT / "thanos_torch").rglob("*.py"), *(ROOT / "reference").rglob("*.py")]
+    for file in below:
+        assert not any(within(name, {"verification.benchmarks"}) for name in imported(file)), file
+
+
+def test_no_class_name_occurs_twice() -> None:
+    found: dict[str, list[str]] = {}
+    for package in ("thanos_torch", "verification"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert not {name: files for name, files in found.items() if len(files) > 1}
+
+
 BLOCKER = """
 import sys
 blocked = set({blocked!r})
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in blocked:
-            raise ImportError(name + " is blocked")
+            raise ModuleNotFoundError(name + " is blocked", name=name)
 sys.meta_path.insert(0, Block())
 {statement}
 """
@@ -83,6 +138,14 @@ BEYOND_NUMPY = ("torch", "thanos_torch", "hypothesis", "matplotlib", "pytest", *
             BEYOND_NUMPY,
         ),
         ("import thanos_torch", (*MODELS, "hypothesis", "matplotlib", "verification")),
+        # Windows has neither.
+        ("import thanos_torch.models", ("fcntl", "resource")),
+        (
+            "sys.argv[1:] = ['verify', 'reference', '--only=-06-']; "
+            "import thanos_torch.cli as cli; cli.main()",
+            (*MODELS, "hypothesis", "matplotlib"),
+        ),
+        ("sys.argv[1:] = ['--version']; import thanos_torch.cli as cli; cli.main()", MODELS),
     ],
 )
 def test_imports_do_without(statement: str, blocked: tuple[str, ...]) -> None:

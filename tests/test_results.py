@@ -12,7 +12,6 @@ import pytest
 from thanos_torch.cli.display import command_line
 from verification.benchmarks.comparing.compare import compare
 from verification.benchmarks.comparing.noise import ROUNDING_OF_PERPLEXITY
-from verification.benchmarks.comparing.records import RECORDED, read_draws, read_results
 from verification.benchmarks.pages.build import PUBLISHED as PAGES
 from verification.benchmarks.pages.build import REPORT, publish
 from verification.benchmarks.pages.drawn import digest_of
@@ -22,10 +21,12 @@ from verification.benchmarks.pages.pairs import (
     ROUNDING_STRUCTURED,
 )
 from verification.benchmarks.pages.readme import with_table
-from verification.benchmarks.speed.report import page, verdicts
-from verification.benchmarks.speed.solvers import table as solver_table
+from verification.benchmarks.pages.speed import page as speed_page
+from verification.benchmarks.pages.speed import verdicts as speed_verdicts
+from verification.benchmarks.performance.solvers import table as solver_table
+from verification.benchmarks.quality.profiles import quick_study
+from verification.benchmarks.results import RECORDED, read_draws, read_results
 from verification.benchmarks.statistics import Spread
-from verification.benchmarks.studies.profiles import quick_study
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "docs" / "results"
@@ -174,8 +175,8 @@ SPEED = ROOT / "docs" / "results" / "speed"
 
 def test_the_recorded_speed_holds_its_limits_and_its_page() -> None:
     results = json.loads((SPEED / "speed.json").read_text())
-    assert (SPEED / "speed.md").read_text() == page(results)
-    found = verdicts(results)
+    assert (SPEED / "speed.md").read_text() == speed_page(results)
+    found = speed_verdicts(results)
     assert len(found) == 6
     assert all(holds for _, holds, _ in found), found
     assert len(results["model"]["layers"]) == 210

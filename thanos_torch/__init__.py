@@ -4,13 +4,11 @@ Names, arguments and results are those of `reference`, with tensors for arrays.
 """
 
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured, parse_pattern
-from thanos_torch.gram import Gram
-from thanos_torch.problem import objective
-from thanos_torch.refit import refit
-from thanos_torch.result import Diagnostics, Pruned
-from thanos_torch.sparsegpt import sparsegpt
-from thanos_torch.thanos import thanos
-from thanos_torch.zeroing import magnitude, wanda
+from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
+from thanos_torch.methods.problem import Gram, objective
+from thanos_torch.methods.refit import refit
+from thanos_torch.methods.result import Diagnostics, Pruned
+from thanos_torch.methods.thanos import thanos
 
 __all__ = [
     "Diagnostics",

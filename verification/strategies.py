@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from verification.catalogue import HardInput, catalogue
 
-__all__ = ["Layer", "Problem", "block_sizes", "hard_inputs", "layers", "patterns", "problems"]
+__all__ = ["DrawnLayer", "Problem", "block_sizes", "hard_inputs", "layers", "patterns", "problems"]
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ FEATURES = ("dead columns", "few tokens", "equal columns", "zero weights", "loud
 
 
 @dataclass(frozen=True)
-class Layer:
+class DrawnLayer:
     """A weight, (c, b), and calibration inputs, (b, a)."""
 
     weight: Array
@@ -47,7 +47,7 @@ class Layer:
 class Problem:
     """All arguments of one call of a pruning method."""
 
-    layer: Layer
+    layer: DrawnLayer
     pattern: Pattern
     block_size: int
     damping: float
@@ -71,7 +71,7 @@ def layers(
     max_columns: int = 12,
     columns: int | None = None,
     ties: bool = True,
-) -> Layer:
+) -> DrawnLayer:
     """A layer, often with one of FEATURES.
 
     columns  b, if it must be a certain number
@@ -99,7 +99,7 @@ def layers(
         X[rng.integers(b)] *= 64.0
     if "dead columns" in features:
         X[rng.random(b) < 0.3] = 0.0
-    return Layer(W, X)
+    return DrawnLayer(W, X)
 
 
 @st.composite

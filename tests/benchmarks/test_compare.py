@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from verification.benchmarks.comparing.compare import Comparison, compare, write_comparison
-from verification.benchmarks.comparing.costs import cost_regressions
-from verification.benchmarks.comparing.records import Results, no_results, read_draws, read_results
-from verification.benchmarks.comparing.report import lines, rows, verdict
+from verification.benchmarks.comparing.compare import (
+    Comparison,
+    compare,
+    cost_regressions,
+    lines,
+    rows,
+    verdict,
+    write_comparison,
+)
+from verification.benchmarks.results import Results, no_results, read_draws, read_results
 
 LAYERS = [f"layers.{index}.{name}" for index in range(3) for name in ("q_proj", "down_proj")]
 METHODS = ("thanos", "sparsegpt", "wanda", "magnitude")

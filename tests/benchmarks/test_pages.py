@@ -14,7 +14,6 @@ from matplotlib import pyplot as plt
 
 from reference.patterns import Ablation
 from thanos_torch.models import DEFAULT_MODEL
-from verification.benchmarks.pages.architectures import by_model, families_figure
 from verification.benchmarks.pages.block_sizes import by_block_size
 from verification.benchmarks.pages.build import PUBLISHED, build
 from verification.benchmarks.pages.changes import answer, changes
@@ -31,21 +30,21 @@ from verification.benchmarks.pages.refit import REFIT, compared
 from verification.benchmarks.pages.style import save
 from verification.benchmarks.pages.sweep import by_method, draw_by_share
 from verification.benchmarks.pages.tables import source, timing
-from verification.benchmarks.statistics import Estimate
-from verification.benchmarks.studies.paper import paper_studies
-from verification.benchmarks.studies.plan import Run, dense_runs, family, label
-from verification.benchmarks.studies.profiles import (
+from verification.benchmarks.quality.plan import Run, dense_runs, label
+from verification.benchmarks.quality.profiles import (
     SEEDS,
     SWEEP,
     calibration_runs,
     component_runs,
     outlier_runs,
+    paper_studies,
     pattern_runs,
     quick_runs,
     setting_runs,
     standard_studies,
     sweep_runs,
 )
+from verification.benchmarks.statistics import Estimate
 
 ORIGIN = {
     "command": "thanos bench",
@@ -159,36 +158,6 @@ def test_layer_error_is_shown_by_depth_and_the_legend_names_every_method(tmp_pat
     plt.close(figure)
     # Refits are in one panel only, which is not the last.
     assert named == {label(run.what()) for run in quick_runs()}
-
-
-def test_families_are_drawn_with_every_method_that_was_measured() -> None:
-    results = json.loads((PUBLISHED_RESULTS / "architectures" / "results.json").read_text())
-    grouped = by_model(results)
-    figure = families_figure(grouped)
-    measured: dict[str, set[str]] = {}
-    for each in (each for each in results["runs"] if "layers" in each):
-        measured.setdefault(family(each["run"]), set()).add(label(each["run"]))
-    drawn = {
-        panel.get_title(): {
-            str(line.get_label()): list(line.get_ydata())
-            for line in panel.lines
-            if not str(line.get_label()).startswith("_")
-        }
-        for panel in figure.axes
-    }
-    legend = {text.get_text() for text in figure.legends[0].get_texts()}
-    plt.close(figure)
-    assert {pattern: {*methods} for pattern, methods in drawn.items()} == measured
-    assert legend == set.union(*measured.values())
-    added = []
-    for dense, *pruned in grouped.values():
-        (thanos,) = (
-            each["perplexity"]
-            for each in pruned
-            if (each["run"]["pattern"], label(each["run"])) == ("4:8", "thanos")
-        )
-        added.append(100 * (thanos / dense["perplexity"] - 1))
-    assert drawn["4:8"]["thanos"] == pytest.approx(added)
 
 
 def test_a_failed_certificate_is_said_loudly(tmp_path: Path) -> None:
@@ -347,12 +316,6 @@ def test_ruined_models_count_apart() -> None:
         f"{REAL}: **shown**, in all 3 cases, on one draw each; "
         "where every model is ruined: **shown**, on one draw"
     )
-
-
-def test_small_models_count_apart() -> None:
-    results = json.loads((PUBLISHED_RESULTS / "architectures" / "results.json").read_text())
-    told = outcome(cases(CLAIMS[2], {"architectures": results}))
-    assert told == "on the small models: **shown**, in all 4 cases, on one draw each"
 
 
 def test_what_two_studies_measured_counts_once_on_the_most_draws() -> None:

@@ -8,14 +8,26 @@ from typing import Any
 import pytest
 
 from reference.patterns import parse_pattern
-from thanos_torch.models.blocks import decoder_blocks, prunable_layers
-from verification.benchmarks.paper.models import MODELS, PaperModel
-from verification.benchmarks.paper.needs import HEADINGS, disk_bytes, gpu_bytes, plan_rows
-from verification.benchmarks.paper.page import page
-from verification.benchmarks.paper.plan import Protocol, paper_models, prunings
-from verification.benchmarks.paper.sizes import LlamaSizes, OptSizes, meta_model
-from verification.benchmarks.studies.paper import paper_studies
-from verification.benchmarks.studies.plan import Run, dense_runs
+from thanos_torch.network.layers import decoder_blocks, prunable_layers
+from verification.benchmarks.pages.paper_models import page
+from verification.benchmarks.quality.paper_models import (
+    MODELS,
+    LlamaSizes,
+    OptSizes,
+    PaperModel,
+    meta_model,
+)
+from verification.benchmarks.quality.paper_plan import (
+    HEADINGS,
+    Protocol,
+    disk_bytes,
+    gpu_bytes,
+    paper_models,
+    plan_rows,
+    prunings,
+)
+from verification.benchmarks.quality.plan import Run, dense_runs
+from verification.benchmarks.quality.profiles import paper_studies
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from verification.benchmarks.comparing.noise import (
     Change,
     block_of,
 )
-from verification.benchmarks.comparing.records import no_results, read_results
+from verification.benchmarks.results import no_results, read_results
 
 FOLDER = ROOT / "docs" / "results" / "rounding"
 PAGE = (ROOT / "docs" / "comparing.md").read_text()

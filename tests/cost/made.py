@@ -3,20 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from verification.benchmarks.cost.check import predicted_layer
-from verification.benchmarks.cost.laws import (
-    GRAM_LAW,
-    LAST_STEPS_LAW,
-    PASS_LAW,
-    STEPS_LAW,
-    certificate_law,
-    law,
-    memory_law,
-    stages_of,
-)
-from verification.benchmarks.cost.model import CostModel, Steps, gram_work, pass_work
-from verification.benchmarks.cost.operations import COUNTS, Work
-from verification.benchmarks.cost.plan import (
+from verification.benchmarks.performance.cases import (
     METHODS,
     UNSTRUCTURED,
     Cell,
@@ -26,7 +13,26 @@ from verification.benchmarks.cost.plan import (
     PeakCell,
     full,
 )
-from verification.benchmarks.cost.run import gathered
+from verification.benchmarks.performance.laws import (
+    COUNTS,
+    GRAM_LAW,
+    LAST_STEPS_LAW,
+    PASS_LAW,
+    STEPS_LAW,
+    Work,
+    certificate_law,
+    law,
+    memory_law,
+    stages_of,
+)
+from verification.benchmarks.performance.model import (
+    CostModel,
+    Steps,
+    gram_work,
+    pass_work,
+    predicted_layer,
+)
+from verification.benchmarks.performance.run import gathered
 
 PEAK = 1e15  # faster than any coefficient here
 THREADS = 2

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cost.made import known, results
-from verification.benchmarks.cost.between import between_methods
+from verification.benchmarks.pages.cost_between import between_methods
 
 SQUARE = [2048, 2048]
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from tests.cost.made import known, results
-from verification.benchmarks.cost import run
-from verification.benchmarks.cost.bias import by_size, in_answer, on_the_largest, wider_blocks
-from verification.benchmarks.cost.check import label
-from verification.benchmarks.cost.report import page
-from verification.benchmarks.cost.sections import UNCHECKED, margin, predictions
+from verification.benchmarks.pages.cost import page
+from verification.benchmarks.pages.cost_bias import by_size, in_answer, on_the_largest, wider_blocks
+from verification.benchmarks.pages.cost_sections import UNCHECKED, margin, predictions
+from verification.benchmarks.performance import run
+from verification.benchmarks.performance.model import label
 
 THANOS = {
     "method": "thanos",

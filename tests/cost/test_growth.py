@@ -6,9 +6,9 @@ import pytest
 from matplotlib import pyplot as plt
 
 from tests.cost.made import known, results
-from verification.benchmarks.cost.growth import exponents, sides
-from verification.benchmarks.cost.plots import _growth as growth_figure
-from verification.benchmarks.cost.sections import growth
+from verification.benchmarks.pages.cost_sections import growth
+from verification.benchmarks.performance.growth import exponents, sides
+from verification.benchmarks.performance.plots import _growth as growth_figure
 
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 ASKED = {"method": "thanos", "pattern": "unstructured:0.5", "refit_steps": 0}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from thanos_torch import Gram, Pruned
-from thanos_torch.models.recipe import LayerOptions
-from verification.benchmarks.cost import measure
-from verification.benchmarks.cost.laws import stages_of
-from verification.benchmarks.cost.plan import METHODS, PATTERNS, GramCell, LayerCell
+from thanos_torch.pruning.plan import LayerOptions
+from verification.benchmarks.performance import measure
+from verification.benchmarks.performance.cases import METHODS, PATTERNS, GramCell, LayerCell
+from verification.benchmarks.performance.laws import stages_of
 
 
 @pytest.fixture(autouse=True)

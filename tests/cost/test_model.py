@@ -5,17 +5,24 @@ from typing import Any
 import pytest
 
 from tests.cost.made import PEAK, THREADS, known, results
-from thanos_torch.models.threads import FEW_COLUMNS
-from verification.benchmarks.cost.check import (
+from thanos_torch.runtime.clock import FEW_COLUMNS
+from verification.benchmarks.performance.laws import (
+    COUNTS,
+    PRODUCTS,
+    Work,
+    certificate_law,
+    trailing,
+)
+from verification.benchmarks.performance.model import (
     BOUNDS,
+    Steps,
     checked,
     comparisons,
+    fit,
+    fit_law,
     predicted_layer,
     summary,
 )
-from verification.benchmarks.cost.laws import certificate_law
-from verification.benchmarks.cost.model import Steps, fit, fit_law
-from verification.benchmarks.cost.operations import COUNTS, PRODUCTS, Work, trailing
 
 TERMS = ("b³", "c b²", "c b", "constant")
 WORKS = [Work(c, b) for c in (256, 512, 2048) for b in (256, 768, 1024, 4096)]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from thanos_torch.models.threads import FEW_COLUMNS
-from verification.benchmarks.cost.operations import COUNTS, Work, factor_bytes
+from thanos_torch.runtime.clock import FEW_COLUMNS
+from verification.benchmarks.performance.laws import COUNTS, Work, factor_bytes
 
 # Three rows, five columns in blocks of two: widths 2, 2, 1; behind them 3, 1, 0 columns.
 LAYER = Work(rows=3, columns=5, block_size=2, steps=7.0, last_steps=20.0, refit_steps=10)

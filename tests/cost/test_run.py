@@ -12,21 +12,21 @@ from typer.testing import CliRunner
 
 from tests.cost.made import known, results, tiny
 from thanos_torch.cli.app import app
-from verification.benchmarks.cost import measure as measuring
-from verification.benchmarks.cost import plan, run
-from verification.benchmarks.cost.between import between_methods
-from verification.benchmarks.cost.growth import last_step, sides
-from verification.benchmarks.cost.report import page, verdicts
-from verification.benchmarks.cost.sections import growth, hours, needed
-from verification.benchmarks.cost.stages import by_size, stages
+from verification.benchmarks.pages.cost import page, verdicts
+from verification.benchmarks.pages.cost_between import between_methods
+from verification.benchmarks.pages.cost_sections import growth, hours, needed
+from verification.benchmarks.pages.cost_stages import by_size, stages
+from verification.benchmarks.performance import cases as plan
+from verification.benchmarks.performance import measure as measuring
+from verification.benchmarks.performance import run
+from verification.benchmarks.performance.growth import last_step, sides
 
 SCRIPT = """
 import sys
 from pathlib import Path
 import torch
 from tests.cost.made import tiny
-from verification.benchmarks.cost import measure as measuring
-from verification.benchmarks.cost import plan, run
+from verification.benchmarks.performance import cases as plan, run
 
 torch.set_num_threads(int(sys.argv[2]))
 run.PROFILES["quick"] = tiny
@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(run, "slowed", lambda yardsticks: [])
     monkeypatch.setitem(plan.PROFILES, "quick", tiny)
     said = CliRunner().invoke(app, ["bench", "cost", "--quick", "--out", str(out)])
-    assert measured == tiny()[done:]
+    assert measured == tiny()[done:], said.output
     stored = json.loads((out / "cost.json").read_text())
     assert not out.with_name("cost.partial").exists()
     assert {*before[0]} <= {*stored["peak"][0]}

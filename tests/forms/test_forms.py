@@ -16,15 +16,15 @@ from thanos_torch.forms import (
     Form,
     PackedNM,
     bits_of,
+    choose,
     form_bytes,
     form_from,
     form_of,
     pack,
-    sizes,
     stored_bytes,
 )
-from thanos_torch.forms.bits import pack_bits, pack_codes, unpack_bits, unpack_codes
-from thanos_torch.forms.combinations import code_bits, rank, unrank
+from thanos_torch.forms.form import pack_bits, pack_codes, unpack_bits, unpack_codes
+from thanos_torch.forms.nm import code_bits, rank, unrank
 
 CASES = [(pattern, form_of(pattern)) for pattern in PATTERNS]
 CASES += [(pattern, "bitmask") for pattern in PATTERNS if form_of(pattern) != "bitmask"]
@@ -51,19 +51,19 @@ def test_every_bit_comes_back_and_every_byte_is_counted(
 
 
 def test_sizes_by_hand() -> None:
-    assert sizes.dense_bytes(4, 8, 2) == 64
-    assert sizes.bitmask_bytes(4, 8, 16, 2) == 2 * 16 + 4
-    assert sizes.bitmask_bytes(3, 3, 4, 4) == 4 * 5 + 2
+    assert choose.dense_bytes(4, 8, 2) == 64
+    assert choose.bitmask_bytes(4, 8, 16, 2) == 2 * 16 + 4
+    assert choose.bitmask_bytes(3, 3, 4, 4) == 4 * 5 + 2
     # 2:4 has C(4, 2) = 6 choices, hence 3 bits: 8 groups of them are 3 bytes.
-    assert sizes.nm_bytes(4, 8, 2, 4, 0, 2) == 2 * 16 + 3
+    assert choose.nm_bytes(4, 8, 2, 4, 0, 2) == 2 * 16 + 3
     # Rows 8 wide: 3 of them with 2 groups of 2 kept weights, 1 whole and listed.
-    assert sizes.nm_bytes(4, 8, 2, 4, 1, 2) == 2 * (12 + 8) + 3 + 4
-    assert sizes.compact_bytes(4, 8, 3, 0, 4) == 4 * 4 * 5 + 4 * 5
-    assert sizes.compact_bytes(4, 8, 3, 1, 4) == 4 * (4 * 5 + 3) + 4 * (5 + 1)
-    assert sizes.compact_module_bytes(4, 8, 3, 0, 4) == 100
-    assert sizes.compact_module_bytes(4, 8, 3, 1, 4) == 116 + 4 * 3
+    assert choose.nm_bytes(4, 8, 2, 4, 1, 2) == 2 * (12 + 8) + 3 + 4
+    assert choose.compact_bytes(4, 8, 3, 0, 4) == 4 * 4 * 5 + 4 * 5
+    assert choose.compact_bytes(4, 8, 3, 1, 4) == 4 * (4 * 5 + 3) + 4 * (5 + 1)
+    assert choose.compact_module_bytes(4, 8, 3, 0, 4) == 100
+    assert choose.compact_module_bytes(4, 8, 3, 1, 4) == 116 + 4 * 3
     # Half of the numbers, and 2 bits for each of those 16.
-    assert sizes.semi_structured_bytes(4, 8, 2) == 32 + 4
+    assert choose.semi_structured_bytes(4, 8, 2) == 32 + 4
 
 
 @pytest.mark.parametrize(("m", "k"), [(1, 0), (1, 1), (4, 2), (4, 1), (8, 4), (9, 9), (10, 0)])

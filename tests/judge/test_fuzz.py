@@ -12,7 +12,7 @@ import pytest
 from verification.fuzz.__main__ import main
 from verification.fuzz.mutations import _node
 from verification.fuzz.targets import Target, targets
-from verification.fuzz.trial import Tally, made_input, run
+from verification.fuzz.trial import FuzzTally, made_input, run
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "fuzz.json"
 
@@ -71,9 +71,9 @@ def test_bad_readers_are_noticed(reader: object, named: str) -> None:
     assert [named in str(found["what"]) for found in tally.findings] == [True]
 
 
-def die_in_a_pool(job: tuple[str, int, range]) -> tuple[str, Tally, float]:
+def die_in_a_pool(job: tuple[str, int, range]) -> tuple[str, FuzzTally, float]:
     die(b"", Path())
-    return job[0], Tally(), 0.0
+    return job[0], FuzzTally(), 0.0
 
 
 def test_a_process_that_dies_is_noticed(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Outcome, Thanos
-from thanos_torch.models.shards import tensor_files
+from thanos_torch.checkpoint.shards import tensor_files
 
 Folders = tuple[Path, Path, Path]  # original, pruned, Gram matrices
 RECIPE = """

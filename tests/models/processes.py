@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.models.ranks import Ranks, joined
+from thanos_torch.runtime.ranks import Ranks, joined
 
 TIMEOUT = 20.0
 

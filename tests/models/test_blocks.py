@@ -10,11 +10,15 @@ from transformers import Gemma3Config
 
 from tests.models.families import FAMILIES
 from tests.models.tiny import llama_config, random_model, random_windows
-from thanos_torch.models.blocks import decoder_blocks, other_weights, prunable_layers
-from thanos_torch.models.inputs import InputGrams
-from thanos_torch.models.layers import Layer
-from thanos_torch.models.replay import Replay
-from thanos_torch.models.stopwatch import Stopwatch
+from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.layers import (
+    PrunableLayer,
+    decoder_blocks,
+    other_weights,
+    prunable_layers,
+)
+from thanos_torch.network.replay import BlockReplay
+from thanos_torch.runtime.clock import Stopwatch
 
 
 class Experts(nn.Module):
@@ -60,7 +64,7 @@ def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
 
 def collect(model: Any, index: int, windows: Tensor) -> InputGrams:
     name, blocks = decoder_blocks(model)
-    replay = Replay(model, blocks, windows, "cpu")
+    replay = BlockReplay(model, blocks, windows, "cpu")
     for before in range(index):
         replay.advance(before)
     stopwatch = Stopwatch("cpu", ("gram",))
@@ -88,7 +92,9 @@ def test_layers_with_one_input_share_one_gram_matrix() -> None:
 
 def watched(*readers: str) -> tuple[InputGrams, dict[str, nn.Linear]]:
     modules = {name: nn.Linear(3, 2) for name in readers}
-    layers = {name: Layer(name, f"{name}.weight", module) for name, module in modules.items()}
+    layers = {
+        name: PrunableLayer(name, f"{name}.weight", module) for name, module in modules.items()
+    }
     return InputGrams(layers, Stopwatch("cpu", ("gram",))), modules
 
 
@@ -150,7 +156,7 @@ def test_replay_ends_where_the_model_ends() -> None:
     model = random_model(llama_config())
     windows = random_windows(70, 32)  # more than one batch, the last one smaller
     _, blocks = decoder_blocks(model)
-    replay = Replay(model, blocks, windows, "cpu")
+    replay = BlockReplay(model, blocks, windows, "cpu")
     for index in range(3):
         replay.advance(index)
     states = torch.cat([replay.activations.read(batch) for batch in range(2)])
@@ -164,7 +170,7 @@ def test_a_forward_set_by_another_tool_is_kept() -> None:
     model = random_model(llama_config())
     _, blocks = decoder_blocks(model)
     blocks[0].forward = forward = blocks[0].forward
-    replay = Replay(model, blocks, random_windows(), "cpu")
+    replay = BlockReplay(model, blocks, random_windows(), "cpu")
     replay.advance(0)
     replay.advance(1)
     assert blocks[0].forward is forward

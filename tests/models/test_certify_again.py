@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tests.models.certifying import Folders, certify_in, in_gram, in_weights, make
 from tests.models.conftest import Thanos
+from thanos_torch.checkpoint.shards import INDEX, tensor_files
 from thanos_torch.models import RECORD
-from thanos_torch.models.shards import INDEX, tensor_files
 
 
 def test_every_layer_passes_again(thanos: Thanos, kept: Folders, tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ from tests.models.certifying import (
 from tests.models.conftest import SMALL, Outcome, Thanos
 from tests.models.families import FAMILIES
 from tests.test_imports import ROOT
+from thanos_torch.certifying.gram_files import GramReader, sha256_of_all, sha256_of_tensor
+from thanos_torch.certifying.original import same_tensors
+from thanos_torch.checkpoint.shards import INDEX, tensor_files
 from thanos_torch.cli import certify as command
 from thanos_torch.models import RECORD, Original, Tensors
-from thanos_torch.models.card import CARD
-from thanos_torch.models.gram_files import GramReader, sha256_of_all, sha256_of_tensor
-from thanos_torch.models.shards import INDEX, tensor_files
-from thanos_torch.models.side_files import COPIED, WRITTEN
-from thanos_torch.models.unchanged import same_tensors
+from thanos_torch.pruning.card import CARD
+from thanos_torch.pruning.side_files import COPIED, WRITTEN
 from verification import certify
 
 UP = "model.layers.1.mlp.up_proj"
@@ -474,11 +474,11 @@ SIDE_BY_SIDE = """
 import itertools, os, sys, threading, time
 from threadpoolctl import threadpool_info
 from thanos_torch.cli import certify as command, main
-from thanos_torch.models import judging
+from thanos_torch.certifying import layers
 from verification import certify
 
 both, numbers, begun = threading.Barrier(2, timeout=60), itertools.count(), []
-check = judging.refuse_unlike
+check = layers.refuse_unlike
 
 def one_after_the_other(*arguments):
     begun.append(threading.get_ident())
@@ -496,7 +496,7 @@ def threads():
     return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
 
 os.cpu_count = lambda: 2
-judging.refuse_unlike = one_after_the_other
+layers.refuse_unlike = one_after_the_other
 command.judge = overlapping
 before = threads()
 assert max(before) > 1, before

@@ -10,22 +10,21 @@ from transformers import AutoModelForCausalLM
 
 from tests.models import tiny
 from thanos_torch import Unstructured
+from thanos_torch.checkpoint.masks import Place, read_places, write_masks
 from thanos_torch.models import (
     MASKS,
     RECORD,
     LoadedModel,
     ModelReport,
     PackedMask,
-    checkpoint,
     finished_run,
     load_model,
     prune_model,
     read_masks,
     save_checkpoint,
 )
-from thanos_torch.models.folders import new_folder, refuse_unusable, stamp
-from thanos_torch.models.masks import read_places, write_masks
-from thanos_torch.models.places import Place
+from thanos_torch.pruning import checkpoint
+from thanos_torch.runtime.files import new_folder, refuse_unusable, stamp
 
 SETTINGS = {"pattern": "unstructured:0.5", "seed": 0, "shape": (1, 2)}
 

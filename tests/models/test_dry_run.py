@@ -12,11 +12,17 @@ from tests.models.conftest import SMALL, Thanos
 from tests.models.families import FAMILIES
 from thanos_torch import parse_pattern
 from thanos_torch.models import METHODS, RECORD, LayerOptions, Rules, load_model, prune_model
-from thanos_torch.models.blocks import decoder_blocks, prunable_layers
-from thanos_torch.models.estimate import Speed, memory_parts, time_parts
-from thanos_torch.models.inputs import InputGrams
-from thanos_torch.models.planning import meta_model, planned_layers, removed
-from thanos_torch.models.stopwatch import Stopwatch
+from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.layers import decoder_blocks, prunable_layers
+from thanos_torch.pruning.dry_run import (
+    Speed,
+    memory_parts,
+    meta_model,
+    planned_layers,
+    removed,
+    time_parts,
+)
+from thanos_torch.runtime.clock import Stopwatch
 
 RECIPE = """
 pattern = "unstructured:0.55"

@@ -21,12 +21,11 @@ from tests.models.tiny import (
 )
 from thanos_torch import Unstructured
 from thanos_torch.models import prune_model
-from thanos_torch.models.blocks import decoder_blocks, prunable_layers
-from thanos_torch.models.experts import ExpertProducts
-from thanos_torch.models.inputs import InputGrams
-from thanos_torch.models.layers import Layer, layers_of
-from thanos_torch.models.replay import Replay
-from thanos_torch.models.stopwatch import Stopwatch
+from thanos_torch.network.experts import ExpertProducts
+from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.layers import PrunableLayer, decoder_blocks, layers_of, prunable_layers
+from thanos_torch.network.replay import BlockReplay
+from thanos_torch.runtime.clock import Stopwatch
 from verification import certify
 
 HALF = Unstructured(0.5)
@@ -61,7 +60,7 @@ def test_experts_in_half_precision_are_certified() -> None:
     assert model.model.layers[0].mlp.experts.down_proj.dtype == torch.bfloat16
 
 
-def experts_of_mixtral() -> tuple[Any, dict[str, Layer]]:
+def experts_of_mixtral() -> tuple[Any, dict[str, PrunableLayer]]:
     model = random_model(FAMILIES["Mixtral"].config)
     name, blocks = decoder_blocks(model)
     layers = prunable_layers(blocks, name)[0]
@@ -73,7 +72,7 @@ def test_some_experts_can_be_watched_without_the_others() -> None:
     name = "model.layers.0.mlp.experts.1.down_proj"
     windows = random_windows()
     with InputGrams({name: layers[name]}, Stopwatch("cpu", ("gram",))) as inputs:
-        for _ in Replay(model, decoder_blocks(model)[1], windows, "cpu").run(0):
+        for _ in BlockReplay(model, decoder_blocks(model)[1], windows, "cpu").run(0):
             assert model.config._experts_implementation == "eager"
     assert model.config._experts_implementation == "grouped_mm"
     assert set(inputs.grams) == {name}

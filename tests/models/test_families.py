@@ -21,8 +21,7 @@ from tests.test_imports import ROOT
 from thanos_torch import Pattern, SemiStructured, Unstructured
 from thanos_torch.models import MASKS, load_model, prune_model, read_masks
 from thanos_torch.models import save_checkpoint as save_pruned
-from thanos_torch.models.blocks import decoder_blocks, prunable_layers
-from thanos_torch.models.layers import Layer
+from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 from verification import certify
 
 
@@ -32,7 +31,7 @@ def prune(model: Any, pattern: Pattern, **options: Any) -> Any:
     )
 
 
-def layers_of(model: Any) -> dict[str, Layer]:
+def layers_of(model: Any) -> dict[str, PrunableLayer]:
     name, blocks = decoder_blocks(model)
     return {name: layer for group in prunable_layers(blocks, name) for name, layer in group.items()}
 

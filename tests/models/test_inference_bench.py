@@ -12,14 +12,20 @@ from torch import nn
 
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from tests.models.packs import ROWS, pruned
-from thanos_torch.models.recipe import METHODS
-from verification.benchmarks.inference import plots, process, run
-from verification.benchmarks.inference.layers import layers, refuse_different
-from verification.benchmarks.inference.paired import alternate, compare, verdict
+from thanos_torch.pruning.plan import METHODS
+from verification.benchmarks.inference import measure as process
+from verification.benchmarks.inference import plots, run
+from verification.benchmarks.inference.measure import (
+    alternate,
+    compare,
+    layers,
+    refuse_different,
+    verdict,
+)
 from verification.benchmarks.inference.plots import draw, draw_sizes
-from verification.benchmarks.inference.report import answers, page
-from verification.benchmarks.inference.size import page as size_page
-from verification.benchmarks.inference.size import rows
+from verification.benchmarks.pages.inference import answers, page
+from verification.benchmarks.pages.size import page as size_page
+from verification.benchmarks.pages.size import rows
 
 TINY = replace(
     run.QUICK,
@@ -212,7 +218,7 @@ def bars(axes: Any, direction: int) -> list[Any]:
 def test_only_wanda_unstructured_removes_another_number(
     results: dict[str, Any], pattern: Pattern
 ) -> None:
-    """As the page on bytes says of files and methods."""
+    """As the inference_page on bytes says of files and methods."""
     gram = torch.eye(16) + 0.1
     weight = torch.randn(12, 16, generator=torch.Generator().manual_seed(0))
     removed = {

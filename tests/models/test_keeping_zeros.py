@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
-from thanos_torch.cli.inspect import _pattern_of
+from thanos_torch.checkpoint.inspect import Zeros
+from thanos_torch.checkpoint.shards import tensor_files
+from thanos_torch.cli.checkpoints import _pattern_of
 from thanos_torch.models import (
     MASKS,
     RECORD,
@@ -21,8 +23,6 @@ from thanos_torch.models import (
     read_masks,
     reapply_masks,
 )
-from thanos_torch.models.shards import tensor_files
-from thanos_torch.models.zeros import Zeros
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from tests.models.tiny import FUSED, fused_module
-from thanos_torch.models.layers import layers_of
+from thanos_torch.network.layers import layers_of
 
 
 def conv1d() -> Any:

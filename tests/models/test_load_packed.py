@@ -9,9 +9,9 @@ import torch
 from tests.models.families import FAMILIES
 from tests.models.packs import ROWS, pruned
 from tests.models.tiny import random_windows
+from thanos_torch.checkpoint.packed import PackedFolder
 from thanos_torch.forms import CompactLinear
 from thanos_torch.models import load_model, load_packed, pack_checkpoint
-from thanos_torch.models.packed import PackedFolder
 
 FAMILIES_THAT_RUN = [
     "Llama", "OPT", "OPT 350m", "Qwen2", "Gemma 2", "Phi-3", "GPT-2", "GPT-NeoX", "BLOOM",

@@ -12,8 +12,8 @@ from reference.patterns import Structured, parse_pattern
 from tests.models.conftest import Thanos
 from tests.models.families import FAMILIES
 from tests.models.packs import CASES, ROWS, digests, pruned
-from thanos_torch.forms import form_bytes, form_of
-from thanos_torch.forms import sizes as formulas
+from thanos_torch.checkpoint.masks import write_masks
+from thanos_torch.forms import choose, form_bytes, form_of
 from thanos_torch.models import (
     MASKS,
     PACKED,
@@ -23,7 +23,6 @@ from thanos_torch.models import (
     read_masks,
     unpack_checkpoint,
 )
-from thanos_torch.models.masks import write_masks
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_packed_and_unpacked_every_file_is_the_same(
         parts = 2 if family == "Mixtral" and name.endswith("gate_up_proj") else 1
         slack = 1 if parts > 1 else 0  # codes of two parts end in a byte each
         assert 0 <= layer.bytes[1] - expected_bytes(layer, 4, parts) <= slack, name
-        assert layer.bytes[0] == formulas.dense_bytes(*layer.shape, 4)
+        assert layer.bytes[0] == choose.dense_bytes(*layer.shape, 4)
         assert layer.forms <= {"bitmask", "nm", "compact"}, name
     for place, total in zip((folder, tmp_path / "packed"), sizes.total, strict=True):
         assert sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) == total

@@ -13,10 +13,10 @@ from torch import Tensor
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from tests.models.families import FAMILIES
+from thanos_torch.checkpoint.masks import Place, first_rows, row_codes
+from thanos_torch.checkpoint.shards import tensor_files
 from thanos_torch.models import RECORD, load_model, places_of, reapply_masks
-from thanos_torch.models.blocks import decoder_blocks, prunable_layers
-from thanos_torch.models.places import Place, first_rows, row_codes
-from thanos_torch.models.shards import tensor_files
+from thanos_torch.network.layers import decoder_blocks, prunable_layers
 
 # A layer of each family, and the tensors of the checkpoint that hold its weight.
 PLACES = {

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tests.models.conftest import Thanos
 from tests.test_imports import ROOT
-from thanos_torch.solver import BlockSystem, MaskedSolver
-from verification.benchmarks.draws import Settings, pruned
-from verification.benchmarks.studies.resources import Resources
+from thanos_torch.methods.solver import BlockSystem, MaskedSolver
+from verification.benchmarks.quality.draws import Settings, pruned
+from verification.benchmarks.quality.records import Resources
 
 DRAWS = ROOT / "docs" / "results" / "draws.json"
 # The multipliers of update (6) are all 6 % too small.

@@ -25,8 +25,8 @@ from thanos_torch.models import (
     prune_model,
     relative_error,
 )
-from thanos_torch.models.layers import Layer
-from thanos_torch.models.solving import _store
+from thanos_torch.network.layers import PrunableLayer
+from thanos_torch.pruning.one_layer import _store
 from verification import certify
 
 HALF = Unstructured(0.5)
@@ -242,7 +242,7 @@ def test_what_is_not_decidable_is_neither_passed_nor_failed() -> None:
 
 def test_weights_that_the_model_cannot_hold_are_refused() -> None:
     linear = nn.Linear(2, 1, dtype=torch.float16)
-    layer = Layer("some.layer", "some.layer.weight", linear)
+    layer = PrunableLayer("some.layer", "some.layer.weight", linear)
     before = layer.read()
     with pytest.raises(ValueError, match=r"some.layer: pruned weights are not finite in torch.flo"):
         _store(layer, torch.tensor([[1e6, 0.0]]))

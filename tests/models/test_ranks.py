@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.models.processes import on_ranks
-from thanos_torch.models import ranks as module
-from thanos_torch.models.ranks import Ranks, joined
+from thanos_torch.runtime import ranks as module
+from thanos_torch.runtime.ranks import Ranks, joined
 
 
 def summand(rank: int) -> Tensor:

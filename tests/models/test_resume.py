@@ -16,8 +16,9 @@ from tests.stress.compare import differing_files
 from tests.stress.program import fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.cli import main
-from thanos_torch.models import RECORD, failpoints
-from thanos_torch.models.workfolder import work_folder
+from thanos_torch.models import RECORD
+from thanos_torch.runtime import files
+from thanos_torch.runtime.progress import work_folder
 
 OPTIONS = ("--pattern", "2:4", "--nsamples", "70", "--seqlen", "32", "--block-size", "8")
 Run = Callable[..., str]
@@ -34,7 +35,7 @@ def run(dense: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     """Runs `thanos prune`; returns its error, or nothing if all went well."""
 
     def prune(out: Path, *more: str, fail: str = "") -> str:
-        failpoints._begun.clear()
+        files._begun.clear()
         monkeypatch.setenv("THANOS_FAILPOINT", fail)
         arguments = ["thanos", "prune", str(dense), "--out", str(out), *OPTIONS, *more]
         monkeypatch.setattr(sys, "argv", arguments)
@@ -269,4 +270,4 @@ def test_what_a_finished_run_left_is_removed(run: Run, tmp_path: Path) -> None:
 def test_every_stage_is_traced(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THANOS_TRACE", str(tmp_path / "trace"))
     assert run(tmp_path / "out") == ""
-    assert set((tmp_path / "trace").read_text().split()) == set(" ".join(failpoints.STAGES).split())
+    assert set((tmp_path / "trace").read_text().split()) == set(" ".join(files.STAGES).split())

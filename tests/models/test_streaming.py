@@ -12,6 +12,7 @@ from transformers import MixtralConfig
 from tests.models import tiny
 from tests.models.families import EXPERTS, FAMILIES
 from thanos_torch import Unstructured
+from thanos_torch.checkpoint.shards import INDEX, read_tensors, tensor_files
 from thanos_torch.models import (
     MASKS,
     RECORD,
@@ -24,7 +25,6 @@ from thanos_torch.models import (
     read_masks,
     stream_model,
 )
-from thanos_torch.models.shards import INDEX, read_tensors, tensor_files
 from verification import certify
 
 RULES = Rules(LayerOptions(Unstructured(0.5), block_size=tiny.BLOCK_SIZE))

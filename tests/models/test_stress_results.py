@@ -9,11 +9,9 @@ from reference.patterns import parse_pattern
 from tests.stress.big_checkpoint import PATTERN
 from tests.stress.synthetic import llama_config
 from thanos_torch.models import LayerOptions, Rules
-from thanos_torch.models.estimate import memory_parts
-from thanos_torch.models.planning import PlannedLayer, meta_model, planned_layers
-from verification.benchmarks.cost.check import BOUNDS
-from verification.benchmarks.cost.model import CostModel
-from verification.benchmarks.cost.predict import predicted_model, whole_memory
+from thanos_torch.pruning.dry_run import PlannedLayer, memory_parts, meta_model, planned_layers
+from verification.benchmarks.performance.model import BOUNDS, CostModel
+from verification.benchmarks.performance.predict import predicted_model, whole_memory
 
 OF_THE_PROGRAM = 0.42e9  # bytes of a process that has imported torch and Transformers, no more
 RESULTS = Path(__file__).parent.parent.parent / "docs" / "results"

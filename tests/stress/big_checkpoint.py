@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.stress.limits import run_limited
 from tests.stress.synthetic import llama_config, write_llama
-from thanos_torch.models.shards import INDEX
+from thanos_torch.checkpoint.shards import INDEX
 from verification.benchmarks.environment import environment
 
 THANOS = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]

@@ -23,7 +23,7 @@ import torch
 from tests.models import tiny
 from tests.stress.compare import differing_files
 from tests.stress.program import fork_program, wait_for
-from thanos_torch.models.failpoints import STAGES
+from thanos_torch.runtime.files import STAGES
 from verification.benchmarks.environment import environment
 
 # Share of the kills that wait for the first stage: most of the time goes into loading.

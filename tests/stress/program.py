@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from thanos_torch.cli import main
-from thanos_torch.models import failpoints
+from thanos_torch.runtime import files
 
 
 def fork_program(arguments: Sequence[object], environment: Mapping[str, str]) -> int:
@@ -17,7 +17,7 @@ def fork_program(arguments: Sequence[object], environment: Mapping[str, str]) ->
     if child:
         return child
     os.environ.update(environment)
-    failpoints._begun.clear()  # counted from the start of a process
+    files._begun.clear()  # counted from the start of a process
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.argv = ["thanos", *map(str, arguments)]
     status: object = None

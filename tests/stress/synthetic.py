@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig
 
 from tests.models.tiny import WORDS, byte_tokenizer
-from thanos_torch.models.shards import INDEX, write_shard
+from thanos_torch.checkpoint.shards import INDEX, write_shard
 
 BLOCKS_IN_A_SHARD = 3
 

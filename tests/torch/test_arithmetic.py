@@ -13,7 +13,7 @@ from reference.masks import smallest_of_each_group as reference_groups
 from tests.certificate.wrong import BLOCK, GRAM, WEIGHT
 from tests.implementations import DEVICES
 from tests.ratios import check_same_numbers
-from thanos_torch.selection import (
+from thanos_torch.methods.masks import (
     smallest,
     smallest_of_each_group,
     smallest_of_each_row,
@@ -78,7 +78,7 @@ def test_direct_solver_does_as_well(
     """Conjugate gradients that may not take a step leave all rows to the direct solver."""
     weight, gram = (torch.from_numpy(a).to(device, dtype) for a in (WEIGHT, GRAM))
     iterated = thanos_torch.thanos(weight, gram, pattern, block_size=BLOCK)
-    monkeypatch.setattr("thanos_torch.solver.MAX_STEPS", 0)
+    monkeypatch.setattr("thanos_torch.methods.solver.MAX_STEPS", 0)
     direct = thanos_torch.thanos(weight, gram, pattern, block_size=BLOCK)
     arithmetic = str(dtype).removeprefix("torch.")
     for pruned in (iterated, direct):

@@ -11,11 +11,11 @@ from torch.overrides import TorchFunctionMode
 
 from reference.patterns import Ablation
 from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
-from thanos_torch.blocks import walk_blocks
-from thanos_torch.layer import Layer
-from thanos_torch.result import Diagnostics, Pruned
-from thanos_torch.solver import MaskedSolver
-from thanos_torch.thanos import BlockWalk
+from thanos_torch.methods.result import Diagnostics, Pruned
+from thanos_torch.methods.scaled import ScaledLayer
+from thanos_torch.methods.solver import MaskedSolver
+from thanos_torch.methods.thanos import BlockWalk
+from thanos_torch.methods.update import walk_blocks
 from verification import certify
 
 ROWS, COLUMNS, BLOCK = 24, 40, 16  # a ragged last block
@@ -93,7 +93,7 @@ class Blocks:
     def prune(self, pattern: Unstructured | SemiStructured, **options: object) -> Pruned:
         W = torch.ones(ROWS, COLUMNS, device=self.device)
         G, U = (torch.ones(COLUMNS, COLUMNS, device=self.device) for _ in range(2))
-        layer = Layer(W, W.clone(), G, True, 0.01, 0.01, 0, 0)
+        layer = ScaledLayer(W, W.clone(), G, True, 0.01, 0.01, 0, 0)
         walk = BlockWalk(pattern, BLOCK, Ablation(**options))  # type: ignore[arg-type]
         solver = MaskedSolver(self.device, self.directly)
         diagnostics = Diagnostics(self.factor)
@@ -106,7 +106,7 @@ class Unrestored:
 
     def __enter__(self) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(Layer, "restored", lambda self, weight, mask: weight)
+        self.patch.setattr(ScaledLayer, "restored", lambda self, weight, mask: weight)
 
     def __exit__(self, *_: object) -> None:
         self.patch.undo()
@@ -124,7 +124,9 @@ def test_nothing_in_the_block_loop_waits_or_mixes_devices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fake tensors have no numbers: reading one, or a shape that depends on one, is an error."""
-    monkeypatch.setattr("thanos_torch.solver.DEVICE_STEPS", 2)  # the third would be the same again
+    monkeypatch.setattr(
+        "thanos_torch.methods.solver.DEVICE_STEPS", 2
+    )  # the third would be the same again
     with FakeTensorMode(), SlicesByNarrow():
         pruned = Blocks("cuda", directly=directly, factor=factor).prune(pattern, **options)
     for tensor in (pruned.weight, pruned.mask, pruned.block_losses):
@@ -136,7 +138,7 @@ def test_fake_tensors_do_tell() -> None:
     """The check above can fail: a loop that looks at a number, one that mixes devices."""
     with FakeTensorMode(), SlicesByNarrow():
         W = torch.ones(4, 8, device="cuda")
-        layer = Layer(W, W.clone(), torch.ones(8, 8, device="cuda"), True, 0.01, 0.01, 0, 0)
+        layer = ScaledLayer(W, W.clone(), torch.ones(8, 8, device="cuda"), True, 0.01, 0.01, 0, 0)
 
         def waiting(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
             return W.sum().item() < W, W
@@ -174,7 +176,7 @@ def test_fixed_steps_give_a_certified_layer_and_the_same_mask(
 ) -> None:
     W, G = problem(kind)
     expected = thanos(W, G, pattern, block_size=BLOCK)
-    monkeypatch.setattr(sys.modules["thanos_torch.thanos"], "MaskedSolver", OnDevice)
+    monkeypatch.setattr(sys.modules["thanos_torch.methods.thanos"], "MaskedSolver", OnDevice)
     found = thanos(W, G, pattern, block_size=BLOCK)
     assert torch.equal(found.mask, expected.mask)
     assert found.diagnostics.direct_rows == 0
@@ -186,8 +188,8 @@ def test_a_layer_with_unfinished_rows_is_done_again_directly(
     pattern: Unstructured | SemiStructured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     W, G = problem("loud directions")
-    monkeypatch.setattr(sys.modules["thanos_torch.thanos"], "MaskedSolver", OnDevice)
-    monkeypatch.setattr("thanos_torch.solver.DEVICE_STEPS", 1)
+    monkeypatch.setattr(sys.modules["thanos_torch.methods.thanos"], "MaskedSolver", OnDevice)
+    monkeypatch.setattr("thanos_torch.methods.solver.DEVICE_STEPS", 1)
     found = thanos(W, G, pattern, block_size=BLOCK)
     assert found.diagnostics.direct_rows > 0
     assert passes(W, G, found, pattern)

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from thanos_torch import Gram, SemiStructured, Unstructured, thanos
-from thanos_torch.factor import inverse_factor, reversed_cholesky
-from thanos_torch.gram import PANEL
-from thanos_torch.layer import prepare
-from thanos_torch.residual import Candidates, ResidualMask
-from thanos_torch.result import Diagnostics
-from thanos_torch.selection import smallest
-from thanos_torch.sharing import shared_factors
+from thanos_torch.methods.factor import inverse_factor, reversed_cholesky, shared_factors
+from thanos_torch.methods.masks import smallest
+from thanos_torch.methods.problem import PANEL
+from thanos_torch.methods.residual import Candidates, ResidualMask
+from thanos_torch.methods.result import Diagnostics
+from thanos_torch.methods.scaled import prepare
 from verification import certify
 
 ROWS, COLUMNS, BLOCK = 300, 600, 50  # enough scores for a bracket in most blocks
@@ -108,7 +107,7 @@ def test_rows_in_parts_are_certified_and_choose_the_same(
     X = inputs(kind, 96)
     G, W = X @ X.T, torch.randn(200, 96)
     whole = thanos(W, G, pattern, block_size=32)
-    monkeypatch.setattr("thanos_torch.update.ENTRIES", 1)  # 64 rows
+    monkeypatch.setattr("thanos_torch.methods.update.ENTRIES", 1)  # 64 rows
     parts = thanos(W, G, pattern, block_size=32)
     assert torch.equal(parts.mask, whole.mask)
     for pruned in (whole, parts):
@@ -137,7 +136,7 @@ def test_layers_with_one_gram_matrix_are_factorised_once(monkeypatch: pytest.Mon
         made.append(1)
         return make(*arguments)
 
-    monkeypatch.setattr("thanos_torch.factor.reversed_cholesky", counted)
+    monkeypatch.setattr("thanos_torch.methods.factor.reversed_cholesky", counted)
     with shared_factors():
         together = [thanos(W, G, Unstructured(0.5)) for W in weights]
         assert len(made) == 1

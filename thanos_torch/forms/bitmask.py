@@ -1,4 +1,4 @@
-"""A bit a weight, and the kept weights: for any mask."""
+"""A storage form for any mask: one bit a weight, and the kept weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from typing import Self
 
 from torch import Tensor
 
-from thanos_torch.forms.bits import pack_bits, unpack_bits
-from thanos_torch.forms.form import refuse_unfit
+from thanos_torch.forms.form import pack_bits, refuse_unfit, unpack_bits
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
-"""Which form suits a pattern, and forms by their names."""
+"""Choose a storage form for a pattern; the size of each form in bytes, exactly."""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
-from thanos_torch.forms import sizes
 from thanos_torch.forms.bitmask import Bitmask
-from thanos_torch.forms.combinations import MOST
 from thanos_torch.forms.compact import Compact
 from thanos_torch.forms.form import Form
-from thanos_torch.forms.nm import PackedNM
+from thanos_torch.forms.nm import MOST, PackedNM, code_bits
 
 FORMS = ("bitmask", "nm", "compact")
 
@@ -61,7 +59,7 @@ def form_bytes(name: str, pattern: Pattern, shape: tuple[int, int], itemsize: in
     rows, columns = shape
     outliers = 0 if isinstance(pattern, Unstructured) else pattern.outliers(rows)
     if name == "compact" and isinstance(pattern, Structured):
-        return sizes.compact_bytes(rows, columns, pattern.removed(columns), outliers, itemsize)
+        return compact_bytes(rows, columns, pattern.removed(columns), outliers, itemsize)
     if name == "bitmask":
         if isinstance(pattern, Unstructured):
             removed = pattern.removed(rows * columns)
@@ -69,9 +67,9 @@ def form_bytes(name: str, pattern: Pattern, shape: tuple[int, int], itemsize: in
             removed = (rows - outliers) * columns // pattern.m * pattern.n
         else:
             removed = (rows - outliers) * pattern.removed(columns)
-        return sizes.bitmask_bytes(rows, columns, removed, itemsize)
+        return bitmask_bytes(rows, columns, removed, itemsize)
     n, m = _n_of_m(name, pattern)
-    return sizes.nm_bytes(rows, columns, n, m, outliers, itemsize)
+    return nm_bytes(rows, columns, n, m, outliers, itemsize)
 
 
 def _n_of_m(name: str, pattern: Pattern) -> tuple[int, int]:
@@ -80,3 +78,62 @@ def _n_of_m(name: str, pattern: Pattern) -> tuple[int, int]:
     if not isinstance(pattern, SemiStructured):
         raise ValueError(f"form nm is for n:m patterns, got {pattern}")
     return pattern.n, pattern.m
+
+
+INDEX_BYTES = 4  # an index of a row or column, int32
+
+
+def dense_bytes(rows: int, columns: int, itemsize: int) -> int:
+    """Itemsize · c · b."""
+    return itemsize * rows * columns
+
+
+def bitmask_bytes(rows: int, columns: int, removed: int, itemsize: int) -> int:
+    """A bit a weight, and the kept weights: itemsize · (c·b − removed) + ⌈c·b / 8⌉."""
+    return itemsize * (rows * columns - removed) + bytes_of_bits(rows * columns)
+
+
+def nm_bytes(rows: int, columns: int, n: int, m: int, outliers: int, itemsize: int) -> int:
+    """The kept weights, a code for each group, and where the outlier rows are.
+
+    itemsize · ((c−o)·b·(m−n)/m + o·b) + ⌈(c−o)·(b/m)·⌈log2 C(m, n)⌉ / 8⌉ + 4·o
+    """
+    groups = (rows - outliers) * (columns // m)
+    numbers = groups * (m - n) + outliers * columns
+    return itemsize * numbers + bytes_of_bits(groups * code_bits(m, m - n)) + INDEX_BYTES * outliers
+
+
+def compact_bytes(
+    rows: int, columns: int, removed_columns: int, outliers: int, itemsize: int
+) -> int:
+    """The kept columns of all rows, what outlier rows have beside them, and two lists of indices.
+
+    itemsize · (c·(b−s) + o·s) + 4·(b−s + o)
+    """
+    kept = columns - removed_columns
+    numbers = rows * kept + outliers * removed_columns
+    return itemsize * numbers + INDEX_BYTES * (kept + outliers)
+
+
+def compact_module_bytes(
+    rows: int, columns: int, removed_columns: int, outliers: int, itemsize: int
+) -> int:
+    """In memory, as `CompactLinear` without its bias: the removed columns are listed as well.
+
+    `compact_bytes` + 4·s if there are outlier rows, the same if there are none.
+    """
+    stored = compact_bytes(rows, columns, removed_columns, outliers, itemsize)
+    return stored + (INDEX_BYTES * removed_columns if outliers else 0)
+
+
+def semi_structured_bytes(rows: int, columns: int, itemsize: int) -> int:
+    """2:4 on a GPU, 16-bit numbers: half of them, and two bits for each, whose place it is.
+
+    itemsize · c·b/2 + c·b/8
+    """
+    return itemsize * rows * columns // 2 + rows * columns // 8
+
+
+def bytes_of_bits(bits: int) -> int:
+    """⌈bits / 8⌉."""
+    return -(-bits // 8)

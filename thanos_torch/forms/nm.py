@@ -1,15 +1,56 @@
-"""n:m packed: the kept weights of every group, and one short code for their places."""
+"""n:m packed: kept weights and a code for their places; 2:4 on the sparse units of a GPU."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import comb
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from thanos_torch.forms.bits import pack_codes, unpack_codes
-from thanos_torch.forms.combinations import MOST, code_bits, rank, unrank
-from thanos_torch.forms.form import outlier_rows, refuse_indices, refuse_unfit
+from thanos_torch.forms.form import (
+    outlier_rows,
+    pack_codes,
+    refuse_indices,
+    refuse_unfit,
+    unpack_codes,
+)
+
+MOST = 64  # places: C(64, 32) still fits into int64
+
+
+def code_bits(m: int, k: int) -> int:
+    """Bits of a code for k of m places: ceil(log2 C(m, k))."""
+    return (comb(m, k) - 1).bit_length()
+
+
+def rank(taken: Tensor) -> Tensor:
+    """The number of every row of `taken`, (groups, m) bool; int64, (groups,)."""
+    groups, m = taken.shape
+    numbers, seen = (torch.zeros(groups, dtype=torch.int64, device=taken.device) for _ in range(2))
+    for place in range(m):
+        here = taken[:, place]
+        seen += here
+        numbers += torch.where(here, _row(place, m, taken.device)[seen], 0)
+    return numbers
+
+
+def unrank(numbers: Tensor, m: int, k: int) -> Tensor:
+    """The rows that `rank` numbered, (groups, m) bool, each with k places taken."""
+    taken = torch.empty(len(numbers), m, dtype=torch.bool, device=numbers.device)
+    left = torch.full_like(numbers, k)
+    for place in reversed(range(m)):
+        share = _row(place, m, numbers.device)[left]
+        here = numbers >= share  # with none left the number is 0, and C(place, 0) = 1
+        numbers = torch.where(here, numbers - share, numbers)
+        left = left - here.long()
+        taken[:, place] = here
+    return taken
+
+
+def _row(place: int, m: int, device: torch.device) -> Tensor:
+    """C(place, 0), ..., C(place, m)."""
+    return torch.tensor([comb(place, k) for k in range(m + 1)], device=device)
 
 
 @dataclass(frozen=True)
@@ -120,3 +161,38 @@ def _refuse_unpackable(n: int, m: int, columns: int) -> None:
         raise ValueError(f"n must lie in [1, m] = [1, {m}] for the n:m form, got {n}")
     if columns % m:
         raise ValueError(f"m = {m} does not divide the {columns} columns of the weight")
+
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def semi_structured_linear(linear: nn.Linear) -> nn.Linear:
+    """A layer with the same weight and bias, whose product a GPU does with half of the work.
+
+    The weight must be 2:4, outlier rows have no place there. Raises ValueError, with the reason,
+    off CUDA and for what PyTorch's kernels do not know.
+    """
+    weight = linear.weight.detach()
+    if weight.dtype not in HALVES:
+        raise ValueError(
+            "weight must be float16 or bfloat16 for torch.sparse semi-structured, "
+            f"got {weight.dtype}"
+        )
+    if weight.shape[1] % 4 or bool(((weight.view(-1, 4) == 0).sum(dim=1) < 2).any()):
+        raise ValueError("weight must have two zeros in every four weights of a row (2:4)")
+    if not weight.is_cuda:
+        raise ValueError(
+            f"weight must be on a CUDA device for torch.sparse semi-structured, got {weight.device}"
+        )
+    from torch.sparse import to_sparse_semi_structured
+
+    try:
+        sparse = to_sparse_semi_structured(weight)
+    except (RuntimeError, ValueError) as error:  # sizes and cards that the kernels do not know
+        raise ValueError(
+            f"weight of shape {tuple(weight.shape)} is refused by torch.sparse: {error}"
+        ) from error
+    faster = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
+    faster.weight = nn.Parameter(sparse, requires_grad=False)
+    faster.bias = linear.bias
+    return faster

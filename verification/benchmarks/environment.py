@@ -1,13 +1,20 @@
 """Where numbers come from: commit, versions, machine."""
 
+import hashlib
 import os
 import platform
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+import torch
+
+from thanos_torch.runtime.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, if this is in one
 PACKAGES = ("thanos-pruning", "torch", "numpy", "scipy", "transformers")
@@ -82,3 +89,25 @@ def peak_memory() -> int:
         return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def clock(run: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds of one call; on a device, until its work is done."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def content_of(files: Iterable[Path]) -> str:
+    """Short SHA-256 of files by name and content, whatever their order and folder.
+
+    What is no file, as a folder beside them, does not count.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(file for file in files if file.is_file()):
+        digest.update(file.name.encode() + sha256_of(file).encode())
+    return digest.hexdigest()[:16]

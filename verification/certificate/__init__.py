@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from reference.patterns import Ablation, Pattern
 from verification.certificate.case import (
-    Case,
+    ScaledCase,
     in_units,
     losses_of,
     make_case,
@@ -94,7 +94,7 @@ def certify(
 
 
 def _refit(
-    case: Case, pruned_weight: Any, refitted_weight: Any, storage: str | None
+    case: ScaledCase, pruned_weight: Any, refitted_weight: Any, storage: str | None
 ) -> Refit | None:
     """The refitted weight in units of the case; ValueError if it is no weight of this layer."""
     if refitted_weight is None:

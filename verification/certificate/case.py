@@ -27,7 +27,7 @@ PANEL = 256  # columns of a triangular product that are made at one time
 
 
 @dataclass(frozen=True)
-class Case:
+class ScaledCase:
     """W, G and Ŵ, each row of W and Ŵ in a power of two of its own.
 
     In these units max|W_i| of every row lies in [1, 2) and mean(diag G) in [1, 4), or they are 0.
@@ -177,7 +177,7 @@ def make_case(
     damping: float,
     arithmetic: str,
     storage: str | None,
-) -> Case:
+) -> ScaledCase:
     """Check and scale the input of a certificate. Raises ValueError; Ŵ may hold NaN."""
     W, G = matrix("weight", weight), matrix("gram", gram)
     pruned = matrix("pruned_weight", pruned_weight, W.shape, finite=False)
@@ -206,7 +206,7 @@ def make_case(
     W_units = in_units(W, row_exponents)
     G_units = in_units(G, np.full(len(G), gram_exponent))
     vanished = ((W_units == 0) & (W != 0)).any() or (np.diag(G_units)[diagonal > 0] == 0).any()
-    return Case(
+    return ScaledCase(
         W=W_units,
         pruned=in_units(pruned, row_exponents),
         zeros=pruned == 0,

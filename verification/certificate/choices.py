@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from reference.patterns import column_blocks
-from verification.certificate.case import Array, Case, Indices, Mask
+from verification.certificate.case import Array, Indices, Mask, ScaledCase
 from verification.certificate.report import Check
-from verification.certificate.rules import Rules
+from verification.certificate.rules import MethodRules
 from verification.certificate.threads import in_parallel
 from verification.thresholds import ROUNDINGS
 
@@ -20,7 +20,7 @@ Values = Callable[[slice | Indices], Array]
 
 
 @dataclass
-class Tally:
+class ChoiceTally:
     """What the choices of a layer add up to."""
 
     miscounted: int = 0
@@ -52,8 +52,8 @@ class Choice:
     largest  the largest weight of each row, (rows, 1)
     """
 
-    case: Case
-    rules: Rules
+    case: ScaledCase
+    rules: MethodRules
     weights: Array
     at: Indices
     rows: Indices
@@ -167,7 +167,7 @@ class Choice:
 
     # The choice of the accused
 
-    def compare(self, picks: Mask, own: Mask, tally: Tally) -> None:
+    def compare(self, picks: Mask, own: Mask, tally: ChoiceTally) -> None:
         """Add to `tally` where `picks` are not the judge's own: inside of the margins, or wrong."""
         tally.decided += picks.size
         rows, columns = np.nonzero(picks != own)
@@ -207,7 +207,7 @@ class Choice:
         return found
 
 
-def column_factors(case: Case, rules: Rules, j1: int) -> tuple[Array, Array]:
+def column_factors(case: ScaledCase, rules: MethodRules, j1: int) -> tuple[Array, Array]:
     """The f_j with S_ij = |W_ij| f_j for the columns J = [j1, b), and their relative errors.
 
     No errors are counted for ‖X_j‖: it is as exact as the rounding of scores allows for.

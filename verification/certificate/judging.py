@@ -6,12 +6,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import lapack
 
-from verification.certificate.case import Array, Case, Mask, row_squares, times_lower_transposed
+from verification.certificate.case import (
+    Array,
+    Mask,
+    ScaledCase,
+    row_squares,
+    times_lower_transposed,
+)
 from verification.certificate.outliers import outlier_rows
 from verification.certificate.refit import Refit, check_refit
 from verification.certificate.replay import Replay
 from verification.certificate.report import Check, first_place
-from verification.certificate.rules import Rules
+from verification.certificate.rules import MethodRules
 from verification.certificate.storage import before_rounding
 from verification.certificate.updates import Moved, check_losses, check_updates, over
 from verification.thresholds import (
@@ -48,7 +54,11 @@ class Standard:
 
 
 def judge(
-    case: Case, rules: Rules, mask: Mask | None, losses: Array | None, refit: Refit | None
+    case: ScaledCase,
+    rules: MethodRules,
+    mask: Mask | None,
+    losses: Array | None,
+    refit: Refit | None,
 ) -> list[Check]:
     """All checks of one layer; fewer where one makes others meaningless.
 
@@ -88,7 +98,7 @@ def judge(
     return checks
 
 
-def _out_of_range(case: Case, rules: Rules) -> str:
+def _out_of_range(case: ScaledCase, rules: MethodRules) -> str:
     """Why squares of this layer's numbers would leave float64, where what is lost becomes 0."""
     sizes = np.abs(case.W)
     if float(np.where(sizes > 0, sizes, 1.0).min()) < SMALLEST_WEIGHT:
@@ -101,7 +111,7 @@ def _out_of_range(case: Case, rules: Rules) -> str:
     return ""
 
 
-def _standard(case: Case) -> Standard:
+def _standard(case: ScaledCase) -> Standard:
     """ε and ρ of T13, and whether the least eigenvalue of H is surely about λ."""
     case.factorise()  # what is not positive definite is refused, whatever else there is to say
     least, most = EIGENVALUE_SHARES
@@ -139,7 +149,7 @@ def _moved(moved: Moved, replay: Replay, standard: Standard) -> tuple[Moved, lis
 
 
 def _replayed(
-    case: Case, replay: Replay, standard: Standard, distance: Array, excess: Array
+    case: ScaledCase, replay: Replay, standard: Standard, distance: Array, excess: Array
 ) -> list[Check]:
     """How far rows are from their replay, T13.
 
@@ -175,7 +185,7 @@ def _replayed(
     ]  # fmt: skip
 
 
-def _choices(case: Case, replay: Replay) -> list[Check]:
+def _choices(case: ScaledCase, replay: Replay) -> list[Check]:
     """What the masks lose beside the judge's own, where rounding left both open."""
     if not len(replay.apart):
         return []
@@ -187,13 +197,13 @@ def _choices(case: Case, replay: Replay) -> list[Check]:
     return [Check("choices", "T13", ratio, LARGEST_LOSS, "", note, decides=False)]
 
 
-def _energies(case: Case, replay: Replay) -> Array:
+def _energies(case: ScaledCase, replay: Replay) -> Array:
     """N_i of T13, (rows,), those of T* behind; 0 for rows of which nothing is removed."""
     energies = replay.weights**2 @ case.H_diagonal
     return np.where(replay.mask.any(axis=1), energies, 0.0)
 
 
-def _zeros(case: Case, mask: Mask) -> Check:
+def _zeros(case: ScaledCase, mask: Mask) -> Check:
     """Every removed weight is +0.0."""
     wrong = mask & (~case.zeros | np.signbit(case.pruned))
     return Check("zeros", "section 2", int(wrong.sum()), 0, first_place(wrong))

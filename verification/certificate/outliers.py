@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference.patterns import Unstructured
-from verification.certificate.case import Array, Case, Indices, Mask
+from verification.certificate.case import Array, Indices, Mask, ScaledCase
 from verification.certificate.report import Check
-from verification.certificate.rules import Rules
+from verification.certificate.rules import MethodRules
 from verification.thresholds import ROUNDINGS
 
 FAR = 900  # powers of two from the threshold on, beyond which no row needs its own order
@@ -25,7 +25,7 @@ class OutlierRows:
     checks: tuple[Check, ...]
 
 
-def outlier_rows(case: Case, rules: Rules) -> OutlierRows:
+def outlier_rows(case: ScaledCase, rules: MethodRules) -> OutlierRows:
     """The set follows from h_i within its rounding error and is never read off the mask.
 
     Where rounding leaves a choice, rows that are unchanged are taken to be the chosen ones.
@@ -55,7 +55,7 @@ def outlier_rows(case: Case, rules: Rules) -> OutlierRows:
     )
 
 
-def _scores(case: Case, outlier_score: str, count: int) -> tuple[Array, Array]:
+def _scores(case: ScaledCase, outlier_score: str, count: int) -> tuple[Array, Array]:
     """What outlier rows have the most of, (c,), and how far rounding may move it, (c,).
 
     In units of the row at the threshold: others may be too large or too small for float64, and

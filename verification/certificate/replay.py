@@ -9,15 +9,15 @@ import numpy as np
 from reference.patterns import column_blocks
 from verification.certificate.case import (
     Array,
-    Case,
     Indices,
     Mask,
+    ScaledCase,
     row_squares,
     times_lower_transposed,
 )
-from verification.certificate.choices import Choice, Tally
+from verification.certificate.choices import Choice, ChoiceTally
 from verification.certificate.outliers import OutlierRows
-from verification.certificate.rules import Rules
+from verification.certificate.rules import MethodRules
 from verification.certificate.solver import best_moves
 from verification.thresholds import LARGEST_REPLAY
 
@@ -43,7 +43,12 @@ class Replay:
     """
 
     def __init__(
-        self, case: Case, rules: Rules, outliers: OutlierRows, mask: Mask | None, blind: bool
+        self,
+        case: ScaledCase,
+        rules: MethodRules,
+        outliers: OutlierRows,
+        mask: Mask | None,
+        blind: bool,
     ) -> None:
         """Run.
 
@@ -58,7 +63,7 @@ class Replay:
         self.largest = np.abs(case.W).max(axis=1)
         self.star: Indices = np.arange(self.rows)
         self._make_room(SPARE)
-        self.tally, self.grown, self._moved = Tally(), False, False
+        self.tally, self.grown, self._moved = ChoiceTally(), False, False
         self._stray()
         if rules.original_scores or blind:
             for j1, j2 in rules.original_blocks():

@@ -18,7 +18,7 @@ METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
 
 
 @dataclass(frozen=True)
-class Rules:
+class MethodRules:
     """A method with its switches.
 
     block   columns over which a mask is chosen and losses are reported
@@ -111,7 +111,7 @@ def make_rules(
     shape: tuple[int, int],
     block_size: int,
     ablation: Ablation,
-) -> Rules:
+) -> MethodRules:
     """Check the arguments of a certificate that say what is promised. Raises ValueError."""
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -122,4 +122,4 @@ def make_rules(
         refuse_switches(method, ablation)
     whole = method == "thanos" and isinstance(pattern, Structured)
     block = shape[1] if whole else min(block_size, shape[1])
-    return Rules(method, pattern, block, shape[1], ablation)
+    return MethodRules(method, pattern, block, shape[1], ablation)

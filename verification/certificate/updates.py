@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from reference.patterns import column_blocks
 from verification.certificate.case import (
     Array,
-    Case,
     Indices,
     Mask,
+    ScaledCase,
     row_squares,
     times_lower_transposed,
 )
 from verification.certificate.report import Check
-from verification.certificate.rules import Rules
+from verification.certificate.rules import MethodRules
 from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF, cosine_threshold, factor_error
 
 
@@ -33,8 +33,8 @@ class Moved:
     mask  True where a weight was removed
     """
 
-    case: Case
-    rules: Rules
+    case: ScaledCase
+    rules: MethodRules
     E: Array
     T: Array
     mask: Mask

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from verification.conformance.tensors import Tensor, Tensors, parse_json, read_tensors
+from verification.conformance.tensors import Tensor, TensorFile, parse_json, read_tensors
 from verification.vectors import FOLDER
 
 FORMAT = 1
@@ -45,15 +45,15 @@ class Case:
         shutil.copyfile(self.input_path, path)
 
     @cached_property
-    def input(self) -> Tensors:
+    def input(self) -> TensorFile:
         """Weight and Gram matrix, and the options as text."""
         return read_tensors(self.input_path)
 
     @cached_property
-    def answer(self) -> Tensors:
+    def answer(self) -> TensorFile:
         """What is expected; empty where the certificate or a refusal is."""
         path = self.folder / "expected" / f"{self.id}.safetensors"
-        return read_tensors(path) if self.expected in ("weights", "mask") else Tensors({}, {})
+        return read_tensors(path) if self.expected in ("weights", "mask") else TensorFile({}, {})
 
     def as_python(self) -> str:
         """Lines that make `case` again."""

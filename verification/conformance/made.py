@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verification.conformance.cases import Case
-from verification.conformance.tensors import Tensor, Tensors, write_tensors
+from verification.conformance.tensors import Tensor, TensorFile, write_tensors
 
 _TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -17,7 +17,7 @@ class MadeCase(Case):
     """A case that holds its input; it is judged by its certificate."""
 
     @cached_property
-    def input(self) -> Tensors:
+    def input(self) -> TensorFile:
         """Filled in by `made_case`."""
         raise NotImplementedError
 
@@ -92,7 +92,7 @@ def made_case(
              (("weight", weight), ("gram", gram))}  # fmt: skip
     if storage:
         types["weight"] = _TYPES[storage]
-    given = Tensors(
+    given = TensorFile(
         types,
         {
             "id": name,
@@ -105,7 +105,7 @@ def made_case(
         },
     )
     given.update({"weight": weight, "gram": gram})
-    answer = Tensors({}, {})
+    answer = TensorFile({}, {})
     if mask is not None:
         answer["mask"] = mask
     if exact is not None:

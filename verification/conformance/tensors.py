@@ -25,7 +25,7 @@ DTYPES = {
 Tensor = NDArray[Any]
 
 
-class Tensors(dict[str, Tensor]):
+class TensorFile(dict[str, Tensor]):
     """Tensors by name, bfloat16 as float32 with the same value; `types` and `metadata` beside."""
 
     def __init__(self, types: dict[str, str], metadata: dict[str, str]) -> None:
@@ -34,7 +34,7 @@ class Tensors(dict[str, Tensor]):
         self.metadata = metadata
 
 
-def read_tensors(path: str | os.PathLike[str], max_bytes: int = MAX_FILE) -> Tensors:
+def read_tensors(path: str | os.PathLike[str], max_bytes: int = MAX_FILE) -> TensorFile:
     """All of a file. Raises ValueError for what is no safetensors file, OSError for what is none.
 
     max_bytes  a larger file is refused unread
@@ -49,7 +49,7 @@ def read_tensors(path: str | os.PathLike[str], max_bytes: int = MAX_FILE) -> Ten
     return parse_tensors(content)
 
 
-def parse_tensors(content: bytes) -> Tensors:
+def parse_tensors(content: bytes) -> TensorFile:
     """The same for the bytes of a file."""
     if len(content) < 8:
         raise ValueError(f"file of {len(content)} bytes: no room for the length of a header")
@@ -64,7 +64,7 @@ def parse_tensors(content: bytes) -> Tensors:
         raise ValueError("__metadata__ must hold text only")
     data = memoryview(content)[8 + length :]
     _check_layout(header, len(data))
-    tensors = Tensors({name: entry["dtype"] for name, entry in header.items()}, metadata)
+    tensors = TensorFile({name: entry["dtype"] for name, entry in header.items()}, metadata)
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         flat = np.frombuffer(data[start:end], dtype=DTYPES[entry["dtype"]])

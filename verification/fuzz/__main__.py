@@ -20,7 +20,7 @@ from pathlib import Path
 
 from verification.benchmarks.environment import commit, cores, machine
 from verification.fuzz.targets import targets
-from verification.fuzz.trial import Tally, made_input, run, run_chunk
+from verification.fuzz.trial import FuzzTally, made_input, run, run_chunk
 
 OUT = Path(__file__).parents[2] / "docs" / "results" / "fuzz.json"
 CHUNK = 5000
@@ -64,9 +64,11 @@ def _jobs(names: Sequence[str], count: int, seed: int) -> list[tuple[str, int, r
     ]
 
 
-def _all(jobs: Sequence[tuple[str, int, range]], deadline: float) -> tuple[dict[str, Tally], float]:
+def _all(
+    jobs: Sequence[tuple[str, int, range]], deadline: float
+) -> tuple[dict[str, FuzzTally], float]:
     """What came of each target until the deadline, and the most that memory grew by."""
-    tallies = {name: Tally() for name, _, _ in jobs}
+    tallies = {name: FuzzTally() for name, _, _ in jobs}
     peak = 0.0
     with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(run_chunk, job) for job in jobs]
@@ -88,9 +90,9 @@ def _all(jobs: Sequence[tuple[str, int, range]], deadline: float) -> tuple[dict[
 
 
 def _add_died(
-    tallies: dict[str, Tally],
+    tallies: dict[str, FuzzTally],
     jobs: Sequence[tuple[str, int, range]],
-    waiting: Sequence[Future[tuple[str, Tally, float]]],
+    waiting: Sequence[Future[tuple[str, FuzzTally, float]]],
 ) -> None:
     """A process died: it had one of the first parts without a result, which is a finding."""
     unfinished = [
@@ -114,7 +116,7 @@ def _again(name: str, seed: int, number: int) -> int:
     return 1 if tally.findings else 0
 
 
-def _results(tallies: dict[str, Tally], peak: float, seconds: float) -> dict[str, object]:
+def _results(tallies: dict[str, FuzzTally], peak: float, seconds: float) -> dict[str, object]:
     return {
         "inputs": sum(tally.accepted + tally.refused + len(tally.findings)
                       for tally in tallies.values()),

@@ -26,7 +26,7 @@ class HangError(BaseException):
 
 
 @dataclass
-class Tally:
+class FuzzTally:
     """What came of some inputs."""
 
     accepted: int = 0
@@ -34,7 +34,7 @@ class Tally:
     slowest: float = 0.0
     findings: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "FuzzTally") -> None:
         """Put another one to this one."""
         self.accepted += other.accepted
         self.refused += other.refused
@@ -47,7 +47,7 @@ def made_input(name: str, target: Target, seed: int, number: int) -> bytes:
     return spoiled(Random(f"{seed} {name} {number}"), target.seeds)
 
 
-def run_chunk(job: tuple[str, int, range]) -> tuple[str, Tally, float]:
+def run_chunk(job: tuple[str, int, range]) -> tuple[str, FuzzTally, float]:
     """For a process of a pool: target, seed and numbers. Returns what memory it took, in MiB."""
     name, seed, numbers = job
     target = targets()[name]
@@ -59,9 +59,9 @@ def run_chunk(job: tuple[str, int, range]) -> tuple[str, Tally, float]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def run(name: str, target: Target, seed: int, numbers: range) -> Tally:
+def run(name: str, target: Target, seed: int, numbers: range) -> FuzzTally:
     """Try inputs one after another, in a folder of their own."""
-    tally = Tally()
+    tally = FuzzTally()
     unlimited = resource.getrlimit(resource.RLIMIT_AS)
     _limit_memory(unlimited[1])
     before = signal.signal(signal.SIGALRM, _ring)
@@ -81,7 +81,7 @@ def run(name: str, target: Target, seed: int, numbers: range) -> Tally:
     return tally
 
 
-def _try(target: Target, content: bytes, folder: Path, tally: Tally) -> str:
+def _try(target: Target, content: bytes, folder: Path, tally: FuzzTally) -> str:
     """What is wrong with the reader, "" if nothing."""
     try:
         # Again and again: a destructor, or a reader that catches everything, may swallow the first.

@@ -34,7 +34,7 @@ LARGE_PATTERNS = {
 
 
 @dataclass(frozen=True)
-class Layer:
+class VectorLayer:
     """What one pruning case is about.
 
     name    part of the case's id
@@ -58,7 +58,7 @@ class Layer:
         return f"{self.method}-{self.storage or self.dtype}-{self.name}-{_kind(self.pattern)}"
 
 
-def layers() -> Iterator[Layer]:
+def layers() -> Iterator[VectorLayer]:
     """The catalogue in both arithmetics, in narrow storage, larger layers, and special ones."""
     for dtype in ("float64", "float32"):
         yield from _catalogue(dtype, None)
@@ -69,7 +69,7 @@ def layers() -> Iterator[Layer]:
         yield from _special(dtype)
 
 
-def _catalogue(dtype: str, storage: str | None) -> Iterator[Layer]:
+def _catalogue(dtype: str, storage: str | None) -> Iterator[VectorLayer]:
     for hard in catalogue(dtype):
         if storage and hard.name not in STORED:
             continue
@@ -79,7 +79,7 @@ def _catalogue(dtype: str, storage: str | None) -> Iterator[Layer]:
             for pattern in hard.patterns():
                 if method != "thanos" and getattr(pattern, "outlier_rows", False):
                     continue  # the baselines refuse them
-                yield Layer(
+                yield VectorLayer(
                     f"{hard.number:02d}",
                     method,
                     pattern,
@@ -93,7 +93,7 @@ def _catalogue(dtype: str, storage: str | None) -> Iterator[Layer]:
                 )
 
 
-def _large(dtype: str) -> Iterator[Layer]:
+def _large(dtype: str) -> Iterator[VectorLayer]:
     for number, (method, patterns) in enumerate(LARGE_PATTERNS.items(), start=1):
         rng = Random(1000 + number)
         weight = whole_numbers(rng, (18, 48), 2**16 - 1) / 2**14
@@ -102,7 +102,7 @@ def _large(dtype: str) -> Iterator[Layer]:
         X[7] *= 32  # and one that is loud
         gram = X @ X.T
         for pattern in map(parse_pattern, patterns):
-            yield Layer(
+            yield VectorLayer(
                 f"large-{_text(pattern)}",
                 method,
                 pattern,
@@ -116,10 +116,10 @@ def _large(dtype: str) -> Iterator[Layer]:
             )
 
 
-def _special(dtype: str) -> Iterator[Layer]:
+def _special(dtype: str) -> Iterator[VectorLayer]:
     for special in specials():
         for pattern in map(parse_pattern, special.patterns):
-            yield Layer(
+            yield VectorLayer(
                 special.name,
                 "thanos",
                 pattern,

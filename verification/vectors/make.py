@@ -12,7 +12,7 @@ from verification.conformance.tensors import write_tensors
 from verification.exact import ExactPruned, exact_prune
 from verification.vectors.expected import condition_of, is_certain, rounded_once
 from verification.vectors.flags import FLAGS
-from verification.vectors.layers import Layer, layers
+from verification.vectors.layers import VectorLayer, layers
 from verification.vectors.refusals import Refusal, refusals
 
 TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -58,7 +58,7 @@ def _prune_cases(folder: Path) -> Iterator[dict[str, Any]]:
         yield _prune_case(folder, layer, known[key])
 
 
-def _prune_case(folder: Path, layer: Layer, exact: ExactPruned) -> dict[str, Any]:
+def _prune_case(folder: Path, layer: VectorLayer, exact: ExactPruned) -> dict[str, Any]:
     condition = condition_of(layer.gram, layer.damping)
     expected = "certificate"
     if is_certain(exact, layer.method, layer.dtype, condition):

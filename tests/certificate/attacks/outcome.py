@@ -107,6 +107,9 @@ class Court:
 
     def acquit(self, undecidable: bool = False, **others: Any) -> bool:
         """Whether the right result passes, as it must; it may stay open if it is `undecidable`."""
+        if not np.isfinite(self.right.weight).all():  # the storage type has no room for it
+            self.outcome.unsolved += 1
+            return False
         found = self.verdict(self.right.weight, self.right.mask, **others)
         self.outcome.right += 1
         self.outcome.right_undecided += found == NOT_DECIDABLE
@@ -173,7 +176,7 @@ class Measured:
         # A row that loses nothing, however large, is no excuse for what others lose; and what
         # masks lose is known without the rounding of kept weights.
         some = (mask | court.right.mask).any(axis=1)
-        chosen = math.sqrt(LARGEST_CHOICE * f_star.sum()) + math.sqrt((floor[some] ** 2).sum())
+        chosen = np.sqrt(LARGEST_CHOICE * f_star.sum()) + np.sqrt((floor[some] ** 2).sum())
         over_star = math.sqrt(_over(f_T.sum(), (LARGEST_CHOICE + 1e-9) * f_star.sum()))
         if (weight[mask] != 0).any() or mask.sum() != court.right.mask.sum():
             return cls(math.inf, math.inf, math.inf, math.inf, math.inf)
@@ -182,7 +185,7 @@ class Measured:
             _over(losses(layer, weight).sum(), f_T.sum()),
             _over(f.sum(), f_star.sum()),
             max(_over(a, b) for a, b in zip(np.sqrt(f), bound, strict=True)),
-            max(over_star, _over(math.sqrt(f[some].sum()), chosen)),
+            max(over_star, _over(np.sqrt(f[some].sum()), chosen)),
         )
 
 

@@ -39,7 +39,7 @@ def floors_from_the_result(monkeypatch: Patch) -> None:
     """Rounding floors grow with |Ŵ| and u_s, so that what is far off excuses itself."""
     replayed: Any = judging._replayed
 
-    def lenient(given: case.Case, replay: Any, *others: Any) -> list[Check]:
+    def lenient(given: case.ScaledCase, replay: Any, *others: Any) -> list[Check]:
         distance = (given.pruned - replay.T) @ given.M.T
         u = 8 * given.u + (2.0**-8 if given.storage else 0.0)
         allowed = u**2 * np.sum(given.pruned**2 * given.H_diagonal, axis=1)
@@ -107,7 +107,7 @@ def subnormals_exact(monkeypatch: Patch) -> None:
 def uncapped_excess(monkeypatch: Patch) -> None:
     """ε of a tiny γ without a limit, and no look at the judge's own rounding."""
 
-    def standard(given: case.Case) -> judging.Standard:
+    def standard(given: case.ScaledCase) -> judging.Standard:
         given.factorise()
         return judging.Standard(1e-8 + given.u**2 * given.trace_over_damping * 1e9, 1.0)
 
@@ -118,7 +118,7 @@ def uncapped_excess(monkeypatch: Patch) -> None:
 def unseen_eigenvalues(monkeypatch: Patch) -> None:
     """Losses compared in the norm of the diagonal of H, which sees no direction."""
 
-    def standard(given: case.Case) -> judging.Standard:
+    def standard(given: case.ScaledCase) -> judging.Standard:
         return judging.Standard(1e2, 0.0)
 
     monkeypatch.setattr(judging, "_standard", standard)

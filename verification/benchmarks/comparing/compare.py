@@ -1,17 +1,18 @@
 """Two results files against each other: every run that both have, what is lost, and what is new."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from verification.benchmarks.comparing.evaluations import evaluation_change
 from verification.benchmarks.comparing.losses import (
     OF_LAYERS,
     PERPLEXITY,
     broken,
+    evaluation_change,
     held,
     lost_runs,
 )
@@ -29,14 +30,16 @@ from verification.benchmarks.comparing.noise import (
     other_draws,
     same_draw,
 )
-from verification.benchmarks.comparing.records import (
+from verification.benchmarks.results import (
     Key,
     Records,
     Results,
     common_layers,
     layer_values,
+    named,
     perplexity_values,
 )
+from verification.benchmarks.statistics import Estimate, paired_ratio
 
 # A draw that is easy for one method is easy for its control: both move the kept weights, or none.
 CONTROLS = {
@@ -287,3 +290,168 @@ def _settings(before: Results, after: Results) -> dict[str, tuple[Any, Any]]:
 def write_comparison(comparison: Comparison, file: Path) -> None:
     """As JSON."""
     file.write_text(json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
+
+
+def pruning_seconds(record: dict[str, object]) -> float | None:
+    """Of one run's pruning alone; None if it is not recorded."""
+    seconds = record.get("seconds")
+    value = seconds.get("pruning") if isinstance(seconds, dict) else None
+    return float(value) if value else None
+
+
+def peak_memory(record: dict[str, object]) -> float | None:
+    """In bytes; None if it is not recorded."""
+    value = record.get("peak_memory_bytes")
+    return float(value) if isinstance(value, int | float) and value else None
+
+
+COSTS = {"pruning time": pruning_seconds, "peak memory": peak_memory}
+
+
+def cost_ratios(before: Results, after: Results) -> dict[str, Estimate]:
+    """After / before over all runs with the same draw: one run's time is noise, many are not."""
+    found = {}
+    for name, cost in COSTS.items():
+        pairs = [
+            (cost(record), cost(after.runs[key][draw]))
+            for key, records in before.runs.items()
+            for draw, record in records.items()
+            if draw in after.runs.get(key, {})
+        ]
+        known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        if known:
+            found[name] = paired_ratio([a for a, _ in known], [b for _, b in known])
+    return found
+
+
+def _conditions(before: Results, after: Results) -> dict[str, list[str]]:
+    """What times depend on besides, in words: of all pruned runs of either side."""
+    return {
+        name: [_values(name, side) for side in (before, after)]
+        for name in ("machine", "number of threads", "number of jobs")
+    }
+
+
+def _values(name: str, side: Results) -> str:
+    key = name.rpartition(" ")[2]
+    found = {
+        str(record.get(key, side.origin(key)))
+        for records in side.runs.values()
+        for record in records.values()
+        if "layers" in record
+    }
+    return ", ".join(sorted(found))
+
+
+def cost_regressions(before: Results, after: Results, allowed: float) -> list[str]:
+    """Costs that grew by more than the share `allowed`, beyond the spread over the runs.
+
+    ValueError if the machines, threads or jobs differ, if `allowed` is no share, or if nothing can
+    be compared.
+    """
+    if not 0 <= allowed < math.inf:
+        raise ValueError(f"times must be a share of 0 or more, got {allowed}")
+    for name, values in _conditions(before, after).items():
+        if values[0] != values[1]:
+            raise ValueError(f"times compare with one {name} only, got {' and '.join(values)}")
+    ratios = cost_ratios(before, after)
+    if not ratios:
+        raise ValueError("times must be of runs with the same draw in both files, got none")
+    return [
+        f"{name} {100 * (ratio.value - 1):+.1f} % over {ratio.count} runs, more than "
+        f"{100 * allowed:g} % beyond their spread"
+        for name, ratio in ratios.items()
+        if (ratio.value if ratio.low is None else ratio.low) > 1 + allowed
+    ]
+
+
+# Layer errors are geometric means over the layers: every layer has the same weight in a change.
+HEADINGS = [
+    "run",
+    "layer error",
+    FIRST,
+    "with dense inputs",
+    "perplexity",
+    "pruning s",
+    "peak MiB",
+    "sparsity",
+    "verdict",
+]
+
+
+def rows(comparison: Comparison) -> list[list[str]]:
+    """A row a run that both files have: what is after, and how it differs from before."""
+    return [_row(pair) for pair in comparison.pairs]
+
+
+def _row(pair: Pair) -> list[str]:
+    by_measure = {change.measure: change for change in pair.changes}
+    cells = []
+    for measure in ("layer error", f"layer error, {FIRST}", "with dense inputs", "perplexity"):
+        change = by_measure.get(measure)
+        digits = 2 if measure == "perplexity" else 4
+        cells.append(_moved(change.before, change.after, digits) if change else "")
+    for name, unit, digits in (("pruning time", 1, 1), ("peak memory", 2**20, 0)):
+        before, after = (_mean(side, name) / unit for side in (pair.before, pair.after))
+        cells.append(_moved(before, after, digits))
+    before, after = (
+        100 * sum(record.get("sparsity", 0.0) for record in side.values()) / len(side)
+        for side in (pair.before, pair.after)
+    )
+    cells.append(f"{after:.2f} %" if before == after else f"{before:.2f} → {after:.2f} %")
+    return [pair.key.label, *cells, verdict(pair)]
+
+
+def verdict(pair: Pair) -> str:
+    """One word or two."""
+    if pair.regressions:
+        return "REGRESSION"
+    if pair.improvements:
+        return "better"
+    return "same" if pair.judged else "not judged"
+
+
+def _mean(side: Records, cost: str) -> float:
+    known = [value for record in side.values() if (value := COSTS[cost](record)) is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _moved(before: float, after: float, digits: int) -> str:
+    """The number after, and by how much it moved."""
+    if math.isnan(before) or math.isnan(after):
+        return ""
+    change = f" {100 * (after / before - 1):+.2f} %" if before > 0 else ""
+    return f"{after:.{digits}f}{change}"
+
+
+def lines(comparison: Comparison) -> Iterator[str]:
+    """What the table does not say, the verdict last."""
+    for name, (before, after) in comparison.settings.items():
+        yield f"setting  {name}: {before} → {after}"
+    for (before, after), runs in comparison.evaluations.items():
+        yield f"setting  evaluation of {named(runs)}: {before} → {after}; perplexity is NOT JUDGED"
+    for name, ratio in cost_ratios(comparison.before, comparison.after).items():
+        yield f"cost     {name} of all runs: {100 * (ratio.value - 1):+.1f} %"
+    for what in comparison.new:
+        yield f"new      {what}"
+    for basis in sorted({change.basis for pair in comparison.pairs for change in pair.changes}):
+        yield f"judged   {basis}"
+    for what in comparison.unjudged:
+        yield f"NOT JUDGED  {what}"
+    for what in comparison.improvements:
+        yield f"better   {what}"
+    for what in comparison.regressions:
+        yield f"REGRESSION  {what}"
+    yield _conclusion(comparison)
+
+
+def _conclusion(comparison: Comparison) -> str:
+    """How many regressions, and of how many runs that is said."""
+    count, runs = len(comparison.regressions), len(comparison.pairs)
+    found = f"{count or 'No'} regression{'s' if count > 1 else ''} beyond noise"
+    unjudged = len(comparison.unjudged)
+    gaps = [f"{unjudged} of {runs} runs are NOT JUDGED"] if unjudged else []
+    other = sum(map(len, comparison.evaluations.values()))
+    if other:
+        gaps.append(f"perplexity of {other} of {runs} runs is NOT JUDGED: another evaluation")
+    return f"{found}, but {', and '.join(gaps)}." if gaps else f"{found}."

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from verification.benchmarks.comparing.records import Draw, Values, common_layers
+from verification.benchmarks.results import Draw, Values, common_layers
 from verification.benchmarks.statistics import (
     Estimate,
     Verdict,

@@ -22,7 +22,7 @@ from verification.benchmarks.pages.tables import (
     source,
     verdict,
 )
-from verification.benchmarks.studies.profiles import SEEDS
+from verification.benchmarks.quality.profiles import SEEDS
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from matplotlib import pyplot as plt
 from verification.benchmarks.pages.changes import Change, changes
 from verification.benchmarks.pages.pairs import Record, percent
 from verification.benchmarks.pages.style import COLOURS, log_axis
+from verification.benchmarks.quality.plan import Run, label
 from verification.benchmarks.statistics import Estimate, added_percent
-from verification.benchmarks.studies.plan import Run, label
 
 
 def _block_size(what: dict[str, Any]) -> int:

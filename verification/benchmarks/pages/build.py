@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.models.durable import whole_file
+from thanos_torch.runtime.files import whole_file
 from verification.benchmarks.pages.ablations import CALIBRATION, COMPONENTS, SETTINGS
-from verification.benchmarks.pages.architectures import ARCHITECTURES
 from verification.benchmarks.pages.claims import CLAIMS_PAGE
 from verification.benchmarks.pages.commands import COST, INFERENCE, SIZE
 from verification.benchmarks.pages.headline import HEADLINE
@@ -16,17 +15,16 @@ from verification.benchmarks.pages.html import html_report
 from verification.benchmarks.pages.outliers import OUTLIERS
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.paper import PAPER
+from verification.benchmarks.pages.paper_models import page as models_page
 from verification.benchmarks.pages.patterns import PATTERNS
 from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.pages.refit import REFIT
 from verification.benchmarks.pages.sweep import SWEEP
-from verification.benchmarks.paper.page import page as models_page
-from verification.benchmarks.studies.study import RESULTS
+from verification.benchmarks.quality.engine import RESULTS
 
 PAGES: tuple[Page, ...] = (
     QUICK,
-    ARCHITECTURES,
     SWEEP,
     COMPONENTS,
     SETTINGS,

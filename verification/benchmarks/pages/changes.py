@@ -7,7 +7,7 @@ from typing import Any
 from verification.benchmarks.pages.names import name as named
 from verification.benchmarks.pages.pairs import INTERVALS, Pair, Record, percent
 from verification.benchmarks.pages.tables import timing
-from verification.benchmarks.studies.plan import family, label
+from verification.benchmarks.quality.plan import family, label
 
 
 def meaning(results: dict[str, Any]) -> str:

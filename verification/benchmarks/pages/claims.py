@@ -21,13 +21,12 @@ from verification.benchmarks.pages.page import Page, Sources, joined, links
 from verification.benchmarks.pages.pairs import INTERVALS, percent
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown, span
-from verification.benchmarks.studies.profiles import HEADLINES, SEEDS
+from verification.benchmarks.quality.profiles import HEADLINES, SEEDS
 
 WHOLE_TEST_SET = tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES)
 # A study that has parts is one: the range of sparsities, or the draws.
 STUDIES = (
     ("sweep-low", "sweep-high"),
-    ("architectures",),
     ("quick",),
     ("outliers",),
     ("patterns",),
@@ -87,11 +86,11 @@ def cases(claim: Claim, sources: Sources) -> list[Comparison]:
 
 
 def outcome(found: Sequence[Comparison]) -> str:
-    """Plainly, whether a claim holds here; on how little that rests; small and ruined models count apart."""
+    """Plainly, whether a claim holds here; on how little that rests; ruined models count apart."""
     if not found:
         return "not measured yet"
     kinds: dict[str, list[Comparison]] = {}
-    for case in sorted(found, key=lambda case: (not case.usable, case.group.small)):
+    for case in sorted(found, key=lambda case: not case.usable):
         kinds.setdefault(_where(case), []).append(case)
     return "; ".join(f"{where}: {_held(some)}, {_basis(some)}" for where, some in kinds.items())
 
@@ -99,7 +98,7 @@ def outcome(found: Sequence[Comparison]) -> str:
 def _where(case: Comparison) -> str:
     if not case.usable:
         return "where every model is ruined"
-    return "on the small models" if case.group.small else f"on {case.group.model}"
+    return f"on {case.group.model}"
 
 
 def _basis(found: Sequence[Comparison]) -> str:
@@ -155,7 +154,7 @@ def text(sources: Sources) -> str:
 {lines(f"{number}. {claim.said} ({claim.where}): {outcome(some)}." for number, (claim, some) in enumerate(found.items(), 1))}
 {len(CLAIMS) + 1}. Thanos is better than other methods in zero-shot tasks (tables): {_in_tasks(sources)}.
 
-*Here* are SmolLM2-135M and models of 2 million parameters, far smaller than the paper's. A claim counts as shown in a case where perplexity is
+*Here* is SmolLM2-135M, far smaller than the paper's models. A claim counts as shown in a case where perplexity is
 lower, and as contradicted where it is higher, if the 95 % interval leaves out 0 %. None is corrected for the number of comparisons: where there is no difference,
 one case in forty would count as shown by chance, and one as contradicted. Cases where even the better model has more than {RUINED} times the dense
 perplexity are *ruined* and count apart: who is better there is of no use. Of what several studies measured, the one with the most draws counts, also

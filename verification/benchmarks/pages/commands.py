@@ -1,12 +1,12 @@
 """The pages of what has a command of its own: speed, cost, inference."""
 
-from verification.benchmarks.cost.plots import draw_all as draw_cost
-from verification.benchmarks.cost.report import page as cost_page
 from verification.benchmarks.inference.plots import draw as draw_inference
 from verification.benchmarks.inference.plots import draw_sizes
-from verification.benchmarks.inference.report import page as inference_page
-from verification.benchmarks.inference.size import page as size_page
+from verification.benchmarks.pages.cost import page as cost_page
+from verification.benchmarks.pages.inference import page as inference_page
 from verification.benchmarks.pages.page import Page
+from verification.benchmarks.pages.size import page as size_page
+from verification.benchmarks.performance.plots import draw_all as draw_cost
 
 COST = Page(
     "cost",

@@ -7,7 +7,7 @@ import numpy as np
 
 from verification.benchmarks.pages.pairs import Record
 from verification.benchmarks.pages.style import COLOURS
-from verification.benchmarks.studies.plan import label
+from verification.benchmarks.quality.plan import label
 
 HEADING = "relative layer error, dense inputs"
 

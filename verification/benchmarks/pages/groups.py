@@ -6,8 +6,7 @@ from typing import Any
 
 from verification.benchmarks.pages.page import Sources, joined
 from verification.benchmarks.pages.pairs import Pair, Record
-from verification.benchmarks.small_models.families import PREFIX
-from verification.benchmarks.studies.plan import family, label
+from verification.benchmarks.quality.plan import family, label
 
 OTHERS = ("magnitude", "wanda", "sparsegpt")  # that Thanos is held against
 RUINED = 10  # times the dense model's perplexity: above, a model is of no use
@@ -31,11 +30,6 @@ class Group:
     pattern: str
     dense: float
     runs: dict[str, dict[int, Record]] = field(default_factory=dict)
-
-    @property
-    def small(self) -> bool:
-        """Whether it is one of the models of 2 million parameters."""
-        return self.model.startswith(PREFIX)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from verification.benchmarks.pages.changes import answer, change_table, changes,
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.style import COLOURS, log_axis, save
 from verification.benchmarks.pages.tables import common, lines, markdown, protocol, source, verdict
-from verification.benchmarks.studies.plan import label
-from verification.benchmarks.studies.profiles import HEADLINE_QUESTION, HEADLINES, SEEDS
+from verification.benchmarks.quality.plan import label
+from verification.benchmarks.quality.profiles import HEADLINE_QUESTION, HEADLINES, SEEDS
 
 STUDIES = tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES)
 BASE = "sparsegpt"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from verification.benchmarks.studies.plan import label
+from verification.benchmarks.quality.plan import label
 
 SWITCHES = {
     "adaptive False": "fixed mask",

@@ -12,9 +12,9 @@ from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.pairs import percent
 from verification.benchmarks.pages.style import change_axis, save
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
+from verification.benchmarks.quality.plan import label
+from verification.benchmarks.quality.profiles import SEEDS
 from verification.benchmarks.statistics import added_percent
-from verification.benchmarks.studies.plan import label
-from verification.benchmarks.studies.profiles import SEEDS
 
 SCORES = {"output": "‖W_i X‖²", "wanda": "Σ_j W_ij² G_jj"}
 # Colour, and how far aside of its share a score's interval is drawn: both are at the same one.
@@ -52,7 +52,7 @@ Perplexity against no outlier rows, of SmolLM2-135M, with 95 % intervals:
 {lines(_answer(name, found, dense) for name, found in grouped.items())}
 {lines(_between_scores(*each) for each in by_pattern(results["runs"]).items())}
 
-On the small models, and in n:m pruning, outlier rows are judged on the page of [claims](claims.md).
+In n:m pruning, outlier rows are judged on the page of [claims](claims.md).
 
 {lines(tables)}
 - Outlier rows keep all their weights, and the columns removed from the others are more, so that the same share of the layer goes.

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verification.benchmarks.small_models.families import PREFIX
 from verification.benchmarks.statistics import (
     LEVEL,
     Estimate,
@@ -29,7 +28,7 @@ ROUNDING_SEMI_STRUCTURED = Spread(0.0243, 5)
 ROUNDING_STRUCTURED = Spread(0.025, 4)
 INTERVALS = f"""95 % intervals: over several draws, Student's t of the draws on the same windows of the evaluation text: {t_factor(1, LEVEL):.1f} standard errors
   to either side where there are two, {t_factor(2, LEVEL):.1f} of three; they say nothing of other texts. Of one draw, Student's t of √n stretches of the n windows of the
-  evaluation text, as neighbours are alike, and, but for the small models, of what rounding alone moves on SmolLM2-135M (one standard deviation: {100 * ROUNDING.deviation:.1f} %, as measured in unstructured
+  evaluation text, as neighbours are alike, and of what rounding alone moves on SmolLM2-135M (one standard deviation: {100 * ROUNDING.deviation:.1f} %, as measured in unstructured
   pruning by 50 %, {100 * ROUNDING_SEMI_STRUCTURED.deviation:.1f} % in n:m, measured in 2:4, and {100 * ROUNDING_STRUCTURED.deviation:.1f} % in structured pruning, measured at 30 %; other
   sparsities have the same numbers, where it was not measured): they say nothing of other draws, and what one draw shows, several may not"""
 
@@ -106,8 +105,6 @@ def on_one_draw(before: Record, after: Record) -> Estimate:
 
 
 def _rounding(record: Record) -> Spread | None:
-    if record["model"].startswith(PREFIX):
-        return None
     pattern = record["run"]["pattern"]
     if pattern.startswith("unstructured"):
         return ROUNDING

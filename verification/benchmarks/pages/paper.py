@@ -10,8 +10,8 @@ from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.pairs import Record
 from verification.benchmarks.pages.patterns import against_base, picture
 from verification.benchmarks.pages.tables import lines, markdown, protocol, source, verdict
-from verification.benchmarks.paper.plan import Protocol
-from verification.benchmarks.studies.paper import paper_studies
+from verification.benchmarks.quality.paper_plan import Protocol
+from verification.benchmarks.quality.profiles import paper_studies
 
 QUESTION = "Who is better on the paper's models?"
 

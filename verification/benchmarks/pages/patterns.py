@@ -16,7 +16,7 @@ from verification.benchmarks.pages.changes import (
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.style import COLOURS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import common, lines, markdown, protocol, source, verdict
-from verification.benchmarks.studies.profiles import PATTERNS_QUESTION
+from verification.benchmarks.quality.profiles import PATTERNS_QUESTION
 
 BASE = "sparsegpt"
 
@@ -37,8 +37,7 @@ The first rows are SparseGPT. {common(results)} Unstructured pruning is on the p
 set](headline.md).
 
 {_below_names({name: markdown(*change_table(some)) for name, some in found.items()})}
-- Not measured, as the whole profile is to end in ten hours: magnitude, and in 4:8 also Wanda and refits. The small models have all of
-  them: [architectures](architectures.md). Wanda, magnitude and refits in 2:4 are on the page of the whole test set.
+- Not measured, as the whole profile is to end in ten hours: magnitude, and in 4:8 also Wanda and refits. Wanda, magnitude and refits in 2:4 are on the page of the whole test set.
 - Structured Thanos removes all its columns jointly and is its own refit ([section 7](../specification.md#7-beyond-the-paper)).
 {meaning(results)}
 

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.depth import HEADING, draw_depth
 from verification.benchmarks.pages.style import COLOURS, legend_of_all, log_axis, save
-from verification.benchmarks.studies.plan import family, label
+from verification.benchmarks.quality.plan import family, label
 
 
 def draw_quick(sources: dict[str, dict[str, Any]], folder: Path) -> None:

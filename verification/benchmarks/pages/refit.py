@@ -12,8 +12,8 @@ from verification.benchmarks.pages.page import Page, Sources, links
 from verification.benchmarks.pages.pairs import INTERVALS, percent, signed
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import lines, markdown, span
+from verification.benchmarks.quality.profiles import ABLATIONS, HEADLINES, SEEDS
 from verification.benchmarks.statistics import added_percent
-from verification.benchmarks.studies.profiles import ABLATIONS, HEADLINES, SEEDS
 
 # What is compared on the same machine is one study.
 STUDIES = (
@@ -23,7 +23,6 @@ STUDIES = (
     ("quick",),
     ("outliers",),
     ("patterns",),
-    ("architectures",),
 )
 NAMES = tuple(name for parts in STUDIES for name in parts)
 # By what they are against: (what, against what).
@@ -43,8 +42,6 @@ AGAINST = {
 Found = dict[tuple[str, str], list[Comparison]]
 HEADINGS = ["model, pattern, calibration text", "what", "against", "perplexity", "layer error", "times its pruning s",
             "draws", "verdict"]  # fmt: skip
-COUNTED = ["what", "against", "cases", "lower", "higher", "not shown to differ", "perplexity", "layer error",
-           "times its pruning s"]  # fmt: skip
 
 
 def compared(sources: Sources) -> Found:
@@ -60,19 +57,12 @@ def compared(sources: Sources) -> Found:
 def text(sources: Sources) -> str:
     """Answers, plot, tables."""
     found = compared(sources)
-    real, small = (
-        {
-            pair: [each for each in some if each.group.small == is_small]
-            for pair, some in found.items()
-        }
-        for is_small in (False, True)
-    )
     return f"""# What does a refit buy?
 
 A refit keeps a mask and moves the kept weights of every row towards their optimum, all at once, by ten conjugate-gradient steps: ten more products
 with the Gram matrix ([section 7](../specification.md#7-beyond-the-paper)). On SmolLM2-135M, where the models are of use:
 
-{lines(_answers(real))}
+{lines(_answers(found))}
 
 {_opposite(found)}
 
@@ -80,11 +70,7 @@ with the Gram matrix ([section 7](../specification.md#7-beyond-the-paper)). On S
 
 SmolLM2-135M:
 
-{markdown(HEADINGS, [row for some in real.values() for row in map(_row, some)], left=3)}
-
-Models of 2 million parameters, of [four families](architectures.md), in how many of the cases:
-
-{markdown(COUNTED, list(_counted(small)), left=2)}
+{markdown(HEADINGS, [row for some in found.values() for row in map(_row, some)], left=3)}
 
 - *Layer error*: with dense inputs, as on the pages of the studies. *Times its pruning s*: of all layers, in runs beside others that
   began up to hours apart: a rough guide. What a refit costs alone is measured on the page of [cost](cost.md). It depends on the shape of a layer, not on
@@ -123,15 +109,6 @@ def _told(of: str, found: Sequence[Comparison]) -> str:
     )
     perplexity, error, _ = _sizes(usable)
     return f"{of}: perplexity {told} ({perplexity}), layer error {error}"
-
-
-def _counted(found: Found) -> Iterator[list[str]]:
-    """Rows of COUNTED."""
-    for (of, than), some in found.items():
-        usable = [each for each in some if each.usable]
-        if usable:
-            counts = [f"{count}" for count in _verdicts(usable).values()]
-            yield [of, than, f"{len(usable)}", *counts, *_sizes(usable)]
 
 
 def _verdicts(found: Sequence[Comparison]) -> dict[str, int]:

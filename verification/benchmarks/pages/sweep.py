@@ -15,8 +15,8 @@ from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.pairs import INTERVALS, Record, on_one_draw, percent
 from verification.benchmarks.pages.style import COLOURS, legend_outside, log_axis, save
 from verification.benchmarks.pages.tables import lines, protocol, source, summary, timing, verdict
+from verification.benchmarks.quality.plan import label
 from verification.benchmarks.statistics import difference, in_words
-from verification.benchmarks.studies.plan import label
 
 STUDIES = ("sweep-low", "sweep-high")
 DEPTH_AT = 0.5  # the share removed where layer error is shown by depth: refits are there too

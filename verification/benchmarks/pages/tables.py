@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from verification.benchmarks.studies.plan import family, label
+from verification.benchmarks.quality.plan import family, label
 
 LARGE = 2**22  # weights of a layer that counts as large on every page: 2048 x 2048
 HOURS_OF_A_STUDY = 2.0  # that it may take; runs further apart were taken from another one

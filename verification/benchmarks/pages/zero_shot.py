@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from verification.benchmarks.pages.pairs import Record, signed
 from verification.benchmarks.pages.tables import markdown
+from verification.benchmarks.quality.plan import label
 from verification.benchmarks.statistics import Estimate, gain, in_words, mean
-from verification.benchmarks.studies.plan import label
 
 # Right answers when one is picked blindly; a few questions of ARC have three or five.
 GUESSED = {

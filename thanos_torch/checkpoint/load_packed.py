@@ -1,0 +1,110 @@
+"""Load a packed checkpoint as a model that runs, with smaller layers in place."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from thanos_torch.checkpoint.load import LoadedModel, load_tokenizer, origin_of_folder
+from thanos_torch.checkpoint.packed import PackedFolder, Piece
+from thanos_torch.checkpoint.shards import without_content
+from thanos_torch.checkpoint.streamed import Conversion, quiet_transformers, skeleton
+from thanos_torch.forms import Compact, CompactLinear
+from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """A model that was loaded from packed weights.
+
+    compact  names of the layers that are `CompactLinear` now
+    dense    names of pruned layers that are as they were, with the reason
+    """
+
+    loaded: LoadedModel
+    compact: list[str]
+    dense: dict[str, str]
+
+
+def load_packed(folder: Path, *, trust_remote_code: bool = False) -> PackedModel:
+    """Load a packed checkpoint; layers in the form `compact` run as such, all others dense.
+
+    The dense weight of a layer that becomes compact is never made, and files are read one decoder
+    block at a time. Raises ValueError for a folder that is not packed, damaged, or lacks weights
+    of the model.
+    """
+    packed = PackedFolder(folder)
+    described = {name: without_content(*packed.describe(name)) for name in packed.names()}
+    model = skeleton(folder, described, trust_remote_code)
+    conversion = Conversion(model)
+    prefix, blocks = decoder_blocks(model)
+    groups = prunable_layers(blocks, prefix)
+    compact: list[str] = []
+    dense: dict[str, str] = {}
+    for index, names in _groups(conversion, packed, prefix, len(blocks)):
+        in_place: set[str] = set()  # tensors that compact layers hold already
+        for name, layer in groups[index].items() if index is not None else ():
+            pieces = packed.of_layer(name)
+            if not pieces:  # it was not pruned
+                continue
+            if reason := _why_dense(layer, pieces):
+                dense[name] = reason
+                continue
+            _replace(model, layer, packed, pieces[0])
+            in_place.update(pieces[0].place.tensors)
+            compact.append(name)
+        with quiet_transformers():
+            conversion.load({name: packed.read(name) for name in names if name not in in_place})
+    model.tie_weights()
+    _refuse_missing(model, folder)
+    with quiet_transformers():
+        tokenizer = load_tokenizer(folder, trust_remote_code)
+    origin = origin_of_folder(folder)
+    loaded = LoadedModel(model, tokenizer, str(folder), origin, folder / "config.json")
+    return PackedModel(loaded, compact, dense)
+
+
+def _groups(
+    conversion: Conversion, packed: PackedFolder, prefix: str, blocks: int
+) -> Iterator[tuple[int | None, list[str]]]:
+    """Names of the tensors outside of the decoder blocks, and of each block, with its index."""
+    groups: dict[int | None, list[str]] = {None: [], **{index: [] for index in range(blocks)}}
+    for name in packed.names():
+        found = re.match(rf"{re.escape(prefix)}\.(\d+)\.", conversion.place(name)[0])
+        index = int(found[1]) if found else None
+        groups.setdefault(index if index in groups else None, []).append(name)
+    yield from groups.items()
+
+
+def _why_dense(layer: PrunableLayer, pieces: list[Piece]) -> str:
+    """What keeps a pruned layer from being a compact one; "" if nothing does."""
+    if any(piece.form != "compact" for piece in pieces):
+        return f"{pieces[0].form} is a form to store, not one to run"
+    if layer.expert is not None:
+        return "an expert is a slice of a tensor, and no module of its own"
+    if len(pieces) > 1:
+        return "the checkpoint holds it in parts"
+    return ""
+
+
+def _replace(model: nn.Module, layer: PrunableLayer, packed: PackedFolder, piece: Piece) -> None:
+    """Put a compact layer into the place of a dense one; its bias has yet to be loaded."""
+    form = packed.form(piece)
+    assert isinstance(form, Compact)
+    owner, _, own = layer.name.rpartition(".")
+    dtype = layer.dtype  # the model's own, whatever the checkpoint has
+    with torch.no_grad():
+        bias = getattr(layer.module, "bias", None)
+        faster = CompactLinear(form, bias).to(dtype).eval()
+    setattr(model.get_submodule(owner), own, faster)
+
+
+def _refuse_missing(model: Any, folder: Path) -> None:
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    missing = sorted(name for name, tensor in tensors if tensor.is_meta)
+    if missing:
+        raise ValueError(f"{folder} lacks weights: {', '.join(missing)}")

@@ -1,0 +1,225 @@
+"""`thanos pack` and `thanos unpack`: a pruned checkpoint in fewer bytes, and every bit back."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reference.patterns import Pattern, parse_pattern
+from thanos_torch.checkpoint.inspect import places_of, read_record
+from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place
+from thanos_torch.checkpoint.packed import (
+    DENSE,
+    ExactFile,
+    PackedFolder,
+    PackedLayer,
+    PackedSizes,
+    Piece,
+    packed_name,
+    plus,
+)
+from thanos_torch.checkpoint.reapply import masks_in
+from thanos_torch.checkpoint.shards import PACKED, RECORD, read_tensors, weight_files, write_shard
+from thanos_torch.forms import FORMS, Form, bits_of, form_of, pack, stored_bytes
+from thanos_torch.runtime.files import new_folder, write_json
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer, or some of its rows: what one tensor of the checkpoint holds of it.
+
+    mask    of the whole layer, of which this is number `number` of `count` parts
+    """
+
+    layer: str
+    pattern: Pattern
+    place: Place
+    mask: PackedMask
+    number: int
+    count: int
+
+    def removed(self) -> Tensor:
+        """Its part of the mask, (c, b) bool."""
+        return torch.from_numpy(self.mask.unpacked()).chunk(self.count)[self.number]
+
+
+def pack_checkpoint(folder: Path, out: Path, form: str = AUTO) -> PackedSizes:
+    """Write a pruned checkpoint in packed form; one file of weights is in memory at a time.
+
+    form  of `thanos_torch.forms.FORMS` for every layer, or AUTO: the one for its pattern, or
+          none where that would not be smaller
+
+    Every tensor is compared with what comes out again before `out` gets its name: all of it is
+    written or nothing. Raises ValueError for a checkpoint that `thanos prune` did not write, whose
+    zeros do not hold, or for a form that does not suit a layer.
+    """
+    if form not in (AUTO, *FORMS):
+        raise ValueError(f"form must be one of {', '.join((AUTO, *FORMS))}, got {form!r}")
+    record = _record(folder)
+    parts = parts_of(folder, record)
+    patterns = {part.layer: part for each in parts.values() for part in each}
+    sizes = PackedSizes(
+        {
+            each["name"]: PackedLayer(each["name"], patterns[each["name"]].mask.shape,
+                                      each["options"]["pattern"])
+            for each in record["layers"]
+            if each["name"] in patterns
+        }
+    )  # fmt: skip
+    exact: dict[str, ExactFile] = {}
+    pieces: dict[str, list[Piece]] = {}
+    with new_folder(out) as partial:
+        for file in weight_files(folder):
+            exact[file.name] = ExactFile.of(file)
+            shard = _Shard(form, sizes)
+            for name in exact[file.name].entries():
+                found = shard.add(name, read_tensors({name: file})[name], parts.get(name, []))
+                if found:
+                    pieces[name] = found
+            target = partial / packed_name(file.name)
+            write_shard(target, shard.tensors)
+            headers = exact[file.name].header_bytes, ExactFile.of(target).header_bytes
+            sizes.headers = plus(sizes.headers, headers)
+        # Packed weights say which of them were removed: no need to store that twice.
+        said = all(DENSE not in layer.forms for layer in sizes.layers.values())
+        masks = ExactFile.of(folder / MASKS) if said else None
+        content = {
+            "files": {name: file.as_dict() for name, file in exact.items()},
+            "masks": masks.as_dict() if masks else None,
+            "tensors": {name: [p.as_dict() for p in each] for name, each in pieces.items()},
+        }
+        write_json(partial / PACKED, content)
+        beside = copy_others(folder, partial, {*exact, MASKS})
+        sizes.beside = beside, beside + (partial / PACKED).stat().st_size
+        held = (folder / MASKS).stat().st_size
+        sizes.masks = held, 0 if masks else held
+        if not masks:
+            shutil.copyfile(folder / MASKS, partial / MASKS)
+    return sizes
+
+
+def parts_of(folder: Path, record: dict[str, Any]) -> dict[str, list[Part]]:
+    """Which parts of pruned layers each tensor holds. ValueError where the record is silent."""
+    masks, places = masks_in(folder), places_of(record)
+    asked = {each["name"]: each["options"].get("pattern") for each in record["layers"]}
+    parts: dict[str, list[Part]] = {}
+    for name, mask in masks.items():
+        if name not in places or not asked[name]:
+            raise ValueError(
+                f"{folder / RECORD} does not say how {name} was pruned, or where it is"
+            )
+        place = places[name]
+        for number, tensor in enumerate(place.tensors):
+            own = replace(place, tensors=(tensor,))
+            part = Part(name, parse_pattern(asked[name]), own, mask, number, len(place.tensors))
+            parts.setdefault(tensor, []).append(part)
+    return parts
+
+
+def copy_others(source: Path, target: Path, taken: set[str]) -> int:
+    """Copy all that is in a folder but what is `taken`; how many bytes that was."""
+    others = [other for other in sorted(source.rglob("*")) if other.is_file()]
+    copied = [other for other in others if str(other.relative_to(source)) not in taken]
+    for other in copied:
+        own = target / other.relative_to(source)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(other, own)
+    return sum(other.stat().st_size for other in copied)
+
+
+class _Shard:
+    """The packed counterpart of one file of weights.
+
+    tensors  what it holds
+    """
+
+    def __init__(self, form: str, sizes: PackedSizes) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._form, self._sizes = form, sizes
+
+    def add(self, name: str, whole: Tensor, parts: list[Part]) -> list[Piece]:
+        """Pack a tensor; its pieces, none if it is stored as it is."""
+        pieces: list[Piece] = []
+        tensors: dict[str, Tensor] = {}
+        rest = whole.nbytes
+        for part in parts:
+            matrix = part.place.read(lambda _: whole)
+            try:
+                form = self._packed(matrix, part)
+            except ValueError as error:
+                raise ValueError(f"{part.layer}: {error}") from error
+            rows, columns = matrix.shape
+            kind, pattern = (self._name(part), part.pattern) if form else (DENSE, None)
+            piece = Piece(part.layer, part.number, kind, pattern, (rows, columns), part.place)
+            tensors |= {piece.key(key): value for key, value in piece.tensors(form, matrix).items()}
+            pieces.append(piece)
+            after = stored_bytes(form) if form else matrix.nbytes
+            layer = self._sizes.layers[part.layer]
+            layer.forms.add(piece.form)
+            layer.bytes = plus(layer.bytes, (matrix.nbytes, after))
+            rest -= matrix.nbytes
+        self._sizes.others = plus(self._sizes.others, (rest, rest))
+        if all(piece.form == DENSE for piece in pieces):
+            self.tensors[name] = whole
+            return []
+        for piece in _left(name, whole, pieces):
+            matrix = piece.place.read(lambda _: whole)
+            tensors |= {piece.key(key): value for key, value in piece.tensors(None, matrix).items()}
+            pieces.append(piece)
+        self.tensors |= tensors
+        return pieces
+
+    def _name(self, part: Part) -> str:
+        return form_of(part.pattern) if self._form == AUTO else self._form
+
+    def _packed(self, matrix: Tensor, part: Part) -> Form | None:
+        """None if it stays dense. Raises ValueError if the form does not suit it."""
+        removed = part.removed()
+        form = pack(self._name(part), matrix, removed, part.pattern) if removed.any() else None
+        if form is None or (self._form == AUTO and stored_bytes(form) >= matrix.nbytes):
+            return None
+        same = torch.equal(bits_of(form.weight()), bits_of(matrix))
+        if not same or not torch.equal(form.mask(), removed):
+            raise ValueError("it is not the same after packing and unpacking")
+        return form
+
+
+def _left(name: str, whole: Tensor, pieces: list[Piece]) -> Iterator[Piece]:
+    """The experts of a tensor that no piece has."""
+    if whole.dim() == 3:
+        for expert in sorted(set(range(len(whole))) - {piece.place.expert for piece in pieces}):
+            rows, columns = whole.shape[1:]
+            yield Piece("", 0, DENSE, None, (rows, columns), Place((name,), False, expert))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    if (folder / PACKED).is_file():
+        raise ValueError(f"{folder} is packed already")
+    record = read_record(folder)
+    if record is None:
+        raise ValueError(f"{folder} has no {RECORD}: only what `thanos prune` wrote can be packed")
+    return record
+
+
+def unpack_checkpoint(packed: Path, out: Path) -> None:
+    """Write every file of the checkpoint as it was, all of them or nothing.
+
+    One tensor is in memory at a time. Raises ValueError if a file of weights or masks comes out
+    otherwise: then what holds it was damaged.
+    """
+    source = PackedFolder(packed)
+    with new_folder(out) as partial:
+        for name, file in source.files.items():
+            file.write(partial / name, source.read)
+        if source.masks:
+            source.masks.write(
+                partial / MASKS,
+                lambda layer: torch.from_numpy(PackedMask.of(source.mask(layer)).bits),
+            )
+        copy_others(packed, partial, source.packed_files())

@@ -1,0 +1,282 @@
+"""Typed records of a pruned model's layers, its verdicts, and `thanos.json`."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol, Self
+
+from torch import Tensor
+
+from thanos_torch.checkpoint.masks import PackedMask
+from thanos_torch.methods.result import Pruned
+
+# The words of `verification.Certificate.verdict`.
+PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
+AS_ASKED = "dense, as asked"  # a layer that nobody has to judge
+Stored = Mapping[str, Any]  # a certificate as a JSON file holds it
+
+
+def verdict_of(certificate: Stored | None) -> str:
+    """One of PASSED, FAILED and NOT_DECIDABLE; FAILED if nobody judged."""
+    if certificate is None:
+        return FAILED
+    if certificate["passed"] is True:
+        return PASSED
+    return NOT_DECIDABLE if certificate.get("verdict") == NOT_DECIDABLE else FAILED
+
+
+def recorded(entry: Mapping[str, Any]) -> str:
+    """The verdict in `thanos.json`, on a layer or on all; FAILED for a word that is not known."""
+    if entry.get("verified") is True:
+        return PASSED
+    return NOT_DECIDABLE if entry.get("verdict") == NOT_DECIDABLE else FAILED
+
+
+def together(verdicts: Iterable[str]) -> str:
+    """FAILED if one is, else NOT_DECIDABLE if one is, else PASSED."""
+    found = set(verdicts)
+    return next((word for word in (FAILED, NOT_DECIDABLE) if word in found), PASSED)
+
+
+def counted(layers: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """`count_verdicts` of layers in `thanos.json`."""
+    return count_verdicts([recorded(layer) for layer in layers])
+
+
+def count_verdicts(verdicts: Sequence[str]) -> tuple[str, str]:
+    """How many passed, "N of M", and ", K not decidable", which is empty if none is."""
+    passed, undecided = verdicts.count(PASSED), verdicts.count(NOT_DECIDABLE)
+    more = f", {undecided} {NOT_DECIDABLE}" if undecided else ""
+    return f"{passed} of {len(verdicts)}", more
+
+
+def reasons(certificate: Stored) -> str:
+    """Why a certificate did not pass: its failed checks, or the open ones if none failed."""
+    verdict = verdict_of(certificate)
+    found = [check for check in certificate["checks"] if check.get("verdict") == verdict]
+    return "; ".join(_reason(check, verdict) for check in found)
+
+
+def _reason(check: Mapping[str, Any], verdict: str) -> str:
+    value = float(check["value"])
+    if verdict == NOT_DECIDABLE and not math.isfinite(value):
+        return str(check["note"])
+    more = check["note"] if verdict == NOT_DECIDABLE else check["where"] or check["note"]
+    return f"{check['name']} {value:.3g} {more}".strip()
+
+
+def worst(certificates: Iterable[Stored | None], check: str) -> float | None:
+    """The largest value of a check in some certificates, NaN first; None if nobody made it."""
+    values = [
+        float(each["value"])
+        for certificate in certificates
+        if certificate
+        for each in certificate["checks"]
+        if each["name"] == check
+    ]
+    return max(values, key=lambda value: (math.isnan(value), value), default=None)
+
+
+class LayerVerdict(Protocol):
+    """What a judge returns; `verification.Certificate` is one."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The verdict for a JSON file.
+
+        "verdict" is one of "passed", "failed" and "not decidable", and "passed" whether it is the
+        first of them.
+        """
+
+
+# `verification.certify` is one: (weight, gram, pruned_weight, pattern, **options), NumPy arrays in.
+Judge = Callable[..., LayerVerdict]
+
+
+@dataclass(frozen=True)
+class PrunedLayer:
+    """A layer that was just pruned, for those who want to look at it; float32.
+
+    weight  (c, b), before
+    gram    (b, b), the Gram matrix that it was pruned with
+    pruned  the result, after the refit if one was asked for
+    before_refit    (c, b), the weight before that refit; None if there was none
+    """
+
+    name: str
+    weight: Tensor
+    gram: Tensor
+    pruned: Pruned
+    before_refit: Tensor | None = None
+
+
+@dataclass
+class LayerRecord:
+    """What happened to one layer.
+
+    name            as in the model, as `Layer.name`
+    shape           (c, b)
+    removed         weights removed, the count of the mask
+    relative_error  tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, of the float32 result
+    seconds         of pruning (and refitting) alone
+    certificate     the judge's verdict on the float32 result; None: uncertified, nobody judged
+    stored_exactly  the model holds that result, rounded once to its dtype
+    diagnostics     how the numbers were made
+    options         what was asked for: pattern, method, block_size, damping, refit_steps,
+                    and ablation: the switches that are not as in the paper, if there are any
+    left_dense      why the layer was not pruned; empty if it was
+    asked_dense     whether that is what was asked for
+    rank            of the process that pruned it, 0 if there was one
+    stored          where the checkpoint has its weight, of `Place`; None if that is not known
+    """
+
+    name: str
+    shape: tuple[int, int]
+    removed: int = 0
+    relative_error: float = 0.0
+    seconds: float = 0.0
+    certificate: dict[str, object] | None = None
+    stored_exactly: bool = False
+    diagnostics: dict[str, object] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
+    left_dense: str = ""
+    asked_dense: bool = False
+    rank: int = 0
+    stored: dict[str, object] | None = None
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the layer's weights that were removed."""
+        rows, columns = self.shape
+        return self.removed / (rows * columns)
+
+    @property
+    def verdict(self) -> str:
+        """The judge's, if the model holds what was judged; AS_ASKED for a layer left dense so."""
+        if self.asked_dense:
+            return AS_ASKED
+        return verdict_of(self.certificate) if self.stored_exactly else FAILED
+
+    @property
+    def verified(self) -> bool:
+        """Whether the layer was pruned, a judge passed it, and the model holds what was judged."""
+        return self.verdict == PASSED
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        judged = {"verified": self.verified, "verdict": self.verdict}
+        return {**asdict(self), "sparsity": self.sparsity, **judged}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """What `as_dict` made, after a journey through JSON."""
+        own = {entry.name: stored[entry.name] for entry in fields(cls)}
+        return cls(**{**own, "shape": tuple(own["shape"])})
+
+
+@dataclass
+class RankShare:
+    """What one of several processes did.
+
+    host     the name of its machine
+    batches  calibration batches that went through every block on it
+    seconds  by stage, as in `ModelReport`; exchange includes waiting for others
+    """
+
+    host: str
+    batches: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class ModelReport:
+    """What happened to a model.
+
+    layers   one record for each layer of the decoder blocks, in the order of the model
+    others   names of other matrices in the blocks, which are never pruned: routers, say
+    seconds  by stage: calibration, gram, pruning, errors, certificates
+    masks    of the layers that were pruned; not part of `as_dict`
+    ranks    what each of several processes did; empty if there was one
+    """
+
+    layers: list[LayerRecord]
+    others: list[str]
+    seconds: dict[str, float]
+    masks: dict[str, PackedMask]
+    ranks: list[RankShare] = field(default_factory=list)
+
+    def take(
+        self,
+        layers: Iterable[LayerRecord],
+        seconds: Mapping[str, float],
+        shares: Iterable[Mapping[str, float]],
+    ) -> None:
+        """Add layers that an earlier process pruned, and the time that it took, also by rank."""
+        self.layers.extend(layers)
+        for stage, spent in seconds.items():
+            self.seconds[stage] += spent
+        self.count(shares)
+
+    def count(self, shares: Iterable[Mapping[str, float]]) -> None:
+        """Add the time that every rank spent on a block."""
+        for rank, share in zip(self.ranks, shares, strict=True):
+            for stage, spent in share.items():
+                rank.seconds[stage] = rank.seconds.get(stage, 0.0) + spent
+
+    @property
+    def verdict(self) -> str:
+        """The verdicts on all layers, taken together."""
+        return together(layer.verdict for layer in self.layers)
+
+    @property
+    def verified(self) -> bool:
+        """Whether every layer that should be was pruned, certified, and stored as certified."""
+        return self.verdict == PASSED
+
+    @property
+    def method(self) -> str:
+        """The method of the layers; several are joined by commas."""
+        return self._all_of("method")
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the layers; several are joined by commas."""
+        return self._all_of("pattern")
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights of all these layers that were removed."""
+        total = sum(rows * columns for rows, columns in (layer.shape for layer in self.layers))
+        return sum(layer.removed for layer in self.layers) / total
+
+    @property
+    def relative_error(self) -> float:
+        """Mean over the layers that were pruned; 0 if none was."""
+        errors = [layer.relative_error for layer in self.layers if not layer.left_dense]
+        return sum(errors) / len(errors) if errors else 0.0
+
+    def _all_of(self, option: str) -> str:
+        values = [str(layer.options[option]) for layer in self.layers if layer.options]
+        return ", ".join(dict.fromkeys(values))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "method": self.method,
+            "pattern": self.pattern,
+            "verified": self.verified,
+            "verdict": self.verdict,
+            "sparsity": self.sparsity,
+            "relative_error": self.relative_error,
+            "seconds": self.seconds,
+            "others": self.others,
+            "layers": [layer.as_dict() for layer in self.layers],
+            **({"ranks": self._shares()} if self.ranks else {}),
+        }
+
+    def _shares(self) -> list[dict[str, Any]]:
+        pruned = Counter(layer.rank for layer in self.layers if not layer.left_dense)
+        return [
+            {"rank": number, "layers": pruned[number], **asdict(share)}
+            for number, share in enumerate(self.ranks)
+        ]

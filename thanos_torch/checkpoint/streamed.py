@@ -1,0 +1,253 @@
+"""Stream a model from disk: all but its decoder blocks in memory, blocks loaded one at a time."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thanos_torch.checkpoint.masks import Place, first_rows, row_codes
+from thanos_torch.checkpoint.shards import describe_tensors, read_tensors, tensor_files
+from thanos_torch.network.layers import decoder_blocks, prunable_layers
+from thanos_torch.network.replay import keep_rows
+
+
+class Conversion:
+    """Between the tensors of a checkpoint and the parameters and buffers of `model`."""
+
+    def __init__(self, model: Any) -> None:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming
+
+        self._model = model
+        self._transforms: list[Any] = list(get_model_conversion_mapping(model))
+        self._renamings = [each for each in self._transforms if isinstance(each, WeightRenaming)]
+        self._converters = [each for each in self._transforms if isinstance(each, WeightConverter)]
+        self._known = model.state_dict()
+
+    def place(self, name: str) -> tuple[str, bool]:
+        """The model's name for a checkpoint's tensor; True if its numbers are rearranged too."""
+        from transformers.core_model_loading import rename_source_key
+
+        base = self._model.base_model_prefix
+        place, pattern = rename_source_key(
+            name, self._renamings, self._converters, base, self._known
+        )
+        if place not in self._known and name in self._known:
+            place, pattern = rename_source_key(name, [], [], base, self._known)
+        return str(place), pattern is not None
+
+    def load(self, tensors: Mapping[str, Tensor]) -> Any:
+        """Put checkpoint tensors into the model, in the dtypes that `from_pretrained` would choose.
+
+        They may be on the meta device, all of them. Returns Transformers' account of what is
+        missing, unexpected, or of another shape.
+        """
+        from transformers.core_model_loading import convert_and_load_state_dict_in_model
+        from transformers.modeling_utils import LoadStateDictConfig
+
+        device = next((tensor.device.type for tensor in tensors.values()), "cpu")
+        config = LoadStateDictConfig(
+            device_map={"": device},
+            dtype=self._model.dtype,
+            dtype_plan=self._model._get_dtype_plan(self._model.dtype),
+            weight_mapping=self._transforms,
+        )
+        account, _ = convert_and_load_state_dict_in_model(self._model, dict(tensors), config)
+        failed = [*account.conversion_errors.values(), *account.error_msgs]
+        if failed:
+            raise ValueError(str(failed[0]).splitlines()[0])
+        for name, found, expected in account.mismatched_keys:
+            raise ValueError(f"{name} has shape {tuple(found)}, expected {tuple(expected)}")
+        return account
+
+    def revert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A part of the model's state as a checkpoint has it. Only after everything was loaded."""
+        from transformers.core_model_loading import revert_weight_conversion
+
+        reverted: dict[str, Tensor] = revert_weight_conversion(self._model, dict(state))
+        return reverted
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep Transformers' bars and advice off the terminal; errors still come as exceptions."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        # The GGUF reader's bar asks nobody whether bars are wanted.
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.set_verbosity(before)
+
+
+class StreamedModel:
+    """Built from a checkpoint's config.json; weights are on the meta device until they are read.
+
+    model    the causal language model, in evaluation mode
+    folder   of the checkpoint; `trusted` if code in it may run
+    files    the file of every tensor of the checkpoint
+    dtypes   of these tensors
+    sizes    of these tensors, in bytes
+    outside  names of the checkpoint's tensors outside of the decoder blocks
+    inside   for each decoder block, names of the checkpoint's tensors in it
+    """
+
+    def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
+        """Raises ValueError if the checkpoint lacks tensors or has them in other shapes."""
+        self.folder, self.trusted = folder, trust_remote_code
+        self.files = tensor_files(folder)
+        described = describe_tensors(self.files)
+        self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
+        self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
+        self.model: Any = skeleton(folder, described, trust_remote_code)
+        self.prefix, self.blocks = decoder_blocks(self.model)
+        self._conversion = Conversion(self.model)
+        self._places = {name: self._conversion.place(name) for name in self.files}
+        self.outside, self.inside = self._sorted_by_block()
+        self._refuse_missing(described)
+        self._refuse_one_way()
+
+    def load_for(self, tokens: Tensor) -> None:
+        """Read what the blocks need from outside to be run on some tokens."""
+        self.load_outside(head=False)
+        embedding = self.model.get_input_embeddings()
+        if isinstance(embedding, nn.Embedding):
+            keep_rows(embedding, tokens)
+
+    def load_outside(self, *, head: bool = True) -> None:
+        """Read all that lies outside of the blocks, or all but the output head."""
+        output = self.model.get_output_embeddings()
+        own = {f"{name}." for name, module in self.model.named_modules() if module is output}
+        wanted = [
+            name
+            for name in self.outside
+            if head or not any(self._places[name][0].startswith(start) for start in own)
+        ]
+        with quiet_transformers():
+            self._conversion.load(read_tensors({name: self.files[name] for name in wanted}))
+
+    def load_block(self, index: int, files: Mapping[str, Path] | None = None) -> None:
+        """Read the weights of a decoder block, from the checkpoint or from `files`."""
+        where = files or self.files
+        tensors = read_tensors({name: where[name] for name in self.inside[index]})
+        with quiet_transformers():
+            self._conversion.load(tensors)
+
+    def block_state(self, index: int) -> dict[str, Tensor]:
+        """The weights of a block by the model's names; they are not copied."""
+        start = f"{self.prefix}.{index}."
+        return {f"{start}{name}": value for name, value in self.blocks[index].state_dict().items()}
+
+    def block_tensors(self, index: int) -> dict[str, Tensor]:
+        """The weights of a block as its checkpoint has them: names, layout and dtypes."""
+        state = {name: value.cpu() for name, value in self.block_state(index).items()}
+        names = self.inside[index]
+        reverted = self._reverted(state, names)
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            now = (reverted if name in reverted else state).get(self._own_name(name))
+            if now is None or now.dtype != self.dtypes[name]:
+                before = read_tensors({name: self.files[name]})[name]
+                # Digits that the model's dtype has no room for are lost by pruning alone.
+                same = now is None or torch.equal(now, before.to(now.dtype))
+                now = before if same or now is None else now.to(before.dtype)
+            tensors[name] = now
+        return tensors
+
+    def places(self, index: int) -> dict[str, Place]:
+        """Where the checkpoint has the weights of a block's layers, by layer.
+
+        Layers whose rows are not found there, in their order, are left out.
+        """
+        layers = prunable_layers(self.blocks, self.prefix)[index]
+        own = {self._places[name][0]: name for name in self.inside[index]}
+        places: dict[str, Place] = {}
+        joined: dict[str, dict[str, int]] = {}
+        for name, layer in layers.items():
+            stored = own.get(layer.parameter)
+            if stored and not self._places[stored][1]:
+                places[name] = Place((stored,), layer.transposed, layer.expert)
+            elif stored and not layer.transposed:
+                if layer.parameter not in joined:
+                    codes = {layer.parameter: row_codes(layer.stored.shape)}
+                    joined[layer.parameter] = first_rows(self._conversion.revert(codes))
+                first = (layer.expert or 0) * layer.shape[0]
+                rows = joined[layer.parameter].items()
+                parts = sorted((row, n) for n, row in rows if 0 <= row - first < layer.shape[0])
+                if parts:
+                    places[name] = Place(tuple(n for _, n in parts))
+        return places
+
+    def release_block(self, index: int) -> None:
+        """Free the memory of a block's weights."""
+        block = self.blocks[index]
+        for name, value in block.state_dict().items():
+            path, _, own = name.rpartition(".")
+            empty = torch.empty_like(value, device="meta")
+            owner = block.get_submodule(path)
+            is_buffer = own in owner._buffers
+            setattr(owner, own, empty if is_buffer else nn.Parameter(empty, requires_grad=False))
+
+    def _own_name(self, name: str) -> str:
+        """Where `block_tensors` finds a tensor: a rearranged one under the checkpoint's name."""
+        place, rearranged = self._places[name]
+        return name if rearranged else place
+
+    def _reverted(self, state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+        """Those tensors of the checkpoint that differ from the model's in more than the name."""
+        rearranged = [name for name in names if self._places[name][1]]
+        found = self._conversion.revert(state) if rearranged else {}
+        return {name: found[name] for name in rearranged if name in found}
+
+    def _sorted_by_block(self) -> tuple[list[str], list[list[str]]]:
+        outside: list[str] = []
+        inside: list[list[str]] = [[] for _ in self.blocks]
+        for name, (place, _) in self._places.items():
+            found = re.match(rf"{re.escape(self.prefix)}\.(\d+)\.", place)
+            if found and int(found[1]) < len(inside):
+                inside[int(found[1])].append(name)
+            else:
+                outside.append(name)
+        return outside, inside
+
+    def _refuse_missing(self, described: Mapping[str, Tensor]) -> None:
+        with quiet_transformers():
+            account = self._conversion.load(described)
+        self.model._adjust_missing_and_unexpected_keys(account)
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = sorted(account.missing_keys - set(tied))
+        if missing:
+            raise ValueError(f"it lacks weights: {', '.join(missing)}")
+
+    def _refuse_one_way(self) -> None:
+        """What the model makes of a block's tensors must lead back to them."""
+        for index, names in enumerate(self.inside):
+            rearranged = {name for name in names if self._places[name][1]}
+            lost = rearranged - self._reverted(self.block_state(index), names).keys()
+            if lost:
+                raise ValueError(f"{min(lost)} cannot be written as it was read")
+
+
+def skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: bool) -> Any:
+    """The model without weights, but with the buffers that no checkpoint holds."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if getattr(config, "quantization_config", None):
+            raise ValueError("quantised models cannot be pruned")
+        kinds = (each.dtype for each in tensors.values() if each.is_floating_point())
+        dtype = config.dtype or next(kinds, torch.float32)
+        build: Any = AutoModelForCausalLM  # whose methods lack type hints
+        with init_empty_weights(include_buffers=False):
+            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    return model.eval()

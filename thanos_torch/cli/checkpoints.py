@@ -1,0 +1,189 @@
+"""`thanos inspect`, `thanos pack`, `thanos unpack` and `thanos reapply`."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thanos_torch.checkpoint.record import (
+    FAILED,
+    NOT_DECIDABLE,
+    PASSED,
+    counted,
+    reasons,
+    recorded,
+    together,
+)
+from thanos_torch.cli.display import say, say_first, table
+from thanos_torch.cli.options import EXIT_STATUS, check_writable
+from thanos_torch.models import (
+    MASKS,
+    PackedLayer,
+    PackedSizes,
+    SeenLayer,
+    inspect_folder,
+    pack_checkpoint,
+    read_record,
+    reapply_checkpoint,
+    unpack_checkpoint,
+)
+
+HEADINGS = ["matrices", "number", "zeros", "pattern seen", "asked for", "zeros lost"]
+
+
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Folder with safetensors, pruned by anyone.")],
+    layers: Annotated[bool, typer.Option("--layers", help="One line for every matrix.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was found there as well.")
+    ] = None,
+) -> None:
+    """Show sparsity and n:m patterns of a checkpoint, and whether masks and record hold.
+
+    In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero any more,
+    that thanos.json says otherwise than the weights, or that a certificate in it had failed.
+    Exit status 3 means that the worst of all this is a certificate that was not decidable.
+    """
+    check_writable(json_file, "--json")
+    record = read_record(folder)
+    seen = list(inspect_folder(folder, record))
+    groups: dict[str, list[SeenLayer]] = defaultdict(list)
+    for layer in seen:
+        groups[layer.name if layers else _kind(layer)].append(layer)
+    table(str(folder), HEADINGS, [_row(name, group) for name, group in groups.items()])
+    problems = [f"{layer.name}: {problem}" for layer in seen for problem in layer.problems]
+    say_first(problems)
+    certificates = _say_certificates(record)
+    verdict = FAILED if problems else certificates
+    if json_file:
+        content = {
+            "holds": verdict == PASSED,
+            "certificates": certificates,
+            "layers": [layer.as_dict() for layer in seen],
+        }
+        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if record or (folder / MASKS).is_file():
+        say("All zeros hold." if not problems else "NOT all that was pruned holds.")
+    raise typer.Exit(EXIT_STATUS[verdict])
+
+
+def _kind(layer: SeenLayer) -> str:
+    last = layer.name.rpartition(".")[2]
+    rows, columns = layer.seen.shape
+    return f"{last} {rows} x {columns}" + (f", {layer.asked}" if layer.asked else "")
+
+
+def _row(name: str, group: list[SeenLayer]) -> list[str]:
+    """One line of the table, as in HEADINGS."""
+    zeros = sum(layer.seen.zeros for layer in group)
+    weights = sum(layer.seen.shape[0] * layer.seen.shape[1] for layer in group)
+    return [
+        name,
+        str(len(group)),
+        f"{zeros / weights:.2%}",
+        _pattern_of(group),
+        ", ".join(dict.fromkeys(layer.asked for layer in group if layer.asked)),
+        str(sum(layer.lost for layer in group)),
+    ]
+
+
+def _pattern_of(group: list[SeenLayer]) -> str:
+    """What all of them show: by chance some may show more."""
+    if len({layer.seen.describe() for layer in group}) == 1:
+        return group[0].seen.describe()
+    common = set.intersection(*(set(layer.seen.n_of_m) for layer in group))
+    return ", ".join(f"{n}:{m}" for n, m in sorted(common)) or "differs"
+
+
+def _say_certificates(record: dict[str, Any] | None) -> str:
+    """Print what the certificates in a record said, and return it; PASSED without a record."""
+    if record is None:
+        say("There is no thanos.json: nothing is known of what was asked for.")
+        return PASSED
+    pruned = [layer for layer in record["layers"] if layer["options"]]
+    open_ones = [layer for layer in pruned if recorded(layer) == NOT_DECIDABLE]
+    say_first([f"{layer['name']} is {NOT_DECIDABLE}: {_reason(layer)}" for layer in open_ones])
+    say(f"Certificates passed when it was pruned: {''.join(counted(pruned))}.")
+    return together(recorded(layer) for layer in pruned)
+
+
+def _reason(layer: dict[str, Any]) -> str:
+    try:
+        return reasons(layer["certificate"])
+    except (KeyError, TypeError, ValueError):
+        return "its record does not say why"
+
+
+PACKED_HEADINGS = ["layer", "layers", "pattern", "form", "dense bytes", "packed bytes", "share"]
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(help="A pruned checkpoint, of thanos prune.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the packed checkpoint.")],
+    form: Annotated[
+        str, typer.Option(help="bitmask, nm, compact, or auto: the one for each layer's pattern.")
+    ] = "auto",
+) -> None:
+    """Store a pruned checkpoint in fewer bytes; thanos unpack brings back every bit of it."""
+    sizes = pack_checkpoint(folder, out, form)
+    table(f"{folder}, packed", PACKED_HEADINGS, rows(sizes))
+    dense, packed = sizes.total
+    say(f"{dense} bytes are {packed} now ({packed / dense:.1%}), compared bit for bit: {out}")
+
+
+def unpack(
+    packed: Annotated[Path, typer.Argument(help="Folder of thanos pack.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the checkpoint.")],
+) -> None:
+    """Write a packed checkpoint as it was before, bit for bit."""
+    unpack_checkpoint(packed, out)
+    say(f"Every file is as it was, by its SHA-256. Written to {out}.")
+
+
+def rows(sizes: PackedSizes) -> list[list[str]]:
+    """One for each kind of layer, and for what else there is, as in PACKED_HEADINGS."""
+    kinds: dict[str, list[PackedLayer]] = defaultdict(list)
+    for layer in sizes.layers.values():
+        shape = f"{layer.shape[0]} x {layer.shape[1]}"
+        kinds[f"{layer.name.rpartition('.')[2]} {shape}, {layer.pattern}"].append(layer)
+    shown = [
+        [
+            kind.partition(",")[0],
+            str(len(layers)),
+            layers[0].pattern,
+            ", ".join(sorted({form for layer in layers for form in layer.forms})),
+            *_counts(
+                sum(layer.bytes[0] for layer in layers), sum(layer.bytes[1] for layer in layers)
+            ),
+        ]
+        for kind, layers in kinds.items()
+    ]
+    for what, counts in (
+        ("other tensors", sizes.others),
+        ("headers of weight files", sizes.headers),
+        ("masks", sizes.masks),
+        ("other files", sizes.beside),
+        ("all files", sizes.total),
+    ):
+        shown.append([what, "", "", "", *_counts(*counts)])
+    return shown
+
+
+def _counts(dense: int, packed: int) -> list[str]:
+    return [str(dense), str(packed), f"{packed / dense:.1%}" if dense else ""]
+
+
+def reapply(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the fine-tuned checkpoint.")],
+    masks: Annotated[Path, typer.Option(help="The pruned checkpoint, or its masks.safetensors.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the result.")],
+) -> None:
+    """Set the weights that pruning had removed to zero again."""
+    lost = reapply_checkpoint(checkpoint, masks, out)
+    layers = sum(count > 0 for count in lost.values())
+    say(
+        f"{sum(lost.values())} removed weights in {layers} of {len(lost)} layers were not zero "
+        f"and are again. Written to {out}."
+    )

@@ -1,0 +1,79 @@
+"""Perplexity on windows of a text."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from thanos_torch.network.replay import BATCH_TOKENS
+from thanos_torch.text.windows import check_stride, check_windows
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """exp of the mean negative log-likelihood of the tokens that were scored.
+
+    windows  number of windows
+    seqlen   tokens in a window
+    stride   tokens from the beginning of a window to that of the next
+    tokens   tokens scored: all but the first of the first window, and the last `stride` of each
+             other one, but never a window's first, which has no context
+    window_losses  of each window, the mean negative log-likelihood of the tokens scored in it, in
+                   nats: two models are compared in pairs on these
+    """
+
+    perplexity: float
+    windows: int
+    seqlen: int
+    stride: int
+    tokens: int
+    window_losses: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def perplexity(
+    model: Any,
+    windows: Tensor,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    stride: int | None = None,
+) -> Perplexity:
+    """Measure a causal language model on token ids, (windows, seqlen).
+
+    stride is that of `evaluation_windows`: where windows overlap, a token is scored once, in the
+    window that gives it the longest context. The default, seqlen, is the protocol of WikiText-2.
+    progress is called with the windows done and their number. Raises ValueError for windows of
+    fewer than two tokens, which leave nothing to predict, and if the result is not finite.
+    """
+    count, seqlen = windows.shape
+    if seqlen < 2:
+        raise ValueError(f"seqlen must be at least 2, got {seqlen}")
+    stride = seqlen if stride is None else stride
+    check_stride(stride, seqlen)
+    check_windows(model, windows)
+    device = next(model.parameters()).device
+    loss, tokens, losses = 0.0, 0, list[float]()
+    for batch in windows.to(device).split(max(1, BATCH_TOKENS // seqlen)):
+        logits = model(batch, use_cache=False).logits
+        for scores, ids in zip(logits, batch, strict=True):  # one by one: a vocabulary is large
+            first = max(1, seqlen - stride) if losses else 1
+            of_window = cross_entropy(
+                scores[first - 1 : -1].float(), ids[first:], reduction="sum"
+            ).item()
+            loss += of_window
+            tokens += seqlen - first
+            losses.append(of_window / (seqlen - first))
+        if progress:
+            progress(len(losses), count)
+    mean = loss / tokens
+    if not mean < math.log(torch.finfo(torch.float64).max):
+        raise ValueError(f"perplexity is not finite: the mean loss is {mean} nats")
+    return Perplexity(math.exp(mean), count, seqlen, stride, tokens, losses)

@@ -1,0 +1,1 @@
+"""Pruning methods for one layer: Thanos, SparseGPT, Wanda, magnitude, and the refit."""

@@ -1,0 +1,108 @@
+"""Whole Hugging Face models: load, prune, save, measure. Needs the extra `models`."""
+
+from reference.patterns import Ablation
+from thanos_torch.certifying.checkpoint import CheckpointVerdict, judge_checkpoint
+from thanos_torch.certifying.gram_files import GramReader, GramWriter
+from thanos_torch.certifying.layers import Judged, judge_again
+from thanos_torch.certifying.original import Original
+from thanos_torch.certifying.provenance import Asked, Provenance
+from thanos_torch.checkpoint.inspect import SeenLayer, inspect_folder, places_of, read_record
+from thanos_torch.checkpoint.load import (
+    DEFAULT_MODEL,
+    LoadedModel,
+    base_licence,
+    checkpoint_folder,
+    load_model,
+    stream_model,
+)
+from thanos_torch.checkpoint.load_packed import PackedModel, load_packed
+from thanos_torch.checkpoint.masks import MASKS, PackedMask, read_masks
+from thanos_torch.checkpoint.pack import pack_checkpoint, unpack_checkpoint
+from thanos_torch.checkpoint.packed import PackedFolder, PackedLayer, PackedSizes
+from thanos_torch.checkpoint.reapply import HeldMasks, reapply_checkpoint, reapply_masks
+from thanos_torch.checkpoint.record import LayerRecord, ModelReport, PrunedLayer
+from thanos_torch.checkpoint.shards import PACKED, RECORD, Tensors
+from thanos_torch.checkpoint.streamed import StreamedModel
+from thanos_torch.evaluation.perplexity import Perplexity, perplexity
+from thanos_torch.pruning.card import model_card
+from thanos_torch.pruning.checkpoint import finished_run, prune_checkpoint, save_checkpoint
+from thanos_torch.pruning.one_layer import relative_error
+from thanos_torch.pruning.plan import DENSE, METHODS, Choice, Dense, LayerOptions, Plan, Rule, Rules
+from thanos_torch.pruning.recipe_file import read_recipe
+from thanos_torch.pruning.whole_model import prune_model
+from thanos_torch.runtime.files import refuse_unusable, stamp
+from thanos_torch.runtime.progress import discard_progress, has_progress, versions
+from thanos_torch.runtime.ranks import Ranks, joined
+from thanos_torch.text.text import DEFAULT_DATASET
+from thanos_torch.text.windows import Windows, calibration_windows, evaluation_windows
+
+__all__ = [
+    "DEFAULT_DATASET",
+    "DEFAULT_MODEL",
+    "DENSE",
+    "MASKS",
+    "METHODS",
+    "PACKED",
+    "RECORD",
+    "Ablation",
+    "Asked",
+    "CheckpointVerdict",
+    "Choice",
+    "Dense",
+    "GramReader",
+    "GramWriter",
+    "HeldMasks",
+    "Judged",
+    "LayerOptions",
+    "LayerRecord",
+    "LoadedModel",
+    "ModelReport",
+    "Original",
+    "PackedFolder",
+    "PackedLayer",
+    "PackedMask",
+    "PackedModel",
+    "PackedSizes",
+    "Perplexity",
+    "Plan",
+    "Provenance",
+    "PrunedLayer",
+    "Ranks",
+    "Rule",
+    "Rules",
+    "SeenLayer",
+    "StreamedModel",
+    "Tensors",
+    "Windows",
+    "base_licence",
+    "calibration_windows",
+    "checkpoint_folder",
+    "discard_progress",
+    "evaluation_windows",
+    "finished_run",
+    "has_progress",
+    "inspect_folder",
+    "joined",
+    "judge_again",
+    "judge_checkpoint",
+    "load_model",
+    "load_packed",
+    "model_card",
+    "pack_checkpoint",
+    "perplexity",
+    "places_of",
+    "prune_checkpoint",
+    "prune_model",
+    "read_masks",
+    "read_recipe",
+    "read_record",
+    "reapply_checkpoint",
+    "reapply_masks",
+    "refuse_unusable",
+    "relative_error",
+    "save_checkpoint",
+    "stamp",
+    "stream_model",
+    "unpack_checkpoint",
+    "versions",
+]

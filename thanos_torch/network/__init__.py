@@ -1,0 +1,1 @@
+"""A model's parts: its prunable layers, their inputs, and running one decoder block at a time."""

@@ -1,0 +1,133 @@
+"""Gram matrices of the inputs of a block's layers, added up while the block runs."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor, nn
+
+from thanos_torch.methods.problem import Gram
+from thanos_torch.network.experts import ExpertProducts, looping_experts
+from thanos_torch.network.layers import PrunableLayer
+from thanos_torch.runtime.clock import Stopwatch
+from thanos_torch.runtime.ranks import Ranks
+
+
+class InputGrams:
+    """One Gram matrix for every distinct input of some layers, filled while their block runs.
+
+    Layers that read the same tensor (q, k and v one, gate and up another) share one. A context
+    manager: the layers are watched until it is left. Call `next_batch` after every batch.
+
+    grams  by the name of the layer that reads the input first
+    """
+
+    def __init__(self, layers: Mapping[str, PrunableLayer], stopwatch: Stopwatch) -> None:
+        self.grams: dict[str, Gram] = {}
+        self._layers, self._stopwatch = layers, stopwatch
+        self._tokens: Counter[str] = Counter()
+        self._first_reader: dict[str, str] = {}
+        self._matrices: dict[str, Tensor] = {}  # those asked for, by first reader
+        # This batch's inputs with their first readers. That they are held keeps their ids unique.
+        self._seen: dict[tuple[int, int], tuple[str, Tensor]] = {}
+
+    def __enter__(self) -> Self:
+        experts = [layer for layer in self._layers.values() if layer.expert is not None]
+        with ExitStack() as stack:
+            for name, layer in self._layers.items():
+                if layer.expert is None:
+                    hook = layer.module.register_forward_pre_hook(self._hook(name))
+                    stack.callback(hook.remove)
+            if experts:
+                stack.enter_context(looping_experts(experts))
+                stack.enter_context(ExpertProducts(experts, self._look))
+            self._watching = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._watching.close()
+        self.next_batch()
+
+    def next_batch(self) -> None:
+        """Forget the inputs of the last batch."""
+        self._seen.clear()
+
+    def pool(self, ranks: Ranks) -> None:
+        """Add up what all ranks saw, in their order: then all have the same matrices.
+
+        Raises ValueError if layers share an input on some ranks only.
+        """
+        if ranks.count > 1:
+            with self._stopwatch.stage("exchange"):
+                self._pool(ranks)
+
+    def _pool(self, ranks: Ranks) -> None:
+        seen = ranks.gather([self._first_reader, self._tokens])
+        self._tokens = Counter()
+        for readers, tokens in seen:
+            self._tokens.update(tokens)
+            for name, first in readers.items():
+                if self._first_reader.setdefault(name, first) != first:
+                    raise _irregular(name)
+        for name in sorted(set(self._first_reader.values())):
+            layer = self._layers[name]
+            # A rank adds zeros for an expert that none of its tokens reached.
+            gram = self.grams.setdefault(name, Gram(layer.shape[1], device=layer.stored.device))
+            gram.pool(ranks.add_up, self._tokens[name])
+
+    def matrix(self, name: str) -> Tensor | None:
+        """G of a layer, (b, b), or None if no token reached it.
+
+        Layers that share an input get one and the same tensor. Raises ValueError, naming the
+        layer, if an input was NaN or infinite.
+        """
+        if not self._tokens[name]:
+            return None
+        first = self._first_reader[name]
+        if self._tokens[name] != self._tokens[first]:
+            raise _irregular(name)
+        if first not in self._matrices:
+            try:
+                self._matrices[first] = self.grams[first].matrix()
+            except ValueError as error:
+                raise ValueError(f"calibration input of {name}: {error}") from None
+            del self.grams[first]  # the matrix takes its place in memory
+        return self._matrices[first]
+
+    def forget(self, name: str) -> None:
+        """This layer is done: the last reader of a matrix frees its memory."""
+        first = self._first_reader.pop(name, name)
+        if first not in self._first_reader.values():
+            self.grams.pop(first, None)
+            self._matrices.pop(first, None)
+
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda module, args: self._look(name, args[0])
+
+    def _look(self, name: str, inputs: Tensor) -> None:
+        """Take note of a batch of inputs, (..., b), before the layer called `name` reads it."""
+        # The version is counted up whenever a tensor is changed in place.
+        key = (id(inputs), inputs._version)
+        first, _ = self._seen.setdefault(key, (name, inputs))
+        if self._first_reader.setdefault(name, first) != first:
+            raise _irregular(name)
+        self._tokens[name] += inputs.shape[:-1].numel()
+        if first == name:
+            self._add(name, inputs)
+
+    def _add(self, name: str, inputs: Tensor) -> None:
+        with self._stopwatch.stage("gram"):
+            if name not in self.grams:
+                self.grams[name] = Gram(inputs.shape[-1], device=inputs.device)
+            self.grams[name].add(inputs)
+
+
+def _irregular(name: str) -> ValueError:
+    return ValueError(f"{name} shares its input with other layers in some batches only")

@@ -1,0 +1,136 @@
+"""Run a model's own forward pass one decoder block at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thanos_torch.network.activations import Activations, InMemory
+from thanos_torch.runtime.files import begin
+from thanos_torch.runtime.ranks import Ranks
+
+# Tokens that go through a block at one time: enough to keep the cores busy.
+BATCH_TOKENS = 2048
+
+
+class _BlockDone(Exception):  # noqa: N818
+    """A signal, no error: leaves the model's forward pass with the output of the block that ran."""
+
+    def __init__(self, output: Any) -> None:
+        self.output = output
+
+
+class BlockReplay:
+    """Runs single decoder blocks on calibration windows, in the order of the model.
+
+    The model itself is called. Blocks that are done answer with the stored output of the last of
+    them instead of running again, and behind the block at work the model is left. So every block
+    gets exactly the arguments that its model passes (masks, positions, whatever comes), and
+    it does not matter whether blocks return tensors, or tuples as before Transformers 5.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: nn.ModuleList,
+        windows: Tensor,
+        device: torch.device | str,
+        activations: Activations | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        """Windows (nsamples, seqlen) token ids; `device` is where the block at work is.
+
+        activations  where outputs are kept; in memory if not given
+        ranks        processes that share the windows: this one runs its share of the batches
+        """
+        self._model, self._blocks, self._device = model, blocks, device
+        self.activations = activations or InMemory()
+        home = next(weight.device for weight in model.parameters() if not weight.is_meta)
+        ranks = ranks or Ranks()
+        # Small enough that no rank is without a batch.
+        rows = min(BATCH_TOKENS // windows.shape[1], len(windows) // ranks.count)
+        batches = windows.split(max(1, rows))
+        self.batches = {n: batches[n].to(home) for n in ranks.share(len(batches))}
+
+    def run(self, index: int) -> Iterator[Any]:
+        """The output of block `index` for every batch, from the outputs of the last `advance`."""
+        for number, batch in self.batches.items():
+            begin("calibration")
+            yield self._run_batch(index, batch, self.activations.read(number))
+
+    def advance(self, index: int) -> None:
+        """Run block `index` and keep its outputs, in place of those before it."""
+        for number, output in zip(self.batches, self.run(index), strict=True):
+            self.activations.write(number, output)
+        self.activations.advance()
+
+    @torch.no_grad()
+    def _run_batch(self, index: int, batch: Tensor, stored: Any) -> Any:
+        block = self._blocks[index]
+        hooks = (
+            block.register_forward_pre_hook(self._move_arguments, with_kwargs=True),
+            block.register_forward_hook(_leave),
+        )
+        try:
+            with _answering(self._blocks[:index], stored):
+                self._model(batch, use_cache=False)
+        except _BlockDone as done:
+            return done.output
+        finally:
+            for hook in hooks:
+                hook.remove()
+        raise ValueError(f"{type(self._model).__name__} does not run its decoder block {index}")
+
+    def _move_arguments(
+        self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return _moved(args, self._device), _moved(kwargs, self._device)
+
+
+def _leave(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    raise _BlockDone(output)
+
+
+@contextmanager
+def _answering(blocks: nn.ModuleList, output: Any) -> Iterator[None]:
+    """Let blocks answer with `output` instead of running."""
+    own = [vars(block).get("forward") for block in blocks]  # set by other tools, seldom there
+    for block in blocks:
+        block.forward = lambda *args, **kwargs: output
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            del block.forward
+            if forward is not None:
+                block.forward = forward
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    """`value` with every tensor in it on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(part, device) for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_moved(part, device) for part in value)
+    return value
+
+
+@torch.no_grad()
+def keep_rows(embedding: nn.Embedding, tokens: Tensor) -> None:
+    """Drop the rows of all other tokens; whoever looks one of `tokens` up gets the same row.
+
+    Calibration reads a fraction of a vocabulary, whose table would stay in memory all along.
+    """
+    known = tokens.unique()
+    embedding.weight = nn.Parameter(embedding.weight[known], requires_grad=False)
+    embedding.num_embeddings = len(known)
+    embedding.padding_idx = None  # matters for gradients alone
+
+    def renumber(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        return torch.searchsorted(known.to(args[0].device), args[0]), *args[1:]
+
+    embedding.register_forward_pre_hook(renumber)

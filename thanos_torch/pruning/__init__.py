@@ -1,0 +1,1 @@
+"""A pruning run over a whole model: plan, execute, store, describe."""

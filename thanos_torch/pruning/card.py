@@ -1,0 +1,161 @@
+"""The model card of a pruned checkpoint, made from its `thanos.json`."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from thanos_torch.checkpoint.record import counted
+from thanos_torch.pruning.plan import switch_words
+from thanos_torch.pruning.recipe_file import recipe_lines
+
+CARD = "README.md"
+OPTIONS = ("pattern", "method", "block_size", "damping", "refit_steps")
+
+# A page of text: its lines are as long as people's windows.
+_PAGE = """---
+{front}---
+
+# {title}
+
+{origin}, pruned with [Thanos](https://arxiv.org/abs/2504.05346): {removed:.2%} of the
+weights of its linear layers are exactly zero. Zeros are stored as zeros: the checkpoint is dense.
+
+| layers | number | pattern | method | block size | damping | refit steps | removed | certified |
+| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |
+{rows}
+
+{switches}In n:m, n of every m weights in a row are **zeros**. {verdict}
+A certificate proves from the weights before and after, and from the Gram matrix of the inputs,
+that masks and kept weights are those of the method; it vouches for the weights as computed,
+before rounding to {dtype}.
+
+- Calibration: {windows} windows of {seqlen} tokens from {dataset} ({part}), seed {seed};
+  SHA-256 of the {read} {sha256}
+- Mean relative error of the layers' outputs on it: {error:.4f}
+- Versions: {versions}
+- `masks.safetensors` holds the masks, one bit a weight; `thanos reapply` sets them again after
+  fine-tuning. `thanos inspect` tells whether the zeros still hold. `thanos.json` has all details.
+
+{licence}
+
+## Once more
+
+{again}
+"""
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """Markdown with the front matter that model hubs read.
+
+    record  what `thanos.json` holds
+    """
+    model, text, settings = record["model"], record["text"], record["settings"]
+    layers = [layer for layer in record["layers"] if layer["options"]]
+    verdict = counted(layers)
+    return _PAGE.format(
+        front=_front(model),
+        title=f"{_name(model['source'])}, {record['pattern']}",
+        origin=model["origin"],
+        removed=record["sparsity"],
+        rows="\n".join(_rows(record["layers"])),
+        switches=_switches(layers),
+        verdict=f"{verdict[0]} pruned layers passed their certificate{verdict[1]}.",
+        dtype=model["dtype"],
+        windows=text["windows"],
+        seqlen=text["seqlen"],
+        dataset=text["dataset"],
+        part=text["part"],
+        seed=settings["seed"],
+        read="text" if "text_sha256" in text else "token ids",
+        sha256=text.get("text_sha256") or text["tokens_sha256"],
+        error=record["relative_error"],
+        versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        licence=_licence(model),
+        again=_again(record),
+    )
+
+
+def _front(model: Mapping[str, Any]) -> str:
+    lines = ["tags:", "- pruned", "- thanos"]
+    if model.get("licence"):
+        lines.insert(0, f"license: {model['licence']}")
+    if model["commit"]:  # only what comes from a hub has one
+        lines.insert(0, f"base_model: {model['source']}")
+    return "\n".join(lines) + "\n"
+
+
+def _name(source: str) -> str:
+    return source.rstrip("/").rpartition("/")[2]
+
+
+def _licence(model: Mapping[str, Any]) -> str:
+    if model.get("licence"):
+        return f"Licence of the base model, as its card says: {model['licence']}."
+    return "No card of the base model says its licence: look it up before you share this."
+
+
+def _switches(layers: list[Mapping[str, Any]]) -> str:
+    """A paragraph on switches of Thanos that make it another algorithm; empty without one."""
+    changed = [switch_words(layer["options"].get("ablation", {})) for layer in layers]
+    words = dict.fromkeys(f"`{word}`" for group in changed for word in group)
+    if not words:
+        return ""
+    number = sum(map(bool, changed))
+    return (
+        f"{number} of {len(layers)} layers are **not** pruned by the paper's algorithm, but with\n"
+        f"switches of an ablation: {', '.join(words)}.\n\n"
+    )
+
+
+def _rows(layers: list[Mapping[str, Any]]) -> list[str]:
+    kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for layer in layers:
+        rows, columns = layer["shape"]
+        kind = f"{_last(layer['name'])} {rows} x {columns}"
+        options = {"pattern": "dense", **layer["options"]}
+        words = switch_words(options.get("ablation", {}))
+        options["method"] = ", ".join([options.get("method", ""), *words])
+        kinds[(kind, *(str(options.get(key, "")) for key in OPTIONS))].append(layer)
+    return [_row(kind, group) for kind, group in kinds.items()]
+
+
+def _row(kind: tuple[str, ...], group: list[Mapping[str, Any]]) -> str:
+    weights = sum(layer["shape"][0] * layer["shape"][1] for layer in group)
+    removed = sum(layer["removed"] for layer in group) / weights
+    certified = "".join(counted(group))
+    if all(layer["asked_dense"] for layer in group):
+        certified = "as asked"
+    name, *options = kind
+    cells = [name, str(len(group)), *options, f"{removed:.2%}", certified]
+    return f"| {' | '.join(cells)} |"
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _again(record: Mapping[str, Any]) -> str:
+    """The command that made it, and the recipe if one line cannot say all."""
+    settings, asked = record["settings"], record["settings"]["asked"]
+    words = ["thanos", "prune", settings["model"]]
+    if not asked["rules"]:
+        options = dict(asked["default"])
+        words += ["--pattern", options["pattern"], "--method", options["method"]]
+        words += ["--block-size", options["block_size"], "--damping", options["damping"]]
+        words += ["--refit", options["refit_steps"]]
+        for switch in switch_words(options.get("ablation", {})):
+            words += ["--ablation", switch]
+    else:
+        words += ["--recipe", "recipe.toml"]
+    for option in ("include", "exclude"):
+        words += [word for glob in asked[option] for word in (f"--{option}", glob)]
+    for option in ("dataset", "nsamples", "seqlen", "seed"):
+        words += [f"--{option}", settings[option]]
+    # n of n:m counts zeros, which has to be said where it makes a difference.
+    words += ["--n-counts-zeros", "--out", "DIR"]
+    command = f"    {shlex.join(map(str, words))}"
+    if not asked["rules"]:
+        return command
+    recipe = "\n".join(f"    {line}".rstrip() for line in recipe_lines(asked))
+    return f"{command}\n\nwith this recipe.toml:\n\n{recipe}"

@@ -1,0 +1,296 @@
+"""`thanos prune --dry-run`: what a run would prune, and the memory and time it needs."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from reference.patterns import SemiStructured, Structured, Unstructured
+from thanos_torch.checkpoint.load import DEFAULT_MODEL
+from thanos_torch.checkpoint.streamed import quiet_transformers
+from thanos_torch.network.layers import PrunableLayer, decoder_blocks, layer_shapes, prunable_layers
+from thanos_torch.network.replay import BATCH_TOKENS
+from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules
+
+# SmolLM2-135M-Instruct: a dry run need not download it.
+_SMOLLM2: dict[str, Any] = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A layer of a model that is not there yet.
+
+    shape    (c, b)
+    block    index of its decoder block
+    reads    the first layer of its block that reads the same input; its own name if that is it
+    removed  how many weights go
+    """
+
+    name: str
+    shape: tuple[int, int]
+    block: int
+    reads: str
+    choice: Choice
+    removed: int
+
+
+def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
+    """A model without memory for its weights; arguments and errors as of `load_model`."""
+    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+
+    path = Path(source)
+    build: Any = AutoModelForCausalLM  # whose methods lack type hints
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            if source == DEFAULT_MODEL:
+                config: Any = LlamaConfig(**_SMOLLM2)
+            elif path.is_file() and path.suffix == ".gguf":
+                config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+            else:
+                config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+            dtype = config.dtype or torch.float32
+            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+            return model.eval()
+    except Exception as error:  # readers of configurations raise what they like
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise ValueError(f"model {source!r} cannot be planned for: {reason[0]}") from error
+
+
+def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:
+    """Every layer that could be pruned, in the order of the model; errors as of `prune_model`."""
+    prefix, blocks = decoder_blocks(model)
+    groups = prunable_layers(blocks, prefix)
+    shapes = layer_shapes(groups)
+    plan, reads = rules.plan(shapes), _shared_inputs(model, groups)
+    return [
+        PlannedLayer(
+            name, shapes[name], index, reads[name], plan[name], removed(plan[name], shapes[name])
+        )
+        for index, group in enumerate(groups)
+        for name in group
+    ]
+
+
+def removed(choice: Choice, shape: tuple[int, int]) -> int:
+    """How many weights of a (c, b) layer go: the counts of spec sections 2 and 6."""
+    if isinstance(choice, Dense):
+        return 0
+    pattern, (rows, columns) = choice.pattern, shape
+    if isinstance(pattern, Unstructured):
+        if choice.method == "wanda":
+            return rows * pattern.removed(columns)
+        return pattern.removed(rows * columns)
+    rows -= pattern.outliers(rows)
+    if isinstance(pattern, SemiStructured):
+        return rows * columns // pattern.m * pattern.n
+    return rows * pattern.removed(columns)
+
+
+@torch.no_grad()
+def _shared_inputs(model: nn.Module, groups: list[dict[str, PrunableLayer]]) -> dict[str, str]:
+    """For every layer the first that reads the very same tensor, in a forward pass of shapes.
+
+    Models that cannot run without numbers (experts, which look at what the router says) count as
+    if every layer had an input of its own: more work and memory than there will be.
+    """
+    reads = {name: name for group in groups for name in group}
+    seen: dict[int, tuple[str, Tensor]] = {}  # holding the tensors keeps their ids unique
+
+    def hook(name: str) -> Any:
+        def look(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            reads[name] = seen.setdefault(id(args[0]), (name, args[0]))[0]
+
+        return look
+
+    handles = [
+        layer.module.register_forward_pre_hook(hook(name))
+        for group in groups
+        for name, layer in group.items()
+        if layer.expert is None
+    ]
+    try:
+        # With a cache, for without one Transformers looks for packed sequences, in the numbers.
+        model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
+    except (RuntimeError, NotImplementedError):  # what PyTorch raises where numbers are needed
+        return {name: name for name in reads}
+    finally:
+        for handle in handles:
+            handle.remove()
+    return reads
+
+
+MEASURED_SIZE = 768  # of the products that the machine's speed is measured by
+SOLVER_FIXED = 32 * 2**20  # bytes
+SOLVER_STEPS = 20  # of conjugate gradients in a block; 8 to 36 were seen
+CERTIFICATE_MATRICES = 7  # in float64 and of the size of W, and as many of the size of G
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of this machine: operations a second in matrix products, numbers a second in passes."""
+
+    single: float
+    double: float
+    elements: float
+
+
+def measure_speed() -> Speed:
+    """A second of work on the CPU, with the threads that torch has."""
+    A = torch.rand(MEASURED_SIZE, MEASURED_SIZE)
+    B, C = A.double(), torch.rand(2**23)
+    operations = 2 * MEASURED_SIZE**3
+    return Speed(
+        operations / _best_time(lambda: A @ A),
+        operations / _best_time(lambda: B @ B),
+        len(C) / _best_time(lambda: C.mul(2.0)),
+    )
+
+
+def memory_parts(
+    model: nn.Module,
+    layers: Sequence[PlannedLayer],
+    tokens: int,
+    *,
+    held_activations: bool = False,
+) -> dict[str, float]:
+    """Bytes at the worst moment of `prune_checkpoint`, by what takes them.
+
+    model             on the meta device, as of `meta_model`
+    tokens            windows times their length
+    held_activations  all of them are in memory, not only those of a batch
+    """
+    chosen = [layer for layer in layers if isinstance(layer.choice, LayerOptions)]
+    block, outside = _sizes(model, tokens)
+    held = tokens if held_activations else 2 * BATCH_TOKENS
+    width = _hidden_size(model)
+    element = next(model.parameters()).element_size()
+    grams: dict[int, int] = {}
+    for layer in chosen:
+        if layer.reads == layer.name:
+            grams[layer.block] = grams.get(layer.block, 0) + 4 * layer.shape[1] ** 2
+    solver = max(2 * 4 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
+    judge = max(8 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
+    return {
+        "program and libraries": psutil.Process().memory_info().rss,
+        "outside of the blocks": outside,
+        # It is read again once it is written, and compared.
+        "block": 2 * block,
+        "activations": held * width * element + 4 * BATCH_TOKENS * _widest(layers) * element,
+        "Gram matrices of a block": max(grams.values(), default=0),
+        "solver": solver + SOLVER_FIXED,
+        "certificate": CERTIFICATE_MATRICES * judge,
+    }
+
+
+def time_parts(
+    layers: Sequence[PlannedLayer], tokens: int, seqlen: int, speed: Speed
+) -> dict[str, float]:
+    """Seconds by stage, as `prune_model` reports them.
+
+    tokens  windows times their length, which is seqlen
+    """
+    parts = dict.fromkeys(("calibration", "gram", "pruning", "certificates"), 0.0)
+    for layer in layers:
+        (rows, columns), numbers = layer.shape, _numbers(layer)
+        # Every block runs twice: to collect Gram matrices, and to hand on what it puts out.
+        parts["calibration"] += 2 * 2 * tokens * numbers / speed.single
+        if layer.reads == layer.name:
+            # Attention, whose scores and sums are as wide as what a layer reads, once a block.
+            parts["calibration"] += 2 * 2 * tokens * seqlen * columns / speed.single / 2
+        if not isinstance(layer.choice, LayerOptions):
+            continue
+        if layer.reads == layer.name:
+            parts["gram"] += 2 * tokens * columns**2 / speed.single
+        parts["pruning"] += _pruning(layer.choice, rows, columns, speed)
+        # Two factors, an inverse, and the products of the replay and of distances.
+        work = 2 * columns**3 + 8 * rows * columns**2 + _systems(layer.choice, rows, columns)
+        parts["certificates"] += work / speed.double + 60 * numbers / speed.elements
+    return parts
+
+
+def _systems(options: LayerOptions, rows: int, columns: int) -> float:
+    """Operations of a certificate's systems, one a row and block, as if at the speed of products.
+
+    LAPACK reaches a sixteenth of that speed on systems of some 64 unknowns.
+    """
+    if options.method != "thanos" or isinstance(options.pattern, Structured):
+        return 0.0
+    width = min(options.block_size, columns)
+    return 16 * rows * (columns / width) * (2 / 3) * (width / 2) ** 3
+
+
+def _pruning(options: LayerOptions, rows: int, columns: int, speed: Speed) -> float:
+    """Seconds for one layer."""
+    numbers, blocks = rows * columns, max(1, columns // options.block_size)
+    refit = options.refit_steps * 2 * rows * columns**2 / speed.single
+    if options.method in ("magnitude", "wanda"):
+        return 20 * numbers / speed.elements + refit
+    factor = columns**3 / speed.double
+    updates = rows * columns**2 / speed.single
+    if options.method == "sparsegpt":  # column by column: each passes over its block
+        width = min(options.block_size, columns)
+        return factor + updates + refit + 2 * numbers * width / speed.elements
+    if isinstance(options.pattern, Structured):
+        return factor + updates + refit + 20 * numbers / speed.elements
+    width = min(options.block_size, columns)
+    steps = SOLVER_STEPS * (2 * numbers * width / speed.single + 8 * numbers / speed.elements)
+    masks = 8 * numbers * (blocks + 1) / 2 / speed.elements
+    return factor + updates + steps + masks + refit
+
+
+def _numbers(layer: PlannedLayer) -> int:
+    return layer.shape[0] * layer.shape[1]
+
+
+def _widest(layers: Sequence[PlannedLayer]) -> int:
+    return max(max(layer.shape) for layer in layers)
+
+
+def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
+    """Bytes of the largest decoder block, and of what is held outside of the blocks.
+
+    That is all but the output head and the rows of the embedding that no token asks for.
+    """
+    _, blocks = decoder_blocks(model)
+    build: Any = model  # a Transformers model, whose methods lack type hints
+    head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
+    tied = head is not None and head.weight is entrance.weight
+    sizes = [_bytes(block) for block in blocks]
+    rest = _bytes(model) - sum(sizes) - (0 if tied or head is None else _bytes(head))
+    unread = max(0, len(entrance.weight) - tokens)
+    return max(sizes), rest - unread * entrance.weight[0].nbytes
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(weight.nbytes for weight in module.parameters())
+
+
+def _hidden_size(model: nn.Module) -> int:
+    """Numbers a token in what a decoder block puts out: the size of its norms, as a rule."""
+    _, blocks = decoder_blocks(model)
+    size = getattr(getattr(model, "config", None), "hidden_size", None)
+    return int(size or next(blocks.parameters()).shape[-1])
+
+
+def _best_time(work: Callable[[], object]) -> float:
+    """Seconds, the least of a few; the first is a warm-up."""
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

@@ -1,0 +1,267 @@
+"""The plan of a run: which layers are pruned, by which method and pattern."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from reference.patterns import Ablation, Pattern, refuse_outlier_rows, refuse_switches
+from thanos_torch.checkpoint.record import Judge, LayerVerdict
+from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
+from thanos_torch.methods.refit import refit
+from thanos_torch.methods.result import Pruned
+from thanos_torch.methods.thanos import thanos
+
+PAPER = Ablation()
+METHODS: dict[str, Callable[..., Pruned]] = {
+    "thanos": thanos,
+    "magnitude": magnitude,
+    "wanda": wanda,
+    "sparsegpt": sparsegpt,
+}
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What is asked for a layer; explained at `prune_model`."""
+
+    pattern: Pattern
+    method: str = "thanos"
+    block_size: int = 128
+    damping: float = 0.01
+    refit_steps: int = 0
+    ablation: Ablation = PAPER
+
+    def check(self) -> None:
+        """Refuse what no layer can be pruned with. Raises ValueError."""
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.method != "thanos":
+            refuse_outlier_rows(self.method, self.pattern)
+            refuse_switches(self.method, self.ablation)
+        self.ablation.check()
+        if self.block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {self.block_size}")
+        if not 0 < self.damping < math.inf:
+            raise ValueError(f"damping must be positive and finite, got {self.damping}")
+        if self.refit_steps < 0:
+            raise ValueError(f"refit_steps must not be negative, got {self.refit_steps}")
+
+    def check_layer(self, name: str, shape: tuple[int, int]) -> None:
+        """Refuse a layer, (c, b), that the pattern does not fit. Raises ValueError, naming it."""
+        try:
+            self.pattern.check(*shape, self.block_size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the pattern in its text form, and of the switches those that are changed."""
+        changed = self.ablation.changed()
+        plain = {name: value for name, value in vars(self).items() if name != "ablation"}
+        return {
+            **plain,
+            "pattern": str(self.pattern),
+            **({"ablation": changed} if changed else {}),
+        }
+
+    def described(self) -> str:
+        """Method, pattern and changed switches, for people."""
+        return ", ".join([self.method, str(self.pattern), *switch_words(self.ablation.changed())])
+
+    def in_full(self) -> str:
+        """All that was asked for, for people."""
+        plain = f"{self.method}, {self.pattern}, block size {self.block_size}"
+        refit = [f"refit {self.refit_steps} steps"] if self.refit_steps else []
+        words = switch_words(self.ablation.changed())
+        return ", ".join([plain, f"damping {self.damping:g}", *refit, *words])
+
+    def prune(self, weight: Tensor, gram: Tensor) -> tuple[Pruned, Pruned]:
+        """The method's result, and the result to keep: its refit, or the same again.
+
+        weight (c, b) and gram (b, b), float32 or float64. Raises ValueError.
+        """
+        pruned = METHODS[self.method](
+            weight,
+            gram,
+            self.pattern,
+            block_size=self.block_size,
+            damping=self.damping,
+            **self.ablation.changed(),
+        )
+        if not self.refit_steps:
+            return pruned, pruned
+        return pruned, refit(weight, gram, pruned, steps=self.refit_steps, damping=self.damping)
+
+    def verdict(
+        self, judge: Judge | None, weight: Tensor, gram: Tensor, pruned: Pruned, kept: Pruned
+    ) -> LayerVerdict | None:
+        """What the judge says of a layer and what `prune` made of it; None without a judge."""
+        if judge is None:
+            return None
+        return judge(
+            _numpy(weight),
+            _numpy(gram),
+            _numpy(pruned.weight),
+            self.pattern,
+            method=self.method,
+            block_size=self.block_size,
+            damping=self.damping,
+            mask=_numpy(pruned.mask),
+            arithmetic=str(weight.dtype).removeprefix("torch."),
+            block_losses=_numpy(pruned.block_losses),
+            refitted_weight=_numpy(kept.weight) if self.refit_steps else None,
+            **self.ablation.changed(),
+        )
+
+
+def switch_words(changed: Mapping[str, object]) -> list[str]:
+    """Switches in their text form, as `thanos prune --ablation` reads it: `adaptive=false`."""
+    return [f"{name}={str(value).lower()}" for name, value in changed.items()]
+
+
+def _numpy(tensor: Tensor) -> Any:
+    return tensor.cpu().numpy()
+
+
+def matching(glob: str, names: Sequence[str], source: str) -> list[str]:
+    """The names that `glob` matches as a whole; ValueError if there is none, with near misses.
+
+    source  where the glob stands, for the message
+    """
+    found = [name for name in names if fnmatchcase(name, glob)]
+    if not found:
+        near = _near_misses(glob, names)
+        raise ValueError(
+            f"{source}: {glob!r} matches none of the {len(names)} layers that can be pruned "
+            f"(never the output head, embeddings and routers); near misses: {', '.join(near)}"
+        )
+    return found
+
+
+def _near_misses(glob: str, names: Sequence[str]) -> list[str]:
+    """Names and globs of whole kinds that look like `glob`; if none does, all kinds."""
+    kinds = list(dict.fromkeys(f"*.{name.rpartition('.')[2]}" for name in names))
+    alike = get_close_matches(glob, [*kinds, *names], n=3)
+    return alike or kinds
+
+
+DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Asked for: a layer that is left as it is, and why."""
+
+    reason: str
+
+
+Choice: TypeAlias = LayerOptions | Dense
+Plan: TypeAlias = dict[str, Choice]
+Shapes: TypeAlias = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is asked for the layers that match one of some globs.
+
+    source  where the rule stands, for messages
+    """
+
+    layers: tuple[str, ...]
+    choice: Choice
+    source: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked for each layer of a model.
+
+    default  for layers that no rule matches; None refuses them
+    rules    the LAST rule that matches a layer decides, alone
+    include  globs on full layer names: others stay dense; empty means all
+    exclude  globs: these stay dense, whatever else is said
+    """
+
+    default: Choice | None = None
+    rules: tuple[Rule, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def plan(self, shapes: Shapes) -> Plan:
+        """What happens to every layer, in the order of `shapes`, (c, b) by name.
+
+        Raises ValueError for a glob or a rule without a layer, for layers that nothing is said
+        of or that their pattern does not fit, for bad options, and if none is left to prune.
+        """
+        for choice in self.choices():
+            if isinstance(choice, LayerOptions):
+                choice.check()
+        plan = self._chosen(shapes)
+        for name, choice in plan.items():
+            if isinstance(choice, LayerOptions):
+                choice.check_layer(name, shapes[name])
+        if all(isinstance(choice, Dense) for choice in plan.values()):
+            raise ValueError("every layer would be left dense: nothing is left to prune")
+        return plan
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: all that is asked, with nothing left to look up."""
+        return {
+            "default": _as_dict(self.default) if self.default else None,
+            "rules": [
+                {"layers": list(rule.layers), **_as_dict(rule.choice)} for rule in self.rules
+            ],
+            "include": list(self.include),
+            "exclude": list(self.exclude),
+        }
+
+    def choices(self) -> list[Choice]:
+        """All that is asked for some layer."""
+        return [*([self.default] if self.default else []), *(rule.choice for rule in self.rules)]
+
+    def _chosen(self, shapes: Shapes) -> Plan:
+        names = list(shapes)
+        deciding = self._deciding_rules(names)
+        included = set(names)
+        if self.include:
+            included = {n for glob in self.include for n in matching(glob, names, "--include")}
+        excluded = {n for glob in self.exclude for n in matching(glob, names, "--exclude")}
+        plan: Plan = {}
+        for name in names:
+            rule = deciding.get(name)
+            choice = rule.choice if rule else self.default
+            if name in excluded:
+                choice = Dense("excluded")
+            elif name not in included:
+                choice = Dense("not included")
+            if choice is None:
+                raise ValueError(
+                    f"no rule matches {name} and no pattern is given for the rest: "
+                    f'give one, or "{DENSE}"'
+                )
+            plan[name] = choice
+        return plan
+
+    def _deciding_rules(self, names: list[str]) -> dict[str, Rule]:
+        """The last rule that matches, by layer; ValueError for rules that decide nothing."""
+        deciding: dict[str, Rule] = {}
+        for rule in self.rules:
+            for glob in rule.layers:
+                deciding |= dict.fromkeys(matching(glob, names, rule.source), rule)
+        for rule in self.rules:
+            if not any(rule is other for other in deciding.values()):
+                globs = ", ".join(rule.layers)
+                raise ValueError(
+                    f"{rule.source}: later rules decide for every layer of {globs!r} "
+                    "(the last rule that matches a layer decides)"
+                )
+        return deciding
+
+
+def _as_dict(choice: Choice) -> dict[str, Any]:
+    """JSON-able."""
+    return choice.as_dict() if isinstance(choice, LayerOptions) else {"pattern": DENSE}

@@ -1,0 +1,278 @@
+"""Where a run reads decoder blocks and writes them, and which of them are finished."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from thanos_torch.checkpoint.masks import PackedMask, write_masks
+from thanos_torch.checkpoint.record import LayerRecord
+from thanos_torch.checkpoint.shards import read_tensors, write_shard
+from thanos_torch.checkpoint.streamed import StreamedModel
+from thanos_torch.network.activations import OnDisk
+from thanos_torch.runtime.files import sha256_of, whole_file
+from thanos_torch.runtime.progress import WorkFolder
+
+
+@dataclass(frozen=True)
+class FinishedBlock:
+    """What a report needs of a block that is pruned and stored.
+
+    seconds  by stage, as in `ModelReport`
+    shares   the same of every rank, if there were several
+    """
+
+    layers: list[LayerRecord]
+    seconds: dict[str, float]
+    shares: list[dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the argument of `from_dict`."""
+        layers = [layer.as_dict() for layer in self.layers]
+        return {"layers": layers, "seconds": self.seconds, "shares": self.shares}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "FinishedBlock":
+        """What `as_dict` made, after a journey through JSON."""
+        layers = [LayerRecord.from_dict(layer) for layer in stored["layers"]]
+        return cls(layers, stored["seconds"], stored["shares"])
+
+
+class BlockStore(Protocol):
+    """Every method takes the index of a decoder block. Raises ValueError or OSError."""
+
+    def finished(self, index: int) -> FinishedBlock | None:
+        """What came of the block if it needs no more work."""
+
+    def fetch(self, index: int) -> None:
+        """Fill the block's weights: pruned ones if it is finished, else the model's own."""
+
+    def keep(self, index: int) -> None:
+        """Store the pruned block; its weights are those that were stored afterwards."""
+
+    def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
+        """From now on the block is finished. `masks` is emptied if they are stored elsewhere."""
+
+    def release(self, index: int) -> None:
+        """The block's weights are needed no more."""
+
+
+class HeldBlocks:
+    """The blocks of a model that stays in memory: there is nothing to fetch, keep or release."""
+
+    def finished(self, index: int) -> FinishedBlock | None:
+        """None: every block is to be pruned."""
+        return None
+
+    def fetch(self, index: int) -> None:
+        """Nothing."""
+
+    def keep(self, index: int) -> None:
+        """Nothing."""
+
+    def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
+        """Nothing."""
+
+    def release(self, index: int) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def at_work(
+    store: BlockStore, index: int, block: nn.Module, device: torch.device | str
+) -> Iterator[None]:
+    """The block has its weights, on the device, until this is left."""
+    store.fetch(index)
+    home = next(block.parameters()).device
+    block.to(device)
+    yield
+    block.to(home)
+    store.release(index)
+
+
+# Tensors outside of the blocks share a file up to this size; it bounds the memory to copy them.
+GROUP_BYTES = 2**28
+
+
+class StoredBlocks:
+    """A `BlockStore` on the disk; one shard of the result for every block, durable.
+
+    Damage to what earlier processes wrote raises ValueError, after it was struck from the
+    journal: the next run makes it again.
+    """
+
+    def __init__(self, streamed: StreamedModel, work: WorkFolder) -> None:
+        self._streamed, self._work = streamed, work
+        self._count = len(streamed.blocks)
+        self._groups = list(_grouped(streamed.outside, streamed.sizes))
+        self._finished = {
+            index: FinishedBlock.from_dict(entry["block"])
+            for index in range(self._count)
+            if (entry := work.entry(index))
+        }
+        for index in range(self._count):
+            self._check(index, thoroughly=False)
+        self.activations: OnDisk | None = None
+
+    def first_unfinished(self) -> int:
+        """Index of the first block that is not finished; the number of blocks if all are."""
+        return min(set(range(self._count)) - self._finished.keys(), default=self._count)
+
+    def all_finished(self) -> dict[str, Any]:
+        """JSON-able: the `FinishedBlock` of every finished block, by its index."""
+        return {str(index): block.as_dict() for index, block in self._finished.items()}
+
+    def copy_outside(self) -> None:
+        """Write what lies outside of the blocks as it is."""
+        for number, names in enumerate(self._groups, self._count):
+            if self._work.entry(number) is None:
+                tensors = read_tensors({name: self._streamed.files[name] for name in names})
+                write_shard(self._shard(number), tensors)
+                self._work.write_entry(number, {"files": self._facts(number)})
+            else:
+                self._check(number, thoroughly=False)
+
+    def finished(self, index: int) -> FinishedBlock | None:
+        """As `BlockStore`."""
+        return self._finished.get(index)
+
+    def fetch(self, index: int) -> None:
+        """As `BlockStore`."""
+        if index in self._finished:
+            self._check(index, thoroughly=True)
+            self._streamed.load_block(index, self._places(index))
+        else:
+            self._streamed.load_block(index)
+
+    def keep(self, index: int) -> None:
+        """As `BlockStore`. Raises ValueError if the shard does not read as what was written."""
+        device = next(self._streamed.blocks[index].parameters()).device
+        tensors = self._streamed.block_tensors(index)
+        before = self._streamed.block_state(index)
+        dtypes = {self._streamed.dtypes[name] for name in self._streamed.inside[index]}
+        write_shard(self._shard(index), tensors)
+        self._streamed.load_block(index, self._places(index))
+        for name, value in self._streamed.block_state(index).items():
+            if not _as_stored(before[name].cpu(), value, dtypes):
+                raise ValueError(f"{name} is not the same after writing and reading its shard")
+        self._streamed.blocks[index].to(device)
+
+    def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
+        """As `BlockStore`: masks go to the disk, and out of memory."""
+        places = self._streamed.places(index)
+        for layer in block.layers:
+            layer.stored = places[layer.name].as_dict() if layer.name in places else None
+        with whole_file(self._masks(index)) as unfinished:
+            write_masks(unfinished, masks, places)
+        masks.clear()
+        facts = self._facts(index, self._masks(index))
+        self._work.write_entry(index, {"block": block.as_dict(), "files": facts})
+        self._finished[index] = block
+        if self.activations:
+            self.activations.drop_others()
+
+    def release(self, index: int) -> None:
+        """As `BlockStore`."""
+        self._streamed.release_block(index)
+
+    def check_all(self) -> None:
+        """Read every file once more, and compare it with what was written."""
+        for number in range(self._count + len(self._groups)):
+            self._check(number, thoroughly=True)
+
+    def weight_map(self) -> dict[str, str]:
+        """The name of the shard of every tensor."""
+        inside = {
+            name: self._shard(number).name
+            for number, names in enumerate([*self._streamed.inside, *self._groups])
+            for name in names
+        }
+        return {name: inside[name] for name in self._streamed.files}
+
+    def mask_files(self) -> list[Path]:
+        """The masks of every block."""
+        return [self._masks(index) for index in range(self._count)]
+
+    def _places(self, index: int) -> dict[str, Path]:
+        return dict.fromkeys(self._streamed.inside[index], self._shard(index))
+
+    def _shard(self, number: int) -> Path:
+        total = self._count + len(self._groups)
+        return self._work.checkpoint / f"model-{number + 1:05}-of-{total:05}.safetensors"
+
+    def _masks(self, index: int) -> Path:
+        return self._work.masks / f"{index:05}.safetensors"
+
+    def _facts(self, number: int, *others: Path) -> dict[str, Any]:
+        files = [self._shard(number), *others]
+        return {
+            str(file.relative_to(self._work.path)): [file.stat().st_size, sha256_of(file)]
+            for file in files
+        }
+
+    def _check(self, number: int, *, thoroughly: bool) -> None:
+        """Compare the files of a journal's entry with it."""
+        entry = self._work.entry(number)
+        for name, (size, digest) in (entry["files"] if entry else {}).items():
+            file = self._work.path / name
+            sound = file.is_file() and file.stat().st_size == size
+            if not sound or (thoroughly and sha256_of(file) != digest):
+                self._work.forget(number)
+                raise ValueError(f"{file} is damaged or missing: the same command makes it again")
+
+
+def _grouped(names: Iterable[str], sizes: dict[str, int]) -> Iterable[list[str]]:
+    """Names in their order, in groups of at most GROUP_BYTES, or of one name."""
+    group: list[str] = []
+    for name in names:
+        if group and sum(sizes[each] for each in [*group, name]) > GROUP_BYTES:
+            yield group
+            group = []
+        group.append(name)
+    if group:
+        yield group
+
+
+def _as_stored(before: Tensor, after: Tensor, dtypes: Iterable[torch.dtype]) -> bool:
+    """Whether `after` holds the same numbers, or their rounding to what the checkpoint holds."""
+    kinds = {before.dtype, *dtypes}
+    return any(torch.equal(before.to(kind).to(before.dtype), after) for kind in kinds)
+
+
+class FollowedBlocks:
+    """A `BlockStore` that reads dense blocks; pruned weights come from the first rank."""
+
+    def __init__(self, streamed: StreamedModel, finished: Mapping[int, FinishedBlock]) -> None:
+        """What the first rank says that is finished."""
+        self._streamed, self._finished = streamed, dict(finished)
+        self.activations: OnDisk | None = None
+
+    def first_unfinished(self) -> int:
+        """Index of the first block that is not finished; the number of blocks if all are."""
+        count = len(self._streamed.blocks)
+        return min(set(range(count)) - self._finished.keys(), default=count)
+
+    def finished(self, index: int) -> FinishedBlock | None:
+        """As `BlockStore`."""
+        return self._finished.get(index)
+
+    def fetch(self, index: int) -> None:
+        """As `BlockStore`, but dense ones if the block is finished, to be overwritten."""
+        self._streamed.load_block(index)
+
+    def keep(self, index: int) -> None:
+        """Nothing."""
+
+    def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
+        """As `BlockStore`, after the first rank has recorded it."""
+        self._finished[index] = block
+        if self.activations:
+            self.activations.drop_others()
+
+    def release(self, index: int) -> None:
+        """As `BlockStore`."""
+        self._streamed.release_block(index)

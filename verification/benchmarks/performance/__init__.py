@@ -1,0 +1,1 @@
+"""The cost of pruning: seconds and memory of layers, a cost model, its predictions."""

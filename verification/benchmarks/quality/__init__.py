@@ -1,0 +1,1 @@
+"""The quality of pruned models: plans of runs, an engine that measures them, records."""

@@ -1,0 +1,147 @@
+"""The paper's measurements as plain data: models, methods, patterns, protocol.
+
+Read in the published code (construct_tables.py, main.py, lib/data.py): 128 sequences of C4, seed 0;
+blocks of 512 columns for Thanos and of 128 for SparseGPT; damping 0.01; unstructured, 4:8 and 2:4
+at 50 %, structured at 30 %; outlier rows 0 and 0.1; seven zero-shot tasks. The code measures
+perplexity in windows as long as the model can read (max_position_embeddings); here they are 2048
+tokens for every model.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from thanos_torch.evaluation.zero_shot import TASKS
+from verification.benchmarks.quality.paper_models import MODELS, Evidence, PaperModel
+
+METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
+PATTERNS = ("unstructured:0.5", "4:8", "2:4", "structured:0.3")
+OUTLIERS = "+outliers:0.1"  # for Thanos alone: the other methods refuse outlier rows
+REFIT_STEPS = 10
+# Magnitude's mask knows nothing of the inputs: no control for what a refit is worth.
+REFITTED = ("wanda", "sparsegpt", "thanos")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all runs share."""
+
+    dataset: str = "c4"
+    nsamples: int = 128
+    seqlen: int = 2048
+    seed: int = 0
+    evaluation_dataset: str = "wikitext2"
+    evaluation_seqlen: int = 2048
+    block_size: int = 512
+    sparsegpt_block_size: int = 128
+    damping: float = 0.01
+    tasks: tuple[str, ...] = TASKS
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A method with its pattern in text form; "dense" has none."""
+
+    method: str
+    pattern: str
+    refit_steps: int = 0
+
+
+def prunings() -> Iterator[Pruning]:
+    """What the paper does to a model, dense first; and refits, which are not of the paper."""
+    yield Pruning("dense", "")
+    yield from matrix(PATTERNS)
+
+
+def matrix(patterns: Iterable[str]) -> Iterator[Pruning]:
+    """Method x pattern, with outlier rows where a pattern may have them, and refits."""
+    for pattern in patterns:
+        for method in METHODS:
+            yield Pruning(method, pattern)
+        if not pattern.startswith("unstructured"):
+            yield Pruning("thanos", pattern + OUTLIERS)
+        for method in REFITTED:
+            # Structured Thanos is one block, and so at its optimum already: spec T6.
+            if not (method == "thanos" and pattern.startswith("structured")):
+                yield Pruning(method, pattern, REFIT_STEPS)
+
+
+def paper_models() -> tuple[PaperModel, ...]:
+    """The models of the paper's tables."""
+    return tuple(model for model in MODELS if model.evidence is Evidence.TABLES)
+
+
+HALF, SINGLE = 2, 4  # bytes of a number
+HEADINGS = ["model", "hub id", "parameters", "runs", "GPU GiB", "disk GiB", "before the first run"]
+
+
+def gpu_bytes(model: PaperModel, protocol: Protocol) -> int:
+    """At the worst moment: the whole model evaluated in 16 bits, or its largest layer pruned.
+
+    Pruning holds one decoder block, the Gram matrices of its distinct inputs, and a solver's
+    copies of W and G, all but the block in float32.
+    """
+    sizes = model.sizes
+    logits = protocol.evaluation_seqlen * sizes.vocabulary * (HALF + SINGLE)
+    evaluating = HALF * model.parameters + logits
+    layers = list(sizes.block.values())
+    block = HALF * sum(rows * columns for rows, columns in layers)
+    grams = SINGLE * sum(columns**2 for columns in sizes.gram_columns)
+    solver = 2 * SINGLE * max(rows * columns + columns**2 for rows, columns in layers)
+    return max(evaluating, block + grams + solver)
+
+
+def disk_bytes(model: PaperModel) -> int:
+    """The download, and the dense model's Gram matrices; no pruned model is written."""
+    downloads = 2 if model.pickled else 1  # pickled weights are converted first
+    columns = [columns for _, columns in model.sizes.block.values()]
+    grams = model.sizes.layers * sum(width**2 for width in columns)
+    return downloads * HALF * model.parameters + SINGLE * grams
+
+
+def plan_rows(protocol: Protocol, models: Iterable[PaperModel]) -> list[list[str]]:
+    """The rows of `thanos bench --paper --dry-run`, under `HEADINGS`; the last one sums up."""
+    runs = len(list(prunings()))
+    models = sorted(models, key=lambda model: model.parameters)
+    rows = [
+        [
+            model.label,
+            model.hub_id,
+            f"{model.parameters / 1e9:.2f} B",
+            str(runs),
+            f"{gpu_bytes(model, protocol) / 2**30:.1f}",
+            f"{disk_bytes(model) / 2**30:.1f}",
+            preparation(model),
+        ]
+        for model in models
+    ]
+    memory = max(gpu_bytes(model, protocol) for model in models)
+    disk = max(disk_bytes(model) for model in models)
+    count = f"{len(models)} models" if len(models) > 1 else "1 model"
+    total = [count, "", "", str(runs * len(models))]
+    return [*rows, [*total, f"{memory / 2**30:.1f}", f"{disk / 2**30:.1f}", "one after the other"]]
+
+
+def plan_lines(protocol: Protocol) -> list[str]:
+    """The protocol, in sentences to stand beside the table."""
+    return [
+        f"Methods: {', '.join(METHODS)}; {', '.join(REFITTED)} also with {REFIT_STEPS} steps of "
+        "refit, but for structured Thanos, which is its own.",
+        f"Patterns: {', '.join(PATTERNS)}; n:m and structured ones by Thanos also with "
+        f"{OUTLIERS.removeprefix('+')}.",
+        f"Calibration: {protocol.nsamples} sequences of {protocol.seqlen} tokens of "
+        f"{protocol.dataset}, seed {protocol.seed}.",
+        f"Perplexity: {protocol.evaluation_dataset}, windows of {protocol.evaluation_seqlen}.",
+        f"Tasks: {', '.join(protocol.tasks)}.",
+        f"Blocks of {protocol.block_size} columns, {protocol.sparsegpt_block_size} for SparseGPT; "
+        f"damping {protocol.damping}.",
+    ]
+
+
+def preparation(model: PaperModel) -> str:
+    """What a user must do by hand."""
+    steps = []
+    if model.gated:
+        steps.append("accept the licence")
+    if model.pickled:
+        steps.append("convert to safetensors")
+    return ", ".join(steps)

@@ -1,1 +1,0 @@
-"""Studies: what they run, in processes of their own, and the pages made of what they measured."""
