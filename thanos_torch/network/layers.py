@@ -1,7 +1,7 @@
 """Find the prunable layers and decoder blocks of a model by its structure, not by its name."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -139,6 +139,22 @@ def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, Prunab
 def layer_shapes(layers: list[dict[str, PrunableLayer]]) -> dict[str, tuple[int, int]]:
     """The shape (c, b) of every layer, by name, as `prunable_layers` gives them."""
     return {name: layer.shape for group in layers for name, layer in group.items()}
+
+
+def layer_kind(name: str, shape: Sequence[int] = ()) -> str:
+    """What a layer has in common with those of other blocks: "q_proj", or "q_proj 24 x 16"."""
+    own = name.rpartition(".")[2]
+    return f"{own} {' x '.join(map(str, shape))}".strip()
+
+
+def arithmetic_of(dtype: torch.dtype) -> torch.dtype:
+    """What a layer is pruned in whose weight is stored in `dtype`."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As people and JSON write it: bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def other_weights(blocks: nn.ModuleList, prefix: str) -> list[str]:

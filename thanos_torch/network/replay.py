@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.network.activations import Activations, InMemory
+from thanos_torch.network.activations import Activations
 from thanos_torch.runtime.files import begin
 from thanos_torch.runtime.ranks import Ranks
 
@@ -46,7 +46,7 @@ class BlockReplay:
         ranks        processes that share the windows: this one runs its share of the batches
         """
         self._model, self._blocks, self._device = model, blocks, device
-        self.activations = activations or InMemory()
+        self.activations = activations or Activations()
         home = next(weight.device for weight in model.parameters() if not weight.is_meta)
         ranks = ranks or Ranks()
         # Small enough that no rank is without a batch.

@@ -3,29 +3,31 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reference.patterns import Pattern
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place, write_masks
-from thanos_torch.checkpoint.record import Judge, ModelReport, PrunedLayer
+from thanos_torch.checkpoint.record import Judge, PrunedLayer
 from thanos_torch.checkpoint.shards import INDEX, RECORD, concatenate, inside
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
-from thanos_torch.network.activations import InMemory, OnDisk
+from thanos_torch.network.activations import Activations, StoredActivations
 from thanos_torch.pruning.card import CARD
-from thanos_torch.pruning.plan import Rules
+from thanos_torch.pruning.plan import Rules, default_judge, rules_for
 from thanos_torch.pruning.side_files import is_copied
-from thanos_torch.pruning.store import FinishedBlock, FollowedBlocks, StoredBlocks
-from thanos_torch.pruning.whole_model import plan_for, prune_blocks
+from thanos_torch.pruning.store import StoredBlocks
+from thanos_torch.pruning.whole_model import PruningRun, plan_for
 from thanos_torch.runtime.files import new_folder, refuse_unusable, whole_file, write_json
 from thanos_torch.runtime.progress import (
     WorkFolder,
     differences,
     fingerprint,
-    work_folder,
+    resumable_run,
     work_folder_of,
 )
 from thanos_torch.runtime.ranks import Ranks
@@ -34,10 +36,10 @@ from thanos_torch.runtime.ranks import Ranks
 def prune_checkpoint(
     streamed: StreamedModel,
     windows: Tensor,
-    rules: Rules,
-    out: Path,
+    rules: str | Pattern | Rules,
+    out: str | Path,
     *,
-    judge: Judge | None,
+    judge: Judge | None = default_judge,
     record: Mapping[str, Any],
     card: Callable[[Mapping[str, Any]], str] | None = None,
     device: torch.device | str = "cpu",
@@ -49,8 +51,8 @@ def prune_checkpoint(
     """Prune block by block from one checkpoint folder into another, `out`.
 
     windows      (nsamples, seqlen) token ids to calibrate with
-    rules        which layers, and each how
-    judge        certifies every layer, `verification.certify`; None leaves them uncertified
+    rules        which layers, and each how; or one pattern for all layers, also as text: "2:4"
+    judge        certifies every layer; None leaves them uncertified
     record       for `thanos.json`, before what the report says; its `settings` tell runs apart
     card         makes the model card out of the whole record, `model_card`
     activations  kept on the disk, or in memory: then a continued run calculates them again
@@ -63,93 +65,65 @@ def prune_checkpoint(
     before anything is written if the arguments do not fit, and ValueError or OSError later.
     """
     refuse_activations(activations)
-    ranks = ranks or Ranks()
+    out, ranks = Path(out), ranks or Ranks()
     ranks.from_first(lambda: refuse_unusable(out))
-    plan = plan_for(streamed.model, windows, rules)
+    plan = plan_for(streamed.model, windows, rules_for(rules))
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     _refuse_unlike(ranks, mark)
     side_files = _side_files(streamed)
-
-    def prune(store: StoredBlocks | FollowedBlocks, work: WorkFolder) -> ModelReport:
+    whole: dict[str, Any] = {}
+    # Only the first rank writes, and may say that what it wrote is kept.
+    opened = (
+        resumable_run(out, mark) if ranks.first else nullcontext(WorkFolder(work_folder_of(out)))
+    )
+    with opened as work:
+        store = StoredBlocks(streamed, work, writes=ranks.first)
+        if ranks.first:
+            store.copy_outside()
+        store.agree(ranks)
         streamed.load_for(windows)
-        return prune_blocks(
+        outputs = work.activations if ranks.count == 1 else work.activations / f"rank-{ranks.rank}"
+        on_disk = activations == "disk"
+        run = PruningRun(
             streamed.model,
             windows,
             plan,
             judge,
             store=store,
-            activations=_activations(activations, store, work, ranks),
+            activations=(
+                StoredActivations(outputs, store.first_unfinished()) if on_disk else Activations()
+            ),
             device=ranks.own_device(device),
             on_layer=on_layer,
             progress=progress,
             ranks=ranks,
         )
-
-    if not ranks.first:
-        return _follow(streamed, out, ranks, prune)
-    with work_folder(out) as work:
-        work.prepare(mark)
-        try:
-            store = StoredBlocks(streamed, work)
-            store.copy_outside()
-            ranks.from_first(store.all_finished)
-            report = prune(store, work)
+        report = run.execute()
+        if ranks.first:
             whole = {**record, **report.as_dict()}
             _complete(streamed, side_files, store, work, whole, card(whole) if card else "")
             store.check_all()
             work.finish(out)
-        except OSError as error:
-            raise OSError(f"{error}. {_kept(work)}") from error
-        except ValueError as error:
-            raise ValueError(f"{error}. {_kept(work)}") from error
-    return ranks.from_first(lambda: whole)
+    whole = ranks.from_first(lambda: whole)
+    # Outputs of a rank on a machine that does not share the first one's folder.
+    shutil.rmtree(outputs, ignore_errors=True)
+    return whole
 
 
 def refuse_activations(activations: str) -> None:
-    """Raise ValueError unless it says where what blocks read can be kept."""
+    """Raise ValueError unless it says where the outputs of blocks can be kept."""
     if activations not in ("disk", "memory"):
         raise ValueError(f"activations must be disk or memory, got {activations!r}")
 
 
-def _follow(
-    streamed: StreamedModel,
-    out: Path,
-    ranks: Ranks,
-    prune: Callable[[FollowedBlocks, WorkFolder], ModelReport],
-) -> dict[str, Any]:
-    """What a rank does that is not the first one, and learns from that in the end."""
-    work = WorkFolder(work_folder_of(out))
-    told: dict[str, Any] = ranks.from_first(dict)
-    finished = {int(index): FinishedBlock.from_dict(block) for index, block in told.items()}
-    prune(FollowedBlocks(streamed, finished), work)
-    whole: dict[str, Any] = ranks.from_first(dict)
-    # On a machine that does not share the first one's folder.
-    shutil.rmtree(_rank_activations(work, ranks), ignore_errors=True)
-    return whole
-
-
 def _refuse_unlike(ranks: Ranks, mark: Mapping[str, Any]) -> None:
-    """All ranks must have been given the same. Copies of a model may differ in their times."""
+    """Raise ValueError unless all ranks were given the same. A model's files may differ in time."""
     known = {part: content for part, content in mark.items() if part != "model"}
     for number, other in enumerate(ranks.gather(known)):
         found = differences(json.loads(json.dumps(known)), other)
         if found:
             raise ValueError(f"rank {ranks.rank} and rank {number} differ: {'; '.join(found)}")
-
-
-def _activations(
-    kept: str, store: StoredBlocks | FollowedBlocks, work: WorkFolder, ranks: Ranks
-) -> InMemory | OnDisk:
-    if kept == "memory":
-        return InMemory()
-    folder = work.activations if ranks.count == 1 else _rank_activations(work, ranks)
-    store.activations = OnDisk(folder, store.first_unfinished())
-    return store.activations
-
-
-def _rank_activations(work: WorkFolder, ranks: Ranks) -> Path:
-    return work.activations / f"rank-{ranks.rank}"
 
 
 def _side_files(streamed: StreamedModel) -> list[Path]:
@@ -182,10 +156,6 @@ def _complete(
         with whole_file(work.checkpoint / CARD) as unfinished:
             unfinished.write_text(card, encoding="utf-8")
     write_json(work.checkpoint / RECORD, record)
-
-
-def _kept(work: WorkFolder) -> str:
-    return f"What is done so far is kept in {work.path}: the same command goes on from there"
 
 
 def save_checkpoint(

@@ -7,14 +7,22 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
-from reference.patterns import Ablation, Pattern, refuse_outlier_rows, refuse_switches
+from reference.patterns import (
+    Ablation,
+    Pattern,
+    parse_pattern,
+    refuse_outlier_rows,
+    refuse_switches,
+)
 from thanos_torch.checkpoint.record import Judge, LayerVerdict
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
 from thanos_torch.methods.refit import refit
 from thanos_torch.methods.result import Pruned
 from thanos_torch.methods.thanos import thanos
+from thanos_torch.network.layers import dtype_name, layer_kind
 
 PAPER = Ablation()
 METHODS: dict[str, Callable[..., Pruned]] = {
@@ -99,22 +107,44 @@ class LayerOptions:
     def verdict(
         self, judge: Judge | None, weight: Tensor, gram: Tensor, pruned: Pruned, kept: Pruned
     ) -> LayerVerdict | None:
-        """What the judge says of a layer and what `prune` made of it; None without a judge."""
+        """What the judge says of a layer and of what `prune` made of it; None without a judge."""
         if judge is None:
             return None
+        return self.ask(
+            judge,
+            weight,
+            gram,
+            pruned.weight,
+            kept.weight if self.refit_steps else None,
+            mask=pruned.mask.cpu().numpy(),
+            arithmetic=dtype_name(weight.dtype),
+            block_losses=pruned.block_losses.cpu().numpy(),
+        )
+
+    def ask(
+        self,
+        judge: Judge,
+        weight: Tensor,
+        gram: Tensor,
+        pruned_weight: Tensor,
+        refitted_weight: Tensor | None,
+        **more: Any,
+    ) -> LayerVerdict:
+        """Ask a judge whether a layer was pruned as these options say.
+
+        weight, pruned_weight, refitted_weight (c, b); gram (b, b); more keywords of the judge
+        """
         return judge(
             _numpy(weight),
             _numpy(gram),
-            _numpy(pruned.weight),
+            _numpy(pruned_weight),
             self.pattern,
             method=self.method,
             block_size=self.block_size,
             damping=self.damping,
-            mask=_numpy(pruned.mask),
-            arithmetic=str(weight.dtype).removeprefix("torch."),
-            block_losses=_numpy(pruned.block_losses),
-            refitted_weight=_numpy(kept.weight) if self.refit_steps else None,
+            refitted_weight=None if refitted_weight is None else _numpy(refitted_weight),
             **self.ablation.changed(),
+            **more,
         )
 
 
@@ -123,8 +153,16 @@ def switch_words(changed: Mapping[str, object]) -> list[str]:
     return [f"{name}={str(value).lower()}" for name, value in changed.items()]
 
 
+def default_judge(*args: Any, **options: Any) -> LayerVerdict:
+    """Call `verification.certify`, which is imported only when the first layer is judged."""
+    from verification import certify
+
+    return certify(*args, **options)
+
+
 def _numpy(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
+    """NumPy has no bfloat16; float32 holds all of its numbers, and those of float16."""
+    return (tensor if tensor.dtype == torch.float64 else tensor.float()).cpu().numpy()
 
 
 def matching(glob: str, names: Sequence[str], source: str) -> list[str]:
@@ -144,7 +182,7 @@ def matching(glob: str, names: Sequence[str], source: str) -> list[str]:
 
 def _near_misses(glob: str, names: Sequence[str]) -> list[str]:
     """Names and globs of whole kinds that look like `glob`; if none does, all kinds."""
-    kinds = list(dict.fromkeys(f"*.{name.rpartition('.')[2]}" for name in names))
+    kinds = list(dict.fromkeys(f"*.{layer_kind(name)}" for name in names))
     alike = get_close_matches(glob, [*kinds, *names], n=3)
     return alike or kinds
 
@@ -260,6 +298,19 @@ class Rules:
                     "(the last rule that matches a layer decides)"
                 )
         return deciding
+
+
+def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
+    """The given rules, or rules that ask for one pattern, also as text, in all layers.
+
+    options  further fields of `LayerOptions`, which rules that are given do not need
+
+    Raises ValueError for a text that is no pattern.
+    """
+    if isinstance(asked, Rules):
+        return asked
+    pattern = parse_pattern(asked) if isinstance(asked, str) else asked
+    return Rules(LayerOptions(pattern, **options))
 
 
 def _as_dict(choice: Choice) -> dict[str, Any]:

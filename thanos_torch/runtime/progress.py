@@ -188,12 +188,29 @@ def has_progress(out: Path) -> bool:
 def work_folder(out: Path) -> Iterator[WorkFolder]:
     """The work folder of `out`, for this process alone.
 
-    Raises ValueError if another process has it. What is done stays there if this is left by an
-    error, whose message says so.
+    Raises ValueError if another process has it.
     """
     path = work_folder_of(out)
     with alone_in(path):
         yield WorkFolder(path)
+
+
+@contextmanager
+def resumable_run(out: Path, fingerprint: Mapping[str, Any]) -> Iterator[WorkFolder]:
+    """The work folder of a run that begins, or that goes on where an earlier process ended.
+
+    Raises ValueError if the folder is in use or holds another run. If a ValueError or an OSError
+    leaves the context, its message says that the run can go on.
+    """
+    with work_folder(out) as work:
+        work.prepare(fingerprint)
+        kept = f"What is done so far is kept in {work.path}: the same command goes on from there"
+        try:
+            yield work
+        except OSError as error:
+            raise OSError(f"{error}. {kept}") from error
+        except ValueError as error:
+            raise ValueError(f"{error}. {kept}") from error
 
 
 @contextmanager
