@@ -26,13 +26,13 @@ from tests.models.certifying import (
 from tests.models.conftest import SMALL, Outcome, Thanos
 from tests.models.families import FAMILIES
 from tests.test_imports import ROOT
-from thanos_torch.certifying.gram_files import GramReader, sha256_of_all, sha256_of_tensor
+from thanos_torch.certifying.layers import GramReader, sha256_of_all, sha256_of_tensor
 from thanos_torch.certifying.original import same_tensors
 from thanos_torch.checkpoint.shards import INDEX, tensor_files
 from thanos_torch.cli import certify as command
 from thanos_torch.models import RECORD, Original, Tensors
 from thanos_torch.pruning.card import CARD
-from thanos_torch.pruning.side_files import COPIED, WRITTEN
+from thanos_torch.pruning.checkpoint import COPIED, WRITTEN
 from verification import certify
 
 UP = "model.layers.1.mlp.up_proj"

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.certifying.gram_files import GramReader
-from thanos_torch.certifying.layers import Judged, judge_again
-from thanos_torch.certifying.original import Original, TensorComparison, check_index, same_tensors
+from thanos_torch.certifying.layers import GramReader, Judged, judge_again
+from thanos_torch.certifying.original import (
+    FileComparison,
+    Original,
+    TensorComparison,
+    check_index,
+    compare_files,
+    same_tensors,
+)
 from thanos_torch.certifying.provenance import Asked, Provenance
 from thanos_torch.checkpoint.record import FAILED, PASSED, Judge, together
 from thanos_torch.checkpoint.shards import Tensors
-from thanos_torch.pruning.plan import matching
-from thanos_torch.pruning.side_files import FileComparison, compare_files
+from thanos_torch.pruning.plan import default_judge, matching
 from thanos_torch.runtime.clock import blas_threads
 
 SMALL = 2**22  # weights of a layer; a certificate of more takes all cores by itself
@@ -69,10 +74,10 @@ class CheckpointVerdict:
 
 def judge_checkpoint(
     original: Original,
-    folder: Path,
+    folder: Path | str,
     asked: Asked,
-    gram: Path,
-    judge: Judge,
+    gram: Path | str,
+    judge: Judge = default_judge,
     *,
     include: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
@@ -82,12 +87,13 @@ def judge_checkpoint(
     folder   of the pruned checkpoint
     asked    which layers were to be pruned, and how
     gram     where the Gram matrices are, as `GramReader`
-    judge    `verification.certify`
+    judge    `verification.certify` if none is named
     include  globs on layer names: no others are judged; empty means all that were to be pruned
 
     Raises ValueError if a folder cannot be read at all. What is wrong with a layer, a tensor or a
     file is part of the verdict.
     """
+    folder, gram = Path(folder), Path(gram)
     pruned, grams = Tensors(folder), GramReader(gram)
     chosen = list(asked.options)
     if include:

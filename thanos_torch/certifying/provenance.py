@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.certifying.gram_files import sha256_of_all
-from thanos_torch.certifying.layers import Judged
+from thanos_torch.certifying.layers import Judged, sha256_of_all
 from thanos_torch.certifying.original import Original
 from thanos_torch.pruning.plan import LayerOptions, Rules, Shapes, switch_words
 from thanos_torch.pruning.recipe_file import stored_options

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thanos_torch.checkpoint.record import counted
+from thanos_torch.network.layers import layer_kind
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.pruning.recipe_file import recipe_lines
 
@@ -111,8 +112,7 @@ def _switches(layers: list[Mapping[str, Any]]) -> str:
 def _rows(layers: list[Mapping[str, Any]]) -> list[str]:
     kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for layer in layers:
-        rows, columns = layer["shape"]
-        kind = f"{_last(layer['name'])} {rows} x {columns}"
+        kind = layer_kind(layer["name"], layer["shape"])
         options = {"pattern": "dense", **layer["options"]}
         words = switch_words(options.get("ablation", {}))
         options["method"] = ", ".join([options.get("method", ""), *words])
@@ -129,10 +129,6 @@ def _row(kind: tuple[str, ...], group: list[Mapping[str, Any]]) -> str:
     name, *options = kind
     cells = [name, str(len(group)), *options, f"{removed:.2%}", certified]
     return f"| {' | '.join(cells)} |"
-
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def _again(record: Mapping[str, Any]) -> str:

@@ -19,7 +19,6 @@ from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import Activations, StoredActivations
 from thanos_torch.pruning.card import CARD
 from thanos_torch.pruning.plan import Rules, default_judge, rules_for
-from thanos_torch.pruning.side_files import is_copied
 from thanos_torch.pruning.store import StoredBlocks
 from thanos_torch.pruning.whole_model import PruningRun, plan_for
 from thanos_torch.runtime.files import new_folder, refuse_unusable, whole_file, write_json
@@ -31,6 +30,24 @@ from thanos_torch.runtime.progress import (
     work_folder_of,
 )
 from thanos_torch.runtime.ranks import Ranks
+
+# Files that are copied byte for byte from the top of the folder: configuration and tokenizer.
+COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+CODE = ".py"  # copied as well if the model's code is trusted
+
+# Files that pruning changes by design. docs/pruning-models.md has the same table.
+WRITTEN = {
+    INDEX: "names the new weight files",
+    CARD: "is the model card of the pruned model",
+    RECORD: "says what was done",
+    MASKS: "holds the masks",
+}
+
+
+def is_copied(name: str, trusted: bool) -> bool:
+    """Whether `thanos prune` copies a file, by its path; `trusted` if the model's code is."""
+    kinds = (*COPIED, CODE) if trusted else COPIED
+    return "/" not in name and Path(name).suffix in kinds and name not in WRITTEN
 
 
 def prune_checkpoint(
