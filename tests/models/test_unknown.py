@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.tiny import BLOCK_SIZE, random_windows
-from thanos_torch import SemiStructured
 from thanos_torch.models import PrunedLayer, prune_model
-from verification import certify
 
 
 class Mixture(nn.Module):
@@ -65,8 +63,7 @@ class Unheard(nn.Module):
 
 
 def prune(model: nn.Module, **options: Any) -> Any:
-    windows, pattern = random_windows(), SemiStructured(2, 4)
-    return prune_model(model, windows, pattern, judge=certify, block_size=BLOCK_SIZE, **options)
+    return prune_model(model, random_windows(), "2:4", block_size=BLOCK_SIZE, **options)
 
 
 def test_a_list_of_blocks_is_enough() -> None:

@@ -136,9 +136,11 @@ def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, Prunab
     return layers
 
 
-def layer_shapes(layers: list[dict[str, PrunableLayer]]) -> dict[str, tuple[int, int]]:
-    """The shape (c, b) of every layer, by name, as `prunable_layers` gives them."""
-    return {name: layer.shape for group in layers for name, layer in group.items()}
+def model_layers(model: nn.Module) -> dict[str, PrunableLayer]:
+    """All prunable layers of a model, by full name; errors as of the functions above."""
+    prefix, blocks = decoder_blocks(model)
+    groups = prunable_layers(blocks, prefix)
+    return {name: layer for group in groups for name, layer in group.items()}
 
 
 def layer_kind(name: str, shape: Sequence[int] = ()) -> str:

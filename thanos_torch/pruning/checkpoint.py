@@ -13,6 +13,7 @@ from torch import Tensor
 from reference.patterns import Pattern
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place, write_masks
+from thanos_torch.checkpoint.reapply import masks_in
 from thanos_torch.checkpoint.record import Judge, PrunedLayer
 from thanos_torch.checkpoint.shards import INDEX, RECORD, concatenate, inside
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
@@ -138,13 +139,13 @@ def _refuse_unlike(ranks: Ranks, mark: Mapping[str, Any]) -> None:
     """Raise ValueError unless all ranks were given the same. A model's files may differ in time."""
     known = {part: content for part, content in mark.items() if part != "model"}
     for number, other in enumerate(ranks.gather(known)):
-        found = differences(json.loads(json.dumps(known)), other)
+        found = differences(known, other)
         if found:
             raise ValueError(f"rank {ranks.rank} and rank {number} differ: {'; '.join(found)}")
 
 
 def _side_files(streamed: StreamedModel) -> list[Path]:
-    """What is copied beside the weights; ValueError for a link that leads out of the folder."""
+    """Files to copy beside the weights; ValueError for a link that leads out of the folder."""
     return [
         inside(streamed.folder, file.name)
         for file in sorted(streamed.folder.iterdir())
@@ -177,22 +178,24 @@ def _complete(
 
 def save_checkpoint(
     loaded: LoadedModel,
-    folder: Path,
+    folder: str | Path,
     *,
     record: Mapping[str, Any],
-    masks: Mapping[str, PackedMask],
+    masks: Mapping[str, PackedMask] | str | Path,
     card: str = "",
 ) -> None:
     """Write a checkpoint with exact zeros, `thanos.json`, and the masks; all of it or nothing.
 
     record  what was done, JSON-able; `settings` in it lets `finished_run` know the run again
-    masks   by layer
+    masks   by layer, or the folder or file that holds them
     card    Markdown, of `model_card`
 
     The checkpoint is loaded again before it gets its name: ValueError if one bit differs, or if
     `folder` is occupied.
     """
-    with new_folder(folder) as partial:
+    if isinstance(masks, str | Path):
+        masks = masks_in(Path(masks))
+    with new_folder(Path(folder)) as partial:
         with quiet_transformers():
             loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
@@ -207,9 +210,9 @@ def save_checkpoint(
 
 
 def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:
-    """Raise ValueError unless `folder` holds exactly this model; it is read block by block.
+    """Where the checkpoint has the weight of each layer.
 
-    Returns where it has the weight of each layer.
+    Raises ValueError unless `folder` holds exactly this model; it is read block by block.
     """
     streamed = StreamedModel(folder)
     expected = model.state_dict()
@@ -225,7 +228,7 @@ def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:
 
 
 def _with_places(record: Mapping[str, Any], places: Mapping[str, Place]) -> dict[str, Any]:
-    """The same record; every layer in it says where the checkpoint has its weight."""
+    """Add to every layer of a record where the checkpoint has its weight."""
     layers = [
         {**layer, "stored": places[layer["name"]].as_dict() if layer["name"] in places else None}
         for layer in record.get("layers", [])
@@ -234,9 +237,9 @@ def _with_places(record: Mapping[str, Any], places: Mapping[str, Place]) -> dict
 
 
 def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for a tensor that was read and is not as expected."""
     for name, tensor in found.items():
-        same = tensor.is_meta or torch.equal(expected[name].cpu(), tensor)
-        if not same:
+        if not tensor.is_meta and not torch.equal(expected[name].cpu(), tensor):
             raise ValueError(f"{name} is not the same after saving and loading the checkpoint")
 
 

@@ -17,7 +17,7 @@ from thanos_torch.network.layers import (
     PrunableLayer,
     decoder_blocks,
     layer_kind,
-    layer_shapes,
+    model_layers,
     other_weights,
     prunable_layers,
 )
@@ -100,8 +100,7 @@ def prune_model(
 
 def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> Plan:
     """What is done to each layer; ValueError if it cannot be. Weights may be on the meta device."""
-    prefix, blocks = decoder_blocks(model)
-    plan = rules.plan(layer_shapes(prunable_layers(blocks, prefix)))
+    plan = rules.plan({name: layer.shape for name, layer in model_layers(model).items()})
     check_windows(model, windows)
     return plan
 

