@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +18,17 @@ from tests.models.tiny import (
 )
 from thanos_torch import SemiStructured, Structured, Unstructured, parse_pattern
 from thanos_torch.models import (
+    MASKS,
     METHODS,
     Ablation,
     LayerRecord,
     ModelReport,
     PrunedLayer,
+    load_model,
     prune_model,
+    read_masks,
     relative_error,
+    save_checkpoint,
 )
 from thanos_torch.network.layers import PrunableLayer
 from thanos_torch.pruning.one_layer import store_weight
@@ -258,6 +263,16 @@ def test_weights_that_the_model_cannot_hold_are_refused() -> None:
     with pytest.raises(ValueError, match=r"some.layer: pruned weights are not finite in torch.flo"):
         store_weight(layer, torch.tensor([[1e6, 0.0]]))
     assert torch.equal(linear.weight, before)
+
+
+def test_a_folder_of_masks_is_saved_as_the_masks_in_it(dense: Path, tmp_path: Path) -> None:
+    loaded = load_model(str(dense))
+    masks = prune(loaded.model).masks
+    save_checkpoint(loaded, tmp_path / "first", record={}, masks=masks)
+    save_checkpoint(loaded, str(tmp_path / "second"), record={}, masks=str(tmp_path / "first"))
+    found = read_masks(tmp_path / "second" / MASKS)
+    assert found.keys() == masks.keys()
+    assert all((found[name].bits == mask.bits).all() for name, mask in masks.items())
 
 
 def test_the_report_is_json() -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.processes import environment, free_port
-from tests.stress.compare import differing_files
-from tests.stress.program import fork_program, wait_for
+from tests.stress.program import differing_files, fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.models import RECORD
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.stress.compare import differing_files
-from tests.stress.program import fork_program, wait_for
+from tests.stress.program import differing_files, fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.cli import main
 from thanos_torch.models import RECORD

@@ -1,6 +1,8 @@
 """Checkpoints that are pruned block by block: the same result as in memory, the same layout."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +204,6 @@ def place_at(file: str, folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {**names, first: file}}))
 
 
-def a_path_upwards(folder: Path) -> None:
-    place_at("../secret.safetensors", folder)
-
-
 def an_absolute_path(folder: Path) -> None:
     place_at(str(folder.parent / "secret.safetensors"), folder)
 
@@ -213,14 +211,6 @@ def an_absolute_path(folder: Path) -> None:
 def a_link_out(folder: Path) -> None:
     (folder / "part-0.safetensors").unlink()
     (folder / "part-0.safetensors").symlink_to(folder.parent / "secret.safetensors")
-
-
-def a_pickle(folder: Path) -> None:
-    place_at("pytorch_model.bin", folder)
-
-
-def a_tensor_that_is_not_there(folder: Path) -> None:
-    place_at("part-1.safetensors", folder)
 
 
 def a_truncated_shard(folder: Path) -> None:
@@ -240,29 +230,39 @@ def no_weights(folder: Path) -> None:
     (folder / INDEX).unlink()
 
 
-REFUSED = {
-    a_path_upwards: r"names a file outside of itself: '../secret.safetensors'",
-    an_absolute_path: r"names a file outside of itself: '/.*/secret.safetensors'",
-    a_link_out: r"part-0.safetensors is a link to a file outside of its folder",
-    a_pickle: r"only safetensors files are read, got 'pytorch_model.bin'",
-    a_tensor_that_is_not_there: r"part-1.safetensors lacks the tensor .* that .*index.json places",
-    a_truncated_shard: r"part-1.safetensors cannot be read: ",
-    a_missing_shard: r"part-1.safetensors cannot be read: it is missing",
-    no_index: r"index.json is no index of safetensors files",
-    no_weights: r"holds no model.safetensors and no model.safetensors.index.json",
+REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "path upwards": (
+        partial(place_at, "../secret.safetensors"),
+        r"names a file outside of itself: '../secret.safetensors'",
+    ),
+    "absolute path": (an_absolute_path, r"names a file outside of itself: '/.*/secret.safetensor"),
+    "link out": (a_link_out, r"part-0.safetensors is a link to a file outside of its folder"),
+    "pickle": (
+        partial(place_at, "pytorch_model.bin"),
+        r"only safetensors files are read, got 'pytorch_model.bin'",
+    ),
+    "missing tensor": (
+        partial(place_at, "part-1.safetensors"),
+        r"part-1.safetensors lacks the tensor .* that .*index.json places",
+    ),
+    "truncated shard": (a_truncated_shard, r"part-1.safetensors cannot be read: "),
+    "missing shard": (a_missing_shard, r"part-1.safetensors cannot be read: it is missing"),
+    "no index": (no_index, r"index.json is no index of safetensors files"),
+    "no weights": (no_weights, r"holds no model.safetensors and no model.safetensors.index.json"),
 }
 
 
 @pytest.mark.parametrize("load", [stream_model, load_model])
-@pytest.mark.parametrize("spoil", REFUSED)
-def test_bad_checkpoints_are_refused(tmp_path: Path, spoil: Any, load: Any) -> None:
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_checkpoints_are_refused(tmp_path: Path, case: str, load: Any) -> None:
+    spoil, message = REFUSED[case]
     dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
     in_shards(dense, 2)
     weights = load_file(dense / "part-0.safetensors")
     save_file(weights, tmp_path / "secret.safetensors")
     load(str(dense))
     spoil(dense)
-    with pytest.raises(ValueError, match=REFUSED[spoil]) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         load(str(dense))
     assert "\n" not in str(caught.value)
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.stress.limits import run_limited
+from tests.stress.program import THANOS, write_results
 from tests.stress.synthetic import llama_config, write_llama
 from thanos_torch.checkpoint.shards import INDEX
-from verification.benchmarks.environment import environment
 
-THANOS = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
 PATTERN = "2:4"
 # Peaks may differ by what the allocator keeps, not by what blocks weigh.
 GROWTH = 1.1
@@ -26,22 +25,20 @@ def main() -> int:
     """Exit status 0: every depth was pruned within the limit, in the same memory."""
     options = _options()
     runs: list[dict[str, Any]] = []
-    passed = False
+    status = 1
     for depth in options.blocks:
         runs.append(measure(depth, options))
         peaks = [run["peak_rss_bytes"] for run in runs]
         good = all(run["status"] == 0 and run["certified"] for run in runs)
-        passed = good and max(peaks) <= GROWTH * min(peaks)
-        results = {
-            "command": " ".join(["python -m tests.stress.big_checkpoint", *sys.argv[1:]]),
-            **environment(),
-            "limit_bytes": options.limit * 2**30,
-            "growth_allowed": GROWTH,
-            "passed": passed and len(runs) == len(options.blocks),
-            "runs": runs,
-        }
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
-    return 0 if passed else 1
+        status = write_results(
+            options.out,
+            "big_checkpoint",
+            good and max(peaks) <= GROWTH * min(peaks) and len(runs) == len(options.blocks),
+            limit_bytes=options.limit * 2**30,
+            growth_allowed=GROWTH,
+            runs=runs,
+        )
+    return status
 
 
 def measure(depth: int, options: argparse.Namespace) -> dict[str, Any]:

