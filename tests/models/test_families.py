@@ -3,7 +3,6 @@
 import copy
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,20 +10,16 @@ from torch import Tensor
 
 from tests.models.families import FAMILIES
 from tests.models.tiny import (
-    BLOCK_SIZE,
     grams_by_hooks,
+    prune,
     random_model,
     random_windows,
     save_checkpoint,
 )
 from tests.test_imports import ROOT
-from thanos_torch.models import MASKS, load_model, prune_model, read_masks
+from thanos_torch.models import MASKS, load_model, read_masks
 from thanos_torch.models import save_checkpoint as save_pruned
 from thanos_torch.network.layers import model_layers
-
-
-def prune(model: Any, pattern: str, **options: Any) -> Any:
-    return prune_model(model, random_windows(), pattern, block_size=BLOCK_SIZE, **options)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -66,7 +61,7 @@ def test_calibration_inputs_are_those_of_a_plain_forward_pass(family: str) -> No
     dense = random_model(FAMILIES[family].config)
     model = copy.deepcopy(dense)
     grams: dict[str, Tensor] = {}
-    prune(model, "unstructured:0.5", on_layer=lambda seen: grams.update({seen.name: seen.gram}))
+    prune(model, on_layer=lambda seen: grams.update({seen.name: seen.gram}))
 
     half_pruned = copy.deepcopy(dense)
     for index in (0, 1):

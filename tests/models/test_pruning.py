@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tests.models.tiny import (
     BLOCK_SIZE,
     llama_config,
+    prune,
     random_model,
     random_windows,
 )
@@ -35,12 +36,6 @@ from thanos_torch.pruning.one_layer import store_weight
 from verification import certify
 
 HALF = Unstructured(0.5)
-
-
-def prune(model: Any, pattern: Any = HALF, **options: Any) -> ModelReport:
-    defaults = {"windows": random_windows(), "judge": certify, "block_size": BLOCK_SIZE}
-    given: dict[str, Any] = {**defaults, **options}
-    return prune_model(model, given.pop("windows"), pattern, **given)
 
 
 @pytest.mark.parametrize("pattern", ["unstructured:0.5", "1:2", "structured:0.25"])

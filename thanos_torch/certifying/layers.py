@@ -31,7 +31,7 @@ class GramWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Continues a folder that holds the beginning of the same run."""
+        """Write into a new folder, or continue one that holds the beginning of the same run."""
         self._folder = folder
         # By hash of the matrix: the layer that names its file.
         self._owners: dict[str, str] = {}
@@ -60,10 +60,13 @@ class GramWriter:
 
 
 class GramReader:
-    """The Gram matrices that a `GramWriter` wrote, or of any safetensors file, by layer."""
+    """The Gram matrices of layers: those of a `GramWriter`, or of any safetensors file."""
 
     def __init__(self, place: Path) -> None:
-        """A folder, or a file whose tensors are named by their layers; ValueError for others."""
+        """Open a folder, or a file whose tensors are named by their layers.
+
+        Raises ValueError for anything else.
+        """
         from safetensors import SafetensorError, safe_open
 
         self._folder = place if place.is_dir() else None
@@ -86,7 +89,7 @@ class GramReader:
         return _read(*self._places[layer])
 
     def before_refit(self, layer: str) -> Tensor | None:
-        """The weight of a layer, (c, b), before it was refitted; None if it is not there."""
+        """The weight of a layer, (c, b), before it was refitted; None if it was not kept."""
         if self._folder is None or not _refit_file(self._folder, layer).is_file():
             return None
         return _read(_refit_file(self._folder, layer), layer)
@@ -100,7 +103,7 @@ def sha256_of_tensor(tensor: Tensor) -> str:
 
 
 def sha256_of_all(digests: Mapping[str, str]) -> str:
-    """One SHA-256 for the Gram matrices of some layers: over the lines `NAME SHA-256`, sorted."""
+    """One SHA-256 for the Gram matrices of several layers, over sorted lines `NAME SHA-256`."""
     lines = sorted(f"{name} {digest}\n" for name, digest in digests.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -136,12 +139,12 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a judge says of a layer.
+    """The verdict on one layer.
 
     shape        (c, b), of the original
-    certificate  the verdict, None if the layer could not be judged
-    gram_sha256  of the Gram matrix that it was judged with; empty without a certificate
-    problem      why it could not be judged; empty if it was
+    certificate  None if the layer could not be judged
+    gram_sha256  SHA-256 of the Gram matrix used; empty without a certificate
+    problem      why the layer could not be judged; empty if it was
     """
 
     name: str
@@ -153,7 +156,7 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """The certificate's; a layer that could not be judged failed."""
+        """The certificate's verdict; a layer that could not be judged failed."""
         return verdict_of(self.certificate)
 
     def as_dict(self) -> dict[str, Any]:
@@ -167,10 +170,10 @@ class Judged:
 class _Case:
     """One layer, ready to be judged.
 
-    before, after  the weight in both checkpoints, (c, b)
+    before, after  the weight in the original and in the pruned checkpoint, (c, b)
     gram           (b, b)
-    arithmetic     what the layer was pruned in, as `arithmetic_of`
-    storage        the narrower dtype that `after` was rounded to, None if it was not
+    arithmetic     the dtype that the layer was pruned in, of `arithmetic_of`
+    storage        the narrower dtype that `after` was rounded to; None if it was not rounded
     """
 
     options: LayerOptions
@@ -191,8 +194,8 @@ def judge_again(
 ) -> Judged:
     """Judge one layer by its weight in both checkpoints and its Gram matrix.
 
-    The mask is inferred from the zeros. Where the weight is and which dtype it was rounded to comes
-    from the original. What is missing or does not fit is a problem of the layer.
+    The mask is inferred from the zeros. The weight's place, and the dtype that it was rounded to,
+    come from the original. If something is missing or does not fit, the result names the problem.
     """
     shape: tuple[int, ...] = ()
     try:
@@ -236,7 +239,7 @@ def _case(
 
 
 def _witness(name: str, case: _Case, grams: GramReader) -> Tensor | None:
-    """The weight before the refit, (c, b), as it was computed; None if no refit was asked for."""
+    """The weight before the refit, (c, b), not rounded; None if no refit was asked for."""
     if not case.options.refit_steps:
         return None
     witness = grams.before_refit(name)
@@ -248,7 +251,7 @@ def _witness(name: str, case: _Case, grams: GramReader) -> Tensor | None:
 
 
 def _certificate(case: _Case, witness: Tensor | None, judge: Judge) -> Stored:
-    """The verdict on a layer; with a witness on that, and on the refit that came of it."""
+    """The verdict on a layer; with a witness, on the witness and on its refit."""
     return case.options.ask(
         judge,
         case.before,
@@ -256,7 +259,7 @@ def _certificate(case: _Case, witness: Tensor | None, judge: Judge) -> Stored:
         case.after if witness is None else witness,
         None if witness is None else case.after,
         arithmetic=dtype_name(case.arithmetic),
-        # Of the refitted weight, if there is one: the witness was never rounded, and certify
-        # allows nothing to it for that.
+        # The dtype of the refitted weight if there is one: the witness was never rounded, and
+        # certify allows it no rounding.
         storage=case.storage,
     ).as_dict()

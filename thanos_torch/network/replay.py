@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thanos_torch.network.activations import Activations
+from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.runtime.files import begin
 from thanos_torch.runtime.ranks import Ranks
 
@@ -34,7 +35,6 @@ class BlockReplay:
     def __init__(
         self,
         model: nn.Module,
-        blocks: nn.ModuleList,
         windows: Tensor,
         device: torch.device | str,
         activations: Activations | None = None,
@@ -47,7 +47,8 @@ class BlockReplay:
         activations  where outputs are kept; in memory if not given
         ranks        processes that share the windows: this one runs its share of the batches
         """
-        self._model, self._blocks, self._device = model, blocks, device
+        self._model, self._device = model, device
+        _, self._blocks = decoder_blocks(model)
         self.activations = activations or Activations()
         home = next(weight.device for weight in model.parameters() if not weight.is_meta)
         ranks = ranks or Ranks()

@@ -99,7 +99,10 @@ def prune_model(
 
 
 def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> Plan:
-    """What is done to each layer; ValueError if it cannot be. Weights may be on the meta device."""
+    """What is done to each layer; weights may be on the meta device.
+
+    Raises ValueError if the rules or the windows do not fit the model.
+    """
     plan = rules.plan({name: layer.shape for name, layer in model_layers(model).items()})
     check_windows(model, windows)
     return plan
@@ -137,7 +140,7 @@ class PruningRun:
         others = other_weights(self._blocks, prefix)
         self.report = ModelReport([], others, self._watch.seconds, {})
         self._replay = BlockReplay(
-            self.model, self._blocks, self.windows, self.device, self.activations, self.ranks
+            self.model, self.windows, self.device, self.activations, self.ranks
         )
 
     @torch.no_grad()
