@@ -69,18 +69,18 @@ def prune_checkpoint(
     """Prune block by block from one checkpoint folder into another, `out`.
 
     windows      (nsamples, seqlen) token ids to calibrate with
-    rules        which layers, and each how; or one pattern for all layers, also as text: "2:4"
+    rules        which layers to prune and how; or one pattern for all layers, also as text: "2:4"
     judge        certifies every layer; None leaves them uncertified
-    record       for `thanos.json`, before what the report says; its `settings` tell runs apart
-    card         makes the model card out of the whole record, `model_card`
-    activations  kept on the disk, or in memory: then a continued run calculates them again
+    record       first part of `thanos.json`, before the report; its `settings` tell runs apart
+    card         makes the model card from the content of `thanos.json`: `model_card`
+    activations  "disk", or "memory": then a resumed run computes them again
     on_layer     called with every layer once it is pruned; again if its block was not finished
-    ranks        the processes that share the work, each with these arguments; only the first one
-                 calls `on_layer` and writes, but for activations
+    ranks        the processes that share the work, each with the same arguments; only the first
+                 one calls `on_layer` and writes to `out`
 
-    Returns the content of `thanos.json`. What is done is kept in `OUT.partial`: after any error,
-    or the death of the process, the same call goes on there, to the same bits. Raises ValueError
-    before anything is written if the arguments do not fit, and ValueError or OSError later.
+    Returns the content of `thanos.json`. Finished blocks are kept in `OUT.partial`. After an error,
+    or the death of the process, the same call continues there, to the same bits. Raises ValueError
+    before anything is written if the arguments do not fit; ValueError or OSError later.
     """
     refuse_activations(activations)
     out, ranks = Path(out), ranks or Ranks()
