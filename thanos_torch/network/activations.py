@@ -1,4 +1,4 @@
-"""Activations between decoder blocks: each block's outputs on disk or in memory, batch by batch."""
+"""Outputs of decoder blocks for every calibration batch, in memory or on disk."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ class Activations:
         self._outputs: dict[int, Any] = {}
 
     def read(self, batch: int) -> Any:
-        """What the last block returned for a batch; None at position 0."""
+        """The last block's output for a batch; None at position 0."""
         return self._outputs.get(batch)
 
     def write(self, batch: int, output: Any) -> None:

@@ -144,18 +144,18 @@ def model_layers(model: nn.Module) -> dict[str, PrunableLayer]:
 
 
 def layer_kind(name: str, shape: Sequence[int] = ()) -> str:
-    """What a layer has in common with those of other blocks: "q_proj", or "q_proj 24 x 16"."""
+    """The kind of a layer, the same in every block: "q_proj", or with a shape "q_proj 24 x 16"."""
     own = name.rpartition(".")[2]
     return f"{own} {' x '.join(map(str, shape))}".strip()
 
 
 def arithmetic_of(dtype: torch.dtype) -> torch.dtype:
-    """What a layer is pruned in whose weight is stored in `dtype`."""
+    """The dtype of a layer's arithmetic: float64 if its weight is stored so, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """As people and JSON write it: bfloat16."""
+    """The name of a dtype for people and JSON: bfloat16."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -1,4 +1,4 @@
-"""Prune a checkpoint that need not fit into memory, in a run that resumes; write the result."""
+"""Prune a checkpoint larger than the memory, in a run that can resume; save pruned models."""
 
 import json
 import shutil
@@ -210,9 +210,9 @@ def save_checkpoint(
 
 
 def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:
-    """Where the checkpoint has the weight of each layer.
+    """Read a saved model block by block; ValueError unless it is exactly `model`.
 
-    Raises ValueError unless `folder` holds exactly this model; it is read block by block.
+    Returns where the checkpoint has the weight of each layer.
     """
     streamed = StreamedModel(folder)
     expected = model.state_dict()

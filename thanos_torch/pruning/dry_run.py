@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from reference.patterns import SemiStructured, Structured, Unstructured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
 from thanos_torch.checkpoint.streamed import quiet_transformers
+from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules
+from thanos_torch.runtime.clock import Stopwatch
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -37,7 +39,7 @@ _SMOLLM2: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """What a run would do to a layer.
+    """A layer, and how a run would prune it.
 
     shape    (c, b)
     block    index of its decoder block
@@ -113,6 +115,13 @@ def removed(choice: Choice, shape: tuple[int, int]) -> int:
     return rows * pattern.removed(columns)
 
 
+class _InputReaders(InputGrams):
+    """Watches which layers read one tensor, in a model without numbers."""
+
+    def add(self, name: str, inputs: Tensor) -> None:
+        """Add nothing: there are no numbers."""
+
+
 @torch.no_grad()
 def _shared_inputs(model: nn.Module, groups: list[dict[str, PrunableLayer]]) -> dict[str, str]:
     """For every layer, the first one that reads the very same tensor in a forward pass of shapes.
@@ -120,30 +129,15 @@ def _shared_inputs(model: nn.Module, groups: list[dict[str, PrunableLayer]]) -> 
     Some models cannot run without numbers: experts need the router's choice. Their layers count as
     if each had an input of its own, which overestimates work and memory.
     """
-    reads = {name: name for group in groups for name in group}
-    seen: dict[int, tuple[str, Tensor]] = {}  # holding the tensors keeps their ids unique
-
-    def hook(name: str) -> Any:
-        def look(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            reads[name] = seen.setdefault(id(args[0]), (name, args[0]))[0]
-
-        return look
-
-    handles = [
-        layer.module.register_forward_pre_hook(hook(name))
-        for group in groups
-        for name, layer in group.items()
-        if layer.expert is None
-    ]
+    layers = {name: layer for group in groups for name, layer in group.items()}
+    watched = {name: layer for name, layer in layers.items() if layer.expert is None}
     try:
-        # With a cache, for without one Transformers looks for packed sequences, in the numbers.
-        model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
+        with _InputReaders(watched, Stopwatch("meta", ("gram",))) as inputs:
+            # With a cache: without one Transformers looks for packed sequences in the numbers.
+            model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
     except (RuntimeError, NotImplementedError):  # what PyTorch raises where numbers are needed
-        return {name: name for name in reads}
-    finally:
-        for handle in handles:
-            handle.remove()
-    return reads
+        return {name: name for name in layers}
+    return {name: inputs.first_reader.get(name, name) for name in layers}
 
 
 @dataclass(frozen=True)

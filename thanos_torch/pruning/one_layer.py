@@ -17,7 +17,7 @@ from thanos_torch.runtime.ranks import Ranks
 
 @dataclass(frozen=True)
 class Solved:
-    """What came of a layer, before the model has it; `result` is None if it stays dense."""
+    """The outcome for a layer, not yet in the model; `result` is None if the layer stays dense."""
 
     record: LayerRecord
     result: PrunedLayer | None = None
@@ -90,7 +90,7 @@ def receive(
     gram: Tensor | None,
     facts: dict[str, Any],
 ) -> Solved:
-    """What rank `owner` sends of a layer; `facts` are those of its `Solved`."""
+    """Put a layer's outcome together from the tensors that rank `owner` sends and its `facts`."""
     record = LayerRecord.from_dict(facts["record"])
     if facts["block_losses"] is None or gram is None or isinstance(choice, Dense):
         return Solved(record)

@@ -179,7 +179,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked for each layer of a model.
+    """The choice for each layer of a model, by globs on layer names.
 
     default  for layers that no rule matches; None refuses them
     rules    the LAST rule that matches a layer decides, alone

@@ -1,4 +1,4 @@
-"""Where a run reads decoder blocks and writes them, and which of them are finished."""
+"""Block stores: read and write the decoder blocks of a run, and record which are finished."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ GROUP_BYTES = 2**28
 
 @dataclass(frozen=True)
 class FinishedBlock:
-    """What a report needs of a block that is pruned and stored.
+    """The report's share of a block that is pruned and stored.
 
     seconds  by stage, as in `ModelReport`
     shares   the same for every rank, if there were several
@@ -40,7 +40,7 @@ class FinishedBlock:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "FinishedBlock":
-        """What `as_dict` made, after a journey through JSON."""
+        """Read back what `as_dict` made, also after a journey through JSON."""
         layers = [LayerRecord.from_dict(layer) for layer in stored["layers"]]
         return cls(layers, stored["seconds"], stored["shares"])
 
@@ -52,7 +52,7 @@ class BlockStore:
     """
 
     def finished(self, index: int) -> FinishedBlock | None:
-        """What came of the block if an earlier process finished it; None if it is to be pruned."""
+        """The block's results if an earlier process finished it; None if it is to be pruned."""
         return None
 
     def fetch(self, index: int) -> None:

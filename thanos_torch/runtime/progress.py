@@ -49,7 +49,7 @@ def fingerprint(
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Where two fingerprints differ, for people: `options pattern: 2:4 there, 4:8 here`."""
+    """Name where two fingerprints differ: `options pattern: 2:4 there, 4:8 here`."""
     found: list[str] = []
     # JSON, which turns tuples into lists, makes no difference.
     stored, wanted = (json.loads(json.dumps(each)) for each in (stored, wanted))
@@ -178,7 +178,7 @@ class WorkFolder:
 
 
 def work_folder_of(out: Path) -> Path:
-    """Where the progress of a run is kept until `out` exists."""
+    """The folder that keeps the progress of a run until `out` exists."""
     return out.with_name(f"{out.name}.partial")
 
 

@@ -123,7 +123,7 @@ class Ranks:
             dist.send(_as_bytes(tensor.cpu().contiguous()), 0)
 
     def receive(self, source: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """What rank `source` sent, on the CPU."""
+        """Receive a tensor from rank `source`, on the CPU."""
         tensor = torch.empty(shape, dtype=dtype)
         with self._listening():
             dist.recv(_as_bytes(tensor), source)
