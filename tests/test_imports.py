@@ -138,6 +138,7 @@ BEYOND_NUMPY = ("torch", "thanos_torch", "hypothesis", "matplotlib", "pytest", *
             BEYOND_NUMPY,
         ),
         ("import thanos_torch", (*MODELS, "hypothesis", "matplotlib", "verification")),
+        ("import thanos_torch.models", ("verification",)),
         # Windows has neither.
         ("import thanos_torch.models", ("fcntl", "resource")),
         (

@@ -2,8 +2,7 @@
 
 from reference.patterns import Ablation
 from thanos_torch.certifying.checkpoint import CheckpointVerdict, judge_checkpoint
-from thanos_torch.certifying.gram_files import GramReader, GramWriter
-from thanos_torch.certifying.layers import Judged, judge_again
+from thanos_torch.certifying.layers import GramReader, GramWriter, Judged, judge_again
 from thanos_torch.certifying.original import Original
 from thanos_torch.certifying.provenance import Asked, Provenance
 from thanos_torch.checkpoint.inspect import SeenLayer, inspect_folder, places_of, read_record

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Outcome, Thanos
-from thanos_torch.checkpoint.shards import tensor_files
+from thanos_torch.checkpoint.shards import RECORD, tensor_files
 
 Folders = tuple[Path, Path, Path]  # original, pruned, Gram matrices
 RECIPE = """
@@ -65,8 +65,30 @@ def in_weights(name: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], N
     return lambda folder: change(tensor_files(folder / "out")[name], name, how)
 
 
-def in_gram(layer: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
-    return lambda folder: change(folder / "grams" / f"{layer}.safetensors", layer, how)
+def in_gram(file: str, how: Callable[[Tensor], Tensor], layer: str = "") -> Callable[[Path], None]:
+    return lambda folder: change(folder / "grams" / f"{file}.safetensors", layer or file, how)
+
+
+def in_witness(layer: str, how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    """Change the weight before a layer's refit."""
+    return in_gram(f"{layer}.before-refit", how, layer)
+
+
+def in_record(layer: str, how: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Change what thanos.json says of a layer."""
+
+    def spoil(folder: Path) -> None:
+        file = folder / "out" / RECORD
+        record = json.loads(file.read_text())
+        how(next(each for each in record["layers"] if each["name"] == layer))
+        file.write_text(json.dumps(record))
+
+    return spoil
+
+
+def like(weight: Tensor) -> Tensor:
+    """Random weights with the same zeros."""
+    return torch.where(weight == 0, weight, torch.randn(weight.shape, dtype=weight.dtype))
 
 
 def change_json(file: Path, **values: object) -> None:

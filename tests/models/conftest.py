@@ -27,21 +27,10 @@ Thanos = Callable[..., Outcome]
 
 
 @pytest.fixture
-def thanos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Thanos:
+def thanos(monkeypatch: pytest.MonkeyPatch, thanos_once: Thanos) -> Thanos:
     """Runs the program with some arguments."""
     monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
-            return Outcome(1, out, err + code)
-        return Outcome(int(code or 0), out, err)
-
-    return run
+    return thanos_once
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +43,10 @@ def thanos_once() -> Thanos:
             patch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
             with pytest.raises(SystemExit) as ended:
                 main()
-        status = 1 if isinstance(ended.value.code, str) else int(ended.value.code or 0)
-        return Outcome(status, out.getvalue(), err.getvalue())
+        code = ended.value.code
+        if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
+            return Outcome(1, out.getvalue(), err.getvalue() + code)
+        return Outcome(int(code or 0), out.getvalue(), err.getvalue())
 
     return run
 

@@ -1,12 +1,82 @@
-"""Tiny models of the supported families, two decoder blocks each, and what is pruned in them."""
+"""Tiny models of the supported families, two decoder blocks each, and the layers pruned in them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import transformers as hf
 
-from tests.models import shapes
-from tests.models.shapes import Shapes
+# The layers of one decoder block of each family, by name, with their shapes (c, b). No two sizes
+# are equal, but where the architecture wants it: attention is as wide as the model in OPT, GPT-2,
+# GPT-NeoX, BLOOM and Falcon.
+Shapes = dict[str, tuple[int, int]]
+
+GROUPED_ATTENTION: Shapes = {
+    "self_attn.q_proj": (24, 20),
+    "self_attn.k_proj": (12, 20),
+    "self_attn.v_proj": (12, 20),
+    "self_attn.o_proj": (20, 24),
+}
+LLAMA: Shapes = {
+    **GROUPED_ATTENTION,
+    "mlp.gate_proj": (28, 20),
+    "mlp.up_proj": (28, 20),
+    "mlp.down_proj": (20, 28),
+}
+PHI3: Shapes = {
+    "self_attn.qkv_proj": (48, 20),
+    "self_attn.o_proj": (20, 24),
+    "mlp.gate_up_proj": (56, 20),
+    "mlp.down_proj": (20, 28),
+}
+OPT: Shapes = {
+    "self_attn.q_proj": (20, 20),
+    "self_attn.k_proj": (20, 20),
+    "self_attn.v_proj": (20, 20),
+    "self_attn.out_proj": (20, 20),
+    "fc1": (28, 20),
+    "fc2": (20, 28),
+}
+GPT2: Shapes = {
+    "attn.c_attn": (60, 20),
+    "attn.c_proj": (20, 20),
+    "mlp.c_fc": (28, 20),
+    "mlp.c_proj": (20, 28),
+}
+NEOX: Shapes = {
+    "attention.query_key_value": (60, 20),
+    "attention.dense": (20, 20),
+    "mlp.dense_h_to_4h": (28, 20),
+    "mlp.dense_4h_to_h": (20, 28),
+}
+BLOOM: Shapes = {
+    "self_attention.query_key_value": (60, 20),
+    "self_attention.dense": (20, 20),
+    "mlp.dense_h_to_4h": (80, 20),
+    "mlp.dense_4h_to_h": (20, 80),
+}
+FALCON_7B: Shapes = {  # 5 query heads of 4, one for keys, one for values
+    "self_attention.query_key_value": (28, 20),
+    "self_attention.dense": (20, 20),
+    "mlp.dense_h_to_4h": (32, 20),
+    "mlp.dense_4h_to_h": (20, 32),
+}
+FALCON_40B: Shapes = {  # 6 query heads of 4, two for keys, two for values
+    "self_attention.query_key_value": (40, 24),
+    "self_attention.dense": (24, 24),
+    "mlp.dense_h_to_4h": (32, 24),
+    "mlp.dense_4h_to_h": (24, 32),
+}
+FALCON_RW: Shapes = {**FALCON_7B, "self_attention.query_key_value": (60, 20)}
+
+
+def experts(count: int, gate_up: tuple[int, int], down: tuple[int, int]) -> Shapes:
+    kinds = {"gate_up_proj": gate_up, "down_proj": down}
+    names = [(number, kind) for number in range(count) for kind in kinds]
+    return {f"mlp.experts.{number}.{kind}": kinds[kind] for number, kind in names}
+
+
+MIXTRAL: Shapes = {**GROUPED_ATTENTION, **experts(3, (56, 20), (20, 28))}
+QWEN3_MOE: Shapes = {**GROUPED_ATTENTION, **experts(4, (32, 20), (20, 16))}
 
 VOCABULARY = {"vocab_size": 256, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 # 5 heads of 4 are as wide as the model.
@@ -35,7 +105,7 @@ ROTATED: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
 HALF_ROTATED = {**ROTATED, "partial_rotary_factor": 0.5}
 EXPERTS: dict[str, Any] = {**GROUPED, "num_experts_per_tok": 2}
 FALCON: dict[str, Any] = {**EQUAL, "ffn_hidden_size": 32}
-FALCON_40B: dict[str, Any] = {
+FALCON_40B_SIZES: dict[str, Any] = {
     **FALCON,
     "hidden_size": 24,
     "num_attention_heads": 6,
@@ -65,56 +135,52 @@ class Family:
 
 
 FAMILIES = {
-    "Llama": Family(hf.LlamaConfig(**GROUPED), "model.layers", shapes.LLAMA),
+    "Llama": Family(hf.LlamaConfig(**GROUPED), "model.layers", LLAMA),
     # 125m and nearly all others: normed before each layer.
     "OPT": Family(
         hf.OPTConfig(**EQUAL, ffn_dim=28, word_embed_proj_dim=20),
         "model.decoder.layers",
-        shapes.OPT,
+        OPT,
     ),
     # Normed behind each layer, embeddings narrower than the model.
     "OPT 350m": Family(
         hf.OPTConfig(**EQUAL, ffn_dim=28, word_embed_proj_dim=12, do_layer_norm_before=False),
         "model.decoder.layers",
-        shapes.OPT,
+        OPT,
     ),
-    "Qwen2": Family(
-        hf.Qwen2Config(**GROUPED, tie_word_embeddings=True), "model.layers", shapes.LLAMA
-    ),
-    "Qwen3": Family(hf.Qwen3Config(**GROUPED), "model.layers", shapes.LLAMA),
-    "Mistral": Family(hf.MistralConfig(**GROUPED, sliding_window=4), "model.layers", shapes.LLAMA),
-    "Gemma 2": Family(hf.Gemma2Config(**SLIDING), "model.layers", shapes.LLAMA),
-    "Gemma 3": Family(hf.Gemma3TextConfig(**SLIDING), "model.layers", shapes.LLAMA),
-    "Phi-3": Family(hf.Phi3Config(**GROUPED, sliding_window=4), "model.layers", shapes.PHI3),
-    "GPT-2": Family(hf.GPT2Config(**EQUAL, n_inner=28), "transformer.h", shapes.GPT2),
+    "Qwen2": Family(hf.Qwen2Config(**GROUPED, tie_word_embeddings=True), "model.layers", LLAMA),
+    "Qwen3": Family(hf.Qwen3Config(**GROUPED), "model.layers", LLAMA),
+    "Mistral": Family(hf.MistralConfig(**GROUPED, sliding_window=4), "model.layers", LLAMA),
+    "Gemma 2": Family(hf.Gemma2Config(**SLIDING), "model.layers", LLAMA),
+    "Gemma 3": Family(hf.Gemma3TextConfig(**SLIDING), "model.layers", LLAMA),
+    "Phi-3": Family(hf.Phi3Config(**GROUPED, sliding_window=4), "model.layers", PHI3),
+    "GPT-2": Family(hf.GPT2Config(**EQUAL, n_inner=28), "transformer.h", GPT2),
     "GPT-NeoX": Family(
         hf.GPTNeoXConfig(**EQUAL, intermediate_size=28, rope_parameters=HALF_ROTATED),
         "gpt_neox.layers",
-        shapes.NEOX,
+        NEOX,
     ),
-    "BLOOM": Family(hf.BloomConfig(**EQUAL), "transformer.h", shapes.BLOOM),
-    "Falcon 7b": Family(hf.FalconConfig(**FALCON), "transformer.h", shapes.FALCON_7B),
-    "Falcon 40b": Family(hf.FalconConfig(**FALCON_40B), "transformer.h", shapes.FALCON_40B),
+    "BLOOM": Family(hf.BloomConfig(**EQUAL), "transformer.h", BLOOM),
+    "Falcon 7b": Family(hf.FalconConfig(**FALCON), "transformer.h", FALCON_7B),
+    "Falcon 40b": Family(hf.FalconConfig(**FALCON_40B_SIZES), "transformer.h", FALCON_40B),
     # Positions by slopes of attention, the MLP behind it and not beside it.
     "Falcon RW": Family(
         hf.FalconConfig(**FALCON, alibi=True, parallel_attn=False, multi_query=False),
         "transformer.h",
-        shapes.FALCON_RW,
+        FALCON_RW,
     ),
-    "Mixtral": Family(
-        hf.MixtralConfig(**EXPERTS, num_local_experts=3), "model.layers", shapes.MIXTRAL
-    ),
+    "Mixtral": Family(hf.MixtralConfig(**EXPERTS, num_local_experts=3), "model.layers", MIXTRAL),
     # Experts stored inputs first, the rows of gate and up taking turns.
     "GPT-OSS": Family(
         hf.GptOssConfig(**EXPERTS, num_local_experts=3, sliding_window=4, rope_parameters=ROTATED),
         "model.layers",
-        shapes.MIXTRAL,
+        MIXTRAL,
     ),
     # Its first block has no experts.
     "Qwen3-MoE": Family(
         hf.Qwen3MoeConfig(**EXPERTS, moe_intermediate_size=16, num_experts=4, mlp_only_layers=[0]),
         "model.layers",
-        shapes.LLAMA,
-        shapes.QWEN3_MOE,
+        LLAMA,
+        QWEN3_MOE,
     ),
 }

@@ -64,7 +64,7 @@ def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
 
 def collect(model: Any, index: int, windows: Tensor) -> InputGrams:
     name, blocks = decoder_blocks(model)
-    replay = BlockReplay(model, blocks, windows, "cpu")
+    replay = BlockReplay(model, windows, "cpu")
     for before in range(index):
         replay.advance(before)
     stopwatch = Stopwatch("cpu", ("gram",))
@@ -155,22 +155,21 @@ def test_layers_are_watched_no_longer_than_asked() -> None:
 def test_replay_ends_where_the_model_ends() -> None:
     model = random_model(llama_config())
     windows = random_windows(70, 32)  # more than one batch, the last one smaller
-    _, blocks = decoder_blocks(model)
-    replay = BlockReplay(model, blocks, windows, "cpu")
+    replay = BlockReplay(model, windows, "cpu")
     for index in range(3):
         replay.advance(index)
     states = torch.cat([replay.activations.read(batch) for batch in range(2)])
     with torch.no_grad():
         expected = model(windows).logits
         assert torch.allclose(model.lm_head(model.model.norm(states)), expected, atol=1e-5)
-    assert all("forward" not in vars(block) for block in blocks)
+    assert all("forward" not in vars(block) for block in model.model.layers)
 
 
 def test_a_forward_set_by_another_tool_is_kept() -> None:
     model = random_model(llama_config())
-    _, blocks = decoder_blocks(model)
+    blocks: Any = model.model.layers
     blocks[0].forward = forward = blocks[0].forward
-    replay = BlockReplay(model, blocks, random_windows(), "cpu")
+    replay = BlockReplay(model, random_windows(), "cpu")
     replay.advance(0)
     replay.advance(1)
     assert blocks[0].forward is forward

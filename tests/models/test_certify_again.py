@@ -10,7 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.models.certifying import Folders, certify_in, in_gram, in_weights, make
+from tests.models.certifying import (
+    Folders,
+    certify_in,
+    in_gram,
+    in_record,
+    in_weights,
+    in_witness,
+    like,
+    make,
+)
 from tests.models.conftest import Thanos
 from thanos_torch.checkpoint.shards import INDEX, tensor_files
 from thanos_torch.models import RECORD
@@ -81,12 +90,12 @@ def other_damping(folder: Path) -> None:
     file.write_text(file.read_text().replace('"damping": 0.01', '"damping": 0.02'))
 
 
-def no_ablation(folder: Path) -> None:
-    file = folder / "out" / RECORD
-    record = json.loads(file.read_text())
-    (layer,) = (layer for layer in record["layers"] if layer["options"].pop("ablation", None))
-    assert layer["name"] == "model.layers.1.self_attn.q_proj"
-    file.write_text(json.dumps(record))
+def another_place(folder: Path) -> None:
+    """The record names a weight that is right in the place of one that is not."""
+    in_weights(UP, lambda weight: weight * 0)(folder)
+    other = UP.replace(".1.", ".0.")
+    name = UP.removesuffix(".weight")
+    in_record(name, lambda layer: layer["stored"].update(tensors=[other]))(folder)
 
 
 def lost_index(folder: Path) -> None:
@@ -139,7 +148,13 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "no gram at all": (in_gram(GATE, lambda gram: -gram), "gate_proj FAILED: gram", 18),
     "shape": (in_gram(GATE, lambda gram: gram[:8, :8]), "gate_proj FAILED: gram must be", 18),
     "damping": (other_damping, "layers.0.self_attn.v_proj FAILED: replay", 1),
-    "ablation": (no_ablation, "layers.1.self_attn.q_proj FAILED: ", 19),
+    "ablation": (
+        in_record(
+            "model.layers.1.self_attn.q_proj", lambda layer: layer["options"].pop("ablation")
+        ),
+        "layers.1.self_attn.q_proj FAILED: ",
+        19,
+    ),
     "index": (lost_index, "gate_proj FAILED: there is no Gram matrix of it", 19),
     "refit": (
         lost_refit,
@@ -154,8 +169,25 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "lost": (without(NORM), f"{NORM} was LOST, though nobody asked for that", 20),
     "added": (with_a_bias, "model.layers.1.self_attn.q_proj.bias was ADDED", 20),
     "shape of weight": (
-        in_weights(UP, lambda weight: weight[:4]),
-        "layers.1.mlp.up_proj FAILED: ",
+        in_weights(UP, lambda weight: torch.cat([weight, weight])),
+        "layers.1.mlp.up_proj FAILED: of shape (48, 16), the original (24, 16)",
+        19,
+    ),
+    "narrower dtype": (
+        in_weights(UP, lambda weight: weight.bfloat16()),
+        "layers.1.mlp.up_proj FAILED: stored as bfloat16, the original as float32",
+        19,
+    ),
+    # Between huge weights in bfloat16 there is room for nearly anything.
+    "huge weights in a narrower dtype": (
+        in_weights(UP, lambda weight: (weight * 1e30).bfloat16()),
+        "layers.1.mlp.up_proj FAILED: stored as bfloat16, the original as float32",
+        19,
+    ),
+    "place": (another_place, "layers.1.mlp.up_proj FAILED", 19),
+    "witness": (
+        in_witness("model.layers.1.self_attn.o_proj", like),
+        "layers.1.self_attn.o_proj FAILED: ",
         19,
     ),
 }

@@ -13,7 +13,7 @@ from tests.models.families import FAMILIES
 from thanos_torch import parse_pattern
 from thanos_torch.models import METHODS, RECORD, LayerOptions, Rules, load_model, prune_model
 from thanos_torch.network.grams import InputGrams
-from thanos_torch.network.layers import decoder_blocks, prunable_layers
+from thanos_torch.network.layers import model_layers
 from thanos_torch.pruning.dry_run import (
     Speed,
     memory_parts,
@@ -90,10 +90,8 @@ def test_shared_inputs_are_those_of_a_real_pass(family: str, tmp_path: Path) -> 
     model = tiny.random_model(FAMILIES[family].config)
     model.save_pretrained(tmp_path)
     planned = planned_layers(meta_model(str(tmp_path)), Rules(LayerOptions(parse_pattern("1:2"))))
-    prefix, blocks = decoder_blocks(model)
-    layers = {n: layer for group in prunable_layers(blocks, prefix) for n, layer in group.items()}
     watch = Stopwatch("cpu", ("gram",))
-    with torch.no_grad(), InputGrams(layers, watch) as grams:
+    with torch.no_grad(), InputGrams(model_layers(model), watch) as grams:
         model(tiny.random_windows(1))
     assert {layer.reads for layer in planned} == set(grams.grams)
 

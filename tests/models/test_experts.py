@@ -12,23 +12,18 @@ from transformers import MixtralConfig, Qwen3MoeConfig
 
 from tests.models.families import EXPERTS, FAMILIES
 from tests.models.tiny import (
-    BLOCK_SIZE,
     FUSED,
     fused_module,
     grams_by_hooks,
+    prune,
     random_model,
     random_windows,
 )
-from thanos_torch import Unstructured
-from thanos_torch.models import prune_model
 from thanos_torch.network.experts import ExpertProducts
 from thanos_torch.network.grams import InputGrams
-from thanos_torch.network.layers import PrunableLayer, decoder_blocks, layers_of, prunable_layers
+from thanos_torch.network.layers import PrunableLayer, layers_of, model_layers
 from thanos_torch.network.replay import BlockReplay
 from thanos_torch.runtime.clock import Stopwatch
-from verification import certify
-
-HALF = Unstructured(0.5)
 
 
 def test_experts_without_tokens_stay_dense_and_are_reported() -> None:
@@ -36,7 +31,7 @@ def test_experts_without_tokens_stay_dense_and_are_reported() -> None:
     model = random_model(Qwen3MoeConfig(**few))
     dense = copy.deepcopy(model)
     windows = random_windows(1, 3)  # two experts each: six of eight at most
-    report = prune_model(model, windows, HALF, judge=certify, block_size=BLOCK_SIZE)
+    report = prune(model, windows=windows)
     names = [record.name for record in report.layers]
     reached = grams_by_hooks(dense, windows, names)
     assert 2 <= len(set(names) - set(reached)) <= 14
@@ -55,16 +50,15 @@ def test_experts_in_half_precision_are_certified() -> None:
     # Transformers' own forward pass wants rows of 16 bytes.
     sizes = {**EXPERTS, "hidden_size": 24, "intermediate_size": 32, "num_local_experts": 3}
     model = random_model(MixtralConfig(**sizes), torch.bfloat16)
-    report = prune_model(model, random_windows(), HALF, judge=certify, block_size=BLOCK_SIZE)
+    report = prune(model)
     assert report.verified
     assert model.model.layers[0].mlp.experts.down_proj.dtype == torch.bfloat16
 
 
 def experts_of_mixtral() -> tuple[Any, dict[str, PrunableLayer]]:
     model = random_model(FAMILIES["Mixtral"].config)
-    name, blocks = decoder_blocks(model)
-    layers = prunable_layers(blocks, name)[0]
-    return model, {name: layer for name, layer in layers.items() if layer.expert is not None}
+    experts = {n: each for n, each in model_layers(model).items() if each.expert is not None}
+    return model, {n: each for n, each in experts.items() if n.startswith("model.layers.0.")}
 
 
 def test_some_experts_can_be_watched_without_the_others() -> None:
@@ -72,7 +66,7 @@ def test_some_experts_can_be_watched_without_the_others() -> None:
     name = "model.layers.0.mlp.experts.1.down_proj"
     windows = random_windows()
     with InputGrams({name: layers[name]}, Stopwatch("cpu", ("gram",))) as inputs:
-        for _ in BlockReplay(model, decoder_blocks(model)[1], windows, "cpu").run(0):
+        for _ in BlockReplay(model, windows, "cpu").run(0):
             assert model.config._experts_implementation == "eager"
     assert model.config._experts_implementation == "grouped_mm"
     assert set(inputs.grams) == {name}

@@ -3,7 +3,6 @@
 import copy
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,29 +10,16 @@ from torch import Tensor
 
 from tests.models.families import FAMILIES
 from tests.models.tiny import (
-    BLOCK_SIZE,
     grams_by_hooks,
+    prune,
     random_model,
     random_windows,
     save_checkpoint,
 )
 from tests.test_imports import ROOT
-from thanos_torch import Pattern, SemiStructured, Unstructured
-from thanos_torch.models import MASKS, load_model, prune_model, read_masks
+from thanos_torch.models import MASKS, load_model, read_masks
 from thanos_torch.models import save_checkpoint as save_pruned
-from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
-from verification import certify
-
-
-def prune(model: Any, pattern: Pattern, **options: Any) -> Any:
-    return prune_model(
-        model, random_windows(), pattern, judge=certify, block_size=BLOCK_SIZE, **options
-    )
-
-
-def layers_of(model: Any) -> dict[str, PrunableLayer]:
-    name, blocks = decoder_blocks(model)
-    return {name: layer for group in prunable_layers(blocks, name) for name, layer in group.items()}
+from thanos_torch.network.layers import model_layers
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -41,7 +27,7 @@ def test_all_layers_are_pruned_certified_and_come_back(family: str, tmp_path: Pa
     expected = FAMILIES[family].block(0) | FAMILIES[family].block(1)
     dense = random_model(FAMILIES[family].config)
     loaded = load_model(str(save_checkpoint(dense, tmp_path / "dense")))
-    report = prune(loaded.model, SemiStructured(2, 4))
+    report = prune(loaded.model, "2:4")
     assert {record.name: record.shape for record in report.layers} == expected
     assert report.verified
     assert report.sparsity == 0.5
@@ -49,7 +35,7 @@ def test_all_layers_are_pruned_certified_and_come_back(family: str, tmp_path: Pa
     save_pruned(loaded, tmp_path / "pruned", record={}, masks=report.masks)
     again = load_model(str(tmp_path / "pruned")).model
     masks = read_masks(tmp_path / "pruned" / MASKS)
-    layers = layers_of(again)
+    layers = model_layers(again)
     assert set(masks) == set(layers) == set(expected)
     for name, layer in layers.items():
         zeros = layer.read() == 0
@@ -75,7 +61,7 @@ def test_calibration_inputs_are_those_of_a_plain_forward_pass(family: str) -> No
     dense = random_model(FAMILIES[family].config)
     model = copy.deepcopy(dense)
     grams: dict[str, Tensor] = {}
-    prune(model, Unstructured(0.5), on_layer=lambda seen: grams.update({seen.name: seen.gram}))
+    prune(model, on_layer=lambda seen: grams.update({seen.name: seen.gram}))
 
     half_pruned = copy.deepcopy(dense)
     for index in (0, 1):

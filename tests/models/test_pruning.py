@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,30 +13,29 @@ from torch import Tensor, nn
 from tests.models.tiny import (
     BLOCK_SIZE,
     llama_config,
+    prune,
     random_model,
     random_windows,
 )
 from thanos_torch import SemiStructured, Structured, Unstructured, parse_pattern
 from thanos_torch.models import (
+    MASKS,
     METHODS,
     Ablation,
     LayerRecord,
     ModelReport,
     PrunedLayer,
+    load_model,
     prune_model,
+    read_masks,
     relative_error,
+    save_checkpoint,
 )
 from thanos_torch.network.layers import PrunableLayer
-from thanos_torch.pruning.one_layer import _store
+from thanos_torch.pruning.one_layer import store_weight
 from verification import certify
 
 HALF = Unstructured(0.5)
-
-
-def prune(model: Any, pattern: Any = HALF, **options: Any) -> ModelReport:
-    defaults = {"windows": random_windows(), "judge": certify, "block_size": BLOCK_SIZE}
-    given: dict[str, Any] = {**defaults, **options}
-    return prune_model(model, given.pop("windows"), pattern, **given)
 
 
 @pytest.mark.parametrize("pattern", ["unstructured:0.5", "1:2", "structured:0.25"])
@@ -137,9 +137,20 @@ def test_a_layer_without_tokens_stays_dense_and_is_reported() -> None:
     assert all(other.verified for other in others)
 
 
+def test_the_judge_is_certify_if_none_is_named_and_a_pattern_may_be_text() -> None:
+    named, plain = (random_model(llama_config()) for _ in range(2))
+    report = prune_model(named, random_windows(), HALF, judge=certify, block_size=BLOCK_SIZE)
+    found = prune_model(plain, random_windows(), "unstructured:0.5", block_size=BLOCK_SIZE)
+    assert found.verified
+    for one, other in zip(found.layers, report.layers, strict=True):
+        assert one.certificate is not None
+        assert other.certificate is not None
+        assert {**one.certificate, "seconds": 0} == {**other.certificate, "seconds": 0}
+    with pytest.raises(ValueError, match=r"pattern must look like .* got 'half'"):
+        prune_model(plain, random_windows(), "half")
+
+
 def test_without_a_judge_nothing_counts_as_verified() -> None:
-    with pytest.raises(TypeError, match="judge"):
-        prune_model(random_model(llama_config()), random_windows(), HALF)  # type: ignore[call-arg]
     report = prune(random_model(llama_config()), judge=None)
     assert all(record.certificate is None for record in report.layers)
     assert not report.verified
@@ -245,8 +256,18 @@ def test_weights_that_the_model_cannot_hold_are_refused() -> None:
     layer = PrunableLayer("some.layer", "some.layer.weight", linear)
     before = layer.read()
     with pytest.raises(ValueError, match=r"some.layer: pruned weights are not finite in torch.flo"):
-        _store(layer, torch.tensor([[1e6, 0.0]]))
+        store_weight(layer, torch.tensor([[1e6, 0.0]]))
     assert torch.equal(linear.weight, before)
+
+
+def test_a_folder_of_masks_is_saved_as_the_masks_in_it(dense: Path, tmp_path: Path) -> None:
+    loaded = load_model(str(dense))
+    masks = prune(loaded.model).masks
+    save_checkpoint(loaded, tmp_path / "first", record={}, masks=masks)
+    save_checkpoint(loaded, str(tmp_path / "second"), record={}, masks=str(tmp_path / "first"))
+    found = read_masks(tmp_path / "second" / MASKS)
+    assert found.keys() == masks.keys()
+    assert all((found[name].bits == mask.bits).all() for name, mask in masks.items())
 
 
 def test_the_report_is_json() -> None:

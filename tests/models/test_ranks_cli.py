@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import tiny
 from tests.models.processes import environment, free_port
-from tests.stress.compare import differing_files
-from tests.stress.program import fork_program, wait_for
+from tests.stress.program import differing_files, fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.models import RECORD
 
@@ -20,16 +18,10 @@ OPTIONS = ("--pattern", "unstructured:0.5", "--nsamples", 7, "--seqlen", 32, "--
 WAIT = ("--rank-timeout", 60)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ranks") / "dense"
-    return tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), folder)
-
-
-def on_three_ranks(model: Path, out: Path, *more: object, fail: str = "", at: int = 1) -> list[int]:
+def on_three_ranks(dense: Path, out: Path, *more: object, fail: str = "", at: int = 1) -> list[int]:
     """The program on three ranks, one of which may be made to fail; their exit statuses."""
     port = free_port()
-    arguments = ("prune", model, "--out", out, *OPTIONS, *WAIT, *more)
+    arguments = ("prune", dense, "--out", out, *OPTIONS, *WAIT, *more)
     children = [
         fork_program(
             arguments,
@@ -41,9 +33,9 @@ def on_three_ranks(model: Path, out: Path, *more: object, fail: str = "", at: in
 
 
 @pytest.fixture(scope="module")
-def undisturbed(model: Path) -> Path:
-    out = model.parent / "undisturbed"
-    assert on_three_ranks(model, out) == [0, 0, 0]
+def undisturbed(dense: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ranks") / "undisturbed"
+    assert on_three_ranks(dense, out) == [0, 0, 0]
     return out
 
 
@@ -71,7 +63,7 @@ def test_shares_are_recorded(undisturbed: Path) -> None:
     ],
 )
 def test_a_lost_rank_ends_the_run_and_the_next_goes_on(
-    model: Path,
+    dense: Path,
     undisturbed: Path,
     tmp_path: Path,
     fail: str,
@@ -80,7 +72,7 @@ def test_a_lost_rank_ends_the_run_and_the_next_goes_on(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    statuses = on_three_ranks(model, out, *more, fail=fail, at=at)
+    statuses = on_three_ranks(dense, out, *more, fail=fail, at=at)
     assert statuses == [-signal.SIGKILL if rank == at else 1 for rank in range(3)]
     assert not out.exists()
     said = capfd.readouterr().err
@@ -90,28 +82,28 @@ def test_a_lost_rank_ends_the_run_and_the_next_goes_on(
     journal = {file.name for file in (tmp_path / "out.partial" / "journal").glob("*.json")}
     assert "00000.json" in journal
     assert "00002.json" not in journal
-    assert on_three_ranks(model, out, *more) == [0, 0, 0]
+    assert on_three_ranks(dense, out, *more) == [0, 0, 0]
     assert differing_files(undisturbed, out) == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_another_number_of_ranks_is_another_run(
-    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    dense: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    on_three_ranks(model, out, fail="solve:5:kill")
-    alone = fork_program(("prune", model, "--out", out, *OPTIONS), {"THANOS_FAILPOINT": ""})
+    on_three_ranks(dense, out, fail="solve:5:kill")
+    alone = fork_program(("prune", dense, "--out", out, *OPTIONS), {"THANOS_FAILPOINT": ""})
     assert wait_for(alone) == 1
     assert "options ranks: 3 there, 1 here" in capfd.readouterr().err
 
 
 def test_ranks_that_were_told_other_things_are_refused(
-    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    dense: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port, out = free_port(), tmp_path / "out"
     children = [
         fork_program(
-            ("prune", model, "--out", out, *OPTIONS, *WAIT, "--seed", seed),
+            ("prune", dense, "--out", out, *OPTIONS, *WAIT, "--seed", seed),
             {**environment(rank, 2, port), "THANOS_FAILPOINT": ""},
         )
         for rank, seed in enumerate([0, 5])
@@ -123,11 +115,11 @@ def test_ranks_that_were_told_other_things_are_refused(
 
 
 @pytest.mark.long
-def test_torchrun_starts_it(model: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_torchrun_starts_it(dense: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 3]
     command += ["--master-port", free_port(), "-m", "thanos_torch"]
-    command += ["prune", model, "--out", out, *OPTIONS]
+    command += ["prune", dense, "--out", out, *OPTIONS]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         list(map(str, command)),

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from thanos_torch import parse_pattern
 from thanos_torch.models import (
     DEFAULT_DATASET,
     MASKS,
@@ -20,7 +19,6 @@ from thanos_torch.models import (
     read_masks,
     save_checkpoint,
 )
-from verification import certify
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,7 @@ def test_the_default_model(loaded: LoadedModel, tmp_path: Path) -> None:
     windows = calibration_windows(
         loaded.tokenizer, DEFAULT_DATASET, nsamples=2, seqlen=256, seed=0
     ).ids
-    report = prune_model(short.model, windows, parse_pattern("2:4"), judge=certify)
+    report = prune_model(short.model, windows, "2:4")
     assert report.verified
     assert len(report.layers) == 2 * 7
     assert report.sparsity == 0.5

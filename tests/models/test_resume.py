@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models import tiny
-from tests.stress.compare import differing_files
-from tests.stress.program import fork_program, wait_for
+from tests.stress.program import differing_files, fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.cli import main
 from thanos_torch.models import RECORD
@@ -22,12 +20,6 @@ from thanos_torch.runtime.progress import work_folder
 
 OPTIONS = ("--pattern", "2:4", "--nsamples", "70", "--seqlen", "32", "--block-size", "8")
 Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("resume") / "dense"
-    return tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), folder)
 
 
 @pytest.fixture
@@ -48,8 +40,8 @@ def run(dense: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
 
 @pytest.fixture(scope="module")
-def undisturbed(dense: Path) -> Path:
-    out = dense.parent / "undisturbed"
+def undisturbed(dense: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("resume") / "undisturbed"
     assert forked(dense, out) == 0
     return out
 

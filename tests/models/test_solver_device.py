@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from reference.patterns import parse_pattern
 from tests.models import tiny
 from thanos_torch.models import prune_model
-from verification import certify
 
 
 @pytest.mark.cuda
@@ -18,8 +16,7 @@ def test_blocks_on_a_gpu_are_pruned_on_either_device(solver: str | None) -> None
     report = prune_model(
         model,
         windows,
-        parse_pattern("2:4"),
-        judge=certify,
+        "2:4",
         device="cuda",
         solver_device=solver,
         on_layer=lambda layer: seen.add(layer.weight.device.type),

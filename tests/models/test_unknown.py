@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.models.tiny import BLOCK_SIZE, random_windows
-from thanos_torch import SemiStructured
-from thanos_torch.models import PrunedLayer, prune_model
-from verification import certify
+from tests.models.tiny import prune, random_windows
+from thanos_torch.models import PrunedLayer
 
 
 class Mixture(nn.Module):
@@ -64,16 +62,11 @@ class Unheard(nn.Module):
         return logits
 
 
-def prune(model: nn.Module, **options: Any) -> Any:
-    windows, pattern = random_windows(), SemiStructured(2, 4)
-    return prune_model(model, windows, pattern, judge=certify, block_size=BLOCK_SIZE, **options)
-
-
 def test_a_list_of_blocks_is_enough() -> None:
     model = Unheard()
     before = copy.deepcopy(model.state_dict())
     seen: dict[str, PrunedLayer] = {}
-    report = prune(model, on_layer=lambda layer: seen.update({layer.name: layer}))
+    report = prune(model, "2:4", on_layer=lambda layer: seen.update({layer.name: layer}))
     assert report.verified
     assert {record.name: record.shape for record in report.layers} == {
         f"trunk.stages.{index}.{name}": shape
@@ -138,5 +131,5 @@ def test_what_cannot_be_followed_is_refused_and_left_as_it_was(case: str) -> Non
     spoil(model)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=message):
-        prune(model)
+        prune(model, "2:4")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

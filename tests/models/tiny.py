@@ -14,6 +14,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from thanos_torch.models import ModelReport, prune_model
+
 WORDS = 256  # one token a byte
 BLOCK_SIZE = 8
 FUSED = torch.arange(24.0).view(2, 3, 4)  # two experts of one layer
@@ -57,6 +59,12 @@ def fused_module(is_transposed: bool) -> Any:
 def random_windows(count: int = 6, seqlen: int = 32) -> Tensor:
     """Token ids, (count, seqlen)."""
     return torch.randint(WORDS, (count, seqlen), generator=torch.Generator().manual_seed(1))
+
+
+def prune(model: nn.Module, pattern: Any = "unstructured:0.5", **options: Any) -> ModelReport:
+    """Prune a model in place, calibrated with `random_windows`; certified unless told otherwise."""
+    given = {"windows": random_windows(), "block_size": BLOCK_SIZE, **options}
+    return prune_model(model, given.pop("windows"), pattern, **given)
 
 
 def byte_tokenizer() -> Any:

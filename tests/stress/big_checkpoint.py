@@ -6,18 +6,22 @@ The same blocks, few and many: the peak memory of the process must not grow with
 import argparse
 import json
 import os
+import resource
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.stress.limits import run_limited
+from tests.stress.program import THANOS, write_results
 from tests.stress.synthetic import llama_config, write_llama
 from thanos_torch.checkpoint.shards import INDEX
-from verification.benchmarks.environment import environment
 
-THANOS = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
 PATTERN = "2:4"
+CGROUPS = Path("/sys/fs/cgroup")
 # Peaks may differ by what the allocator keeps, not by what blocks weigh.
 GROWTH = 1.1
 
@@ -26,22 +30,20 @@ def main() -> int:
     """Exit status 0: every depth was pruned within the limit, in the same memory."""
     options = _options()
     runs: list[dict[str, Any]] = []
-    passed = False
+    status = 1
     for depth in options.blocks:
         runs.append(measure(depth, options))
         peaks = [run["peak_rss_bytes"] for run in runs]
         good = all(run["status"] == 0 and run["certified"] for run in runs)
-        passed = good and max(peaks) <= GROWTH * min(peaks)
-        results = {
-            "command": " ".join(["python -m tests.stress.big_checkpoint", *sys.argv[1:]]),
-            **environment(),
-            "limit_bytes": options.limit * 2**30,
-            "growth_allowed": GROWTH,
-            "passed": passed and len(runs) == len(options.blocks),
-            "runs": runs,
-        }
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
-    return 0 if passed else 1
+        status = write_results(
+            options.out,
+            "big_checkpoint",
+            good and max(peaks) <= GROWTH * min(peaks) and len(runs) == len(options.blocks),
+            limit_bytes=options.limit * 2**30,
+            growth_allowed=GROWTH,
+            runs=runs,
+        )
+    return status
 
 
 def measure(depth: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -85,6 +87,58 @@ def measure(depth: int, options: argparse.Namespace) -> dict[str, Any]:
         "seconds": done.seconds,
         "seconds_by_stage": record.get("seconds"),
     }
+
+
+@dataclass(frozen=True)
+class Limited:
+    """How a command ended.
+
+    enforced_by  what held the limit
+    peak_rss     bytes, of the process
+    """
+
+    status: int
+    seconds: float
+    enforced_by: str
+    peak_rss: int
+
+
+def run_limited(command: Sequence[str], limit: int, environment: dict[str, str]) -> Limited:
+    """Run a command that may use `limit` bytes: by a memory control group, else RLIMIT_DATA."""
+    group = _group(limit)
+
+    def enter() -> None:
+        if group:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+        else:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, preexec_fn=enter)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if group:
+        group.rmdir()
+    enforced_by = f"memory control group {group}" if group else "RLIMIT_DATA"
+    return Limited(process.returncode, seconds, enforced_by, usage.ru_maxrss * 1024)
+
+
+def _group(limit: int) -> Path | None:
+    """A new control group with that limit, version 1 or 2; None where none can be made."""
+    for parent, file in ((CGROUPS / "memory", "memory.limit_in_bytes"), (CGROUPS, "memory.max")):
+        group = parent / f"thanos-stress-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / file).write_text(str(limit))
+        except OSError:
+            group.rmdir()
+            continue
+        return group
+    return None
 
 
 def _options() -> argparse.Namespace:

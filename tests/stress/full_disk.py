@@ -5,7 +5,6 @@ every failure. Exit status 0: every failure was one clear line, and the result i
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -14,10 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.models import tiny
-from tests.stress.compare import differing_files
-from verification.benchmarks.environment import environment
+from tests.stress.program import THANOS, differing_files, write_results
 
-THANOS = [sys.executable, "-c", "from thanos_torch.cli import main; main()"]
 OPTIONS = ["--pattern", "2:4", "--nsamples", "70", "--seqlen", "64", "--block-size", "8"]
 FIRST, STEP = 256, 256  # KiB
 
@@ -44,17 +41,15 @@ def main() -> int:
         differing = differing_files(folder / "reference", disk / "out") if not status else ["all"]
     clear = all("No space left" in str(each["error"]) for each in failures)
     passed = bool(failures) and clear and not differing
-    results = {
-        "command": " ".join(["python -m tests.stress.full_disk", *sys.argv[1:]]),
-        **environment(),
-        "passed": passed,
-        "disk": "tmpfs, grown after every failure",
-        "failures": failures,
-        "files_that_differ": differing,
-    }
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{len(failures)} times full; differing files: {differing}")
-    return 0 if passed else 1
+    return write_results(
+        options.out,
+        "full_disk",
+        passed,
+        disk="tmpfs, grown after every failure",
+        failures=failures,
+        files_that_differ=differing,
+    )
 
 
 def prune(dense: Path, out: Path) -> tuple[int, str]:

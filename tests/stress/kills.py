@@ -6,7 +6,6 @@ has imported the program, which saves seconds a kill, and then runs `thanos prun
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -21,10 +20,8 @@ from typing import Any
 import torch
 
 from tests.models import tiny
-from tests.stress.compare import differing_files
-from tests.stress.program import fork_program, wait_for
+from tests.stress.program import differing_files, fork_program, wait_for, write_results
 from thanos_torch.runtime.files import STAGES
-from verification.benchmarks.environment import environment
 
 # Share of the kills that wait for the first stage: most of the time goes into loading.
 WHILE_AT_WORK = 0.8
@@ -48,19 +45,18 @@ def stress() -> int:
             runs.by_fail_point(stage)
     count = Counter(kill["stage"] for kill in runs.kills)
     passed = not runs.wrong and set(WANTED) <= set(count)
-    results = {
-        "command": " ".join(["python -m tests.stress.kills", *sys.argv[1:]]),
-        **environment(),
-        "passed": passed,
-        "kills_by_stage": {stage: count[stage] for stage in ("start", *STAGES)},
-        "results_compared": runs.compared,
-        "results_that_differ": runs.wrong,
-        "undisturbed_seconds": runs.span,
-        "kills": runs.kills,
-    }
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
-    print(results["kills_by_stage"], f"{runs.compared} results compared", runs.wrong or "")
-    return 0 if passed else 1
+    by_stage = {stage: count[stage] for stage in ("start", *STAGES)}
+    print(by_stage, f"{runs.compared} results compared", runs.wrong or "")
+    return write_results(
+        options.out,
+        "kills",
+        passed,
+        kills_by_stage=by_stage,
+        results_compared=runs.compared,
+        results_that_differ=runs.wrong,
+        undisturbed_seconds=runs.span,
+        kills=runs.kills,
+    )
 
 
 class Stress:

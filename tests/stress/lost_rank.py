@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.models.processes import free_port
-from tests.stress.compare import differing_files
+from tests.stress.program import differing_files, write_results
 from thanos_torch.models import RECORD
-from verification.benchmarks.environment import environment
 
 RANKS, LOST, BLOCKS = 3, 1, 6
 RESULT = Path("docs/results/lost-rank.json")
@@ -73,18 +72,16 @@ def stress() -> int:
         shares = json.loads((out / RECORD).read_text())["ranks"]
     passed = lost["status"] != 0 and lost["named_by_torchrun"] and not wrong
     passed = passed and lost["nothing_under_the_name_of_the_result"] and resumed == undisturbed == 0
-    results = {
-        "command": "python -m tests.stress.lost_rank",
-        **environment(),
-        "passed": passed,
-        "lost": lost,
-        "statuses_afterwards": [resumed, undisturbed],
-        "results_that_differ": wrong,
-        "shares": [{key: share[key] for key in share if key != "host"} for share in shares],
-    }
-    RESULT.write_text(json.dumps(results, indent=1) + "\n")
     print(lost, wrong or "the same bits")
-    return 0 if passed else 1
+    return write_results(
+        RESULT,
+        "lost_rank",
+        passed,
+        lost=lost,
+        statuses_afterwards=[resumed, undisturbed],
+        results_that_differ=wrong,
+        shares=[{key: share[key] for key in share if key != "host"} for share in shares],
+    )
 
 
 if __name__ == "__main__":

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.certifying.gram_files import GramReader
-from thanos_torch.certifying.layers import Judged, judge_again
-from thanos_torch.certifying.original import Original, TensorComparison, check_index, same_tensors
+from thanos_torch.certifying.layers import GramReader, Judged, judge_again
+from thanos_torch.certifying.original import (
+    FileComparison,
+    Original,
+    TensorComparison,
+    check_index,
+    compare_files,
+    same_tensors,
+)
 from thanos_torch.certifying.provenance import Asked, Provenance
 from thanos_torch.checkpoint.record import FAILED, PASSED, Judge, together
 from thanos_torch.checkpoint.shards import Tensors
-from thanos_torch.pruning.plan import matching
-from thanos_torch.pruning.side_files import FileComparison, compare_files
+from thanos_torch.pruning.plan import default_judge, matching
 from thanos_torch.runtime.clock import blas_threads
 
 SMALL = 2**22  # weights of a layer; a certificate of more takes all cores by itself
@@ -23,9 +28,9 @@ SMALL = 2**22  # weights of a layer; a certificate of more takes all cores by it
 
 @dataclass(frozen=True)
 class CheckpointVerdict:
-    """What was found of a pruned checkpoint.
+    """The verdict on a pruned checkpoint.
 
-    judged   the layers that were to be judged
+    judged   the layers that were to be judged, each with its verdict
     tensors  the comparison of all other tensors with the original
     files    the comparison of all other files with the original
     """
@@ -37,19 +42,19 @@ class CheckpointVerdict:
 
     @property
     def not_as_before(self) -> dict[str, str]:
-        """What became of tensors and files that nobody asked to change, by name."""
+        """Tensors and files that changed though nobody asked for that: by name, how."""
         return self.tensors.found | self.files.found
 
     @property
     def verdict(self) -> str:
-        """FAILED as well if another tensor or file is not as before, or if no layer was judged."""
+        """All layers' verdicts together; FAILED if anything else changed or none was judged."""
         if self.not_as_before or not self.judged:
             return FAILED
         return together(layer.verdict for layer in self.judged)
 
     @property
     def seconds(self) -> float:
-        """What all certificates took."""
+        """Time that all certificates took."""
         done = (layer.certificate for layer in self.judged)
         return sum(float(certificate["seconds"]) for certificate in done if certificate)
 
@@ -69,10 +74,10 @@ class CheckpointVerdict:
 
 def judge_checkpoint(
     original: Original,
-    folder: Path,
+    folder: Path | str,
     asked: Asked,
-    gram: Path,
-    judge: Judge,
+    gram: Path | str,
+    judge: Judge = default_judge,
     *,
     include: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
@@ -81,13 +86,14 @@ def judge_checkpoint(
 
     folder   of the pruned checkpoint
     asked    which layers were to be pruned, and how
-    gram     where the Gram matrices are, as `GramReader`
-    judge    `verification.certify`
+    gram     folder or file of the Gram matrices, as of `GramReader`
+    judge    `verification.certify` if none is named
     include  globs on layer names: no others are judged; empty means all that were to be pruned
 
-    Raises ValueError if a folder cannot be read at all. What is wrong with a layer, a tensor or a
-    file is part of the verdict.
+    Raises ValueError if a folder cannot be read at all. Problems of a layer, a tensor or a file are
+    part of the verdict.
     """
+    folder, gram = Path(folder), Path(gram)
     pruned, grams = Tensors(folder), GramReader(gram)
     chosen = list(asked.options)
     if include:
@@ -99,8 +105,8 @@ def judge_checkpoint(
         return judge_again(name, asked.options[name], original, pruned, grams, judge)
 
     judged: list[Judged] = []
-    # Small layers leave a core idle between their products: several are judged at one time. They
-    # share one limit of BLAS: of limits that overlap, the last to end would restore another's.
+    # Small layers leave a core idle between their products, so several are judged at one time.
+    # They share one BLAS limit: if limits overlapped, the last to end would restore another's.
     side_by_side = largest <= SMALL
     limit = blas_threads(0) if side_by_side else nullcontext()
     with ThreadPoolExecutor(os.cpu_count()) as pool, limit:

@@ -1,28 +1,150 @@
-"""Judge every layer of a pruned checkpoint again, from the original and saved Gram matrices."""
+"""Save the Gram matrices of a run, and judge the layers of its result again by them."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from thanos_torch.certifying.gram_files import GramReader, sha256_of_tensor
-from thanos_torch.certifying.original import Original, OriginalLayer, dtype_name, refuse_unlike
+from thanos_torch.certifying.original import Original, OriginalLayer, refuse_unlike
 from thanos_torch.checkpoint.masks import Place
-from thanos_torch.checkpoint.record import PASSED, Judge, Stored, verdict_of
+from thanos_torch.checkpoint.record import PASSED, Judge, PrunedLayer, Stored, verdict_of
 from thanos_torch.checkpoint.shards import Tensors
-from thanos_torch.pruning.plan import LayerOptions
+from thanos_torch.network.layers import arithmetic_of, dtype_name
+from thanos_torch.pruning.plan import LayerOptions, default_judge
 from thanos_torch.runtime.clock import blas_threads
+from thanos_torch.runtime.files import whole_file
+
+GRAMS_INDEX = "grams.json"
+
+
+class GramWriter:
+    """Writes the Gram matrix of every layer that is pruned; layers of one input share a file.
+
+    Give it to `prune_model` as `on_layer`. For a layer that was refitted, its weight before the
+    refit is written as well: the rules for masks are about that weight. Every file is whole when
+    the index names it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Write into a new folder, or continue one that holds the beginning of the same run."""
+        self._folder = folder
+        # By hash of the matrix: the layer that names its file.
+        self._owners: dict[str, str] = {}
+        self._index: dict[str, str] = (
+            _read_index(folder) if (folder / GRAMS_INDEX).is_file() else {}
+        )
+
+    def __call__(self, layer: PrunedLayer) -> None:
+        """Write the matrix of a layer unless another layer's is the same."""
+        from safetensors.torch import save
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(layer.gram.contiguous().cpu().numpy().data).hexdigest()
+        owner = self._owners.setdefault(digest, layer.name)
+        if owner == layer.name:
+            self._write(f"{owner}.safetensors", save({owner: layer.gram.contiguous()}))
+        if layer.before_refit is not None:
+            weight = {layer.name: layer.before_refit.contiguous()}
+            self._write(_refit_file(self._folder, layer.name).name, save(weight))
+        self._index[layer.name] = owner
+        self._write(GRAMS_INDEX, (json.dumps(self._index, indent=1) + "\n").encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        with whole_file(self._folder / name) as unfinished:
+            unfinished.write_bytes(content)
+
+
+class GramReader:
+    """The Gram matrices of layers: those of a `GramWriter`, or of any safetensors file."""
+
+    def __init__(self, place: Path) -> None:
+        """Open a folder, or a file whose tensors are named by their layers.
+
+        Raises ValueError for anything else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        self._folder = place if place.is_dir() else None
+        if self._folder:
+            index = _read_index(place)
+            self._places = {n: (place / f"{o}.safetensors", o) for n, o in index.items()}
+            return
+        try:
+            with safe_open(place, framework="pt") as stored:
+                self._places = {name: (place, name) for name in stored.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"gram file {place} cannot be read: {error}") from error
+
+    def __contains__(self, layer: object) -> bool:
+        """Whether there is a Gram matrix of a layer."""
+        return layer in self._places
+
+    def gram(self, layer: str) -> Tensor:
+        """G of a layer, (b, b). Raises ValueError if it is missing or cannot be read."""
+        return _read(*self._places[layer])
+
+    def before_refit(self, layer: str) -> Tensor | None:
+        """The weight of a layer, (c, b), before it was refitted; None if it was not kept."""
+        if self._folder is None or not _refit_file(self._folder, layer).is_file():
+            return None
+        return _read(_refit_file(self._folder, layer), layer)
+
+
+def sha256_of_tensor(tensor: Tensor) -> str:
+    """SHA-256 over a tensor's dtype, its shape and its bytes."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def sha256_of_all(digests: Mapping[str, str]) -> str:
+    """One SHA-256 for the Gram matrices of several layers, over sorted lines `NAME SHA-256`."""
+    lines = sorted(f"{name} {digest}\n" for name, digest in digests.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _refit_file(folder: Path, layer: str) -> Path:
+    return folder / f"{layer}.before-refit.safetensors"
+
+
+def _read(file: Path, name: str) -> Tensor:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as stored:
+            tensor: Tensor = stored.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"gram file {file} cannot be read: {error}") from error
+    return tensor
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    file = folder / GRAMS_INDEX
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        names = [name for pair in index.items() for name in pair]
+        strange = [name for name in names if Path(name).name != name]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"gram folder {folder}: {file} is no index of it: {error}") from error
+    if strange:
+        raise ValueError(f"gram folder {folder}: {strange[0]!r} is no name of a layer")
+    found: dict[str, str] = index
+    return found
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a judge says of a layer.
+    """The verdict on one layer.
 
     shape        (c, b), of the original
-    certificate  the verdict, None if the layer could not be judged
-    gram_sha256  of the Gram matrix that it was judged with; empty without a certificate
-    problem      why it could not be judged; empty if it was
+    certificate  None if the layer could not be judged
+    gram_sha256  SHA-256 of the Gram matrix used; empty without a certificate
+    problem      why the layer could not be judged; empty if it was
     """
 
     name: str
@@ -34,7 +156,7 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """The certificate's; a layer that could not be judged failed."""
+        """The certificate's verdict; a layer that could not be judged failed."""
         return verdict_of(self.certificate)
 
     def as_dict(self) -> dict[str, Any]:
@@ -48,10 +170,10 @@ class Judged:
 class _Case:
     """One layer, ready to be judged.
 
-    before, after  the weight in both checkpoints, (c, b)
+    before, after  the weight in the original and in the pruned checkpoint, (c, b)
     gram           (b, b)
-    arithmetic     what the layer was pruned in, as `arithmetic_of`
-    storage        the narrower dtype that `after` was rounded to, None if it was not
+    arithmetic     the dtype that the layer was pruned in, of `arithmetic_of`
+    storage        the narrower dtype that `after` was rounded to; None if it was not rounded
     """
 
     options: LayerOptions
@@ -68,12 +190,12 @@ def judge_again(
     original: Original,
     pruned: Tensors,
     grams: GramReader,
-    judge: Judge,
+    judge: Judge = default_judge,
 ) -> Judged:
     """Judge one layer by its weight in both checkpoints and its Gram matrix.
 
-    The mask is inferred from the zeros. Where the weight is and which dtype it was rounded to comes
-    from the original. What is missing or does not fit is a problem of the layer.
+    The mask is inferred from the zeros. The weight's place, and the dtype that it was rounded to,
+    come from the original. If something is missing or does not fit, the result names the problem.
     """
     shape: tuple[int, ...] = ()
     try:
@@ -106,7 +228,7 @@ def _case(
 ) -> _Case:
     """Read both weights. All dtypes are the original's, whatever the pruned checkpoint says."""
     before, after = place.read(original.__getitem__), place.read(pruned.__getitem__)
-    arithmetic = torch.float64 if layer.dtype == torch.float64 else torch.float32
+    arithmetic = arithmetic_of(layer.dtype)
     narrowest = before.dtype
     if layer.dtype.itemsize < narrowest.itemsize:  # the checkpoint is wider than its model
         narrowest = layer.dtype
@@ -117,7 +239,7 @@ def _case(
 
 
 def _witness(name: str, case: _Case, grams: GramReader) -> Tensor | None:
-    """The weight before the refit, (c, b), as it was computed; None if no refit was asked for."""
+    """The weight before the refit, (c, b), not rounded; None if no refit was asked for."""
     if not case.options.refit_steps:
         return None
     witness = grams.before_refit(name)
@@ -129,25 +251,15 @@ def _witness(name: str, case: _Case, grams: GramReader) -> Tensor | None:
 
 
 def _certificate(case: _Case, witness: Tensor | None, judge: Judge) -> Stored:
-    """The verdict on a layer; with a witness on that, and on the refit that came of it."""
-    options, refitted = case.options, witness is not None
-    return judge(
-        _numpy(case.before),
-        _numpy(case.gram),
-        _numpy(case.after if witness is None else witness),
-        options.pattern,
-        method=options.method,
-        block_size=options.block_size,
-        damping=options.damping,
+    """The verdict on a layer; with a witness, on the witness and on its refit."""
+    return case.options.ask(
+        judge,
+        case.before,
+        case.gram,
+        case.after if witness is None else witness,
+        None if witness is None else case.after,
         arithmetic=dtype_name(case.arithmetic),
-        # Of the refitted weight, if there is one: the witness was never rounded, and certify
-        # allows nothing to it for that.
+        # The dtype of the refitted weight if there is one: the witness was never rounded, and
+        # certify allows it no rounding.
         storage=case.storage,
-        refitted_weight=_numpy(case.after) if refitted else None,
-        **options.ablation.changed(),
     ).as_dict()
-
-
-def _numpy(tensor: Tensor) -> Any:
-    """NumPy knows no bfloat16; float32 holds all of its numbers, and those of float16."""
-    return (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()

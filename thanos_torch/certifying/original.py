@@ -1,18 +1,23 @@
-"""The dense checkpoint that a pruned one is compared with, tensor by tensor."""
+"""The dense checkpoint that a pruned one is compared with: its tensors and its other files."""
 
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from filecmp import cmp
 from functools import partial
+from json import loads
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thanos_torch.checkpoint.load import stream_original
 from thanos_torch.checkpoint.masks import Place
-from thanos_torch.checkpoint.shards import INDEX, WHOLE, Tensors, tensor_files
-from thanos_torch.network.layers import prunable_layers
+from thanos_torch.checkpoint.shards import INDEX, WHOLE, Tensors, inside, tensor_files
+from thanos_torch.network.layers import dtype_name, prunable_layers
+from thanos_torch.pruning.checkpoint import WRITTEN, is_copied
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,8 @@ class OriginalLayer:
     """A linear layer of the dense model.
 
     shape  (c, b)
-    dtype  what the model holds its weight in
-    place  where the checkpoint has its weight; None if its rows are not found there in order
+    dtype  of the weight in the model
+    place  of the weight in the checkpoint; None if its rows are not found there in order
     """
 
     shape: tuple[int, int]
@@ -35,10 +40,10 @@ class OriginalLayer:
 
 
 class Original:
-    """The tensors of the dense checkpoint, and all layers of its decoder blocks that can be pruned.
+    """The tensors of the dense checkpoint, and all prunable layers of its decoder blocks.
 
-    Names, shapes and places come from the dense checkpoint alone. Those in `thanos.json` are the
-    word of whoever pruned.
+    Names, shapes and places come from the dense checkpoint alone. Those in `thanos.json` could be
+    false: whoever pruned wrote them.
     """
 
     def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
@@ -53,7 +58,7 @@ class Original:
 
     @property
     def places(self) -> dict[str, Place]:
-        """Where the checkpoint has the weights of the layers, as far as that is known."""
+        """The known places of the layers' weights in the checkpoint."""
         return {name: layer.place for name, layer in self.layers.items() if layer.place}
 
     @property
@@ -67,11 +72,11 @@ Reading = Callable[[Tensors], Tensor]
 
 @dataclass
 class TensorComparison:
-    """What became of the tensors beside the judged weights.
+    """Differences between the tensors of two checkpoints, apart from the judged weights.
 
-    same      how many are equal in both checkpoints
-    found     "added", "lost" or "changed", and how if that is known, by name
-    unjudged  layers that should have been pruned, differ, and are not judged
+    same      how many tensors are equal in both checkpoints
+    found     by name: "added", "lost" or "changed", and how it changed if that is known
+    unjudged  layers that should have been pruned, that differ, and that are not judged
     """
 
     same: int = 0
@@ -79,7 +84,7 @@ class TensorComparison:
     unjudged: list[str] = field(default_factory=list)
 
     def compare(self, name: str, read: Reading, original: Tensors, pruned: Tensors) -> None:
-        """Count a tensor as the same, or name it."""
+        """Compare a tensor in both checkpoints, and note the result."""
         try:
             before, after = read(original), read(pruned)
             refuse_unlike(before, after)
@@ -95,13 +100,13 @@ class TensorComparison:
 def same_tensors(
     original: Original, pruned: Tensors, judged: Collection[str], skipped: Collection[str]
 ) -> TensorComparison:
-    """Compare all tensors of two checkpoints but the weights of judged layers.
+    """Compare all tensors of two checkpoints except the weights of judged layers.
 
     judged   layers whose weights are judged
-    skipped  layers that should have been pruned and are not judged: told apart where they differ
+    skipped  layers that should have been pruned and are not judged: `unjudged` if they differ
 
-    Layers may share a tensor, as experts do. Of such a tensor the slices of all other layers are
-    compared.
+    Layers may share a tensor, as experts do. If such a layer is judged, the slices of the other
+    layers are still compared.
     """
     result, skips = TensorComparison(), TensorComparison()
     places = original.places
@@ -122,7 +127,7 @@ def same_tensors(
 
 
 def check_index(pruned: Tensors) -> dict[str, str]:
-    """What is wrong with the index of a checkpoint folder: it must name every tensor."""
+    """The problem of a folder's index, by file name, if it does not name every tensor."""
     folder = pruned.folder
     if (folder / WHOLE).exists() or not (folder / INDEX).exists():
         return {}
@@ -132,7 +137,7 @@ def check_index(pruned: Tensors) -> dict[str, str]:
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors are the same to the bit: −0.0 is not 0.0, and NaN equals itself."""
+    """Whether two tensors have the same bits: −0.0 differs from 0.0, and NaN equals itself."""
     if first.dtype != second.dtype or first.shape != second.shape:
         return False
     return torch.equal(_bytes(first), _bytes(second))
@@ -155,6 +160,105 @@ def refuse_unlike(original: Tensor, pruned: Tensor) -> None:
         raise ValueError(f"of shape {tuple(pruned.shape)}, the original {tuple(original.shape)}")
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """As people and JSON write it: bfloat16."""
-    return str(dtype).removeprefix("torch.")
+NOT_COPIED = "is of a kind that is not copied"
+
+_NAMED = 5  # keys of a changed JSON file that are named
+_PARSED = 2**26  # bytes; a larger JSON file is compared, but its keys are not
+
+
+@dataclass
+class FileComparison:
+    """Differences between the files of two folders, apart from the weights.
+
+    same       how many files are equal in both folders
+    by_design  by name: why pruning itself changed a file
+    found      by name: "added", "lost" or "changed", and how it changed if that is known
+    """
+
+    same: int = 0
+    by_design: dict[str, str] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
+
+
+def compare_files(
+    original: Path, pruned: Path, weights: tuple[Iterable[Path], Iterable[Path]]
+) -> FileComparison:
+    """Compare all files of two folders byte for byte, except the weight files.
+
+    weights  the weight files of both folders; `same_tensors` compares their tensors
+
+    No link is followed out of a folder. A file that cannot be read counts as changed.
+    """
+    before = _files(original, weights[0], pruned)
+    after = _files(pruned, weights[1])
+    result = FileComparison()
+    for name in sorted(before | after):
+        if name in WRITTEN:
+            result.by_design[name] = WRITTEN[name]
+        elif name not in after and not is_copied(name, trusted=False):
+            result.by_design[name] = NOT_COPIED
+        elif name not in after or name not in before:
+            result.found[name] = "lost" if name in before else "added"
+        elif difference := _difference(original, pruned, name):
+            result.found[name] = f"changed: {difference}"
+        else:
+            result.same += 1
+    return result
+
+
+def _files(folder: Path, weights: Iterable[Path], other: Path | None = None) -> set[str]:
+    """Paths in a folder of its files and links, except `weights` and a result folder `other`."""
+    found: set[str] = set()
+    without = {file.relative_to(folder).as_posix() for file in weights}
+    for place, folders, files in os.walk(folder, onerror=_refuse):
+        here = Path(place)
+        links = [name for name in folders if (here / name).is_symlink()]
+        folders[:] = [name for name in folders if not other or not _same(here / name, other)]
+        found |= {(here / name).relative_to(folder).as_posix() for name in [*files, *links]}
+    return found - without
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _difference(original: Path, pruned: Path, name: str) -> str:
+    """How a file differs; empty if it does not."""
+    try:
+        files = inside(original, name), inside(pruned, name)
+        strange = next((file for file in files if not file.is_file()), None)
+        if strange:
+            return f"{strange} is no regular file"
+        if cmp(*files, shallow=False):
+            return ""
+        return _changed_keys(*files) if name.endswith(".json") else "other bytes"
+    except (OSError, ValueError) as error:
+        return f"it cannot be read: {error}"
+
+
+def _changed_keys(first: Path, second: Path) -> str:
+    """Name the keys with different values in two JSON objects, for people."""
+    try:
+        before, after = _parsed(first), _parsed(second)
+    except (ValueError, RecursionError):
+        return "it is no JSON object of a usual size"
+    keys = [
+        key
+        for key in sorted(before | after)
+        if key not in before or key not in after or before[key] != after[key]
+    ]
+    named = ", ".join(keys[:_NAMED]) + (", ..." if len(keys) > _NAMED else "")
+    return f"keys {named}" if keys else "the same values in other bytes"
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > _PARSED:
+        raise ValueError(f"{file} is too large")
+    content = loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds no object")
+    return content

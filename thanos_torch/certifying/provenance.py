@@ -1,4 +1,4 @@
-"""The first line of a verdict: what was asked of each layer, and who says so."""
+"""What a verdict rests on: what was asked of each layer, who says so, and whose Gram matrices."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.certifying.gram_files import sha256_of_all
-from thanos_torch.certifying.layers import Judged
+from thanos_torch.certifying.layers import Judged, sha256_of_all
 from thanos_torch.certifying.original import Original
 from thanos_torch.pruning.plan import LayerOptions, Rules, Shapes, switch_words
 from thanos_torch.pruning.recipe_file import stored_options
@@ -24,10 +23,10 @@ _NAMED = 3  # dense layers that are named
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for.
+    """What was asked of a pruning run.
 
     source   who says so, for people
-    options  for each layer that should be pruned
+    options  of each layer that should be pruned
     """
 
     source: str
@@ -35,13 +34,13 @@ class Asked:
 
     @classmethod
     def by_rules(cls, source: str, rules: Rules, shapes: Shapes) -> "Asked":
-        """What rules ask for the layers of a model, (c, b) by name. ValueError as `Rules.plan`."""
+        """From rules, for layers with shapes (c, b) by name. Raises ValueError as `Rules.plan`."""
         plan = rules.plan(shapes)
         return cls(source, {n: each for n, each in plan.items() if isinstance(each, LayerOptions)})
 
     @classmethod
     def by_record(cls, source: str, record: Mapping[str, Any]) -> "Asked":
-        """What `thanos.json` says was asked for. ValueError if a layer's options are none."""
+        """From the content of `thanos.json`. Raises ValueError if a layer's options are invalid."""
         options = {
             str(layer["name"]): stored_options(f"options of {layer['name']}", layer["options"])
             for layer in record["layers"]
@@ -58,7 +57,7 @@ class Asked:
         return list(Counter(self.options.values()).items())
 
     def unusual(self, layers: Mapping[str, object]) -> list[str]:
-        """Every value that is not the default, for people, and the layers left dense."""
+        """Every option that is not the default, and the layers left dense, for people."""
         counts: Counter[str] = Counter()
         for options in self.options.values():
             for name, default in _DEFAULTS.items():
@@ -81,7 +80,7 @@ _SUPPLIER = "whoever ran `thanos certify` with --gram"
 class Provenance:
     """What a verdict rests on.
 
-    grams  what --gram named
+    grams  folder or file of the Gram matrices
     """
 
     asked: Asked
@@ -105,7 +104,7 @@ class Provenance:
         )
 
     def first_line(self) -> str:
-        """All of it, for people."""
+        """The whole provenance in one line, for people."""
         asked = "; ".join(f"{each.in_full()} in {n} layers" for each, n in self.asked.groups())
         dense = len(self.asked.dense(self.original.layers))
         judged, whole = self.weights
@@ -117,7 +116,7 @@ class Provenance:
         )
 
     def warnings(self) -> list[str]:
-        """What is not as by default, one text each."""
+        """One text for everything that is not the default."""
         return self.asked.unusual(self.original.layers)
 
     def as_dict(self) -> dict[str, Any]:

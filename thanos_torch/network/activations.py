@@ -1,67 +1,59 @@
-"""Activations between decoder blocks: each block's outputs on disk or in memory, batch by batch."""
+"""Outputs of decoder blocks for every calibration batch, in memory or on disk."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from thanos_torch.runtime.files import begin, move, sync
 
 
-class Activations(Protocol):
-    """Outputs of one decoder block for every calibration batch.
+class Activations:
+    """The output of one decoder block for every calibration batch, in memory.
 
-    position  how many blocks they have been through; at 0 there are none
+    position  how many blocks the outputs have been through; at 0 there are none
     """
-
-    position: int
-
-    def read(self, batch: int) -> Any:
-        """What the last block returned for a batch; None at position 0."""
-
-    def write(self, batch: int, output: Any) -> None:
-        """Keep what the next block returned; `read` goes on to answer with what was before."""
-
-    def advance(self) -> None:
-        """All batches are written: they take the place of those before."""
-
-
-class InMemory:
-    """Activations of a process alone."""
 
     def __init__(self) -> None:
         self.position = 0
         self._outputs: dict[int, Any] = {}
 
     def read(self, batch: int) -> Any:
-        """As `Activations`."""
+        """The last block's output for a batch; None at position 0."""
         return self._outputs.get(batch)
 
     def write(self, batch: int, output: Any) -> None:
-        """As `Activations`, but batch by batch in place, for a batch is read once a pass."""
+        """Keep what the next block returned for a batch. Every batch is read before it is written.
+
+        In memory the new output takes the place of the old one at once.
+        """
         self._outputs[batch] = output
 
     def advance(self) -> None:
-        """As `Activations`."""
+        """Count one block more, after all its batches are written."""
         self.position += 1
 
+    def drop_older(self) -> None:
+        """Remove outputs of earlier blocks; called once the block at `position` is recorded."""
 
-class OnDisk:
-    """Activations in a folder, where the next process finds them.
 
-    Only one set is held, and for a moment the next one. Reading raises ValueError if a file is
-    damaged: that set is removed then, and the next run calculates it anew.
+class StoredActivations(Activations):
+    """Activations in a folder, where a resumed run finds them.
+
+    The folder holds the outputs of one block, and for a moment those of the next. Reading raises
+    ValueError if a file is damaged. The outputs are removed then, and the next run computes them.
     """
 
     def __init__(self, folder: Path, at_most: int) -> None:
-        """The furthest set of `folder`, but no further than `at_most` blocks."""
+        """Continue with the latest outputs in `folder` of at most `at_most` blocks."""
+        super().__init__()
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         found = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
         self.position = max((number for number in found if number <= at_most), default=0)
-        self._keep_only_this()
+        self.drop_older()
 
     def read(self, batch: int) -> Any:
         """As `Activations`."""
@@ -73,7 +65,7 @@ class OnDisk:
         try:
             with safe_open(file, framework="pt") as stored:
                 shape = json.loads(stored.metadata()["shape"])
-                names = list(stored.keys())  # it is no dict
+                names = stored.keys()
                 tensors = {name: stored.get_tensor(name).clone() for name in names}
                 return _assembled(shape, tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -97,16 +89,18 @@ class OnDisk:
         sync(file)
 
     def advance(self) -> None:
-        """As `Activations`; the set before stays until `drop_others`: its block is not recorded."""
+        """As `Activations`. The older outputs stay until the block is recorded."""
         begin("rename")
         sync(self._unfinished)
         self.position += 1
         shutil.rmtree(self._set(self.position), ignore_errors=True)
         move(self._unfinished, self._set(self.position))
 
-    def drop_others(self) -> None:
-        """Remove all sets but the last."""
-        self._keep_only_this()
+    def drop_older(self) -> None:
+        """As `Activations`."""
+        for entry in self._folder.iterdir():
+            if entry != self._set(self.position):
+                shutil.rmtree(entry, ignore_errors=True)
 
     @property
     def _unfinished(self) -> Path:
@@ -115,14 +109,9 @@ class OnDisk:
     def _set(self, position: int) -> Path:
         return self._folder / f"{position:05}"
 
-    def _keep_only_this(self) -> None:
-        for entry in self._folder.iterdir():
-            if entry != self._set(self.position):
-                shutil.rmtree(entry, ignore_errors=True)
-
 
 def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A JSON-able description of `value`, whose tensors are added to `tensors`."""
+    """Describe nested tuples and lists of tensors for JSON; add the tensors to `tensors`."""
     if isinstance(value, Tensor):
         tensors[str(len(tensors))] = value.contiguous().cpu()
         return {"tensor": str(len(tensors) - 1)}
@@ -135,6 +124,7 @@ def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _assembled(shape: Any, tensors: dict[str, Tensor]) -> Any:
+    """The value that `_taken_apart` described."""
     if "tensor" in shape:
         return tensors[shape["tensor"]]
     if "tuple" in shape:

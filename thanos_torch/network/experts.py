@@ -17,22 +17,22 @@ _Place = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
 
 class ExpertProducts(TorchFunctionMode):
-    """Sees the inputs of every expert's layer, whoever computes with it.
+    """Watches the inputs of the layers of fused experts.
 
-    Such layers are no modules, so nothing can be hooked. But whatever computes with an expert
-    gets a view of the fused parameter, which tells by its place there whose weight it is. What
-    would take the weights away out of sight, as a copy of some of them does, is refused with a
-    ValueError: better no calibration than half of it.
+    These layers are no modules, so no hook can be registered. But code that computes with one
+    expert uses a view of the fused parameter, and the view's offset tells which expert it is. An
+    operation that hides the weights from us, such as a copy, raises ValueError: a calibration that
+    misses some inputs would be wrong without a sign of it.
     """
 
     def __init__(
         self, layers: Iterable[PrunableLayer], look: Callable[[str, Tensor], None]
     ) -> None:
-        """`look` is called with the name and the inputs (tokens, b) of these layers."""
+        """`look` is called with a layer's name and its inputs, (tokens, b)."""
         super().__init__()
         self._look = look
         self._fused: dict[int, str] = {}
-        # All experts of the parameters, so that those who are not watched are known as such.
+        # All experts of the parameters; None for those that are not watched.
         self._names: dict[_Place, str | None] = {}
         for layer in layers:
             if id(layer.stored) not in self._fused:
@@ -48,7 +48,7 @@ class ExpertProducts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run any function of torch, after a look at what it multiplies."""
+        """Run a torch function; if it multiplies inputs by an expert's weight, report them."""
         kwargs = kwargs or {}
         owner = next(filter(None, map(self._owner, _tensors([args, [*kwargs.values()]]))), None)
         if owner is None:
@@ -81,7 +81,7 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 def _multiplied(func: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
-    """The second factor of a product of inputs (..., b) with it, as a view (c, b)."""
+    """The weight, as a view (c, b), if `func` multiplies inputs (..., b) by a weight; else None."""
     if len(args) < 2 or not isinstance(args[1], Tensor):
         return None
     weight = args[1]
@@ -91,15 +91,15 @@ def _multiplied(func: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | Non
 
 
 def _place(weight: Tensor) -> _Place:
-    """Which part of which parameter a view is."""
+    """Which part of which parameter a view shows."""
     return id(weight._base), int(weight.storage_offset()), tuple(weight.shape), weight.stride()
 
 
 @contextmanager
 def looping_experts(layers: Iterable[PrunableLayer]) -> Iterator[None]:
-    """Let Transformers compute expert by expert: its faster ways mix the experts' inputs.
+    """Let Transformers compute expert by expert, because its faster ways mix the experts' inputs.
 
-    The same numbers up to rounding. Modules of others are left as they are.
+    The outputs are the same up to rounding. Modules of other libraries are left as they are.
     """
     configs: dict[int, Any] = {}
     for layer in layers:

@@ -18,17 +18,18 @@ from thanos_torch.runtime.ranks import Ranks
 class InputGrams:
     """One Gram matrix for every distinct input of some layers, filled while their block runs.
 
-    Layers that read the same tensor (q, k and v one, gate and up another) share one. A context
-    manager: the layers are watched until it is left. Call `next_batch` after every batch.
+    Layers that read the same tensor share one matrix: q, k and v one, gate and up another. As a
+    context manager it watches the layers until it is left. Call `next_batch` after every batch.
 
-    grams  by the name of the layer that reads the input first
+    grams         matrices by the name of the layer that reads the input first
+    first_reader  the first layer that reads the same input, by layer, for layers that were reached
     """
 
     def __init__(self, layers: Mapping[str, PrunableLayer], stopwatch: Stopwatch) -> None:
         self.grams: dict[str, Gram] = {}
         self._layers, self._stopwatch = layers, stopwatch
         self._tokens: Counter[str] = Counter()
-        self._first_reader: dict[str, str] = {}
+        self.first_reader: dict[str, str] = {}
         self._matrices: dict[str, Tensor] = {}  # those asked for, by first reader
         # This batch's inputs with their first readers. That they are held keeps their ids unique.
         self._seen: dict[tuple[int, int], tuple[str, Tensor]] = {}
@@ -60,7 +61,7 @@ class InputGrams:
         self._seen.clear()
 
     def pool(self, ranks: Ranks) -> None:
-        """Add up what all ranks saw, in their order: then all have the same matrices.
+        """Add up the matrices of all ranks, in their order, so that all have the same.
 
         Raises ValueError if layers share an input on some ranks only.
         """
@@ -69,14 +70,14 @@ class InputGrams:
                 self._pool(ranks)
 
     def _pool(self, ranks: Ranks) -> None:
-        seen = ranks.gather([self._first_reader, self._tokens])
+        seen = ranks.gather([self.first_reader, self._tokens])
         self._tokens = Counter()
         for readers, tokens in seen:
             self._tokens.update(tokens)
             for name, first in readers.items():
-                if self._first_reader.setdefault(name, first) != first:
+                if self.first_reader.setdefault(name, first) != first:
                     raise _irregular(name)
-        for name in sorted(set(self._first_reader.values())):
+        for name in sorted(set(self.first_reader.values())):
             layer = self._layers[name]
             # A rank adds zeros for an expert that none of its tokens reached.
             gram = self.grams.setdefault(name, Gram(layer.shape[1], device=layer.stored.device))
@@ -90,7 +91,7 @@ class InputGrams:
         """
         if not self._tokens[name]:
             return None
-        first = self._first_reader[name]
+        first = self.first_reader[name]
         if self._tokens[name] != self._tokens[first]:
             raise _irregular(name)
         if first not in self._matrices:
@@ -102,9 +103,9 @@ class InputGrams:
         return self._matrices[first]
 
     def forget(self, name: str) -> None:
-        """This layer is done: the last reader of a matrix frees its memory."""
-        first = self._first_reader.pop(name, name)
-        if first not in self._first_reader.values():
+        """Note that a layer is done. The memory of a matrix is freed after its last reader."""
+        first = self.first_reader.pop(name, name)
+        if first not in self.first_reader.values():
             self.grams.pop(first, None)
             self._matrices.pop(first, None)
 
@@ -112,17 +113,18 @@ class InputGrams:
         return lambda module, args: self._look(name, args[0])
 
     def _look(self, name: str, inputs: Tensor) -> None:
-        """Take note of a batch of inputs, (..., b), before the layer called `name` reads it."""
-        # The version is counted up whenever a tensor is changed in place.
+        """Add a batch of inputs, (..., b), of the layer `name`, unless another layer read it."""
+        # PyTorch increments the version whenever a tensor is changed in place.
         key = (id(inputs), inputs._version)
         first, _ = self._seen.setdefault(key, (name, inputs))
-        if self._first_reader.setdefault(name, first) != first:
+        if self.first_reader.setdefault(name, first) != first:
             raise _irregular(name)
         self._tokens[name] += inputs.shape[:-1].numel()
         if first == name:
-            self._add(name, inputs)
+            self.add(name, inputs)
 
-    def _add(self, name: str, inputs: Tensor) -> None:
+    def add(self, name: str, inputs: Tensor) -> None:
+        """Add a batch of inputs, (..., b), to the matrix of their first reader, `name`."""
         with self._stopwatch.stage("gram"):
             if name not in self.grams:
                 self.grams[name] = Gram(inputs.shape[-1], device=inputs.device)

@@ -1,7 +1,7 @@
 """Find the prunable layers and decoder blocks of a model by its structure, not by its name."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class PrunableLayer:
-    """One linear map inside a model.
+    """One linear layer inside a model.
 
-    name        what people see; unique in the model
-    parameter   full name of the parameter that holds the weight, alone or with other experts'
-    module      owns that parameter, and is asked for it each time: it may be loaded or moved
-    transposed  the parameter is stored inputs first, (b, c)
-    expert      the weight is this slice of a 3-D parameter; None: it is the whole of a matrix
+    name        shown to users; unique in the model
+    parameter   full name of the parameter that holds the weight, or the weights of all experts
+    module      owns the parameter; it is asked for it each time, because weights come and go
+    transposed  whether the parameter is stored inputs first, (b, c)
+    expert      index of the weight in a 3-D parameter; None if the parameter is the weight
     """
 
     name: str
@@ -45,7 +45,7 @@ class PrunableLayer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the parameter is stored in."""
+        """The dtype of the parameter."""
         return self.stored.dtype
 
     @torch.no_grad()
@@ -62,12 +62,12 @@ class PrunableLayer:
 def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
     """The layers that a module holds itself, without those of the modules inside it.
 
-    nn.Linear; Transformers' Conv1D, which is linear with its weight transposed (GPT-2); experts
-    that are fused into 3-D parameters, if their module says with `is_transposed` which way round
-    they are, as Transformers' do. Without that word nothing tells inputs from outputs.
+    These are nn.Linear; Transformers' Conv1D, a linear layer with a transposed weight (GPT-2); and
+    experts that are fused into 3-D parameters. The module of fused experts must say with
+    `is_transposed`, as Transformers' do, whether inputs or outputs come first.
 
-    Gate and up projection of a `gate_up_proj` stay one layer, as in the fused linear layers of
-    dense models: they read the same input, and whether their rows alternate is the model's affair.
+    The gate and up projections of a `gate_up_proj` stay one layer, as in the fused linear layers of
+    dense models: they read the same input, and the order of their rows does not matter here.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -82,7 +82,7 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
                     yield PrunableLayer(own, whole, module, transposed, expert)
 
 
-# Routers of mixtures of experts look like any other linear layer: only what models call them tells.
+# Routers of mixtures of experts look like any other linear layer; only their names differ.
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
 _PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -90,9 +90,9 @@ _PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The name and the list of decoder blocks: the longest list of modules that hold layers.
 
-    A list inside such a list (of experts, say) does not count, nor does what is outside the
-    decoder that a model names with `get_decoder`, as a vision tower is. Raises ValueError if
-    there is none.
+    A list inside such a list, for example of experts, does not count. If the model names its
+    decoder with `get_decoder`, lists outside of it do not count, for example a vision tower. Raises
+    ValueError if there is none.
     """
     named: Callable[[], nn.Module] | None = getattr(model, "get_decoder", None)
     decoder = named() if named else model
@@ -113,9 +113,9 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
 def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, PrunableLayer]]:
     """The layers of every block, by full name, in the order of the model.
 
-    The output head and the embeddings are outside the blocks. Routers are inside, but they are
-    small and decide where tokens go: they are left alone. Raises ValueError if layers share a
-    weight, or hold no plain floating-point numbers, as in quantised models.
+    The output head and the embeddings are outside the blocks. Routers are left out, because they
+    are small and decide where tokens go. Raises ValueError if layers share a weight, or if they
+    hold no plain floating-point numbers, as in quantised models.
     """
     layers = [
         {
@@ -136,15 +136,33 @@ def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, Prunab
     return layers
 
 
-def layer_shapes(layers: list[dict[str, PrunableLayer]]) -> dict[str, tuple[int, int]]:
-    """The shape (c, b) of every layer, by name, as `prunable_layers` gives them."""
-    return {name: layer.shape for group in layers for name, layer in group.items()}
+def model_layers(model: nn.Module) -> dict[str, PrunableLayer]:
+    """All prunable layers of a model, by full name; errors as of the functions above."""
+    prefix, blocks = decoder_blocks(model)
+    groups = prunable_layers(blocks, prefix)
+    return {name: layer for group in groups for name, layer in group.items()}
+
+
+def layer_kind(name: str, shape: Sequence[int] = ()) -> str:
+    """The kind of a layer, the same in every block: "q_proj", or with a shape "q_proj 24 x 16"."""
+    own = name.rpartition(".")[2]
+    return f"{own} {' x '.join(map(str, shape))}".strip()
+
+
+def arithmetic_of(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a layer's arithmetic: float64 if its weight is stored so, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype for people and JSON: bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def other_weights(blocks: nn.ModuleList, prefix: str) -> list[str]:
     """Names of the matrices inside the blocks that are no prunable layer's weight.
 
-    Routers, convolutions, and experts in a form that `layers_of` does not know.
+    For example routers, convolutions, and experts in a form that `layers_of` does not know.
     """
     groups = prunable_layers(blocks, prefix)
     prunable = {layer.parameter for group in groups for layer in group.values()}

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.network.activations import Activations, InMemory
+from thanos_torch.network.activations import Activations
+from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.runtime.files import begin
 from thanos_torch.runtime.ranks import Ranks
 
@@ -16,7 +17,7 @@ BATCH_TOKENS = 2048
 
 
 class _BlockDone(Exception):  # noqa: N818
-    """A signal, no error: leaves the model's forward pass with the output of the block that ran."""
+    """Not an error: leaves the model's forward pass with the output of the block that ran."""
 
     def __init__(self, output: Any) -> None:
         self.output = output
@@ -25,31 +26,33 @@ class _BlockDone(Exception):  # noqa: N818
 class BlockReplay:
     """Runs single decoder blocks on calibration windows, in the order of the model.
 
-    The model itself is called. Blocks that are done answer with the stored output of the last of
-    them instead of running again, and behind the block at work the model is left. So every block
-    gets exactly the arguments that its model passes (masks, positions, whatever comes), and
-    it does not matter whether blocks return tensors, or tuples as before Transformers 5.
+    It calls the model itself. Earlier blocks do not run again: they return the stored output of the
+    last one. After the block at work, an exception leaves the model. So every block gets exactly
+    the arguments that its model passes, such as masks and positions, and blocks may return tensors
+    or, as before Transformers 5, tuples.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        blocks: nn.ModuleList,
         windows: Tensor,
         device: torch.device | str,
         activations: Activations | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        """Windows (nsamples, seqlen) token ids; `device` is where the block at work is.
+        """Prepare the batches of calibration windows.
 
+        windows      (nsamples, seqlen) token ids
+        device       where the block at work is
         activations  where outputs are kept; in memory if not given
         ranks        processes that share the windows: this one runs its share of the batches
         """
-        self._model, self._blocks, self._device = model, blocks, device
-        self.activations = activations or InMemory()
+        self._model, self._device = model, device
+        _, self._blocks = decoder_blocks(model)
+        self.activations = activations or Activations()
         home = next(weight.device for weight in model.parameters() if not weight.is_meta)
         ranks = ranks or Ranks()
-        # Small enough that no rank is without a batch.
+        # So few windows in a batch that every rank has a batch.
         rows = min(BATCH_TOKENS // windows.shape[1], len(windows) // ranks.count)
         batches = windows.split(max(1, rows))
         self.batches = {n: batches[n].to(home) for n in ranks.share(len(batches))}
@@ -61,7 +64,7 @@ class BlockReplay:
             yield self._run_batch(index, batch, self.activations.read(number))
 
     def advance(self, index: int) -> None:
-        """Run block `index` and keep its outputs, in place of those before it."""
+        """Run block `index`, and keep its outputs in place of the block's before it."""
         for number, output in zip(self.batches, self.run(index), strict=True):
             self.activations.write(number, output)
         self.activations.advance()
@@ -95,8 +98,8 @@ def _leave(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
 
 @contextmanager
 def _answering(blocks: nn.ModuleList, output: Any) -> Iterator[None]:
-    """Let blocks answer with `output` instead of running."""
-    own = [vars(block).get("forward") for block in blocks]  # set by other tools, seldom there
+    """Let blocks return `output` instead of running."""
+    own = [vars(block).get("forward") for block in blocks]  # seldom there: set by other tools
     for block in blocks:
         block.forward = lambda *args, **kwargs: output
     try:
@@ -121,9 +124,9 @@ def _moved(value: Any, device: torch.device | str) -> Any:
 
 @torch.no_grad()
 def keep_rows(embedding: nn.Embedding, tokens: Tensor) -> None:
-    """Drop the rows of all other tokens; whoever looks one of `tokens` up gets the same row.
+    """Keep only the embedding's rows of `tokens`; looking these up gives the same as before.
 
-    Calibration reads a fraction of a vocabulary, whose table would stay in memory all along.
+    Calibration reads a fraction of the vocabulary, and the table stays in memory during the run.
     """
     known = tokens.unique()
     embedding.weight = nn.Parameter(embedding.weight[known], requires_grad=False)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from thanos_torch.checkpoint.record import counted
+from thanos_torch.network.layers import layer_kind
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.pruning.recipe_file import recipe_lines
 
 CARD = "README.md"
 OPTIONS = ("pattern", "method", "block_size", "damping", "refit_steps")
 
-# A page of text: its lines are as long as people's windows.
 _PAGE = """---
 {front}---
 
@@ -46,9 +46,9 @@ before rounding to {dtype}.
 
 
 def model_card(record: Mapping[str, Any]) -> str:
-    """Markdown with the front matter that model hubs read.
+    """The model card: Markdown with the front matter that model hubs read.
 
-    record  what `thanos.json` holds
+    record  content of `thanos.json`
     """
     model, text, settings = record["model"], record["text"], record["settings"]
     layers = [layer for layer in record["layers"] if layer["options"]]
@@ -80,7 +80,7 @@ def _front(model: Mapping[str, Any]) -> str:
     lines = ["tags:", "- pruned", "- thanos"]
     if model.get("licence"):
         lines.insert(0, f"license: {model['licence']}")
-    if model["commit"]:  # only what comes from a hub has one
+    if model["commit"]:  # only models from a hub have one
         lines.insert(0, f"base_model: {model['source']}")
     return "\n".join(lines) + "\n"
 
@@ -96,7 +96,7 @@ def _licence(model: Mapping[str, Any]) -> str:
 
 
 def _switches(layers: list[Mapping[str, Any]]) -> str:
-    """A paragraph on switches of Thanos that make it another algorithm; empty without one."""
+    """A paragraph on switches that make Thanos another algorithm; empty if none is changed."""
     changed = [switch_words(layer["options"].get("ablation", {})) for layer in layers]
     words = dict.fromkeys(f"`{word}`" for group in changed for word in group)
     if not words:
@@ -111,8 +111,7 @@ def _switches(layers: list[Mapping[str, Any]]) -> str:
 def _rows(layers: list[Mapping[str, Any]]) -> list[str]:
     kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for layer in layers:
-        rows, columns = layer["shape"]
-        kind = f"{_last(layer['name'])} {rows} x {columns}"
+        kind = layer_kind(layer["name"], layer["shape"])
         options = {"pattern": "dense", **layer["options"]}
         words = switch_words(options.get("ablation", {}))
         options["method"] = ", ".join([options.get("method", ""), *words])
@@ -131,12 +130,8 @@ def _row(kind: tuple[str, ...], group: list[Mapping[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
 def _again(record: Mapping[str, Any]) -> str:
-    """The command that made it, and the recipe if one line cannot say all."""
+    """The command that made the checkpoint, and its recipe if it has rules."""
     settings, asked = record["settings"], record["settings"]["asked"]
     words = ["thanos", "prune", settings["model"]]
     if not asked["rules"]:
@@ -152,7 +147,7 @@ def _again(record: Mapping[str, Any]) -> str:
         words += [word for glob in asked[option] for word in (f"--{option}", glob)]
     for option in ("dataset", "nsamples", "seqlen", "seed"):
         words += [f"--{option}", settings[option]]
-    # n of n:m counts zeros, which has to be said where it makes a difference.
+    # The command asks for this option if n differs from m/2.
     words += ["--n-counts-zeros", "--out", "DIR"]
     command = f"    {shlex.join(map(str, words))}"
     if not asked["rules"]:

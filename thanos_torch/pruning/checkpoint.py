@@ -1,43 +1,63 @@
-"""Prune a checkpoint that need not fit into memory, in a run that resumes; write the result."""
+"""Prune a checkpoint larger than the memory, in a run that can resume; save pruned models."""
 
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reference.patterns import Pattern
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place, write_masks
-from thanos_torch.checkpoint.record import Judge, ModelReport, PrunedLayer
+from thanos_torch.checkpoint.reapply import masks_in
+from thanos_torch.checkpoint.record import Judge, PrunedLayer
 from thanos_torch.checkpoint.shards import INDEX, RECORD, concatenate, inside
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
-from thanos_torch.network.activations import InMemory, OnDisk
+from thanos_torch.network.activations import Activations, StoredActivations
 from thanos_torch.pruning.card import CARD
-from thanos_torch.pruning.plan import Rules
-from thanos_torch.pruning.side_files import is_copied
-from thanos_torch.pruning.store import FinishedBlock, FollowedBlocks, StoredBlocks
-from thanos_torch.pruning.whole_model import plan_for, prune_blocks
+from thanos_torch.pruning.plan import Rules, default_judge, rules_for
+from thanos_torch.pruning.store import StoredBlocks
+from thanos_torch.pruning.whole_model import PruningRun, plan_for
 from thanos_torch.runtime.files import new_folder, refuse_unusable, whole_file, write_json
 from thanos_torch.runtime.progress import (
     WorkFolder,
     differences,
     fingerprint,
-    work_folder,
+    resumable_run,
     work_folder_of,
 )
 from thanos_torch.runtime.ranks import Ranks
+
+# Files that are copied byte for byte from the top of the folder: configuration and tokenizer.
+COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+CODE = ".py"  # copied as well if the model's code is trusted
+
+# Files that pruning changes by design. docs/pruning-models.md has the same table.
+WRITTEN = {
+    INDEX: "names the new weight files",
+    CARD: "is the model card of the pruned model",
+    RECORD: "says what was done",
+    MASKS: "holds the masks",
+}
+
+
+def is_copied(name: str, trusted: bool) -> bool:
+    """Whether `thanos prune` copies a file, by its path; `trusted` if the model's code is."""
+    kinds = (*COPIED, CODE) if trusted else COPIED
+    return "/" not in name and Path(name).suffix in kinds and name not in WRITTEN
 
 
 def prune_checkpoint(
     streamed: StreamedModel,
     windows: Tensor,
-    rules: Rules,
-    out: Path,
+    rules: str | Pattern | Rules,
+    out: str | Path,
     *,
-    judge: Judge | None,
+    judge: Judge | None = default_judge,
     record: Mapping[str, Any],
     card: Callable[[Mapping[str, Any]], str] | None = None,
     device: torch.device | str = "cpu",
@@ -49,111 +69,83 @@ def prune_checkpoint(
     """Prune block by block from one checkpoint folder into another, `out`.
 
     windows      (nsamples, seqlen) token ids to calibrate with
-    rules        which layers, and each how
-    judge        certifies every layer, `verification.certify`; None leaves them uncertified
-    record       for `thanos.json`, before what the report says; its `settings` tell runs apart
-    card         makes the model card out of the whole record, `model_card`
-    activations  kept on the disk, or in memory: then a continued run calculates them again
+    rules        which layers to prune and how; or one pattern for all layers, also as text: "2:4"
+    judge        certifies every layer; None leaves them uncertified
+    record       first part of `thanos.json`, before the report; its `settings` tell runs apart
+    card         makes the model card from the content of `thanos.json`: `model_card`
+    activations  "disk", or "memory": then a resumed run computes them again
     on_layer     called with every layer once it is pruned; again if its block was not finished
-    ranks        the processes that share the work, each with these arguments; only the first one
-                 calls `on_layer` and writes, but for activations
+    ranks        the processes that share the work, each with the same arguments; only the first
+                 one calls `on_layer` and writes to `out`
 
-    Returns the content of `thanos.json`. What is done is kept in `OUT.partial`: after any error,
-    or the death of the process, the same call goes on there, to the same bits. Raises ValueError
-    before anything is written if the arguments do not fit, and ValueError or OSError later.
+    Returns the content of `thanos.json`. Finished blocks are kept in `OUT.partial`. After an error,
+    or the death of the process, the same call continues there, to the same bits. Raises ValueError
+    before anything is written if the arguments do not fit; ValueError or OSError later.
     """
     refuse_activations(activations)
-    ranks = ranks or Ranks()
+    out, ranks = Path(out), ranks or Ranks()
     ranks.from_first(lambda: refuse_unusable(out))
-    plan = plan_for(streamed.model, windows, rules)
+    plan = plan_for(streamed.model, windows, rules_for(rules))
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     _refuse_unlike(ranks, mark)
     side_files = _side_files(streamed)
-
-    def prune(store: StoredBlocks | FollowedBlocks, work: WorkFolder) -> ModelReport:
+    whole: dict[str, Any] = {}
+    # Only the first rank writes, and may say that what it wrote is kept.
+    opened = (
+        resumable_run(out, mark) if ranks.first else nullcontext(WorkFolder(work_folder_of(out)))
+    )
+    with opened as work:
+        store = StoredBlocks(streamed, work, writes=ranks.first)
+        if ranks.first:
+            store.copy_outside()
+        store.agree(ranks)
         streamed.load_for(windows)
-        return prune_blocks(
+        outputs = work.activations if ranks.count == 1 else work.activations / f"rank-{ranks.rank}"
+        on_disk = activations == "disk"
+        run = PruningRun(
             streamed.model,
             windows,
             plan,
             judge,
             store=store,
-            activations=_activations(activations, store, work, ranks),
+            activations=(
+                StoredActivations(outputs, store.first_unfinished()) if on_disk else Activations()
+            ),
             device=ranks.own_device(device),
             on_layer=on_layer,
             progress=progress,
             ranks=ranks,
         )
-
-    if not ranks.first:
-        return _follow(streamed, out, ranks, prune)
-    with work_folder(out) as work:
-        work.prepare(mark)
-        try:
-            store = StoredBlocks(streamed, work)
-            store.copy_outside()
-            ranks.from_first(store.all_finished)
-            report = prune(store, work)
+        report = run.execute()
+        if ranks.first:
             whole = {**record, **report.as_dict()}
             _complete(streamed, side_files, store, work, whole, card(whole) if card else "")
             store.check_all()
             work.finish(out)
-        except OSError as error:
-            raise OSError(f"{error}. {_kept(work)}") from error
-        except ValueError as error:
-            raise ValueError(f"{error}. {_kept(work)}") from error
-    return ranks.from_first(lambda: whole)
+    whole = ranks.from_first(lambda: whole)
+    # Outputs of a rank on a machine that does not share the first one's folder.
+    shutil.rmtree(outputs, ignore_errors=True)
+    return whole
 
 
 def refuse_activations(activations: str) -> None:
-    """Raise ValueError unless it says where what blocks read can be kept."""
+    """Raise ValueError unless it says where the outputs of blocks can be kept."""
     if activations not in ("disk", "memory"):
         raise ValueError(f"activations must be disk or memory, got {activations!r}")
 
 
-def _follow(
-    streamed: StreamedModel,
-    out: Path,
-    ranks: Ranks,
-    prune: Callable[[FollowedBlocks, WorkFolder], ModelReport],
-) -> dict[str, Any]:
-    """What a rank does that is not the first one, and learns from that in the end."""
-    work = WorkFolder(work_folder_of(out))
-    told: dict[str, Any] = ranks.from_first(dict)
-    finished = {int(index): FinishedBlock.from_dict(block) for index, block in told.items()}
-    prune(FollowedBlocks(streamed, finished), work)
-    whole: dict[str, Any] = ranks.from_first(dict)
-    # On a machine that does not share the first one's folder.
-    shutil.rmtree(_rank_activations(work, ranks), ignore_errors=True)
-    return whole
-
-
 def _refuse_unlike(ranks: Ranks, mark: Mapping[str, Any]) -> None:
-    """All ranks must have been given the same. Copies of a model may differ in their times."""
+    """Raise ValueError unless all ranks were given the same. A model's files may differ in time."""
     known = {part: content for part, content in mark.items() if part != "model"}
     for number, other in enumerate(ranks.gather(known)):
-        found = differences(json.loads(json.dumps(known)), other)
+        found = differences(known, other)
         if found:
             raise ValueError(f"rank {ranks.rank} and rank {number} differ: {'; '.join(found)}")
 
 
-def _activations(
-    kept: str, store: StoredBlocks | FollowedBlocks, work: WorkFolder, ranks: Ranks
-) -> InMemory | OnDisk:
-    if kept == "memory":
-        return InMemory()
-    folder = work.activations if ranks.count == 1 else _rank_activations(work, ranks)
-    store.activations = OnDisk(folder, store.first_unfinished())
-    return store.activations
-
-
-def _rank_activations(work: WorkFolder, ranks: Ranks) -> Path:
-    return work.activations / f"rank-{ranks.rank}"
-
-
 def _side_files(streamed: StreamedModel) -> list[Path]:
-    """What is copied beside the weights; ValueError for a link that leads out of the folder."""
+    """Files to copy beside the weights; ValueError for a link that leads out of the folder."""
     return [
         inside(streamed.folder, file.name)
         for file in sorted(streamed.folder.iterdir())
@@ -184,28 +176,26 @@ def _complete(
     write_json(work.checkpoint / RECORD, record)
 
 
-def _kept(work: WorkFolder) -> str:
-    return f"What is done so far is kept in {work.path}: the same command goes on from there"
-
-
 def save_checkpoint(
     loaded: LoadedModel,
-    folder: Path,
+    folder: str | Path,
     *,
     record: Mapping[str, Any],
-    masks: Mapping[str, PackedMask],
+    masks: Mapping[str, PackedMask] | str | Path,
     card: str = "",
 ) -> None:
     """Write a checkpoint with exact zeros, `thanos.json`, and the masks; all of it or nothing.
 
     record  what was done, JSON-able; `settings` in it lets `finished_run` know the run again
-    masks   by layer
+    masks   by layer, or the folder or file that holds them
     card    Markdown, of `model_card`
 
     The checkpoint is loaded again before it gets its name: ValueError if one bit differs, or if
     `folder` is occupied.
     """
-    with new_folder(folder) as partial:
+    if isinstance(masks, str | Path):
+        masks = masks_in(Path(masks))
+    with new_folder(Path(folder)) as partial:
         with quiet_transformers():
             loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
@@ -220,9 +210,9 @@ def save_checkpoint(
 
 
 def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:
-    """Raise ValueError unless `folder` holds exactly this model; it is read block by block.
+    """Read a saved model block by block; ValueError unless it is exactly `model`.
 
-    Returns where it has the weight of each layer.
+    Returns where the checkpoint has the weight of each layer.
     """
     streamed = StreamedModel(folder)
     expected = model.state_dict()
@@ -238,7 +228,7 @@ def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:
 
 
 def _with_places(record: Mapping[str, Any], places: Mapping[str, Place]) -> dict[str, Any]:
-    """The same record; every layer in it says where the checkpoint has its weight."""
+    """Add to every layer of a record where the checkpoint has its weight."""
     layers = [
         {**layer, "stored": places[layer["name"]].as_dict() if layer["name"] in places else None}
         for layer in record.get("layers", [])
@@ -247,9 +237,9 @@ def _with_places(record: Mapping[str, Any], places: Mapping[str, Place]) -> dict
 
 
 def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for a tensor that was read and is not as expected."""
     for name, tensor in found.items():
-        same = tensor.is_meta or torch.equal(expected[name].cpu(), tensor)
-        if not same:
+        if not tensor.is_meta and not torch.equal(expected[name].cpu(), tensor):
             raise ValueError(f"{name} is not the same after saving and loading the checkpoint")
 
 

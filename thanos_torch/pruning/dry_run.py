@@ -1,6 +1,6 @@
 """`thanos prune --dry-run`: what a run would prune, and the memory and time it needs."""
 
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,18 @@ from torch import Tensor, nn
 from reference.patterns import SemiStructured, Structured, Unstructured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
 from thanos_torch.checkpoint.streamed import quiet_transformers
-from thanos_torch.network.layers import PrunableLayer, decoder_blocks, layer_shapes, prunable_layers
+from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules
+from thanos_torch.runtime.clock import Stopwatch
 
-# SmolLM2-135M-Instruct: a dry run need not download it.
+MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
+SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
+SOLVER_STEPS = 20  # conjugate-gradient steps in a block; 8 to 36 were seen
+CERTIFICATE_MATRICES = 7  # float64 matrices of the size of W, and as many of the size of G
+
+# The configuration of SmolLM2-135M-Instruct, so that a dry run need not download it.
 _SMOLLM2: dict[str, Any] = {
     "vocab_size": 49152,
     "hidden_size": 576,
@@ -32,12 +39,12 @@ _SMOLLM2: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """A layer of a model that is not there yet.
+    """A layer, and how a run would prune it.
 
     shape    (c, b)
     block    index of its decoder block
-    reads    the first layer of its block that reads the same input; its own name if that is it
-    removed  how many weights go
+    reads    the first layer of its block that reads the same input; its own name if it is the first
+    removed  how many weights would be removed
     """
 
     name: str
@@ -47,9 +54,17 @@ class PlannedLayer:
     choice: Choice
     removed: int
 
+    @property
+    def weights(self) -> int:
+        """How many weights the layer has, c b."""
+        return self.shape[0] * self.shape[1]
+
 
 def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
-    """A model without memory for its weights; arguments and errors as of `load_model`."""
+    """A model on the meta device, without memory for its weights.
+
+    Arguments as of `load_model`. Raises ValueError if there is no such model.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
     path = Path(source)
@@ -74,7 +89,7 @@ def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:
     """Every layer that could be pruned, in the order of the model; errors as of `prune_model`."""
     prefix, blocks = decoder_blocks(model)
     groups = prunable_layers(blocks, prefix)
-    shapes = layer_shapes(groups)
+    shapes = {name: layer.shape for group in groups for name, layer in group.items()}
     plan, reads = rules.plan(shapes), _shared_inputs(model, groups)
     return [
         PlannedLayer(
@@ -86,7 +101,7 @@ def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:
 
 
 def removed(choice: Choice, shape: tuple[int, int]) -> int:
-    """How many weights of a (c, b) layer go: the counts of spec sections 2 and 6."""
+    """How many weights of a (c, b) layer are removed: the counts of spec sections 2 and 6."""
     if isinstance(choice, Dense):
         return 0
     pattern, (rows, columns) = choice.pattern, shape
@@ -100,48 +115,38 @@ def removed(choice: Choice, shape: tuple[int, int]) -> int:
     return rows * pattern.removed(columns)
 
 
+class _InputReaders(InputGrams):
+    """Watches which layers read one tensor, in a model without numbers."""
+
+    def add(self, name: str, inputs: Tensor) -> None:
+        """Add nothing: there are no numbers."""
+
+
 @torch.no_grad()
 def _shared_inputs(model: nn.Module, groups: list[dict[str, PrunableLayer]]) -> dict[str, str]:
-    """For every layer the first that reads the very same tensor, in a forward pass of shapes.
+    """For every layer, the first one that reads the very same tensor in a forward pass of shapes.
 
-    Models that cannot run without numbers (experts, which look at what the router says) count as
-    if every layer had an input of its own: more work and memory than there will be.
+    Some models cannot run without numbers: experts need the router's choice. Their layers count as
+    if each had an input of its own, which overestimates work and memory.
     """
-    reads = {name: name for group in groups for name in group}
-    seen: dict[int, tuple[str, Tensor]] = {}  # holding the tensors keeps their ids unique
-
-    def hook(name: str) -> Any:
-        def look(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            reads[name] = seen.setdefault(id(args[0]), (name, args[0]))[0]
-
-        return look
-
-    handles = [
-        layer.module.register_forward_pre_hook(hook(name))
-        for group in groups
-        for name, layer in group.items()
-        if layer.expert is None
-    ]
+    layers = {name: layer for group in groups for name, layer in group.items()}
+    watched = {name: layer for name, layer in layers.items() if layer.expert is None}
     try:
-        # With a cache, for without one Transformers looks for packed sequences, in the numbers.
-        model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
+        with _InputReaders(watched, Stopwatch("meta", ("gram",))) as inputs:
+            # With a cache: without one Transformers looks for packed sequences in the numbers.
+            model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
     except (RuntimeError, NotImplementedError):  # what PyTorch raises where numbers are needed
-        return {name: name for name in reads}
-    finally:
-        for handle in handles:
-            handle.remove()
-    return reads
-
-
-MEASURED_SIZE = 768  # of the products that the machine's speed is measured by
-SOLVER_FIXED = 32 * 2**20  # bytes
-SOLVER_STEPS = 20  # of conjugate gradients in a block; 8 to 36 were seen
-CERTIFICATE_MATRICES = 7  # in float64 and of the size of W, and as many of the size of G
+        return {name: name for name in layers}
+    return {name: inputs.first_reader.get(name, name) for name in layers}
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of this machine: operations a second in matrix products, numbers a second in passes."""
+    """How fast this machine is.
+
+    single, double  operations a second in matrix products, float32 and float64
+    elements        numbers a second in passes over a float32 tensor
+    """
 
     single: float
     double: float
@@ -149,7 +154,7 @@ class Speed:
 
 
 def measure_speed() -> Speed:
-    """A second of work on the CPU, with the threads that torch has."""
+    """Measure this machine's CPU for about a second, with torch's number of threads."""
     A = torch.rand(MEASURED_SIZE, MEASURED_SIZE)
     B, C = A.double(), torch.rand(2**23)
     operations = 2 * MEASURED_SIZE**3
@@ -167,29 +172,29 @@ def memory_parts(
     *,
     held_activations: bool = False,
 ) -> dict[str, float]:
-    """Bytes at the worst moment of `prune_checkpoint`, by what takes them.
+    """Estimate the peak memory of `prune_checkpoint` in bytes, by what takes it.
 
     model             on the meta device, as of `meta_model`
     tokens            windows times their length
-    held_activations  all of them are in memory, not only those of a batch
+    held_activations  the activations of all batches are in memory, not only those of one
     """
     chosen = [layer for layer in layers if isinstance(layer.choice, LayerOptions)]
     block, outside = _sizes(model, tokens)
     held = tokens if held_activations else 2 * BATCH_TOKENS
-    width = _hidden_size(model)
+    width, widest = _hidden_size(model), max(max(layer.shape) for layer in layers)
     element = next(model.parameters()).element_size()
     grams: dict[int, int] = {}
     for layer in chosen:
         if layer.reads == layer.name:
             grams[layer.block] = grams.get(layer.block, 0) + 4 * layer.shape[1] ** 2
-    solver = max(2 * 4 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
-    judge = max(8 * (_numbers(layer) + layer.shape[1] ** 2) for layer in chosen)
+    solver = max(2 * 4 * (layer.weights + layer.shape[1] ** 2) for layer in chosen)
+    judge = max(8 * (layer.weights + layer.shape[1] ** 2) for layer in chosen)
     return {
         "program and libraries": psutil.Process().memory_info().rss,
         "outside of the blocks": outside,
         # It is read again once it is written, and compared.
         "block": 2 * block,
-        "activations": held * width * element + 4 * BATCH_TOKENS * _widest(layers) * element,
+        "activations": held * width * element + 4 * BATCH_TOKENS * widest * element,
         "Gram matrices of a block": max(grams.values(), default=0),
         "solver": solver + SOLVER_FIXED,
         "certificate": CERTIFICATE_MATRICES * judge,
@@ -199,13 +204,13 @@ def memory_parts(
 def time_parts(
     layers: Sequence[PlannedLayer], tokens: int, seqlen: int, speed: Speed
 ) -> dict[str, float]:
-    """Seconds by stage, as `prune_model` reports them.
+    """Estimate the seconds of each stage, as `prune_model` reports them.
 
     tokens  windows times their length, which is seqlen
     """
     parts = dict.fromkeys(("calibration", "gram", "pruning", "certificates"), 0.0)
     for layer in layers:
-        (rows, columns), numbers = layer.shape, _numbers(layer)
+        (rows, columns), numbers = layer.shape, layer.weights
         # Every block runs twice: to collect Gram matrices, and to hand on what it puts out.
         parts["calibration"] += 2 * 2 * tokens * numbers / speed.single
         if layer.reads == layer.name:
@@ -223,9 +228,10 @@ def time_parts(
 
 
 def _systems(options: LayerOptions, rows: int, columns: int) -> float:
-    """Operations of a certificate's systems, one a row and block, as if at the speed of products.
+    """Operations for the linear systems of a certificate, one for each row and block.
 
-    LAPACK reaches a sixteenth of that speed on systems of some 64 unknowns.
+    Counted sixteen times: on systems of some 64 unknowns LAPACK reaches a sixteenth of the speed
+    of matrix products.
     """
     if options.method != "thanos" or isinstance(options.pattern, Structured):
         return 0.0
@@ -234,7 +240,7 @@ def _systems(options: LayerOptions, rows: int, columns: int) -> float:
 
 
 def _pruning(options: LayerOptions, rows: int, columns: int, speed: Speed) -> float:
-    """Seconds for one layer."""
+    """Estimate the seconds to prune one layer."""
     numbers, blocks = rows * columns, max(1, columns // options.block_size)
     refit = options.refit_steps * 2 * rows * columns**2 / speed.single
     if options.method in ("magnitude", "wanda"):
@@ -252,18 +258,10 @@ def _pruning(options: LayerOptions, rows: int, columns: int, speed: Speed) -> fl
     return factor + updates + steps + masks + refit
 
 
-def _numbers(layer: PlannedLayer) -> int:
-    return layer.shape[0] * layer.shape[1]
-
-
-def _widest(layers: Sequence[PlannedLayer]) -> int:
-    return max(max(layer.shape) for layer in layers)
-
-
 def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
-    """Bytes of the largest decoder block, and of what is held outside of the blocks.
+    """Bytes of the largest decoder block, and of the weights that are held outside of the blocks.
 
-    That is all but the output head and the rows of the embedding that no token asks for.
+    The latter leave out the output head and the rows of the embedding that no token reads.
     """
     _, blocks = decoder_blocks(model)
     build: Any = model  # a Transformers model, whose methods lack type hints
@@ -280,17 +278,12 @@ def _bytes(module: nn.Module) -> int:
 
 
 def _hidden_size(model: nn.Module) -> int:
-    """Numbers a token in what a decoder block puts out: the size of its norms, as a rule."""
+    """Numbers for each token in the output of a decoder block: as a rule the size of its norms."""
     _, blocks = decoder_blocks(model)
     size = getattr(getattr(model, "config", None), "hidden_size", None)
     return int(size or next(blocks.parameters()).shape[-1])
 
 
 def _best_time(work: Callable[[], object]) -> float:
-    """Seconds, the least of a few; the first is a warm-up."""
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+    """Seconds, the least of five; the first time is a warm-up."""
+    return min(timeit.repeat(work, number=1, repeat=6)[1:])

@@ -1,93 +1,124 @@
-"""Prune and judge one layer, and put the result into the model."""
+"""Prune and judge one layer, exchange the result between ranks, and put it into the model."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thanos_torch.checkpoint.masks import PackedMask
-from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer
-from thanos_torch.network.layers import PrunableLayer
-from thanos_torch.pruning.plan import Dense, Plan
+from thanos_torch.checkpoint.record import Judge, LayerRecord, PrunedLayer
+from thanos_torch.methods.result import Diagnostics, Pruned
+from thanos_torch.network.layers import PrunableLayer, arithmetic_of
+from thanos_torch.pruning.plan import Choice, Dense
 from thanos_torch.runtime.clock import Stopwatch, blas_threads
 from thanos_torch.runtime.ranks import Ranks
 
 
 @dataclass(frozen=True)
 class Solved:
-    """What came of a layer, before the model has it; `result` is None if it stays dense."""
+    """The outcome for a layer, not yet in the model; `result` is None if the layer stays dense."""
 
     record: LayerRecord
     result: PrunedLayer | None = None
 
+    def facts(self) -> dict[str, Any]:
+        """JSON-able: all but the tensors, which `send` gives to the first rank."""
+        losses = self.result.pruned.block_losses.tolist() if self.result else None
+        return {"record": self.record.as_dict(), "block_losses": losses}
 
-@dataclass(frozen=True)
-class PruningRun:
-    """A run under way: what is asked for, and what has come of it.
-
-    solver_device  where layers are pruned and judged; None for where they are held
-    """
-
-    plan: Plan
-    judge: Judge | None
-    report: ModelReport
-    watch: Stopwatch
-    on_layer: Callable[[PrunedLayer], None] | None = None
-    ranks: Ranks = field(default_factory=Ranks)
-    solver_device: torch.device | str | None = None
-
-    def leave(self, layers: Mapping[str, PrunableLayer], reason: str) -> None:
-        """Record layers that stay dense."""
-        for name, layer in layers.items():
-            self.report.layers.append(LayerRecord(name, layer.shape, left_dense=reason))
-
-    def solve(self, name: str, layer: PrunableLayer, gram: Tensor | None) -> Solved:
-        """Prune one layer and have it judged; without `gram` it stays dense."""
-        record = LayerRecord(name, layer.shape, rank=self.ranks.rank)
-        choice = self.plan[name]
-        if isinstance(choice, Dense):
-            record.left_dense, record.asked_dense = choice.reason, True
-            return Solved(record)
-        record.options = choice.as_dict()
-        if gram is None:
-            record.left_dense = "no calibration token reached it"
-            return Solved(record)
-        where = (self.solver_device or gram.device, arithmetic_of(layer))
-        weight, gram = layer.read().to(*where), gram.to(*where)
-        before = self.watch.seconds["pruning"]
-        try:
-            with self.watch.stage("pruning"):
-                pruned, kept = choice.prune(weight, gram)
-            with self.watch.stage("certificates"), blas_threads(len(gram)):
-                verdict = choice.verdict(self.judge, weight, gram, pruned, kept)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        record.seconds = self.watch.seconds["pruning"] - before
-        if verdict is not None:
-            record.certificate = verdict.as_dict()
-        with self.watch.stage("errors"):
-            record.relative_error = relative_error(weight, kept.weight, gram)
-        record.removed = int(kept.mask.sum())
-        record.diagnostics = kept.diagnostics.as_dict()
-        before_refit = pruned.weight if choice.refit_steps else None
-        return Solved(record, PrunedLayer(name, weight, gram, kept, before_refit))
-
-    def take(self, layer: PrunableLayer, solved: Solved) -> None:
-        """Record a layer, and put its pruned weight into the model."""
-        record, result = solved.record, solved.result
-        self.report.layers.append(record)
-        if result is None:
+    def send(self, ranks: Ranks) -> None:
+        """Give the tensors to the first rank, which calls `receive`."""
+        if self.result is None:
             return
-        record.stored_exactly = _store(layer, result.pruned.weight)
-        self.report.masks[record.name] = PackedMask.of(result.pruned.mask)
-        if self.on_layer:
-            self.on_layer(result)
+        ranks.send_to_first(self.result.pruned.weight)
+        ranks.send_to_first(torch.from_numpy(PackedMask.of(self.result.pruned.mask).bits))
+        if self.result.before_refit is not None:
+            ranks.send_to_first(self.result.before_refit)
 
 
-def arithmetic_of(layer: PrunableLayer) -> torch.dtype:
-    """What a layer is pruned in."""
-    return torch.float64 if layer.dtype == torch.float64 else torch.float32
+def solve(
+    layer: PrunableLayer,
+    choice: Choice,
+    gram: Tensor | None,
+    judge: Judge | None,
+    watch: Stopwatch,
+    device: torch.device | str | None = None,
+) -> Solved:
+    """Prune one layer and have it judged; the model stays as it is.
+
+    gram    (b, b); without it the layer stays dense
+    judge   None leaves the layer uncertified
+    device  where to work; None for where `gram` is
+
+    Raises ValueError, naming the layer, if its weight or `gram` is not finite.
+    """
+    record = LayerRecord(layer.name, layer.shape)
+    if isinstance(choice, Dense):
+        record.left_dense, record.asked_dense = choice.reason, True
+        return Solved(record)
+    record.options = choice.as_dict()
+    if gram is None:
+        record.left_dense = "no calibration token reached it"
+        return Solved(record)
+    where = (device or gram.device, arithmetic_of(layer.dtype))
+    weight, gram = layer.read().to(*where), gram.to(*where)
+    before = watch.seconds["pruning"]
+    try:
+        with watch.stage("pruning"):
+            pruned, kept = choice.prune(weight, gram)
+        with watch.stage("certificates"), blas_threads(len(gram)):
+            verdict = choice.verdict(judge, weight, gram, pruned, kept)
+    except ValueError as error:
+        raise ValueError(f"{layer.name}: {error}") from error
+    if verdict is not None:
+        record.certificate = verdict.as_dict()
+    record.seconds = watch.seconds["pruning"] - before
+    with watch.stage("errors"):
+        record.relative_error = relative_error(weight, kept.weight, gram)
+    record.removed = int(kept.mask.sum())
+    record.diagnostics = kept.diagnostics.as_dict()
+    before_refit = pruned.weight if choice.refit_steps else None
+    return Solved(record, PrunedLayer(layer.name, weight, gram, kept, before_refit))
+
+
+def receive(
+    ranks: Ranks,
+    owner: int,
+    layer: PrunableLayer,
+    choice: Choice,
+    gram: Tensor | None,
+    facts: dict[str, Any],
+) -> Solved:
+    """Put a layer's outcome together from the tensors that rank `owner` sends and its `facts`."""
+    record = LayerRecord.from_dict(facts["record"])
+    if facts["block_losses"] is None or gram is None or isinstance(choice, Dense):
+        return Solved(record)
+    (rows, columns), dtype = layer.shape, arithmetic_of(layer.dtype)
+    device = gram.device
+    weight = ranks.receive(owner, layer.shape, dtype).to(device)
+    bits = ranks.receive(owner, (-(-rows * columns // 8),), torch.uint8)
+    mask = torch.from_numpy(PackedMask(bits.numpy(), layer.shape).unpacked()).to(device)
+    losses = torch.tensor(facts["block_losses"], dtype=torch.float64, device=device)
+    pruned = Pruned(weight, mask, losses, Diagnostics(**facts["record"]["diagnostics"]))
+    before_refit = None
+    if choice.refit_steps:
+        before_refit = ranks.receive(owner, layer.shape, dtype).to(device)
+    own = layer.read().to(dtype)
+    return Solved(record, PrunedLayer(layer.name, own, gram.to(dtype), pruned, before_refit))
+
+
+def store_weight(layer: PrunableLayer, weight: Tensor) -> bool:
+    """Put a pruned weight, (c, b), into the model.
+
+    Returns whether the model holds its plain rounding afterwards. Raises ValueError, naming the
+    layer and changing nothing, if the weight is not finite in the model's dtype.
+    """
+    rounded = weight.to(layer.dtype)
+    if not rounded.isfinite().all():
+        raise ValueError(f"{layer.name}: pruned weights are not finite in {rounded.dtype}")
+    layer.write(weight)
+    return torch.equal(layer.read().to(rounded.device), rounded)
 
 
 def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float:
@@ -99,12 +130,3 @@ def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float
     lost = ((D @ gram) * D).sum(dtype=torch.float64).item()
     whole = ((weight @ gram) * weight).sum(dtype=torch.float64).item()
     return lost / whole if whole > 0 else 0.0
-
-
-def _store(layer: PrunableLayer, weight: Tensor) -> bool:
-    """Put a pruned weight into the layer; True if that holds its plain rounding afterwards."""
-    rounded = weight.to(layer.dtype)
-    if not rounded.isfinite().all():
-        raise ValueError(f"{layer.name}: pruned weights are not finite in {rounded.dtype}")
-    layer.write(weight)
-    return torch.equal(layer.read().to(rounded.device), rounded)

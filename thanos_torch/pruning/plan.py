@@ -7,16 +7,25 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
-from reference.patterns import Ablation, Pattern, refuse_outlier_rows, refuse_switches
+from reference.patterns import (
+    Ablation,
+    Pattern,
+    parse_pattern,
+    refuse_outlier_rows,
+    refuse_switches,
+)
 from thanos_torch.checkpoint.record import Judge, LayerVerdict
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
 from thanos_torch.methods.refit import refit
 from thanos_torch.methods.result import Pruned
 from thanos_torch.methods.thanos import thanos
+from thanos_torch.network.layers import dtype_name, layer_kind
 
 PAPER = Ablation()
+DENSE = "dense"  # in the place of a pattern: layers that stay as they are
 METHODS: dict[str, Callable[..., Pruned]] = {
     "thanos": thanos,
     "magnitude": magnitude,
@@ -27,7 +36,7 @@ METHODS: dict[str, Callable[..., Pruned]] = {
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """What is asked for a layer; explained at `prune_model`."""
+    """How a layer is to be pruned; the fields are explained at `prune_model`."""
 
     pattern: Pattern
     method: str = "thanos"
@@ -37,7 +46,7 @@ class LayerOptions:
     ablation: Ablation = PAPER
 
     def check(self) -> None:
-        """Refuse what no layer can be pruned with. Raises ValueError."""
+        """Raise ValueError for options that fit no layer."""
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if self.method != "thanos":
@@ -52,14 +61,14 @@ class LayerOptions:
             raise ValueError(f"refit_steps must not be negative, got {self.refit_steps}")
 
     def check_layer(self, name: str, shape: tuple[int, int]) -> None:
-        """Refuse a layer, (c, b), that the pattern does not fit. Raises ValueError, naming it."""
+        """Raise ValueError, naming the layer, if the pattern does not fit its shape (c, b)."""
         try:
             self.pattern.check(*shape, self.block_size)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able; the pattern in its text form, and of the switches those that are changed."""
+        """JSON-able: the pattern as text, and only those switches that are changed."""
         changed = self.ablation.changed()
         plain = {name: value for name, value in vars(self).items() if name != "ablation"}
         return {
@@ -73,7 +82,7 @@ class LayerOptions:
         return ", ".join([self.method, str(self.pattern), *switch_words(self.ablation.changed())])
 
     def in_full(self) -> str:
-        """All that was asked for, for people."""
+        """All options, for people."""
         plain = f"{self.method}, {self.pattern}, block size {self.block_size}"
         refit = [f"refit {self.refit_steps} steps"] if self.refit_steps else []
         words = switch_words(self.ablation.changed())
@@ -99,64 +108,56 @@ class LayerOptions:
     def verdict(
         self, judge: Judge | None, weight: Tensor, gram: Tensor, pruned: Pruned, kept: Pruned
     ) -> LayerVerdict | None:
-        """What the judge says of a layer and what `prune` made of it; None without a judge."""
+        """The judge's verdict on a layer and on the results of `prune`; None without a judge."""
         if judge is None:
             return None
+        return self.ask(
+            judge,
+            weight,
+            gram,
+            pruned.weight,
+            kept.weight if self.refit_steps else None,
+            mask=pruned.mask.cpu().numpy(),
+            arithmetic=dtype_name(weight.dtype),
+            block_losses=pruned.block_losses.cpu().numpy(),
+        )
+
+    def ask(
+        self,
+        judge: Judge,
+        weight: Tensor,
+        gram: Tensor,
+        pruned_weight: Tensor,
+        refitted_weight: Tensor | None,
+        **more: Any,
+    ) -> LayerVerdict:
+        """Ask a judge whether a layer was pruned as these options say.
+
+        weight, pruned_weight, refitted_weight (c, b); gram (b, b); more keywords of the judge
+        """
         return judge(
             _numpy(weight),
             _numpy(gram),
-            _numpy(pruned.weight),
+            _numpy(pruned_weight),
             self.pattern,
             method=self.method,
             block_size=self.block_size,
             damping=self.damping,
-            mask=_numpy(pruned.mask),
-            arithmetic=str(weight.dtype).removeprefix("torch."),
-            block_losses=_numpy(pruned.block_losses),
-            refitted_weight=_numpy(kept.weight) if self.refit_steps else None,
+            refitted_weight=None if refitted_weight is None else _numpy(refitted_weight),
             **self.ablation.changed(),
+            **more,
         )
-
-
-def switch_words(changed: Mapping[str, object]) -> list[str]:
-    """Switches in their text form, as `thanos prune --ablation` reads it: `adaptive=false`."""
-    return [f"{name}={str(value).lower()}" for name, value in changed.items()]
-
-
-def _numpy(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
-
-
-def matching(glob: str, names: Sequence[str], source: str) -> list[str]:
-    """The names that `glob` matches as a whole; ValueError if there is none, with near misses.
-
-    source  where the glob stands, for the message
-    """
-    found = [name for name in names if fnmatchcase(name, glob)]
-    if not found:
-        near = _near_misses(glob, names)
-        raise ValueError(
-            f"{source}: {glob!r} matches none of the {len(names)} layers that can be pruned "
-            f"(never the output head, embeddings and routers); near misses: {', '.join(near)}"
-        )
-    return found
-
-
-def _near_misses(glob: str, names: Sequence[str]) -> list[str]:
-    """Names and globs of whole kinds that look like `glob`; if none does, all kinds."""
-    kinds = list(dict.fromkeys(f"*.{name.rpartition('.')[2]}" for name in names))
-    alike = get_close_matches(glob, [*kinds, *names], n=3)
-    return alike or kinds
-
-
-DENSE = "dense"
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Asked for: a layer that is left as it is, and why."""
+    """A layer is to stay dense, and why."""
 
     reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"pattern": DENSE}
 
 
 Choice: TypeAlias = LayerOptions | Dense
@@ -166,9 +167,9 @@ Shapes: TypeAlias = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Rule:
-    """What is asked for the layers that match one of some globs.
+    """What is asked for the layers that match any of some globs.
 
-    source  where the rule stands, for messages
+    source  where the rule was written, for messages
     """
 
     layers: tuple[str, ...]
@@ -178,7 +179,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked for each layer of a model.
+    """The choice for each layer of a model, by globs on layer names.
 
     default  for layers that no rule matches; None refuses them
     rules    the LAST rule that matches a layer decides, alone
@@ -192,10 +193,11 @@ class Rules:
     exclude: tuple[str, ...] = ()
 
     def plan(self, shapes: Shapes) -> Plan:
-        """What happens to every layer, in the order of `shapes`, (c, b) by name.
+        """What is done to every layer, in the order of `shapes`, (c, b) by name.
 
-        Raises ValueError for a glob or a rule without a layer, for layers that nothing is said
-        of or that their pattern does not fit, for bad options, and if none is left to prune.
+        Raises ValueError for a glob that matches no layer, a rule that decides for none, a layer
+        that no rule decides for, a pattern that does not fit its layer, and bad options; and if no
+        layer would be pruned.
         """
         for choice in self.choices():
             if isinstance(choice, LayerOptions):
@@ -209,18 +211,18 @@ class Rules:
         return plan
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: all that is asked, with nothing left to look up."""
+        """JSON-able: all that is asked, recipes resolved."""
         return {
-            "default": _as_dict(self.default) if self.default else None,
+            "default": self.default.as_dict() if self.default else None,
             "rules": [
-                {"layers": list(rule.layers), **_as_dict(rule.choice)} for rule in self.rules
+                {"layers": list(each.layers), **each.choice.as_dict()} for each in self.rules
             ],
             "include": list(self.include),
             "exclude": list(self.exclude),
         }
 
     def choices(self) -> list[Choice]:
-        """All that is asked for some layer."""
+        """The default and every rule's choice."""
         return [*([self.default] if self.default else []), *(rule.choice for rule in self.rules)]
 
     def _chosen(self, shapes: Shapes) -> Plan:
@@ -247,7 +249,7 @@ class Rules:
         return plan
 
     def _deciding_rules(self, names: list[str]) -> dict[str, Rule]:
-        """The last rule that matches, by layer; ValueError for rules that decide nothing."""
+        """The last matching rule of each layer. Raises ValueError for rules that decide nothing."""
         deciding: dict[str, Rule] = {}
         for rule in self.rules:
             for glob in rule.layers:
@@ -262,6 +264,53 @@ class Rules:
         return deciding
 
 
-def _as_dict(choice: Choice) -> dict[str, Any]:
-    """JSON-able."""
-    return choice.as_dict() if isinstance(choice, LayerOptions) else {"pattern": DENSE}
+def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
+    """The given rules, or rules that ask for one pattern, also as text, in all layers.
+
+    options  further fields of `LayerOptions`, which rules that are given do not need
+
+    Raises ValueError for a text that is no pattern.
+    """
+    if isinstance(asked, Rules):
+        return asked
+    pattern = parse_pattern(asked) if isinstance(asked, str) else asked
+    return Rules(LayerOptions(pattern, **options))
+
+
+def matching(glob: str, names: Sequence[str], source: str) -> list[str]:
+    """The names that match a glob. Raises ValueError with similar names if none does.
+
+    source  where the glob was written, for the message
+    """
+    found = [name for name in names if fnmatchcase(name, glob)]
+    if not found:
+        near = _near_misses(glob, names)
+        raise ValueError(
+            f"{source}: {glob!r} matches none of the {len(names)} layers that can be pruned "
+            f"(never the output head, embeddings and routers); near misses: {', '.join(near)}"
+        )
+    return found
+
+
+def _near_misses(glob: str, names: Sequence[str]) -> list[str]:
+    """Layer names and globs like "*.q_proj" that are similar to `glob`; else all such globs."""
+    kinds = list(dict.fromkeys(f"*.{layer_kind(name)}" for name in names))
+    alike = get_close_matches(glob, [*kinds, *names], n=3)
+    return alike or kinds
+
+
+def switch_words(changed: Mapping[str, object]) -> list[str]:
+    """Switches in their text form, as `thanos prune --ablation` reads it: `adaptive=false`."""
+    return [f"{name}={str(value).lower()}" for name, value in changed.items()]
+
+
+def default_judge(*args: Any, **options: Any) -> LayerVerdict:
+    """Call `verification.certify`, which is imported only when the first layer is judged."""
+    from verification import certify
+
+    return certify(*args, **options)
+
+
+def _numpy(tensor: Tensor) -> Any:
+    """NumPy has no bfloat16; float32 holds all of its numbers, and those of float16."""
+    return (tensor if tensor.dtype == torch.float64 else tensor.float()).cpu().numpy()

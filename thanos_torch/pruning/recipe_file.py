@@ -9,7 +9,7 @@ from typing import Any
 from reference.patterns import SWITCHES, Ablation, parse_pattern
 from thanos_torch.pruning.plan import DENSE, Choice, Dense, LayerOptions, Rule, Rules
 
-# What may be said at the top of the file, for all layers, and in each rule; and of which type.
+# Keys that may be set at the top of the file, for all layers, and in each rule, with their types.
 _TYPES: dict[str, tuple[type, ...]] = {
     "pattern": (str,),
     "method": (str,),
@@ -18,19 +18,19 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "refit": (int,),
     **{name: (type(choices[0]),) for name, choices in SWITCHES.items()},
 }
-_KINDS = {str: "text", bool: "true or false"}  # a number else
-_FIELDS = {"refit": "refit_steps"}  # where `LayerOptions` has another name
+_KINDS = {str: "text", bool: "true or false"}  # other types are numbers
+_FIELDS = {"refit": "refit_steps"}  # keys for which `LayerOptions` has another name
 _KEYS = {field: key for key, field in _FIELDS.items()}
 
 
 def read_recipe(file: Path, fallback: Mapping[str, Any]) -> Rules:
-    """What a recipe asks for each layer.
+    """Read the rules of a recipe.
 
     fallback  values for keys that the file does not set: "pattern" (a text, may be missing),
               "method", "block_size", "damping", "refit"; switches of thanos may be missing
 
-    Raises ValueError that names the file, the rule and the value. What the last of the rules
-    that match a layer does not say comes from the top of the file, and then from `fallback`.
+    The last rule that matches a layer decides. Keys that it does not set come from the top of the
+    file, then from `fallback`. Raises ValueError that names the file, the rule and the value.
     """
     content = _parsed(file)
     written = content.pop("rules", [])
@@ -104,7 +104,7 @@ def _choice(source: str, said: Mapping[str, Any]) -> Choice:
 def stored_options(source: str, stored: Mapping[str, Any]) -> LayerOptions:
     """The options of one layer, from what `LayerOptions.as_dict` stored.
 
-    source  where they stand, for messages
+    source  where they were stored, for messages
 
     Raises ValueError for options that are missing, of a wrong type, or unknown.
     """
@@ -121,7 +121,7 @@ def stored_options(source: str, stored: Mapping[str, Any]) -> LayerOptions:
 
 
 def recipe_lines(asked: Mapping[str, Any]) -> list[str]:
-    """The lines of a recipe that asks for the same; `asked` as in `Rules.as_dict`."""
+    """The lines of a recipe that asks for the same as `asked`, a result of `Rules.as_dict`."""
     top = asked["default"] or {}
     lines = _option_lines(top, {})
     for rule in asked["rules"]:
@@ -131,11 +131,11 @@ def recipe_lines(asked: Mapping[str, Any]) -> list[str]:
 
 
 def _option_lines(asked: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
-    """The lines of what is asked; a rule sets switches back that are changed `above` it."""
+    """The lines for some options. A rule resets the switches that are changed `above` it."""
     options = {**asked, **asked.get("ablation", {})}
     if asked and asked["pattern"] != DENSE:
         options = {**{name: SWITCHES[name][0] for name in above}, **options}
-    # What JSON writes for texts and numbers is TOML as well.
+    # JSON's texts and numbers are valid TOML.
     return [
         f"{key} = {json.dumps(options[name])}"
         for key, name in ((key, _FIELDS.get(key, key)) for key in _TYPES)

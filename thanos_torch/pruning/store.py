@@ -1,10 +1,10 @@
-"""Where a run reads decoder blocks and writes them, and which of them are finished."""
+"""Block stores: read and write the decoder blocks of a run, and record which are finished."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,20 @@ from thanos_torch.checkpoint.masks import PackedMask, write_masks
 from thanos_torch.checkpoint.record import LayerRecord
 from thanos_torch.checkpoint.shards import read_tensors, write_shard
 from thanos_torch.checkpoint.streamed import StreamedModel
-from thanos_torch.network.activations import OnDisk
 from thanos_torch.runtime.files import sha256_of, whole_file
 from thanos_torch.runtime.progress import WorkFolder
+from thanos_torch.runtime.ranks import Ranks
+
+# Tensors outside of the blocks share a file up to this size; it bounds the memory to copy them.
+GROUP_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class FinishedBlock:
-    """What a report needs of a block that is pruned and stored.
+    """The report's share of a block that is pruned and stored.
 
     seconds  by stage, as in `ModelReport`
-    shares   the same of every rank, if there were several
+    shares   the same for every rank, if there were several
     """
 
     layers: list[LayerRecord]
@@ -37,97 +40,78 @@ class FinishedBlock:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "FinishedBlock":
-        """What `as_dict` made, after a journey through JSON."""
+        """Read back what `as_dict` made, also after a journey through JSON."""
         layers = [LayerRecord.from_dict(layer) for layer in stored["layers"]]
         return cls(layers, stored["seconds"], stored["shares"])
 
 
-class BlockStore(Protocol):
-    """Every method takes the index of a decoder block. Raises ValueError or OSError."""
+class BlockStore:
+    """The decoder blocks of a model in memory: there is nothing to read, write or resume.
+
+    Every method takes the index of a block and may raise ValueError or OSError.
+    """
 
     def finished(self, index: int) -> FinishedBlock | None:
-        """What came of the block if it needs no more work."""
+        """The block's results if an earlier process finished it; None if it is to be pruned."""
+        return None
 
     def fetch(self, index: int) -> None:
         """Fill the block's weights: pruned ones if it is finished, else the model's own."""
 
     def keep(self, index: int) -> None:
-        """Store the pruned block; its weights are those that were stored afterwards."""
+        """Store the pruned block. Afterwards the model holds the weights as they are stored."""
 
     def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
-        """From now on the block is finished. `masks` is emptied if they are stored elsewhere."""
+        """Record the block as finished. `masks` is emptied if they are stored elsewhere."""
 
     def release(self, index: int) -> None:
-        """The block's weights are needed no more."""
+        """Free the memory of the block's weights."""
+
+    @contextmanager
+    def at_work(self, index: int, block: nn.Module, device: torch.device | str) -> Iterator[None]:
+        """Hold the block's weights on the device until the context is left."""
+        self.fetch(index)
+        home = next(block.parameters()).device
+        block.to(device)
+        yield
+        block.to(home)
+        self.release(index)
 
 
-class HeldBlocks:
-    """The blocks of a model that stays in memory: there is nothing to fetch, keep or release."""
+class StoredBlocks(BlockStore):
+    """Decoder blocks of a checkpoint on disk; each pruned block becomes one shard of the result.
 
-    def finished(self, index: int) -> FinishedBlock | None:
-        """None: every block is to be pruned."""
-        return None
+    Without `writes` nothing is written, and every block is read dense. So do all ranks but the
+    first one: they get pruned weights from that one.
 
-    def fetch(self, index: int) -> None:
-        """Nothing."""
-
-    def keep(self, index: int) -> None:
-        """Nothing."""
-
-    def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
-        """Nothing."""
-
-    def release(self, index: int) -> None:
-        """Nothing."""
-
-
-@contextmanager
-def at_work(
-    store: BlockStore, index: int, block: nn.Module, device: torch.device | str
-) -> Iterator[None]:
-    """The block has its weights, on the device, until this is left."""
-    store.fetch(index)
-    home = next(block.parameters()).device
-    block.to(device)
-    yield
-    block.to(home)
-    store.release(index)
-
-
-# Tensors outside of the blocks share a file up to this size; it bounds the memory to copy them.
-GROUP_BYTES = 2**28
-
-
-class StoredBlocks:
-    """A `BlockStore` on the disk; one shard of the result for every block, durable.
-
-    Damage to what earlier processes wrote raises ValueError, after it was struck from the
-    journal: the next run makes it again.
+    If a file of an earlier process is damaged, ValueError is raised after its entry was removed
+    from the journal: the next run makes it again.
     """
 
-    def __init__(self, streamed: StreamedModel, work: WorkFolder) -> None:
-        self._streamed, self._work = streamed, work
+    def __init__(self, streamed: StreamedModel, work: WorkFolder, *, writes: bool = True) -> None:
+        self._streamed, self._work, self._writes = streamed, work, writes
         self._count = len(streamed.blocks)
         self._groups = list(_grouped(streamed.outside, streamed.sizes))
-        self._finished = {
-            index: FinishedBlock.from_dict(entry["block"])
-            for index in range(self._count)
-            if (entry := work.entry(index))
-        }
-        for index in range(self._count):
-            self._check(index, thoroughly=False)
-        self.activations: OnDisk | None = None
+        self._finished: dict[int, FinishedBlock] = {}
+        if writes:
+            for index in range(self._count):
+                if entry := work.entry(index):
+                    self._finished[index] = FinishedBlock.from_dict(entry["block"])
+                    self._check(index, thoroughly=False)
+
+    def agree(self, ranks: Ranks) -> None:
+        """Let all ranks take the first one's word for which blocks are finished."""
+        told = ranks.from_first(
+            lambda: {str(index): block.as_dict() for index, block in self._finished.items()}
+        )
+        self._finished = {int(n): FinishedBlock.from_dict(block) for n, block in told.items()}
 
     def first_unfinished(self) -> int:
         """Index of the first block that is not finished; the number of blocks if all are."""
         return min(set(range(self._count)) - self._finished.keys(), default=self._count)
 
-    def all_finished(self) -> dict[str, Any]:
-        """JSON-able: the `FinishedBlock` of every finished block, by its index."""
-        return {str(index): block.as_dict() for index, block in self._finished.items()}
-
     def copy_outside(self) -> None:
-        """Write what lies outside of the blocks as it is."""
+        """Write the tensors outside of the blocks unchanged."""
         for number, names in enumerate(self._groups, self._count):
             if self._work.entry(number) is None:
                 tensors = read_tensors({name: self._streamed.files[name] for name in names})
@@ -141,8 +125,8 @@ class StoredBlocks:
         return self._finished.get(index)
 
     def fetch(self, index: int) -> None:
-        """As `BlockStore`."""
-        if index in self._finished:
+        """As `BlockStore`; dense weights if this store does not write."""
+        if self._writes and index in self._finished:
             self._check(index, thoroughly=True)
             self._streamed.load_block(index, self._places(index))
         else:
@@ -150,6 +134,8 @@ class StoredBlocks:
 
     def keep(self, index: int) -> None:
         """As `BlockStore`. Raises ValueError if the shard does not read as what was written."""
+        if not self._writes:
+            return
         device = next(self._streamed.blocks[index].parameters()).device
         tensors = self._streamed.block_tensors(index)
         before = self._streamed.block_state(index)
@@ -163,17 +149,16 @@ class StoredBlocks:
 
     def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
         """As `BlockStore`: masks go to the disk, and out of memory."""
-        places = self._streamed.places(index)
-        for layer in block.layers:
-            layer.stored = places[layer.name].as_dict() if layer.name in places else None
-        with whole_file(self._masks(index)) as unfinished:
-            write_masks(unfinished, masks, places)
-        masks.clear()
-        facts = self._facts(index, self._masks(index))
-        self._work.write_entry(index, {"block": block.as_dict(), "files": facts})
+        if self._writes:
+            places = self._streamed.places(index)
+            for layer in block.layers:
+                layer.stored = places[layer.name].as_dict() if layer.name in places else None
+            with whole_file(self._masks(index)) as unfinished:
+                write_masks(unfinished, masks, places)
+            masks.clear()
+            facts = self._facts(index, self._masks(index))
+            self._work.write_entry(index, {"block": block.as_dict(), "files": facts})
         self._finished[index] = block
-        if self.activations:
-            self.activations.drop_others()
 
     def release(self, index: int) -> None:
         """As `BlockStore`."""
@@ -194,7 +179,7 @@ class StoredBlocks:
         return {name: inside[name] for name in self._streamed.files}
 
     def mask_files(self) -> list[Path]:
-        """The masks of every block."""
+        """The file with the masks of each block."""
         return [self._masks(index) for index in range(self._count)]
 
     def _places(self, index: int) -> dict[str, Path]:
@@ -208,6 +193,7 @@ class StoredBlocks:
         return self._work.masks / f"{index:05}.safetensors"
 
     def _facts(self, number: int, *others: Path) -> dict[str, Any]:
+        """Size and SHA-256 of each file of a journal's entry."""
         files = [self._shard(number), *others]
         return {
             str(file.relative_to(self._work.path)): [file.stat().st_size, sha256_of(file)]
@@ -215,7 +201,7 @@ class StoredBlocks:
         }
 
     def _check(self, number: int, *, thoroughly: bool) -> None:
-        """Compare the files of a journal's entry with it."""
+        """Compare the files of a journal's entry with it: by size, or by hash as well."""
         entry = self._work.entry(number)
         for name, (size, digest) in (entry["files"] if entry else {}).items():
             file = self._work.path / name
@@ -226,7 +212,7 @@ class StoredBlocks:
 
 
 def _grouped(names: Iterable[str], sizes: dict[str, int]) -> Iterable[list[str]]:
-    """Names in their order, in groups of at most GROUP_BYTES, or of one name."""
+    """Split names, in their order, into groups of at most GROUP_BYTES or of one name."""
     group: list[str] = []
     for name in names:
         if group and sum(sizes[each] for each in [*group, name]) > GROUP_BYTES:
@@ -241,38 +227,3 @@ def _as_stored(before: Tensor, after: Tensor, dtypes: Iterable[torch.dtype]) -> 
     """Whether `after` holds the same numbers, or their rounding to what the checkpoint holds."""
     kinds = {before.dtype, *dtypes}
     return any(torch.equal(before.to(kind).to(before.dtype), after) for kind in kinds)
-
-
-class FollowedBlocks:
-    """A `BlockStore` that reads dense blocks; pruned weights come from the first rank."""
-
-    def __init__(self, streamed: StreamedModel, finished: Mapping[int, FinishedBlock]) -> None:
-        """What the first rank says that is finished."""
-        self._streamed, self._finished = streamed, dict(finished)
-        self.activations: OnDisk | None = None
-
-    def first_unfinished(self) -> int:
-        """Index of the first block that is not finished; the number of blocks if all are."""
-        count = len(self._streamed.blocks)
-        return min(set(range(count)) - self._finished.keys(), default=count)
-
-    def finished(self, index: int) -> FinishedBlock | None:
-        """As `BlockStore`."""
-        return self._finished.get(index)
-
-    def fetch(self, index: int) -> None:
-        """As `BlockStore`, but dense ones if the block is finished, to be overwritten."""
-        self._streamed.load_block(index)
-
-    def keep(self, index: int) -> None:
-        """Nothing."""
-
-    def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
-        """As `BlockStore`, after the first rank has recorded it."""
-        self._finished[index] = block
-        if self.activations:
-            self.activations.drop_others()
-
-    def release(self, index: int) -> None:
-        """As `BlockStore`."""
-        self._streamed.release_block(index)

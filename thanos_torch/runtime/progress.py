@@ -16,16 +16,22 @@ from torch import Tensor
 from thanos_torch.runtime.files import begin, move, sha256_of, sync, write_json
 
 PACKAGES = ("thanos-pruning", "torch", "transformers", "numpy", "safetensors")
+RUN = "run.json"  # the fingerprint of the run in a work folder
+_OWN = {"lock", RUN, f"{RUN}.unfinished", "checkpoint", "activations", "masks", "journal"}
 
 
 def fingerprint(
     folder: Path, shards: Iterable[Path], windows: Tensor, options: Mapping[str, object]
 ) -> dict[str, Any]:
-    """JSON-able, for `differences`.
+    """What a run depends on, JSON-able; compare two with `differences`.
 
-    Of weights, size, time of change and a hash of the header (names, shapes, places) are taken: to
-    read all of a checkpoint that is larger than the memory would take minutes at every start, and
-    a change that keeps the time has to be made on purpose. Small files are hashed as a whole.
+    folder   of the checkpoint, with its weight files `shards`
+    windows  (nsamples, seqlen) token ids
+    options  whatever else tells runs apart
+
+    Of a weight file we take its size, its time of change and a hash of its header (names, shapes,
+    places). Reading a checkpoint that is larger than the memory would take minutes at every start,
+    and a change that keeps the time is made on purpose. Small files are hashed as a whole.
     """
     files = {file.name: _of_weights(file) for file in sorted(set(shards))}
     small = {file.name: sha256_of(file) for file in sorted(folder.glob("*.json"))}
@@ -43,8 +49,10 @@ def fingerprint(
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Where two fingerprints differ, for people: `options pattern: 2:4 there, 4:8 here`."""
+    """Name where two fingerprints differ: `options pattern: 2:4 there, 4:8 here`."""
     found: list[str] = []
+    # JSON, which turns tuples into lists, makes no difference.
+    stored, wanted = (json.loads(json.dumps(each)) for each in (stored, wanted))
     for part, content in wanted.items():
         before = stored.get(part)
         if not isinstance(content, Mapping) or not isinstance(before, Mapping):
@@ -60,7 +68,7 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
 
 
 def _values_that_differ(where: str, before: object, now: object) -> list[str]:
-    """Of values that may be mappings of mappings; every line says where."""
+    """Compare two values, which may be nested mappings; every line says where they differ."""
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         return [f"{where}: {before} there, {now} here"] if before != now else []
     names = sorted(before.keys() | now.keys())
@@ -72,7 +80,7 @@ def _values_that_differ(where: str, before: object, now: object) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that a result depends on."""
+    """Versions of the packages that a result depends on."""
     return {name: _version(name) for name in PACKAGES}
 
 
@@ -91,19 +99,15 @@ def _version(package: str) -> str:
         return "not installed"  # run from its source folder
 
 
-RUN = "run.json"
-_OWN = {"lock", RUN, f"{RUN}.unfinished", "checkpoint", "activations", "masks", "journal"}
-
-
 class WorkFolder:
     """`OUT.partial`: what is done of the run whose result will be `OUT`.
 
     A decoder block is done when its entry in the journal is there, which is written last.
 
     path         the folder itself
-    checkpoint   the result as far as it goes, which gets its name at the end
-    activations  what the next block reads
-    masks        of finished blocks
+    checkpoint   the part of the result that is written; moved to OUT at the end
+    activations  outputs of the last finished block, which the next one reads
+    masks        masks of finished blocks
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,7 +118,7 @@ class WorkFolder:
         self._journal = path / "journal"
 
     def prepare(self, fingerprint: Mapping[str, Any]) -> None:
-        """Begin a run, or continue one. Raises ValueError if it was another run."""
+        """Begin a run, or continue one. Raises ValueError if the folder holds another run."""
         stored = self._read(self.path / RUN)
         if stored is None:
             strangers = sorted({entry.name for entry in self.path.iterdir()} - _OWN)
@@ -124,8 +128,7 @@ class WorkFolder:
                 folder.mkdir(exist_ok=True)
             write_json(self.path / RUN, fingerprint)
             return
-        # Through JSON, for what a file cannot tell apart: tuples and lists.
-        found = differences(stored, json.loads(json.dumps(fingerprint)))
+        found = differences(stored, fingerprint)
         if found:
             raise ValueError(
                 f"{self.path} holds an unfinished run that differs: {'; '.join(found)}. "
@@ -134,28 +137,28 @@ class WorkFolder:
         self._sweep()
 
     def entry(self, number: int) -> dict[str, Any] | None:
-        """What the journal says of a decoder block; None if that is not done."""
+        """The journal's entry for a decoder block; None if the block is not done."""
         return self._read(self._entry(number))
 
     def write_entry(self, number: int, content: Mapping[str, Any]) -> None:
-        """The block is done from now on."""
+        """Record in the journal that a block is done."""
         begin("journal")
         write_json(self._entry(number), content)
 
     def forget(self, number: int) -> None:
-        """The block is not done: what it left is damaged."""
+        """Remove a block's entry, because one of its files is damaged."""
         self._entry(number).unlink(missing_ok=True)
         sync(self._journal)
 
     def finish(self, out: Path) -> None:
-        """Give the result its name, in one step, and remove the rest."""
+        """Move the result to `out` in one step, and remove the rest."""
         begin("finish")
         sync(self.checkpoint)
         move(self.checkpoint, out)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written: our own files, and safetensors'."""
+        """Remove half-written files that a killed process left, of this program or safetensors."""
         for folder in (self.checkpoint, self.masks, self._journal):
             for file in [*folder.glob("*.unfinished"), *folder.glob(".tmp*")]:
                 file.unlink()
@@ -175,7 +178,7 @@ class WorkFolder:
 
 
 def work_folder_of(out: Path) -> Path:
-    """Where the progress of a run is kept until `out` is there."""
+    """The folder that keeps the progress of a run until `out` exists."""
     return out.with_name(f"{out.name}.partial")
 
 
@@ -188,8 +191,7 @@ def has_progress(out: Path) -> bool:
 def work_folder(out: Path) -> Iterator[WorkFolder]:
     """The work folder of `out`, for this process alone.
 
-    Raises ValueError if another process has it. What is done stays there if this is left by an
-    error, whose message says so.
+    Raises ValueError if another process has it.
     """
     path = work_folder_of(out)
     with alone_in(path):
@@ -197,11 +199,26 @@ def work_folder(out: Path) -> Iterator[WorkFolder]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """No other process that asks for the same is in the folder, which is made if need be.
+def resumable_run(out: Path, fingerprint: Mapping[str, Any]) -> Iterator[WorkFolder]:
+    """The work folder of a run that begins, or that goes on where an earlier process ended.
 
-    Raises ValueError if one is.
+    Raises ValueError if the folder is in use or holds another run. If a ValueError or an OSError
+    leaves the context, its message says that the run can go on.
     """
+    with work_folder(out) as work:
+        work.prepare(fingerprint)
+        kept = f"What is done so far is kept in {work.path}: the same command goes on from there"
+        try:
+            yield work
+        except OSError as error:
+            raise OSError(f"{error}. {kept}") from error
+        except ValueError as error:
+            raise ValueError(f"{error}. {kept}") from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Lock a folder, which is made if need be; ValueError if another process has locked it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")
     try:
@@ -215,7 +232,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def discard_progress(out: Path) -> None:
-    """Remove what is left of a work folder whose result is there."""
+    """Remove the work folder of a result that exists."""
     if work_folder_of(out).exists():
         with work_folder(out) as work:
             shutil.rmtree(work.path, ignore_errors=True)

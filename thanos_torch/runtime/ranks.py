@@ -15,7 +15,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-# Seconds that a rank waits for another one: more than the largest layer takes.
+# Seconds that a rank waits for another one: more than pruning the largest layer takes.
 TIMEOUT = 1800.0
 # Entries of a matrix that are added up at one time: 64 MB in float32.
 ENTRIES = 2**24
@@ -23,15 +23,15 @@ ENTRIES = 2**24
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run; alone, nothing here touches torch.distributed.
+    """The processes of a run. A process alone does not touch torch.distributed.
 
-    What travels goes through the memory of the CPU: sums are then added in the order of the
-    ranks, on every device. All ranks call the same methods in the same order. Every method raises
-    OSError if another rank ended, or did not answer in time.
+    Tensors travel through CPU memory, so that sums are added in the order of the ranks on every
+    device. All ranks must call the same methods in the same order. Every method raises OSError if
+    another rank ended or did not answer in time.
 
-    rank     of this process, from 0; the first one does all the writing
-    count    of processes
-    timeout  seconds that one waits for another
+    rank     number of this process, from 0; the first one does all the writing
+    count    number of processes
+    timeout  seconds that a rank waits for another
     """
 
     rank: int = 0
@@ -44,7 +44,7 @@ class Ranks:
         return self.rank == 0
 
     def own_device(self, device: torch.device | str) -> torch.device:
-        """Of several of a machine, the one of this process; the processes may be more."""
+        """This process's own device of a kind, such as cuda:1; processes may share a device."""
         wanted = torch.device(device)
         if self.count == 1 or wanted.type == "cpu" or wanted.index is not None:
             return wanted
@@ -52,11 +52,11 @@ class Ranks:
         return torch.device(wanted.type, number % torch.accelerator.device_count())
 
     def share(self, total: int) -> range:
-        """This rank's part of `total` things in a row."""
+        """This rank's consecutive part of the numbers below `total`."""
         return range(total * self.rank // self.count, total * (self.rank + 1) // self.count)
 
     def gather(self, value: Any) -> list[Any]:
-        """A JSON-able value of every rank, in their order, on all of them."""
+        """Give every rank the JSON-able values of all ranks, in their order."""
         if self.count == 1:
             return [value]
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
@@ -70,7 +70,7 @@ class Ranks:
         return [json.loads(bytes(each[: int(length)].numpy())) for each, length in pairs]
 
     def agree(self, make: Callable[[], T]) -> list[T]:
-        """What `make` returns on every rank; if it raises ValueError on one, so do all."""
+        """The results of `make` on all ranks. If it raises ValueError on one, all raise it."""
         if self.count == 1:
             return [make()]
         value, problem = None, ""
@@ -85,11 +85,11 @@ class Ranks:
         return [value for value, _ in answers]
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns on the first rank, JSON-able, on all of them; also its ValueError."""
+        """Give every rank the JSON-able result of `make` on the first one, or its ValueError."""
         return self.agree(make if self.first else lambda: None)[0]  # type: ignore[return-value]
 
     def wait(self) -> None:
-        """For all ranks to be here."""
+        """Wait until all ranks have called this."""
         self.gather(None)
 
     def add_up(self, matrix: Tensor) -> None:
@@ -123,7 +123,7 @@ class Ranks:
             dist.send(_as_bytes(tensor.cpu().contiguous()), 0)
 
     def receive(self, source: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """What rank `source` sent, on the CPU."""
+        """Receive a tensor from rank `source`, on the CPU."""
         tensor = torch.empty(shape, dtype=dtype)
         with self._listening():
             dist.recv(_as_bytes(tensor), source)
@@ -142,7 +142,7 @@ class Ranks:
 
 @contextmanager
 def joined(timeout: float = TIMEOUT) -> Iterator[Ranks]:
-    """The ranks of this run until this is left: those of torchrun, or this process alone.
+    """The ranks that torchrun started, or this process alone, until the context is left.
 
     Raises ValueError if the timeout is not positive, OSError if the others cannot be reached.
     """
@@ -168,12 +168,12 @@ def host() -> str:
 
 
 def _padded(flat: Tensor, count: int) -> Tensor:
-    """With zeros at the end, in new memory, so that `count` parts are equal."""
+    """A copy with zeros at the end, so that it splits into `count` equal parts."""
     padded = flat.new_zeros(-(-len(flat) // count) * count)
     padded[: len(flat)] = flat
     return padded
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
-    """A view: bytes travel in any dtype."""
+    """View a tensor as bytes: gloo does not send every dtype."""
     return tensor.view(-1).view(torch.uint8)
