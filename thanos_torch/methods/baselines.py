@@ -3,18 +3,12 @@
 import torch
 from torch import Tensor
 
-from reference.patterns import (
-    Pattern,
-    SemiStructured,
-    Unstructured,
-    column_blocks,
-    refuse_outlier_rows,
-)
-from thanos_torch.methods.factor import inverse_factor, reversed_cholesky
+from reference.patterns import Pattern, SemiStructured, Unstructured, refuse_outlier_rows
+from thanos_torch.methods.factor import FactorCache, block_losses
 from thanos_torch.methods.inputs import full_precision
 from thanos_torch.methods.masks import smallest, smallest_of_each_group, smallest_of_each_row
+from thanos_torch.methods.problem import ScaledLayer, prepare
 from thanos_torch.methods.result import Diagnostics, Pruned
-from thanos_torch.methods.scaled import ScaledLayer, prepare
 from thanos_torch.methods.update import choosing_sequential_update, sequential_update, walk_blocks
 
 
@@ -34,11 +28,15 @@ def magnitude(
     losses. Refuses outlier rows.
     """
     refuse_outlier_rows("magnitude", pattern)
-    layer = prepare(weight, gram, pattern, block_size, damping)
-    score = layer.weight.abs()
+    layer = prepare(weight, gram, damping)
+    pattern.check(len(weight), weight.shape[1], block_size)
+    W = layer.scaled_weight()
+    score = W.abs()
     if isinstance(pattern, Unstructured):
-        return _zeroed(layer, smallest(score, pattern.removed(score.numel())), block_size)
-    return _zeroed(layer, _groups_or_columns(score, pattern), block_size)
+        mask = smallest(score, pattern.removed(score.numel()))
+    else:
+        mask = _groups_or_columns(score, pattern)
+    return _zeroed(layer, W, mask, block_size)
 
 
 @torch.no_grad()
@@ -57,12 +55,15 @@ def wanda(
     outlier rows.
     """
     refuse_outlier_rows("wanda", pattern)
-    layer = prepare(weight, gram, pattern, block_size, damping)
-    score = layer.weight.abs() * layer.column_norms()
+    layer = prepare(weight, gram, damping)
+    pattern.check(len(weight), weight.shape[1], block_size)
+    W = layer.scaled_weight()
+    score = W.abs() * layer.column_norms()
     if isinstance(pattern, Unstructured):
-        picks = smallest_of_each_row(score, pattern.removed(score.shape[1]))
-        return _zeroed(layer, picks, block_size)
-    return _zeroed(layer, _groups_or_columns(score, pattern), block_size)
+        mask = smallest_of_each_row(score, pattern.removed(score.shape[1]))
+    else:
+        mask = _groups_or_columns(score, pattern)
+    return _zeroed(layer, W, mask, block_size)
 
 
 def whole_columns(score: Tensor, count: int) -> Tensor:
@@ -76,21 +77,11 @@ def _groups_or_columns(score: Tensor, pattern: Pattern) -> Tensor:
     return whole_columns(score, pattern.removed(score.shape[1])).clone()
 
 
-def _zeroed(layer: ScaledLayer, mask: Tensor, block_size: int) -> Pruned:
-    D = torch.where(mask, -layer.weight, 0.0)
+def _zeroed(layer: ScaledLayer, W: Tensor, mask: Tensor, block_size: int) -> Pruned:
+    losses = block_losses(layer, torch.where(mask, -W, 0.0), block_size)
     return Pruned(
-        torch.where(mask, 0.0, layer.original),
-        mask,
-        layer.restored_losses(block_losses(layer, D, block_size)),
-        Diagnostics(),
+        torch.where(mask, 0.0, layer.original), mask, layer.restored_losses(losses), Diagnostics()
     )
-
-
-def block_losses(layer: ScaledLayer, D: Tensor, block_size: int) -> Tensor:
-    """‖E_k‖² with E = D Mᵀ, in the layer's units, (blocks,) float64. Spec T3, T4."""
-    M = reversed_cholesky(layer)
-    E2 = (D @ M.T).double().square()
-    return torch.stack([E2[:, j1:j2].sum() for j1, j2 in column_blocks(D.shape[1], block_size)])
 
 
 @torch.no_grad()
@@ -102,15 +93,17 @@ def sparsegpt(
     *,
     block_size: int = 128,
     damping: float = 0.01,
+    factors: FactorCache | None = None,
 ) -> Pruned:
     """Column by column: choose, zero, make up. Frantar and Alistarh, arXiv 2301.00774.
 
     Arguments and errors as for `thanos`. Refuses outlier rows.
     """
     refuse_outlier_rows("sparsegpt", pattern)
-    layer = prepare(weight, gram, pattern, block_size, damping)
-    diagnostics = Diagnostics()
-    U = inverse_factor(layer, diagnostics)
+    layer = prepare(weight, gram, damping)
+    pattern.check(len(weight), weight.shape[1], block_size)
+    factor = (factors or FactorCache()).of(layer)
+    W, U = layer.scaled_weight(), factor.U
 
     def step(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
         j1, j2 = block
@@ -126,4 +119,5 @@ def sparsegpt(
             mask = whole_columns(score, pattern.removed(j2) - pattern.removed(j1))
         return mask, sequential_update(W_k, mask, U_kk)
 
-    return walk_blocks(layer, U, block_size, step, diagnostics)
+    mask, losses = walk_blocks(W, U, block_size, step)
+    return layer.pruned(W, mask, losses, Diagnostics(factor.arithmetic))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from thanos_torch.checkpoint.masks import PackedMask
 from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer
+from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.layers import PrunableLayer
 from thanos_torch.pruning.plan import Dense, Plan
 from thanos_torch.runtime.clock import Stopwatch, blas_threads
@@ -42,8 +43,13 @@ class PruningRun:
         for name, layer in layers.items():
             self.report.layers.append(LayerRecord(name, layer.shape, left_dense=reason))
 
-    def solve(self, name: str, layer: PrunableLayer, gram: Tensor | None) -> Solved:
-        """Prune one layer and have it judged; without `gram` it stays dense."""
+    def solve(
+        self, name: str, layer: PrunableLayer, gram: Tensor | None, factors: FactorCache
+    ) -> Solved:
+        """Prune one layer and have it judged; without `gram` it stays dense.
+
+        factors  shared by layers that have the same Gram matrix
+        """
         record = LayerRecord(name, layer.shape, rank=self.ranks.rank)
         choice = self.plan[name]
         if isinstance(choice, Dense):
@@ -58,7 +64,7 @@ class PruningRun:
         before = self.watch.seconds["pruning"]
         try:
             with self.watch.stage("pruning"):
-                pruned, kept = choice.prune(weight, gram)
+                pruned, kept = choice.prune(weight, gram, factors)
             with self.watch.stage("certificates"), blas_threads(len(gram)):
                 verdict = choice.verdict(self.judge, weight, gram, pruned, kept)
         except ValueError as error:

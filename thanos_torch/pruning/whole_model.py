@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reference.patterns import Ablation, Pattern
 from thanos_torch.checkpoint.masks import PackedMask
 from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer, RankShare
-from thanos_torch.methods.factor import shared_factors
+from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.result import Diagnostics, Pruned
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.grams import InputGrams
@@ -46,12 +46,12 @@ def prune_layers(
     done = len(run.report.layers)
 
     def solved() -> Iterator[tuple[str, Solved]]:
-        with shared_factors():
-            for number, (name, layer) in enumerate(layers.items()):
-                if owners[name] == run.ranks.rank:
-                    show(name.rpartition(".")[2], done + number)
-                    begin("solve")
-                    yield name, run.solve(name, layer, inputs.matrix(name))
+        factors = FactorCache()  # layers that read the same input have the same Gram matrix
+        for number, (name, layer) in enumerate(layers.items()):
+            if owners[name] == run.ranks.rank:
+                show(name.rpartition(".")[2], done + number)
+                begin("solve")
+                yield name, run.solve(name, layer, inputs.matrix(name), factors)
 
     if run.ranks.count == 1:
         for name, each in solved():
