@@ -45,12 +45,8 @@ def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> Tensor:
 
     Arguments and result as for `joint_update`.
     """
-    columns, picks = _by_column(W), mask.T.to(W.dtype, memory_format=torch.contiguous_format)
-    E = torch.zeros_like(columns)
-    for j in range(len(U)):
-        _remove_column(columns, picks[j], U, E, j)
-    W.copy_(columns.T)
-    return E.T
+    picks = mask.T.to(W.dtype, memory_format=torch.contiguous_format)
+    return _sweep(W, U, lambda columns, j: picks[j])
 
 
 def choosing_sequential_update(W: Tensor, U: Tensor, n: int, m: int) -> tuple[Tensor, Tensor]:
@@ -58,24 +54,32 @@ def choosing_sequential_update(W: Tensor, U: Tensor, n: int, m: int) -> tuple[Te
 
     Returns E_k and the mask.
     """
-    columns = _by_column(W)
-    E = torch.zeros_like(columns)
-    picks = torch.zeros_like(columns, dtype=torch.bool)
+    picks = torch.zeros(W.T.shape, dtype=torch.bool, device=W.device)
     pivots = U.diagonal()[:, None]
-    for j in range(len(U)):
+
+    def choose(columns: Tensor, j: int) -> Tensor:
         if j % m == 0:
             score = (columns[j : j + m] / pivots[j : j + m]).square()
             picks[j : j + m] = smallest_of_first(score, n)
-        _remove_column(columns, picks[j].to(columns.dtype), U, E, j)
+        return picks[j].to(columns.dtype)
+
+    return _sweep(W, U, choose), picks.T
+
+
+def _sweep(W: Tensor, U: Tensor, picks_of: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Spec (6) for one column j after another, where R_jJ / R_jj = U_jJ / U_jj. Returns E_k.
+
+    picks_of  (current columns, (B, c); j) -> the picks of column j, (c,), 1 or 0
+    """
+    columns = W.T.clone(memory_format=torch.contiguous_format)  # a column is contiguous in it
+    E = torch.zeros_like(columns)
+    for j in range(len(U)):
+        picks = picks_of(columns, j)
+        E[j] = (columns[j] / -U[j, j]).mul_(picks)
+        columns[j + 1 :].addr_(U[j, j + 1 :], E[j])
+        zeroed(columns[j], 1 - picks)
     W.copy_(columns.T)
-    return E.T, picks.T
-
-
-def _remove_column(columns: Tensor, picks: Tensor, U: Tensor, E: Tensor, j: int) -> None:
-    """Spec (6) for the one column j, where R_jJ / R_jj = U_jJ / U_jj; `picks` is 1 or 0."""
-    E[j] = (columns[j] / -U[j, j]).mul_(picks)
-    columns[j + 1 :].addr_(U[j, j + 1 :], E[j])
-    zeroed(columns[j], 1 - picks)
+    return E.T
 
 
 def zeroed(values: Tensor, keep: Tensor) -> Tensor:
@@ -85,11 +89,6 @@ def zeroed(values: Tensor, keep: Tensor) -> Tensor:
     It leaves -0.0 where a negative value was; adding 0.0 makes that +0.0 and changes nothing else.
     """
     return values.mul_(keep).add_(0.0)
-
-
-def _by_column(W: Tensor) -> Tensor:
-    """A transposed copy, in which the columns that a sweep goes over are contiguous."""
-    return W.T.clone(memory_format=torch.contiguous_format)
 
 
 # (current W, (j1, j2), weights removed so far: a tensor, ()) -> mask, E_k: (c, j2 - j1) each; the
