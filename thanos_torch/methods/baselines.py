@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from reference.patterns import Pattern, SemiStructured, Unstructured, refuse_outlier_rows
+from reference.patterns import (
+    Pattern,
+    SemiStructured,
+    Structured,
+    Unstructured,
+    refuse_outlier_rows,
+)
 from thanos_torch.methods.factor import FactorCache, block_losses
 from thanos_torch.methods.inputs import full_precision
 from thanos_torch.methods.masks import smallest, smallest_of_each_group, smallest_of_each_row
@@ -31,12 +37,7 @@ def magnitude(
     layer = prepare(weight, gram, damping)
     pattern.check(len(weight), weight.shape[1], block_size)
     W = layer.scaled_weight()
-    score = W.abs()
-    if isinstance(pattern, Unstructured):
-        mask = smallest(score, pattern.removed(score.numel()))
-    else:
-        mask = _groups_or_columns(score, pattern)
-    return _zeroed(layer, W, mask, block_size)
+    return _zeroed(layer, W, _mask(W.abs(), pattern, each_row=False), block_size)
 
 
 @torch.no_grad()
@@ -59,11 +60,7 @@ def wanda(
     pattern.check(len(weight), weight.shape[1], block_size)
     W = layer.scaled_weight()
     score = W.abs() * layer.column_norms()
-    if isinstance(pattern, Unstructured):
-        mask = smallest_of_each_row(score, pattern.removed(score.shape[1]))
-    else:
-        mask = _groups_or_columns(score, pattern)
-    return _zeroed(layer, W, mask, block_size)
+    return _zeroed(layer, W, _mask(score, pattern, each_row=True), block_size)
 
 
 def whole_columns(score: Tensor, count: int) -> Tensor:
@@ -71,17 +68,21 @@ def whole_columns(score: Tensor, count: int) -> Tensor:
     return smallest(score.mean(dim=0, keepdim=True), count).expand_as(score)
 
 
-def _groups_or_columns(score: Tensor, pattern: Pattern) -> Tensor:
+def _mask(score: Tensor, pattern: Pattern, *, each_row: bool) -> Tensor:
+    """The mask of a method that only zeroes; unstructured of the whole layer, or of each row."""
     if isinstance(pattern, SemiStructured):
         return smallest_of_each_group(score, pattern.n, pattern.m)
-    return whole_columns(score, pattern.removed(score.shape[1])).clone()
+    if isinstance(pattern, Structured):
+        return whole_columns(score, pattern.removed(score.shape[1])).clone()
+    if each_row:
+        return smallest_of_each_row(score, pattern.removed(score.shape[1]))
+    return smallest(score, pattern.removed(score.numel()))
 
 
 def _zeroed(layer: ScaledLayer, W: Tensor, mask: Tensor, block_size: int) -> Pruned:
     losses = block_losses(layer, torch.where(mask, -W, 0.0), block_size)
-    return Pruned(
-        torch.where(mask, 0.0, layer.original), mask, layer.restored_losses(losses), Diagnostics()
-    )
+    weight = torch.where(mask, 0.0, layer.original)
+    return Pruned(weight, mask, layer.restored_losses(losses), Diagnostics())
 
 
 @torch.no_grad()

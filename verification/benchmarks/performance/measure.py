@@ -302,11 +302,7 @@ _PREPARE = [
 _ZEROING: Stages = {
     "prepare": _PREPARE,
     "factor": [("thanos_torch.methods.factor", "reversed_cholesky")],
-    "masks": [
-        ("thanos_torch.methods.baselines", "smallest"),
-        ("thanos_torch.methods.baselines", "smallest_of_each_row"),
-        ("thanos_torch.methods.baselines", "_groups_or_columns"),
-    ],
+    "masks": [("thanos_torch.methods.baselines", "_mask")],
 }
 # What is none of these is the stage "update".
 STAGES: dict[str, Stages] = {
