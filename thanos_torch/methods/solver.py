@@ -77,10 +77,8 @@ class MaskedSolver(ABC):
         """The rows to go on with, at least those that are `working`; None if none is."""
 
     @abstractmethod
-    def _finish(
-        self, block: BlockSystem, mask: Tensor, right: Tensor, solution: Tensor, unfinished: Tensor
-    ) -> None:
-        """Deal with the rows that conjugate gradients left unfinished."""
+    def _left_over(self, unfinished: Tensor) -> Tensor | None:
+        """The rows to solve directly, of those that conjugate gradients did not finish, if any."""
 
     def system(self, U: Tensor) -> BlockSystem:
         """The system of the next block, R = Uᵀ U; U is its part of the factor, (B, B)."""
@@ -109,7 +107,9 @@ class MaskedSolver(ABC):
         else:
             solve = self._once if block.exact.dtype == torch.float32 else self._refined
             solution, unfinished, steps = solve(block, mask, right)
-            self._finish(block, mask, right, solution, unfinished)
+            rows = self._left_over(unfinished)
+            if rows is not None:
+                solution[rows] = self._direct(block, mask[rows], right[rows])
             self.steps[-1] = max(self.steps[-1], steps)
         return solution.mul_(block.scale)
 
@@ -205,15 +205,11 @@ class HostSolver(MaskedSolver):
     def _rows(self, working: Tensor) -> slice | Tensor | None:
         if working.all():
             return slice(None)  # a view where indices would copy: mostly all rows are at work
-        rows = working.nonzero()[:, 0]
-        return rows if len(rows) else None
+        return self._left_over(working)
 
-    def _finish(
-        self, block: BlockSystem, mask: Tensor, right: Tensor, solution: Tensor, unfinished: Tensor
-    ) -> None:
-        failed = unfinished.nonzero()[:, 0]
-        if len(failed):
-            solution[failed] = self._direct(block, mask[failed], right[failed])
+    def _left_over(self, unfinished: Tensor) -> Tensor | None:
+        rows = unfinished.nonzero()[:, 0]
+        return rows if len(rows) else None
 
 
 class DeviceSolver(MaskedSolver):
@@ -234,10 +230,9 @@ class DeviceSolver(MaskedSolver):
     def _rows(self, working: Tensor) -> slice | Tensor | None:
         return slice(None)
 
-    def _finish(
-        self, block: BlockSystem, mask: Tensor, right: Tensor, solution: Tensor, unfinished: Tensor
-    ) -> None:
+    def _left_over(self, unfinished: Tensor) -> Tensor | None:
         self.unfinished += unfinished.sum()
+        return None
 
 
 def solver_for(factor: Factor, *, directly: bool = False) -> MaskedSolver:
