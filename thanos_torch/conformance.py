@@ -1,4 +1,4 @@
-"""`thanos verify torch`: these functions under the interface that the judge knows."""
+"""The methods of `thanos_torch` as one function that `thanos verify torch` can judge."""
 
 from typing import Any
 
@@ -30,12 +30,12 @@ def prune(
     kept = pruned.weight
     if storage:
         kept = kept.to(getattr(torch, storage))
-    if storage == "bfloat16":  # which NumPy lacks
+    if storage == "bfloat16":  # NumPy lacks this type
         kept = kept.float()
     return kept.numpy(), pruned.mask.numpy(), pruned.block_losses.numpy()
 
 
-# What docs/conformance.md explains.
+# What the function can do; docs/conformance.md explains these attributes.
 prune.methods = ("thanos", "magnitude", "wanda", "sparsegpt")  # type: ignore[attr-defined]
 prune.dtypes = ("float64", "float32")  # type: ignore[attr-defined]
 prune.storage = ("float16", "bfloat16")  # type: ignore[attr-defined]

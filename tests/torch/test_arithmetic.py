@@ -13,13 +13,13 @@ from reference.masks import smallest_of_each_group as reference_groups
 from tests.certificate.wrong import BLOCK, GRAM, WEIGHT
 from tests.implementations import DEVICES
 from tests.ratios import check_same_numbers
+from tests.torch.judging import certified
 from thanos_torch.methods.masks import (
     smallest,
     smallest_of_each_group,
     smallest_of_each_row,
     smallest_on_device,
 )
-from verification import certify
 
 each_device = pytest.mark.parametrize("device", DEVICES)
 each_pattern = pytest.mark.parametrize(
@@ -78,19 +78,10 @@ def test_direct_solver_does_as_well(
     """Conjugate gradients that may not take a step leave all rows to the direct solver."""
     weight, gram = (torch.from_numpy(a).to(device, dtype) for a in (WEIGHT, GRAM))
     iterated = thanos_torch.thanos(weight, gram, pattern, block_size=BLOCK)
-    monkeypatch.setattr("thanos_torch.methods.solver.MAX_STEPS", 0)
+    monkeypatch.setattr("thanos_torch.methods.solver.HostSolver.max_steps", 0)
     direct = thanos_torch.thanos(weight, gram, pattern, block_size=BLOCK)
-    arithmetic = str(dtype).removeprefix("torch.")
     for pruned in (iterated, direct):
-        certificate = certify(
-            weight.cpu().numpy(),
-            gram.cpu().numpy(),
-            pruned.weight.cpu().numpy(),
-            pattern,
-            block_size=BLOCK,
-            mask=pruned.mask.cpu().numpy(),
-            arithmetic=arithmetic,
-        )
+        certificate = certified(weight, gram, pruned, pattern, BLOCK)
         assert certificate.passed, certificate
     one_block = isinstance(pattern, Structured)  # least squares without multipliers
     assert (direct.diagnostics.direct_rows > 0) is not one_block

@@ -1,6 +1,5 @@
 """On a GPU: what no machine without one can measure, but fake tensors can tell."""
 
-import sys
 from typing import Any
 
 import pytest
@@ -10,13 +9,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.overrides import TorchFunctionMode
 
 from reference.patterns import Ablation
+from tests.torch.judging import certified
 from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
-from thanos_torch.methods.result import Diagnostics, Pruned
-from thanos_torch.methods.scaled import ScaledLayer
-from thanos_torch.methods.solver import MaskedSolver
-from thanos_torch.methods.thanos import BlockWalk
+from thanos_torch.methods.factor import Factor
+from thanos_torch.methods.problem import ScaledLayer
+from thanos_torch.methods.solver import DeviceSolver, solver_for
+from thanos_torch.methods.thanos import prune_blocks
 from thanos_torch.methods.update import walk_blocks
-from verification import certify
 
 ROWS, COLUMNS, BLOCK = 24, 40, 16  # a ragged last block
 PATTERNS: list[Unstructured | SemiStructured] = [
@@ -84,73 +83,57 @@ def narrowed(tensor: Tensor, index: Any) -> Tensor:
     return tensor
 
 
-class Blocks:
-    """The block loop alone, its layer in a device's memory, in front of all that may wait."""
-
-    def __init__(self, device: str, *, directly: bool = False, factor: str = "float32") -> None:
-        self.device, self.directly, self.factor = torch.device(device), directly, factor
-
-    def prune(self, pattern: Unstructured | SemiStructured, **options: object) -> Pruned:
-        W = torch.ones(ROWS, COLUMNS, device=self.device)
-        G, U = (torch.ones(COLUMNS, COLUMNS, device=self.device) for _ in range(2))
-        layer = ScaledLayer(W, W.clone(), G, True, 0.01, 0.01, 0, 0)
-        walk = BlockWalk(pattern, BLOCK, Ablation(**options))  # type: ignore[arg-type]
-        solver = MaskedSolver(self.device, self.directly)
-        diagnostics = Diagnostics(self.factor)
-        with Unrestored():
-            return walk.prune(layer, U, solver, diagnostics)
-
-
-class Unrestored:
-    """Leaves out the look for untouched rows, which comes after the last block and may wait."""
-
-    def __enter__(self) -> None:
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(ScaledLayer, "restored", lambda self, weight, mask: weight)
-
-    def __exit__(self, *_: object) -> None:
-        self.patch.undo()
+def blocks(
+    pattern: Unstructured | SemiStructured, ablation: Ablation, *, benign: bool, directly: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The block loop alone, its layer in a device's memory."""
+    W = torch.ones(ROWS, COLUMNS, device="cuda")
+    G, U = (torch.ones(COLUMNS, COLUMNS, device="cuda") for _ in range(2))
+    factor = Factor(U, benign)
+    layer = ScaledLayer(W, G, True, 0.01, 0.01, 0, 0)
+    solver = solver_for(factor, directly=directly)
+    return prune_blocks(layer, factor, pattern, BLOCK, ablation, solver)
 
 
 @pytest.mark.parametrize("directly", [False, True], ids=["iterated", "directly"])
-@pytest.mark.parametrize("factor", ["float32", "float64"])
+@pytest.mark.parametrize("benign", [True, False])
 @pytest.mark.parametrize("options", ABLATIONS, ids=str)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 def test_nothing_in_the_block_loop_waits_or_mixes_devices(
     pattern: Unstructured | SemiStructured,
-    options: dict[str, object],
-    factor: str,
+    options: dict[str, Any],
+    benign: bool,
     directly: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fake tensors have no numbers: reading one, or a shape that depends on one, is an error."""
-    monkeypatch.setattr(
-        "thanos_torch.methods.solver.DEVICE_STEPS", 2
-    )  # the third would be the same again
+    # The third step would be the same again.
+    monkeypatch.setattr("thanos_torch.methods.solver.DeviceSolver.max_steps", 2)
     with FakeTensorMode(), SlicesByNarrow():
-        pruned = Blocks("cuda", directly=directly, factor=factor).prune(pattern, **options)
-    for tensor in (pruned.weight, pruned.mask, pruned.block_losses):
+        weight, mask, losses = blocks(
+            pattern, Ablation(**options), benign=benign, directly=directly
+        )
+    for tensor in (weight, mask, losses):
         assert tensor.device.type == "cuda"
-    assert pruned.mask.shape == (ROWS, COLUMNS)
+    assert mask.shape == (ROWS, COLUMNS)
 
 
 def test_fake_tensors_do_tell() -> None:
     """The check above can fail: a loop that looks at a number, one that mixes devices."""
     with FakeTensorMode(), SlicesByNarrow():
-        W = torch.ones(4, 8, device="cuda")
-        layer = ScaledLayer(W, W.clone(), torch.ones(8, 8, device="cuda"), True, 0.01, 0.01, 0, 0)
+        W, U = torch.ones(4, 8, device="cuda"), torch.ones(8, 8, device="cuda")
 
         def waiting(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
             return W.sum().item() < W, W
 
         with pytest.raises(DataDependentOutputException):
-            walk_blocks(layer, layer.gram, 8, waiting, Diagnostics())
+            walk_blocks(W, U, 8, waiting)
 
         def mixing(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
             return W > 0, W + torch.ones(4, 8)
 
         with pytest.raises(RuntimeError, match="device"):
-            walk_blocks(layer, layer.gram, 8, mixing, Diagnostics())
+            walk_blocks(W, U, 8, mixing)
 
 
 def problem(kind: str) -> tuple[Tensor, Tensor]:
@@ -161,12 +144,9 @@ def problem(kind: str) -> tuple[Tensor, Tensor]:
     return torch.randn(ROWS, COLUMNS), X @ X.T
 
 
-class OnDevice(MaskedSolver):
-    """A solver that takes the CPU for a device: fixed steps, flags instead of looks."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.device = torch.device("cuda")
+def take_the_cpu_for_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fixed steps, flags instead of looks."""
+    monkeypatch.setattr("thanos_torch.methods.thanos.solver_for", DeviceSolver)
 
 
 @pytest.mark.parametrize("kind", ["independent", "loud directions"])
@@ -176,11 +156,11 @@ def test_fixed_steps_give_a_certified_layer_and_the_same_mask(
 ) -> None:
     W, G = problem(kind)
     expected = thanos(W, G, pattern, block_size=BLOCK)
-    monkeypatch.setattr(sys.modules["thanos_torch.methods.thanos"], "MaskedSolver", OnDevice)
+    take_the_cpu_for_a_device(monkeypatch)
     found = thanos(W, G, pattern, block_size=BLOCK)
     assert torch.equal(found.mask, expected.mask)
     assert found.diagnostics.direct_rows == 0
-    assert passes(W, G, found, pattern)
+    assert certified(W, G, found, pattern, BLOCK).passed
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
@@ -188,11 +168,11 @@ def test_a_layer_with_unfinished_rows_is_done_again_directly(
     pattern: Unstructured | SemiStructured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     W, G = problem("loud directions")
-    monkeypatch.setattr(sys.modules["thanos_torch.methods.thanos"], "MaskedSolver", OnDevice)
-    monkeypatch.setattr("thanos_torch.methods.solver.DEVICE_STEPS", 1)
+    take_the_cpu_for_a_device(monkeypatch)
+    monkeypatch.setattr("thanos_torch.methods.solver.DeviceSolver.max_steps", 1)
     found = thanos(W, G, pattern, block_size=BLOCK)
     assert found.diagnostics.direct_rows > 0
-    assert passes(W, G, found, pattern)
+    assert certified(W, G, found, pattern, BLOCK).passed
 
 
 @pytest.mark.parametrize("method", [thanos, sparsegpt, wanda])
@@ -212,17 +192,3 @@ def test_products_are_exact_whatever_the_caller_allows(precision: str, method: A
     assert torch.equal(found.weight, expected.weight)
     assert torch.equal(found.block_losses, expected.block_losses)
     assert torch.equal(refitted.weight, better.weight)
-
-
-def passes(W: Tensor, G: Tensor, pruned: Pruned, pattern: Unstructured | SemiStructured) -> bool:
-    """Whether the certificate does."""
-    return certify(
-        W.numpy(),
-        G.numpy(),
-        pruned.weight.numpy(),
-        pattern,
-        block_size=BLOCK,
-        arithmetic="float32",
-        mask=pruned.mask.numpy(),
-        block_losses=pruned.block_losses.numpy(),
-    ).passed

@@ -1,19 +1,17 @@
 """The shortcuts of the fast version give what the long way gives."""
 
+import weakref
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from thanos_torch import Gram, SemiStructured, Unstructured, thanos
-from thanos_torch.methods.factor import inverse_factor, reversed_cholesky, shared_factors
-from thanos_torch.methods.masks import smallest
-from thanos_torch.methods.problem import PANEL
-from thanos_torch.methods.residual import Candidates, ResidualMask
-from thanos_torch.methods.result import Diagnostics
-from thanos_torch.methods.scaled import prepare
-from verification import certify
+from tests.torch.judging import certified
+from thanos_torch import Gram, Pattern, SemiStructured, Unstructured, sparsegpt, thanos
+from thanos_torch.methods.factor import FactorCache, inverse_factor, reversed_cholesky
+from thanos_torch.methods.masks import Candidates, ResidualMask, smallest
+from thanos_torch.methods.problem import PANEL, prepare
 
 ROWS, COLUMNS, BLOCK = 300, 600, 50  # enough scores for a bracket in most blocks
 
@@ -87,12 +85,10 @@ def test_the_factor_is_float32_only_where_that_loses_no_digits(
 ) -> None:
     X = inputs(kind, columns)
     G, W = X @ X.T, torch.randn(8, columns)
-    diagnostics = Diagnostics()
-    U = inverse_factor(prepare(W, G, Unstructured(0.5), 16, damping), diagnostics)
-    assert diagnostics.factor == expected
-    exact = inverse_factor(
-        prepare(W.double(), G.double(), Unstructured(0.5), 16, damping), Diagnostics()
-    )
+    factor = inverse_factor(prepare(W, G, damping))
+    assert factor.arithmetic == expected
+    assert factor.benign is (expected == "float32")
+    U, exact = factor.U, inverse_factor(prepare(W.double(), G.double(), damping)).U
     off = (U.double() - exact).norm(dim=0) / exact.norm(dim=0)
     # u by the root of the inflation, 4, where the factor is float32, and sqrt(b) sums of it.
     assert float(off.max()) < 4 * 2.0**-24 * 4 * columns**0.5
@@ -102,7 +98,7 @@ def test_the_factor_is_float32_only_where_that_loses_no_digits(
 @pytest.mark.parametrize("pattern", [Unstructured(0.5), SemiStructured(2, 4)], ids=str)
 @pytest.mark.parametrize("kind", ["independent", "loud directions"])
 def test_rows_in_parts_are_certified_and_choose_the_same(
-    kind: str, pattern: Any, monkeypatch: pytest.MonkeyPatch
+    kind: str, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X = inputs(kind, 96)
     G, W = X @ X.T, torch.randn(200, 96)
@@ -111,16 +107,7 @@ def test_rows_in_parts_are_certified_and_choose_the_same(
     parts = thanos(W, G, pattern, block_size=32)
     assert torch.equal(parts.mask, whole.mask)
     for pruned in (whole, parts):
-        verdict = certify(
-            W.numpy(),
-            G.numpy(),
-            pruned.weight.numpy(),
-            pattern,
-            block_size=32,
-            arithmetic="float32",
-            mask=pruned.mask.numpy(),
-            block_losses=pruned.block_losses.numpy(),
-        )
+        verdict = certified(W, G, pruned, pattern, 32)
         assert verdict.passed, verdict
 
 
@@ -137,18 +124,28 @@ def test_layers_with_one_gram_matrix_are_factorised_once(monkeypatch: pytest.Mon
         return make(*arguments)
 
     monkeypatch.setattr("thanos_torch.methods.factor.reversed_cholesky", counted)
-    with shared_factors():
-        together = [thanos(W, G, Unstructured(0.5)) for W in weights]
-        assert len(made) == 1
-        thanos(weights[0], G, Unstructured(0.5), damping=0.1)  # another H
-        thanos(weights[0], other, Unstructured(0.5))
-        thanos(weights[0], G, Unstructured(0.5))
-        assert len(made) == 4
+    factors = FactorCache()
+    together = [thanos(W, G, Unstructured(0.5), factors=factors) for W in weights]
+    sparsegpt(weights[0], G, Unstructured(0.5), factors=factors)
+    assert len(made) == 1
+    thanos(weights[0], G, Unstructured(0.5), damping=0.1, factors=factors)  # another H
+    thanos(weights[0], other, Unstructured(0.5), factors=factors)
+    thanos(weights[0], G, Unstructured(0.5), factors=factors)
+    assert len(made) == 4
     thanos(weights[0], G, Unstructured(0.5))
-    assert len(made) == 5  # nothing is remembered outside
+    assert len(made) == 5  # nothing is remembered without a cache
     for one, two in zip(alone, together, strict=True):
         assert torch.equal(one.weight, two.weight)
         assert one.diagnostics.factor == two.diagnostics.factor == "float64"
+
+
+def test_a_cached_factor_lives_as_long_as_its_gram_matrix() -> None:
+    X = inputs("independent", 40)
+    layer, factors = prepare(torch.randn(8, 40), X @ X.T, 0.01), FactorCache()
+    U = weakref.ref(factors.of(layer).U)
+    assert factors.of(layer).U is U()
+    del layer
+    assert U() is None
 
 
 @pytest.mark.parametrize("columns", [PANEL - 1, PANEL, PANEL + 1, 3 * PANEL - 10])

@@ -6,15 +6,15 @@ from torch import Tensor
 from reference.patterns import (
     Pattern,
     SemiStructured,
+    Structured,
     Unstructured,
-    column_blocks,
     refuse_outlier_rows,
 )
-from thanos_torch.methods.factor import inverse_factor, reversed_cholesky
+from thanos_torch.methods.factor import FactorCache, block_losses
 from thanos_torch.methods.inputs import full_precision
 from thanos_torch.methods.masks import smallest, smallest_of_each_group, smallest_of_each_row
+from thanos_torch.methods.problem import ScaledLayer, prepare
 from thanos_torch.methods.result import Diagnostics, Pruned
-from thanos_torch.methods.scaled import ScaledLayer, prepare
 from thanos_torch.methods.update import choosing_sequential_update, sequential_update, walk_blocks
 
 
@@ -34,11 +34,10 @@ def magnitude(
     losses. Refuses outlier rows.
     """
     refuse_outlier_rows("magnitude", pattern)
-    layer = prepare(weight, gram, pattern, block_size, damping)
-    score = layer.weight.abs()
-    if isinstance(pattern, Unstructured):
-        return _zeroed(layer, smallest(score, pattern.removed(score.numel())), block_size)
-    return _zeroed(layer, _groups_or_columns(score, pattern), block_size)
+    layer = prepare(weight, gram, damping)
+    pattern.check(len(weight), weight.shape[1], block_size)
+    W = layer.scaled_weight()
+    return _zeroed(layer, W, _mask(W.abs(), pattern, each_row=False), block_size)
 
 
 @torch.no_grad()
@@ -57,12 +56,11 @@ def wanda(
     outlier rows.
     """
     refuse_outlier_rows("wanda", pattern)
-    layer = prepare(weight, gram, pattern, block_size, damping)
-    score = layer.weight.abs() * layer.column_norms()
-    if isinstance(pattern, Unstructured):
-        picks = smallest_of_each_row(score, pattern.removed(score.shape[1]))
-        return _zeroed(layer, picks, block_size)
-    return _zeroed(layer, _groups_or_columns(score, pattern), block_size)
+    layer = prepare(weight, gram, damping)
+    pattern.check(len(weight), weight.shape[1], block_size)
+    W = layer.scaled_weight()
+    score = W.abs() * layer.column_norms()
+    return _zeroed(layer, W, _mask(score, pattern, each_row=True), block_size)
 
 
 def whole_columns(score: Tensor, count: int) -> Tensor:
@@ -70,27 +68,21 @@ def whole_columns(score: Tensor, count: int) -> Tensor:
     return smallest(score.mean(dim=0, keepdim=True), count).expand_as(score)
 
 
-def _groups_or_columns(score: Tensor, pattern: Pattern) -> Tensor:
+def _mask(score: Tensor, pattern: Pattern, *, each_row: bool) -> Tensor:
+    """The mask of a method that only zeroes; unstructured of the whole layer, or of each row."""
     if isinstance(pattern, SemiStructured):
         return smallest_of_each_group(score, pattern.n, pattern.m)
-    return whole_columns(score, pattern.removed(score.shape[1])).clone()
+    if isinstance(pattern, Structured):
+        return whole_columns(score, pattern.removed(score.shape[1])).clone()
+    if each_row:
+        return smallest_of_each_row(score, pattern.removed(score.shape[1]))
+    return smallest(score, pattern.removed(score.numel()))
 
 
-def _zeroed(layer: ScaledLayer, mask: Tensor, block_size: int) -> Pruned:
-    D = torch.where(mask, -layer.weight, 0.0)
-    return Pruned(
-        torch.where(mask, 0.0, layer.original),
-        mask,
-        layer.restored_losses(block_losses(layer, D, block_size)),
-        Diagnostics(),
-    )
-
-
-def block_losses(layer: ScaledLayer, D: Tensor, block_size: int) -> Tensor:
-    """‖E_k‖² with E = D Mᵀ, in the layer's units, (blocks,) float64. Spec T3, T4."""
-    M = reversed_cholesky(layer)
-    E2 = (D @ M.T).double().square()
-    return torch.stack([E2[:, j1:j2].sum() for j1, j2 in column_blocks(D.shape[1], block_size)])
+def _zeroed(layer: ScaledLayer, W: Tensor, mask: Tensor, block_size: int) -> Pruned:
+    losses = block_losses(layer, torch.where(mask, -W, 0.0), block_size)
+    weight = torch.where(mask, 0.0, layer.original)
+    return Pruned(weight, mask, layer.restored_losses(losses), Diagnostics())
 
 
 @torch.no_grad()
@@ -102,15 +94,17 @@ def sparsegpt(
     *,
     block_size: int = 128,
     damping: float = 0.01,
+    factors: FactorCache | None = None,
 ) -> Pruned:
     """Column by column: choose, zero, make up. Frantar and Alistarh, arXiv 2301.00774.
 
     Arguments and errors as for `thanos`. Refuses outlier rows.
     """
     refuse_outlier_rows("sparsegpt", pattern)
-    layer = prepare(weight, gram, pattern, block_size, damping)
-    diagnostics = Diagnostics()
-    U = inverse_factor(layer, diagnostics)
+    layer = prepare(weight, gram, damping)
+    pattern.check(len(weight), weight.shape[1], block_size)
+    factor = (factors or FactorCache()).of(layer)
+    W, U = layer.scaled_weight(), factor.U
 
     def step(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
         j1, j2 = block
@@ -126,4 +120,5 @@ def sparsegpt(
             mask = whole_columns(score, pattern.removed(j2) - pattern.removed(j1))
         return mask, sequential_update(W_k, mask, U_kk)
 
-    return walk_blocks(layer, U, block_size, step, diagnostics)
+    mask, losses = walk_blocks(W, U, block_size, step)
+    return layer.pruned(W, mask, losses, Diagnostics(factor.arithmetic))

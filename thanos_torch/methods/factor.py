@@ -11,79 +11,13 @@ copies into LAPACK's order of columns, which cost more than its factorisation.
 """
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
-from thanos_torch.methods.result import Diagnostics
-from thanos_torch.methods.scaled import ScaledLayer
-
-Factor = tuple[Tensor, str]  # U, and what H was factorised in
-
-
-def made_once(layer: ScaledLayer, make: Callable[[ScaledLayer], Factor]) -> Factor:
-    """What `make` makes of the layer's H, or has made of the same H just before."""
-    shared = _SHARED.get()
-    known = shared.of(layer) if shared else None
-    if known is None:
-        known = make(layer)
-        if shared:
-            shared.remember(layer, known)
-    return known
-
-
-@contextmanager
-def shared_factors() -> Iterator[None]:
-    """Inside, layers that are pruned with the same Gram matrix in turn are factorised once.
-
-    Queries, keys and values read one input, and so do the gate and the up projection. It is for
-    callers who own the Gram matrices and change none of them in place meanwhile.
-    """
-    token = _SHARED.set(_LastFactor())
-    try:
-        yield
-    finally:
-        _SHARED.reset(token)
-
-
-class _LastFactor:
-    """The factor made last, and the H that it is of, as long as its Gram matrix lives."""
-
-    def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self, *_: object) -> None:
-        self._gram: weakref.ref[Tensor] | None = None
-        self._rest: tuple[object, ...] | None = None
-        self._known: Factor | None = None
-
-    def of(self, layer: ScaledLayer) -> Factor | None:
-        """What is remembered if this layer has the same H; otherwise its memory is freed."""
-        same = self._gram is not None and self._gram() is layer.gram and self._rest == _rest(layer)
-        if not same:
-            self._forget()
-        return self._known
-
-    def remember(self, layer: ScaledLayer, known: Factor) -> None:
-        """Keep this factor instead."""
-        self._gram, self._rest, self._known = (
-            weakref.ref(layer.gram, self._forget),
-            _rest(layer),
-            known,
-        )
-
-
-def _rest(layer: ScaledLayer) -> tuple[object, ...]:
-    """All that makes H of a Gram matrix."""
-    return (layer.dtype, layer.lam, layer.gram_exponent)
-
-
-_SHARED: ContextVar[_LastFactor | None] = ContextVar("shared_factors", default=None)
-
+from thanos_torch.methods.problem import ScaledLayer
 
 # The largest variance inflation factor H_jj (H⁻¹)_jj at which float32 will do: no column is a
 # combination of others to more than its root, 4, so that no more than two bits are lost.
@@ -91,6 +25,61 @@ BENIGN_INFLATION = 16.0
 # Matrices up to this size are factorised by LAPACK, and triangles inverted by substitution.
 SMALL = 256
 PANELS = 4
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The inverse factor of a layer's H, which all blocks share.
+
+    U       (b, b), upper triangular, M⁻ᵀ, in the arithmetic of the run. For every trailing
+            J = [j1, b), (H_JJ)⁻¹ = U_JJᵀ U_JJ, so no block inverts its own H_JJ
+    benign  True if the columns of H are so nearly independent that H was factorised in float32
+            without losing digits; the masked systems of the blocks are then solved in float32 too
+    """
+
+    U: Tensor
+    benign: bool
+
+    @property
+    def arithmetic(self) -> str:
+        """The arithmetic in which H was factorised, for reports."""
+        return "float32" if self.benign else "float64"
+
+
+class FactorCache:
+    """The factor made last, for layers that are pruned in turn with the same Gram matrix.
+
+    Queries, keys and values read one input, and so do the gate and the up projection. Pass one
+    cache to all their calls; the Gram matrix must not be changed in place meanwhile. A factor is
+    freed as soon as its Gram matrix is.
+    """
+
+    def __init__(self) -> None:
+        self._gram: weakref.ref[Tensor] | None = None
+        # One factor at most, by all that makes H of a Gram matrix.
+        self._made: dict[tuple[torch.dtype, float, int], Factor] = {}
+
+    def of(self, layer: ScaledLayer) -> Factor:
+        """The factor of this layer's H. Raises ValueError if H is not positive definite."""
+        made, key = self._made, (layer.dtype, layer.lam, layer.gram_exponent)
+        same = self._gram is not None and self._gram() is layer.gram
+        if not same or key not in made:
+            made.clear()  # frees the memory of the last factor before the next one needs it
+            made[key] = inverse_factor(layer)
+            self._gram = weakref.ref(layer.gram, lambda _: made.clear())
+        return made[key]
+
+
+def inverse_factor(layer: ScaledLayer) -> Factor:
+    """The factor of a layer, made anew: use `FactorCache.of` for layers that share their input.
+
+    A float32 run factorises in float32 where the columns of H are nearly independent, in float64
+    otherwise. Raises ValueError if H is not positive definite.
+    """
+    inverse = _in_single(layer) if layer.dtype == torch.float32 else None
+    if inverse is not None:
+        return Factor(inverse.T, benign=True)
+    return Factor(_invert(reversed_cholesky(layer)).T, benign=False)
 
 
 def reversed_cholesky(layer: ScaledLayer, order: Tensor | None = None) -> Tensor:
@@ -107,32 +96,18 @@ def reversed_cholesky(layer: ScaledLayer, order: Tensor | None = None) -> Tensor
     return _narrowed(M, layer.dtype)
 
 
-def inverse_factor(layer: ScaledLayer, diagnostics: Diagnostics) -> Tensor:
-    """The upper triangular U = M⁻ᵀ, (b, b), in the arithmetic of the run.
-
-    For every trailing J = [j1, b), (H_JJ)⁻¹ = U_JJᵀ U_JJ: what a block needs of the inverse of
-    its own H_JJ lies in the block's rows of U, and nothing is inverted block by block.
-
-    A float32 run factorises in float32 where the columns of H are nearly independent, in float64
-    otherwise; `diagnostics.factor` tells which.
-    """
-    U, diagnostics.factor = made_once(layer, _inverse_factor)
-    return U
-
-
-def _inverse_factor(layer: ScaledLayer) -> tuple[Tensor, str]:
-    """U, and what H was factorised in."""
-    inverse = _in_single(layer) if layer.dtype == torch.float32 else None
-    if inverse is not None:
-        return inverse.T, "float32"
-    return _invert(reversed_cholesky(layer)).T, "float64"
+def block_losses(layer: ScaledLayer, D: Tensor, block_size: int) -> Tensor:
+    """‖E_k‖² with E = D Mᵀ, in the layer's units, (blocks,) float64. Spec T3, T4."""
+    M = reversed_cholesky(layer)
+    E2 = (D @ M.T).double().square()
+    return torch.stack([E2[:, j1:j2].sum() for j1, j2 in column_blocks(D.shape[1], block_size)])
 
 
 def _in_single(layer: ScaledLayer) -> Tensor | None:
     """M⁻¹ by float32 alone, or None where that would lose digits."""
     M = layer.hessian(torch.float32)
     diagonal = M.diagonal().clone()
-    # The last columns tell of most layers that they are not benign, in a fraction of the time.
+    # The last columns reveal most layers that are not benign, in a fraction of the time.
     few = slice(-SMALL, None)
     if not _factorise_benign(M[few, few].clone(), diagonal[few]):
         return None
@@ -144,12 +119,12 @@ def _in_single(layer: ScaledLayer) -> Tensor | None:
 
 
 def _factorise_benign(H: Tensor, diagonal: Tensor) -> bool:
-    """The same as `_factorise`; False as well if a pivot alone tells that float32 will not do."""
+    """As `_factorise`; False also if a pivot already shows that float32 will not do."""
     return _factorise(H) and bool((H.diagonal().square() * BENIGN_INFLATION >= diagonal).all())
 
 
 def _factorise(H: Tensor) -> bool:
-    """H becomes its M; only its lower triangle is read. False if it is not positive definite."""
+    """Overwrite H by its M, reading only the lower triangle; False if not positive definite."""
     size = len(H)
     if size <= SMALL:
         L, failed = torch.linalg.cholesky_ex(H.flip(0, 1).T)
@@ -160,7 +135,7 @@ def _factorise(H: Tensor) -> bool:
     H[:half, half:] = 0
     if not _factorise(last):
         return False
-    # Panels keep what is in flight small, and leave out most of the triangle that nobody reads.
+    # Panels keep temporaries small, and leave out most of the triangle that nobody reads.
     panels = list(column_blocks(half, max(SMALL, half // PANELS)))
     for start, end in panels:
         # M_21ᵀ M_22 = H_21ᵀ: with the unknowns as rows, which is the faster way around.
@@ -172,7 +147,7 @@ def _factorise(H: Tensor) -> bool:
 
 
 def _narrowed(M: Tensor, dtype: torch.dtype) -> Tensor:
-    """M rounded to `dtype` in its own memory, where a row then takes half the place it has."""
+    """M rounded to `dtype` in its own memory, where a row then takes half of its former space."""
     if dtype == M.dtype:
         return M
     narrow = M.view(dtype)[:, : len(M)]

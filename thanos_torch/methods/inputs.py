@@ -1,4 +1,7 @@
-"""What every method is given: checked matrices, multiplied in their own precision."""
+"""The checks of every method's arguments, and products in full precision. Spec section 2.
+
+Every refusal is a ValueError that names the argument and its value.
+"""
 
 import math
 from collections.abc import Iterator
@@ -27,21 +30,35 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def check_damping(damping: float) -> None:
+    """γ must be a positive, finite number."""
+    if not 0 < damping < math.inf:
+        raise ValueError(f"damping must be positive and finite, got {damping}")
+
+
+def check_same_shape(name: str, matrix: Tensor, weight: Tensor) -> None:
+    """A matrix that belongs to a weight, (c, b), must have its shape."""
+    if matrix.shape != weight.shape:
+        raise ValueError(
+            f"{name} must have the shape {tuple(weight.shape)}, got {tuple(matrix.shape)}"
+        )
+
+
 def check_matrix(name: str, matrix: Tensor) -> tuple[float, float]:
-    """The least and the largest entry; refuses what is no finite matrix. Spec section 2."""
+    """The least and the largest entry of a matrix, which must be finite floating-point numbers."""
     if matrix.dim() != 2 or matrix.numel() == 0:
         raise ValueError(f"{name} must be a matrix with entries, got shape {tuple(matrix.shape)}")
     if not matrix.is_floating_point():
         raise ValueError(f"{name} must hold floating-point numbers, got {matrix.dtype}")
     least, largest = torch.stack(matrix.aminmax()).tolist()
-    if not (math.isfinite(least) and math.isfinite(largest)):  # NaN is both ends of what holds it
+    if not (math.isfinite(least) and math.isfinite(largest)):  # one NaN makes both NaN
         i, j = (~torch.isfinite(matrix)).nonzero()[0].tolist()
         raise ValueError(f"{name} must be finite, got {name}[{i}, {j}] = {matrix[i, j].item()}")
     return least, largest
 
 
 def check_gram(gram: Tensor, weight: Tensor) -> bool:
-    """Whether it is exactly symmetric; refuses what is no Gram matrix of inputs. Spec section 2."""
+    """Whether G, (b, b), is exactly symmetric; it must be a Gram matrix of the weight's inputs."""
     check_matrix("gram", gram)
     columns = weight.shape[1]
     if gram.shape != (columns, columns):
@@ -58,7 +75,7 @@ def check_gram(gram: Tensor, weight: Tensor) -> bool:
     for j in (diagonal == 0).nonzero()[:, 0].tolist():
         if gram[j].any():
             raise ValueError(f"gram[{j}, {j}] is 0 but row {j} is not: no Gram matrix is like that")
-    if _is_symmetric(gram):
+    if all(torch.equal(tile, other.T.contiguous()) for tile, other in mirrored_tiles(gram)):
         return True
     norms = diagonal.double().sqrt()
     asymmetry = (gram.double() - gram.double().T).abs() - 1e-5 * torch.outer(norms, norms)
@@ -71,13 +88,11 @@ def check_gram(gram: Tensor, weight: Tensor) -> bool:
     return False
 
 
-def _is_symmetric(matrix: Tensor) -> bool:
-    """Whether it equals its transpose."""
-    return all(torch.equal(tile, other.T.contiguous()) for tile, other in mirrored_tiles(matrix))
-
-
 def mirrored_tiles(matrix: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tiles of the lower triangle, each with its mirror image: reading by columns is slow."""
+    """Tiles of the lower triangle, each with its mirror image.
+
+    Comparing a matrix with its transpose as a whole reads one of them by columns, which is slow.
+    """
     tiles = list(column_blocks(len(matrix), TILE))
     for row, (i1, i2) in enumerate(tiles):
         for j1, j2 in tiles[: row + 1]:

@@ -1,36 +1,97 @@
-"""Mask rules: scores, the outlier rows, the k smallest with ties. Spec sections 2, 3 and 7."""
+"""Which weights go: scores, outlier rows, the residual mask, the k smallest. Spec 2, 3 and 7.
+
+The residual mask (3) asks which weights of a block are among the r smallest of all that are left.
+The scores of all columns from the block to the end are needed for one number, the r-th smallest.
+From block to block it moves little. So on a CPU the scores are made some rows at a time, in a
+buffer that stays in the cache, and counted below a bracket around the last threshold; only those
+inside are kept and searched. Every step is exact: if the bracket misses, all scores are looked at.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from reference.patterns import Pattern, Unstructured
-from thanos_torch.methods.scaled import ScaledLayer
+from reference.patterns import Pattern, Unstructured, column_blocks
+from thanos_torch.methods.factor import Factor
+from thanos_torch.methods.problem import ScaledLayer
+
+# A NumPy array from `tensor.numpy()`; this module never imports NumPy, so it cannot name the type.
+Array = Any
+T = TypeVar("T")
+
+# Scores that are made at one time: 512 KB in float32.
+SCORES = 2**17
+# Below this many scores a bracket costs more than it saves.
+BRACKET_FROM = 2**16
+NARROWEST, WIDEST = 2e-3, 0.2  # half the width of a bracket, relative to its middle
+REACH = 4.0  # how many times its last move a threshold is expected to move
+SAMPLE = 2**13  # values that `smallest` guesses its bracket from
 
 
-def column_factors(layer: ScaledLayer, U_JJ: Tensor, metric: str) -> Tensor | None:
-    """What (2), or another metric of section 7, needs to know of the columns J, (|J|,)."""
+@dataclass(frozen=True)
+class Candidates:
+    """Weights that may be removed, and what makes scores of them. Spec (2) and section 7.
+
+    weight   (c, |J|), of the columns J that are left, in the units of the layer
+    factors  (|J|,), what the metric needs to know of these columns; None for "magnitude"
+    metric   "wanda", "magnitude" or "obs", as for `thanos`
+    """
+
+    weight: Tensor
+    factors: Tensor | None
+    metric: str
+
+    def scores(self) -> Tensor:
+        """S, (c, |J|), in new memory."""
+        if self.factors is None:
+            return self.weight.abs()
+        if self.metric == "obs":
+            return self.weight.square().div_(self.factors)
+        return self.weight.abs().mul_(self.factors)
+
+    def columns(self, start: int, end: int | None = None) -> "Candidates":
+        """Those of the columns [start, end)."""
+        factors = None if self.factors is None else self.factors[start:end]
+        return Candidates(self.weight[:, start:end], factors, self.metric)
+
+    def rows(self, rows: slice | Tensor) -> "Candidates":
+        """Those of some rows."""
+        return Candidates(self.weight[rows], self.factors, self.metric)
+
+    def by_parts(self, look: Callable[[Array], T]) -> list[T]:
+        """What `look` makes of the scores of some rows at a time, in the order of the rows."""
+        c, columns = self.weight.shape
+        return [
+            # NumPy compares and compresses several times faster than torch.
+            look(self.rows(slice(start, end)).scores().numpy())
+            for start, end in column_blocks(c, max(1, SCORES // columns))
+        ]
+
+
+def column_factors(
+    layer: ScaledLayer, metric: str, factor: Factor | None, j1: int = 0
+) -> Tensor | None:
+    """What a metric needs to know of the columns J = [j1, b), (|J|,), for `Candidates`.
+
+    factor  of the layer; only "obs" needs it
+    """
     if metric == "magnitude":
         return None
-    if metric == "obs":
-        return U_JJ.square().sum(dim=0)  # the diagonal of (H_JJ)⁻¹ = U_JJᵀ U_JJ
-    return layer.column_norms()[-len(U_JJ) :]
+    if metric == "wanda":
+        return layer.column_norms()[j1:]
+    assert factor is not None
+    return factor.U[j1:, j1:].square().sum(dim=0)  # the diagonal of (H_JJ)⁻¹ = U_JJᵀ U_JJ
 
 
-def scores(W: Tensor, factors: Tensor | None, metric: str) -> Tensor:
-    """S of some weights, in new memory; `factors` are those of their columns."""
-    if factors is None:
-        return W.abs()
-    if metric == "obs":
-        return W.square().div_(factors)
-    return W.abs().mul_(factors)
-
-
-def outlier_mask(layer: ScaledLayer, pattern: Pattern, outlier_score: str) -> Tensor:
+def outlier_mask(layer: ScaledLayer, W: Tensor, pattern: Pattern, outlier_score: str) -> Tensor:
     """True for the rows that stay as they are: those with the largest h_i = (W G Wᵀ)_ii. (c, 1)
 
+    W              (c, b), the layer's weight in its units, before any update
     outlier_score  "wanda": the largest Σ_j W_ij² G_jj instead, an ablation of section 7
     """
-    W = layer.weight
     outliers = torch.zeros(len(W), 1, dtype=torch.bool, device=W.device)
     count = 0 if isinstance(pattern, Unstructured) else pattern.outliers(len(W))
     if count:
@@ -43,9 +104,72 @@ def outlier_mask(layer: ScaledLayer, pattern: Pattern, outlier_score: str) -> Te
     return outliers
 
 
-# Below this many values the sample costs more than it saves.
-SAMPLE_FROM = 2**16
-SAMPLE = 2**13
+@dataclass
+class ResidualMask:
+    """Searches the residual mask (3), with what it knows from the last block.
+
+    threshold  the last one, None before the first block
+    width      half the width of the next bracket, relative to the threshold
+    """
+
+    threshold: float | None = None
+    width: float = WIDEST
+
+    def choose(self, left: Candidates, count: Tensor, width: int) -> Tensor:
+        """Mask of the first `width` columns: their weights among the `count` smallest scores.
+
+        `count` is (), on the device of the weights; ties go to the lower row-major index.
+        """
+        if count.device.type != "cpu":
+            return smallest_on_device(left.scores(), count, width)
+        r, found, entries = int(count), None, left.weight.numel()
+        if entries >= BRACKET_FROM and 0 < r < entries:
+            found = self._search(left, r)
+        if found is None:
+            return smallest(left.scores(), r)[:, :width]
+        self._remember(float(found.threshold))
+        shown = left.columns(0, width).scores()
+        if found.up_to == r:
+            return shown <= found.threshold
+        # More weights equal the threshold than there is room for.
+        least = found.threshold.numpy()
+        ties = left.by_parts(lambda part: torch.from_numpy((part == least).sum(axis=1)))
+        return with_first_ties(shown, found.threshold, torch.cat(ties), r - found.below)
+
+    def _search(self, left: Candidates, count: int) -> "_Ranked | None":
+        """The count-th smallest score, or None if the bracket misses it."""
+        if self.threshold is None:
+            self._sample(left, count)
+        assert self.threshold is not None
+        low, high = self.threshold * (1 - self.width), self.threshold * (1 + self.width)
+
+        def look(part: Array) -> tuple[int, Tensor]:
+            under = part < low
+            inside = (part <= high) != under
+            # Indexing by a mask takes up to four times as long as compressing.
+            between = torch.from_numpy(part.compress(inside.ravel()))
+            return int(torch.count_nonzero(torch.from_numpy(under))), between
+
+        counts, inside = zip(*left.by_parts(look), strict=True)
+        below, between = sum(counts), torch.cat(inside)
+        if not below < count <= below + len(between):
+            self.width = WIDEST
+            self.threshold = None
+            return None
+        return _ranked(between, count, below)
+
+    def _sample(self, left: Candidates, count: int) -> None:
+        """A first guess, from some rows."""
+        entries = left.weight.numel()
+        some = left.rows(slice(None, None, max(1, entries // SCORES))).scores()
+        rank = max(1, count * some.numel() // entries)
+        self.threshold = float(kth_smallest(some.flatten(), rank))
+
+    def _remember(self, threshold: float) -> None:
+        assert self.threshold is not None
+        move = abs(threshold - self.threshold) / self.threshold if self.threshold else WIDEST
+        self.width = min(max(REACH * move, NARROWEST), WIDEST)
+        self.threshold = threshold
 
 
 def smallest(values: Tensor, count: int) -> Tensor:
@@ -56,18 +180,19 @@ def smallest(values: Tensor, count: int) -> Tensor:
         return torch.ones_like(values, dtype=torch.bool)
     if values.device.type != "cpu":
         return smallest_on_device(values, torch.full((), count, device=values.device))
-    threshold, below, up_to = _threshold(values.flatten(), count)
-    if up_to == count:
-        return values <= threshold
-    ties_of_rows = (values == threshold).sum(dim=1)
-    return with_first_ties(values, threshold, ties_of_rows, count - below)
+    found = _threshold(values.flatten(), count)
+    if found.up_to == count:
+        return values <= found.threshold
+    ties_of_rows = (values == found.threshold).sum(dim=1)
+    return with_first_ties(values, found.threshold, ties_of_rows, count - found.below)
 
 
 def smallest_on_device(values: Tensor, count: Tensor, width: int | None = None) -> Tensor:
-    """The same of nonnegative values without waiting for the device; `count` is a tensor, ().
+    """The first `width` columns of `smallest`, without waiting for a device.
 
-    Of the first `width` columns only. The bits of nonnegative floats are in the order of the
-    floats, so the threshold is found bit by bit: as many passes as bits, whatever the values.
+    values  nonnegative: the bits of such floats are in the order of the floats, so the threshold
+            is found bit by bit, in as many passes as there are bits, whatever the values
+    count   a tensor, (), on the device of the values
     """
     integer = torch.int64 if values.dtype == torch.float64 else torch.int32
     bits = values.contiguous().view(integer)
@@ -118,7 +243,8 @@ def smallest_of_each_group(values: Tensor, n: int, m: int) -> Tensor:
 
 def smallest_of_first(values: Tensor, n: int) -> Tensor:
     """Mask of the `n` smallest along the first dimension, ties to the lower index."""
-    # A weight goes if fewer than n of its group come before it: m passes over the matrix, no sort.
+    # A value is among the n smallest if fewer than n come before it in the stable order: m passes
+    # over the matrix, no sort.
     m = len(values)
     rank = torch.zeros_like(values, dtype=torch.uint8 if m < 2**8 else torch.int32)
     for other in range(m):
@@ -127,34 +253,47 @@ def smallest_of_first(values: Tensor, n: int) -> Tensor:
     return rank < n
 
 
-def _threshold(values: Tensor, count: int) -> tuple[Tensor, int, int]:
-    """The count-th smallest of flat values; how many are below it; how many are up to it."""
-    below, inside = 0, values
-    if len(values) >= SAMPLE_FROM:
-        low, high = _bracket(values, count)
-        under = int(torch.count_nonzero(values < low))
-        between = values[(values >= low) & (values <= high)]
-        # The bracket comes from a sample and may miss; then all values are looked at.
-        if under < count <= under + len(between):
-            below, inside = under, between
-    threshold = kth_smallest(inside, count - below)
-    return (
+class _Ranked(NamedTuple):
+    """The k-th smallest of some values, how many are below it, and how many up to it."""
+
+    threshold: Tensor
+    below: int
+    up_to: int
+
+
+def _ranked(inside: Tensor, k: int, below: int) -> _Ranked:
+    """The k-th smallest of some values of which `below` are smaller than all those `inside`."""
+    threshold = kth_smallest(inside, k - below)
+    return _Ranked(
         threshold,
         below + int(torch.count_nonzero(inside < threshold)),
         below + int(torch.count_nonzero(inside <= threshold)),
     )
 
 
+def _threshold(values: Tensor, k: int) -> _Ranked:
+    """The k-th smallest of flat values."""
+    if len(values) >= BRACKET_FROM:
+        low, high = _bracket(values, k)
+        below = int(torch.count_nonzero(values < low))
+        between = values[(values >= low) & (values <= high)]
+        # The bracket comes from a sample and may miss; then all values are looked at.
+        if below < k <= below + len(between):
+            return _ranked(between, k, below)
+    return _ranked(values, k, 0)
+
+
 def kth_smallest(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest of flat values on the CPU, for any way of finding it is the same."""
-    # NumPy's introselect takes a twentieth of the time of torch's kthvalue.
+    """The k-th smallest of flat values, on the CPU."""
+    # NumPy's introselect takes a twentieth of the time of torch's kthvalue, and there is but one
+    # k-th smallest number.
     copy = values.numpy().copy()
     copy.partition(k - 1)
     return values.new_tensor(copy[k - 1])
 
 
 def _bracket(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Two values that very likely enclose the count-th smallest, from every so many-th value."""
+    """Two values that very likely enclose the count-th smallest, guessed from a sample."""
     sample = values[:: len(values) // SAMPLE].sort().values
     middle = count * len(sample) // len(values)
     # Four standard deviations of the rank of a quantile in a sample.

@@ -1,37 +1,26 @@
-"""The Gram matrix of the inputs, added up batch by batch, and the objective. Spec section 1."""
+"""The problem of one layer: objective, Gram matrix, and the common units of all methods. Spec 1."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from reference.patterns import Unstructured, column_blocks
-from thanos_torch.methods.inputs import check_matrix, full_precision
-from thanos_torch.methods.scaled import prepare
-
-
-@torch.no_grad()
-@full_precision()
-def objective(
-    weight: Tensor, gram: Tensor, pruned_weight: Tensor, *, damping: float = 0.01
-) -> float:
-    """What pruning costs: f(Ŵ) = tr(D H Dᵀ), D = Ŵ − W, in float64. Spec (1).
-
-    weight, pruned_weight (c, b); gram (b, b). Raises ValueError for what spec section 2 refuses.
-    """
-    check_matrix("pruned_weight", pruned_weight)
-    layer = prepare(weight, gram, Unstructured(0), max(1, weight.shape[-1]), damping)
-    if pruned_weight.shape != weight.shape:
-        raise ValueError(
-            f"pruned_weight must have the shape {tuple(weight.shape)}, "
-            f"got {tuple(pruned_weight.shape)}"
-        )
-    D = pruned_weight.double() - weight.double()
-    loss = ((D @ layer.hessian(torch.float64)) * D).sum()
-    return float(loss * 2.0**layer.gram_exponent)
-
+from reference.patterns import column_blocks
+from thanos_torch.methods.inputs import (
+    check_damping,
+    check_gram,
+    check_matrix,
+    check_same_shape,
+    full_precision,
+    mirrored_tiles,
+)
+from thanos_torch.methods.result import Diagnostics, Pruned
 
 PANEL = 256  # columns: narrow enough to leave out nearly half, wide enough for fast products
+FEW = 128  # columns that suffice for most rows to show that they lost a weight
+LARGE = 120  # powers of two up to this one are float32 numbers
 
 
 class Gram:
@@ -67,17 +56,18 @@ class Gram:
         self.tokens += len(rows)
 
     def pool(self, add_up: Callable[[Tensor], None], tokens: int) -> None:
-        """Take the sum over several processes, with the tokens of all of them.
+        """Replace G by its sum over several processes.
 
-        `add_up` replaces a tensor by its sum over them.
+        add_up  replaces a tensor, in place, by its sum over the processes
+        tokens  the number of tokens of all processes
         """
         add_up(self._matrix)
         self.tokens = tokens
 
     def matrix(self) -> Tensor:
         """G, (columns, columns). Raises ValueError if an input was NaN or infinite."""
-        # Looked at here and not in `add`, where it would make a GPU wait for every batch. The
-        # diagonal tells: a column's square sum is finite only if all its inputs are.
+        # Checked here and not in `add`, where it would make a GPU wait for every batch. The
+        # diagonal suffices: a column's sum of squares is finite only if all its inputs are.
         finite = self._matrix.diagonal().isfinite()
         if not finite.all():
             column = int((~finite).nonzero()[0])
@@ -86,3 +76,156 @@ class Gram:
         for j1, j2 in column_blocks(len(matrix), PANEL):
             matrix[j2:, j1:j2] = matrix[j1:j2, j2:].T
         return matrix
+
+
+@torch.no_grad()
+@full_precision()
+def objective(
+    weight: Tensor, gram: Tensor, pruned_weight: Tensor, *, damping: float = 0.01
+) -> float:
+    """What pruning costs: f(Ŵ) = tr(D H Dᵀ), D = Ŵ − W, in float64. Spec (1).
+
+    weight, pruned_weight (c, b); gram (b, b). Raises ValueError for what spec section 2 refuses.
+    """
+    layer = prepare(weight, gram, damping)
+    check_matrix("pruned_weight", pruned_weight)
+    check_same_shape("pruned_weight", pruned_weight, weight)
+    D = pruned_weight.double() - weight.double()
+    loss = ((D @ layer.hessian(torch.float64)) * D).sum()
+    return float(loss * 2.0**layer.gram_exponent)
+
+
+@dataclass(frozen=True)
+class ScaledLayer:
+    """One layer's problem in units in which max|W| and mean(diag G) are near 1.
+
+    The units are powers of two (for G powers of four, so that its square roots scale exactly as
+    well): by T7 no mask changes, no rounding is added, and float32 neither over- nor underflows.
+
+    original          (c, b), W as given
+    gram              (b, b), G as given, because a copy would be large
+    symmetric         whether G equals its transpose; if not, copies of it are symmetrised
+    damping           γ
+    lam               λ = γ · mean(diag G) in units of 2**gram_exponent, or 1 for a zero G
+    weight_exponent   the unit of weights is 2**weight_exponent
+    gram_exponent     the unit of G is 2**gram_exponent
+    """
+
+    original: Tensor
+    gram: Tensor
+    symmetric: bool
+    damping: float
+    lam: float
+    weight_exponent: int
+    gram_exponent: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of the run: float64 for a float64 weight, float32 for all others."""
+        return torch.float64 if self.original.dtype == torch.float64 else torch.float32
+
+    def scaled_weight(self, weight: Tensor | None = None) -> Tensor:
+        """W in the layer's units and arithmetic, (c, b), in new memory that a method may overwrite.
+
+        weight  another weight of this layer instead of W
+        """
+        given = self.original if weight is None else weight
+        return _times_power_of_two(given.to(self.dtype), -self.weight_exponent)
+
+    def hessian(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
+        """H = G + λI, (b, b), in new memory, its rows and columns in `order`. Spec section 1."""
+        H = self.scaled_gram(dtype, order)
+        H.diagonal().add_(self.lam)
+        return H
+
+    def scaled_gram(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
+        """G in its units, (b, b), in new memory, rows and columns in `order`."""
+        G = self.gram
+        if order is not None:
+            # G is symmetric, or will be below: gathering rows is many times faster than columns.
+            G = G[order].T.contiguous()[order]
+        # Scaled before it is narrowed: `dtype` may be too narrow for G in the given units.
+        G = G.to(torch.promote_types(G.dtype, dtype), copy=order is None)
+        if not self.symmetric:
+            _symmetrise(G)
+        return _scale_in_place(G, -self.gram_exponent).to(dtype)
+
+    def squared_norms(self) -> Tensor:
+        """‖X_j‖² = G_jj, (b,), in new memory."""
+        return _times_power_of_two(self.gram.diagonal(), -self.gram_exponent)
+
+    def column_norms(self) -> Tensor:
+        """‖X_j‖ = sqrt(G_jj), (b,). Spec section 1."""
+        return self.squared_norms().sqrt_().to(self.dtype)
+
+    def pruned(self, W: Tensor, mask: Tensor, losses: Tensor, diagnostics: Diagnostics) -> Pruned:
+        """The result in the units and dtype of the original; rows that lost nothing bit for bit.
+
+        W       (c, b), the new weight in the layer's units; it is overwritten, because fresh
+                memory of its size costs more than the scaling
+        mask    (c, b), True where a weight was removed
+        losses  (blocks,), in the layer's units
+        """
+        restored = _scale_in_place(W, self.weight_exponent).to(self.original.dtype)
+        untouched = _rows_without(mask)
+        restored[untouched] = self.original[untouched]
+        return Pruned(restored, mask, self.restored_losses(losses), diagnostics)
+
+    def restored_losses(self, losses: Tensor) -> Tensor:
+        """Losses in the units of the original, float64."""
+        exponent = 2 * self.weight_exponent + self.gram_exponent
+        return _times_power_of_two(losses.double(), exponent)
+
+
+def prepare(weight: Tensor, gram: Tensor, damping: float) -> ScaledLayer:
+    """Check a layer and choose its units: the common start of all methods.
+
+    weight (c, b) in float64, float32, float16 or bfloat16; gram (b, b) on the same device.
+    Raises ValueError, which names the argument and its value.
+    """
+    check_damping(damping)
+    ends = check_matrix("weight", weight)
+    symmetric = check_gram(gram, weight)
+    G = gram if gram.dtype == torch.float64 else gram.float()
+    # Divided first: a sum of entries near the largest number would overflow.
+    mean = (G.diagonal().double() / len(G)).sum().item()
+    gram_exponent = 2 * (_exponent(mean) // 2)
+    lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
+    weight_exponent = _exponent(max(abs(end) for end in ends))
+    return ScaledLayer(weight, G, symmetric, damping, lam, weight_exponent, gram_exponent)
+
+
+def _symmetrise(matrix: Tensor) -> None:
+    """The mean of a matrix and its transpose, in its place."""
+    for tile, other in mirrored_tiles(matrix):
+        mean = tile / 2 + other.T / 2
+        tile.copy_(mean)
+        other.copy_(mean.T)
+
+
+def _rows_without(mask: Tensor) -> Tensor:
+    """The indices of rows without True; the first columns decide for most rows."""
+    rows = torch.arange(len(mask), device=mask.device)
+    for start, end in ((0, FEW), (FEW, mask.shape[1])):
+        rows = rows[~mask[rows, start:end].any(dim=1)]
+    return rows
+
+
+def _exponent(value: float) -> int:
+    """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
+    return math.frexp(value)[1] - 1 if value else 0
+
+
+def _times_power_of_two(values: Tensor, exponent: int) -> Tensor:
+    """Values times 2**exponent, exact, in new memory."""
+    if abs(exponent) > LARGE:
+        return _scale_in_place(values.clone(), exponent)
+    return values * 2.0**exponent
+
+
+def _scale_in_place(values: Tensor, exponent: int) -> Tensor:
+    """Values times 2**exponent, in two halves where the factor itself may overflow."""
+    if abs(exponent) > LARGE:
+        half = exponent // 2
+        return values.mul_(2.0**half).mul_(2.0 ** (exponent - half))
+    return values.mul_(2.0**exponent) if exponent else values

@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from reference.patterns import Unstructured
-from thanos_torch.methods.baselines import block_losses
-from thanos_torch.methods.inputs import check_matrix, full_precision
+from thanos_torch.methods.factor import block_losses
+from thanos_torch.methods.inputs import check_matrix, check_same_shape, full_precision
+from thanos_torch.methods.problem import prepare
 from thanos_torch.methods.result import Pruned
-from thanos_torch.methods.scaled import prepare
 
 
 @torch.no_grad()
@@ -23,19 +22,16 @@ def refit(
     """
     if steps < 0:
         raise ValueError(f"steps must not be negative, got {steps}")
-    layer = prepare(weight, gram, Unstructured(0), max(1, weight.shape[-1]), damping)
+    layer = prepare(weight, gram, damping)
     check_matrix("pruned.weight", pruned.weight)
-    for name, matrix in (("pruned.weight", pruned.weight), ("pruned.mask", pruned.mask)):
-        if matrix.shape != weight.shape:
-            raise ValueError(
-                f"{name} must have the shape {tuple(weight.shape)}, got {tuple(matrix.shape)}"
-            )
+    check_same_shape("pruned.weight", pruned.weight, weight)
+    check_same_shape("pruned.mask", pruned.mask, weight)
 
     H = layer.hessian(layer.dtype)
-    W = layer.scaled_weight(pruned.weight)
+    dense, W = layer.scaled_weight(), layer.scaled_weight(pruned.weight)
     diagonal = H.diagonal()
     # Minus half the gradient of (1); pruned entries are fixed, so theirs count as 0.
-    residual = ((layer.weight - W) @ H).masked_fill_(pruned.mask, 0.0)
+    residual = ((dense - W) @ H).masked_fill_(pruned.mask, 0.0)
     direction = residual / diagonal
     steepness = (residual * direction).sum(dim=1, keepdim=True)  # (c, 1)
     for _ in range(steps):
@@ -47,13 +43,8 @@ def refit(
         previous, steepness = steepness, (residual * scaled).sum(dim=1, keepdim=True)
         direction = scaled.addcmul_(_ratio(steepness, previous), direction)
 
-    loss = block_losses(layer, W - layer.weight, W.shape[1])
-    return Pruned(
-        layer.restored(W, pruned.mask),
-        pruned.mask.clone(),
-        layer.restored_losses(loss),
-        pruned.diagnostics,
-    )
+    loss = block_losses(layer, W - dense, W.shape[1])
+    return layer.pruned(W, pruned.mask.clone(), loss, pruned.diagnostics)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

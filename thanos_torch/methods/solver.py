@@ -6,15 +6,17 @@ R_qq, which makes a step dense matrix products, without gathering. The precondit
 same way: (R⁻¹)_qq out of the one R⁻¹. It halves the steps: docs/solvers.md.
 """
 
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
-from thanos_torch.methods.factor import BENIGN_INFLATION
+from thanos_torch.methods.factor import BENIGN_INFLATION, Factor
 
-# What a residual, relative to its right side, must fall to. It reaches the gradient multiplied by
+# Norm that a residual must reach, relative to its right side. It enters the gradient multiplied by
 # up to the root of the condition number of R, which the certificate bounds: docs/tolerances.md.
 # Where the factor is benign that root is 4 at most, and float32's own last digit is enough.
 TARGET = {torch.float32: 1e-8, torch.float64: 1e-15}
@@ -22,10 +24,6 @@ BENIGN_TARGET = 1e-7
 # By how much one pass of conjugate gradients reduces it, far from the end of float32's digits.
 REDUCTION = 1e-4
 MAX_PASSES = 4
-MAX_STEPS = 60
-# A device takes this many steps a pass without asking whether fewer would do: on all layers of
-# SmolLM2-135M all passes of a block together took 34 at most on a CPU.
-DEVICE_STEPS = 40
 # Entries of the systems that are solved directly at one time: 8 MB in float64.
 DIRECT_ENTRIES = 2**20
 
@@ -34,10 +32,10 @@ DIRECT_ENTRIES = 2**20
 class BlockSystem:
     """What the systems of all rows of a block share, scaled to unit diagonal.
 
-    scale    (B,), the roots of 1 / diag R, which make it so
+    scale    (B,), 1 / sqrt(diag R), which makes the diagonal 1
     exact    (B, B), R scaled: float64, or float32 where the factor is benign
-    rounded  the same in the arithmetic of the run
-    inverse  its inverse, in the arithmetic of the run
+    rounded  (B, B), the same in the arithmetic of the run
+    inverse  (B, B), its inverse, in the arithmetic of the run
     """
 
     scale: Tensor
@@ -45,49 +43,57 @@ class BlockSystem:
     rounded: Tensor
     inverse: Tensor
 
-    @classmethod
-    def of(cls, U: Tensor, *, benign: bool) -> "BlockSystem":
-        """The block with this part of U, in the arithmetic of the run, and R = Uᵀ U.
 
-        benign  whether the columns of H are nearly independent. If not, those of R may still be,
-                and that suffices; a device is not asked.
-        """
+class MaskedSolver(ABC):
+    """Solves the systems of one layer, block by block; `solver_for` chooses the kind.
+
+    Call `system` once for each block, then `multipliers` for some of its rows at a time.
+
+    directly     whether all rows are solved by Cholesky
+    steps        conjugate-gradient steps of each block so far, of the rows that took most
+    direct_rows  rows that were solved by Cholesky, in all calls
+    unfinished   rows that were not solved, in all calls: (), on the device
+    """
+
+    max_steps: ClassVar[int]  # of one pass
+
+    def __init__(self, factor: Factor, *, directly: bool = False) -> None:
+        self.directly = directly
+        self.steps: list[int] = []
+        self.direct_rows = 0
+        self.unfinished = torch.zeros((), dtype=torch.int64, device=factor.U.device)
+        self._benign = factor.benign
+
+    @abstractmethod
+    def _is_benign(self, inverse: Tensor) -> bool:
+        """Whether the columns of this block's R are known to be nearly independent."""
+
+    @abstractmethod
+    def _reached(self, residual: Tensor, goal: Tensor) -> bool:
+        """Whether the residuals of all rows are known to have reached their goals."""
+
+    @abstractmethod
+    def _rows(self, working: Tensor) -> slice | Tensor | None:
+        """The rows to go on with, at least those that are `working`; None if none is."""
+
+    @abstractmethod
+    def _left_over(self, unfinished: Tensor) -> Tensor | None:
+        """The rows to solve directly, of those that conjugate gradients did not finish, if any."""
+
+    def system(self, U: Tensor) -> BlockSystem:
+        """The system of the next block, R = Uᵀ U; U is its part of the factor, (B, B)."""
+        self.steps.append(0)
         identity = torch.eye(len(U), dtype=U.dtype, device=U.device)
         root = torch.linalg.solve_triangular(U, identity, upper=True, out=identity)
         root.mul_(torch.linalg.vector_norm(U, dim=0)[:, None])
         # As a product with its own transpose it is positive definite in any precision.
         inverse = root @ root.T
         del identity, root  # a block may be as wide as the layer
-        if not benign and U.device.type == "cpu":
-            benign = bool((inverse.diagonal() <= BENIGN_INFLATION).all())
-        accurate = U if benign else U.double()
+        # Where the columns of H are not nearly independent, those of R may be, which suffices.
+        accurate = U if self._benign or self._is_benign(inverse) else U.double()
         scale = torch.linalg.vector_norm(accurate, dim=0).reciprocal_()
         exact = (accurate.T @ accurate).mul_(scale).mul_(scale[:, None])
-        return cls(scale, exact, exact.to(U.dtype), inverse)
-
-
-@dataclass
-class MaskedSolver:
-    """Solves the systems of one layer, block by block, and counts.
-
-    On a CPU rows that are not done in the end are solved directly. A device is never waited for:
-    it takes as many steps as could be needed, and `unfinished` tells afterwards whether the layer
-    has to be done again, `directly`.
-
-    directly     whether all rows are solved by Cholesky
-    steps        conjugate-gradient steps of the last call
-    direct_rows  rows that were solved by Cholesky, in all calls
-    unfinished   rows that were not solved, in all calls: (), on the device
-    """
-
-    device: torch.device
-    directly: bool = False
-    steps: int = 0
-    direct_rows: int = 0
-    unfinished: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.unfinished = torch.zeros((), dtype=torch.int64, device=self.device)
+        return BlockSystem(scale, exact, exact.to(U.dtype), inverse)
 
     def multipliers(self, block: BlockSystem, mask: Tensor, W: Tensor) -> Tensor:
         """μ_i with μ_iq R_qq = W_iq on the picks q of row i, and 0 elsewhere: (c, B), as `exact`.
@@ -96,49 +102,43 @@ class MaskedSolver:
         W     (c, B), the weights, in the arithmetic of the run
         """
         right = (W.to(block.exact.dtype) * block.scale).mul_(mask)
-        self.steps = 0
         if self.directly:
             solution = self._direct(block, mask, right)
         else:
             solve = self._once if block.exact.dtype == torch.float32 else self._refined
-            solution, unfinished = solve(block, mask, right)
-            self._finish(block, mask, right, solution, unfinished)
+            solution, unfinished, steps = solve(block, mask, right)
+            rows = self._left_over(unfinished)
+            if rows is not None:
+                solution[rows] = self._direct(block, mask[rows], right[rows])
+            self.steps[-1] = max(self.steps[-1], steps)
         return solution.mul_(block.scale)
 
-    def _finish(
-        self, block: BlockSystem, mask: Tensor, right: Tensor, solution: Tensor, unfinished: Tensor
-    ) -> None:
-        """What conjugate gradients left over: done directly, or on a device taken note of."""
-        if self.device.type != "cpu":
-            self.unfinished += unfinished.sum()
-            return
-        failed = unfinished.nonzero()[:, 0]
-        if len(failed):
-            solution[failed] = self._direct(block, mask[failed], right[failed])
-
-    def _once(self, block: BlockSystem, mask: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass in float32: the solution, and which rows are unfinished."""
+    def _once(self, block: BlockSystem, mask: Tensor, right: Tensor) -> tuple[Tensor, Tensor, int]:
+        """One pass in float32: the solution, which rows are unfinished, the steps."""
         return self._pass(block, mask.to(right.dtype), right, BENIGN_TARGET * _norms(right))
 
-    def _refined(self, block: BlockSystem, mask: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    def _refined(
+        self, block: BlockSystem, mask: Tensor, right: Tensor
+    ) -> tuple[Tensor, Tensor, int]:
         """The same, as good as solved in float64, by iterative refinement.
 
         Passes in the arithmetic of the run each remove some digits of the residual, which is
         computed anew in float64 in between.
         """
-        arithmetic = block.rounded.dtype
+        arithmetic, taken = block.rounded.dtype, 0
         norms = _norms(right)  # (rows, 1)
         target = TARGET[arithmetic] * norms
         solution, residual = torch.zeros_like(right), right.clone()
         working = target[:, 0] > 0  # the rows that are not done yet
         for _ in range(MAX_PASSES):
-            if self.device.type == "cpu" and not working.any():
-                break
             rows = self._rows(working)
+            if rows is None:
+                break
             picks = mask[rows].to(arithmetic)
             # No further than needed: the last pass has less to do than the others.
             goal = torch.maximum(REDUCTION * norms[rows], target[rows] / 2).to(arithmetic)
-            move, _ = self._pass(block, picks, residual[rows].to(arithmetic), goal)
+            move, _, steps = self._pass(block, picks, residual[rows].to(arithmetic), goal)
+            taken += steps
             solution[rows] += move
             # Only the rows at work change, and only their residuals are needed again.
             product = torch.addmm(right[rows], solution[rows], block.exact, alpha=-1)
@@ -146,26 +146,25 @@ class MaskedSolver:
             # Written so that NaN counts as not done.
             norms = _norms(residual)
             working &= ~(norms <= target)[:, 0]
-        return solution, working
+        return solution, working, taken
 
     def _pass(
         self, block: BlockSystem, picks: Tensor, right: Tensor, goal: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Conjugate gradients: a solution, (rows, B), the unfinished rows; `picks` is 1 or 0.
+    ) -> tuple[Tensor, Tensor, int]:
+        """Conjugate gradients: a solution, (rows, B), the unfinished rows, (rows,), the steps.
 
-        goal  norms that the residuals shall reach, (rows, 1)
+        picks  (rows, B), 1 or 0
+        goal   norms that the residuals shall reach, (rows, 1)
 
-        Rows that are done go on with the others: they get better still, or stand still at a
-        residual of 0, and to tell them apart would cost another pass.
+        Rows that are done go on with the others. They get better still, or stand still at a
+        residual of 0; to leave them out would cost another pass over memory.
         """
-        solution, residual = torch.zeros_like(right), right.clone()
+        solution, residual, steps = torch.zeros_like(right), right.clone(), 0
         product, scratch = torch.empty_like(right), torch.empty_like(right)
         direction = (residual @ block.inverse).mul_(picks)
         slope = torch.mul(residual, direction, out=scratch).sum(dim=1, keepdim=True)  # (rows, 1)
         tiny = torch.finfo(right.dtype).tiny
-        for _ in range(MAX_STEPS if self.device.type == "cpu" else DEVICE_STEPS):
-            if self.device.type == "cpu" and (_norms(residual) <= goal).all():
-                break
+        while steps < self.max_steps and not self._reached(residual, goal):
             torch.mm(direction, block.rounded, out=product)
             curvature = torch.mul(direction, product, out=scratch).sum(dim=1, keepdim=True)
             length = slope / curvature.clamp_min_(tiny)
@@ -175,14 +174,8 @@ class MaskedSolver:
             previous = slope.clamp_min_(tiny)
             slope = torch.mul(residual, product, out=scratch).sum(dim=1, keepdim=True)
             torch.addcmul(product, slope / previous, direction, out=direction)
-            self.steps += 1
-        return solution, ~(_norms(residual) <= goal)[:, 0]
-
-    def _rows(self, working: Tensor) -> slice | Tensor:
-        """The rows at work. A slice is a view where indices would copy: mostly all are at work."""
-        if self.device.type != "cpu" or working.all():
-            return slice(None)
-        return working.nonzero()[:, 0]
+            steps += 1
+        return solution, ~(_norms(residual) <= goal)[:, 0], steps
 
     def _direct(self, block: BlockSystem, mask: Tensor, right: Tensor) -> Tensor:
         """By Cholesky in float64: off the picks every system is filled up with the identity."""
@@ -198,7 +191,57 @@ class MaskedSolver:
         return torch.cat(solutions).to(right.dtype)
 
 
+class HostSolver(MaskedSolver):
+    """On a CPU looking at numbers is free: stop as soon as possible, solve what is left over."""
+
+    max_steps = 60
+
+    def _is_benign(self, inverse: Tensor) -> bool:
+        return bool((inverse.diagonal() <= BENIGN_INFLATION).all())
+
+    def _reached(self, residual: Tensor, goal: Tensor) -> bool:
+        return bool((_norms(residual) <= goal).all())
+
+    def _rows(self, working: Tensor) -> slice | Tensor | None:
+        if working.all():
+            return slice(None)  # a view where indices would copy: mostly all rows are at work
+        return self._left_over(working)
+
+    def _left_over(self, unfinished: Tensor) -> Tensor | None:
+        rows = unfinished.nonzero()[:, 0]
+        return rows if len(rows) else None
+
+
+class DeviceSolver(MaskedSolver):
+    """A device is never waited for: take as many steps as could be needed, on all rows.
+
+    `unfinished` says after the last block whether the layer has to be done again, `directly`.
+    """
+
+    # On all layers of SmolLM2-135M all passes of a block together took 34 at most on a CPU.
+    max_steps = 40
+
+    def _is_benign(self, inverse: Tensor) -> bool:
+        return False
+
+    def _reached(self, residual: Tensor, goal: Tensor) -> bool:
+        return False
+
+    def _rows(self, working: Tensor) -> slice | Tensor | None:
+        return slice(None)
+
+    def _left_over(self, unfinished: Tensor) -> Tensor | None:
+        self.unfinished += unfinished.sum()
+        return None
+
+
+def solver_for(factor: Factor, *, directly: bool = False) -> MaskedSolver:
+    """The solver for a layer on the device of its factor."""
+    kind = HostSolver if factor.U.device.type == "cpu" else DeviceSolver
+    return kind(factor, directly=directly)
+
+
 def _norms(rows: Tensor) -> Tensor:
-    """Of every row, (rows, 1)."""
+    """The norm of every row, (rows, 1)."""
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return norms

@@ -1,25 +1,29 @@
 """Thanos for one layer. Spec sections 3 and 4, with the ablation switches of section 7."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from reference.patterns import Ablation, Pattern, SemiStructured, Structured, Unstructured
-from thanos_torch.methods.factor import inverse_factor
+from thanos_torch.methods.factor import Factor, FactorCache
 from thanos_torch.methods.inputs import full_precision
 from thanos_torch.methods.masks import (
+    Candidates,
+    ResidualMask,
     column_factors,
     outlier_mask,
     smallest,
     smallest_of_each_group,
 )
-from thanos_torch.methods.residual import Candidates, ResidualMask
+from thanos_torch.methods.problem import ScaledLayer, prepare
 from thanos_torch.methods.result import Diagnostics, Pruned
-from thanos_torch.methods.scaled import ScaledLayer, prepare
-from thanos_torch.methods.solver import MaskedSolver
+from thanos_torch.methods.solver import MaskedSolver, solver_for
 from thanos_torch.methods.structured import structured
 from thanos_torch.methods.update import joint_update, sequential_update, walk_blocks
+
+Block = tuple[int, int]  # (j1, j2), the borders of its columns
 
 
 @torch.no_grad()
@@ -36,6 +40,7 @@ def thanos(
     update: str = "joint",
     metric: str = "wanda",
     outlier_score: str = "output",
+    factors: FactorCache | None = None,
 ) -> Pruned:
     """Prune one layer with Thanos, block by block. Spec (2) to (6).
 
@@ -44,6 +49,7 @@ def thanos(
     pattern     what to remove
     block_size  B, columns in a block; Structured ignores it
     damping     γ, the share of the mean of diag G that is added to the diagonal
+    factors     a cache that layers with the same Gram matrix share; None factorises H anew
 
     Ablations, spec section 7; the defaults are the paper's algorithm:
     adaptive    False: all masks from the scores at the start, J = all columns
@@ -56,73 +62,90 @@ def thanos(
     """
     ablation = Ablation(adaptive, residual, update, metric, outlier_score)
     ablation.check()
-    layer = prepare(weight, gram, pattern, block_size, damping)
+    layer = prepare(weight, gram, damping)
+    pattern.check(len(weight), weight.shape[1], block_size)
+    factors = factors or FactorCache()
     if isinstance(pattern, Structured):
-        return structured(layer, pattern, ablation)
-    diagnostics = Diagnostics()
-    U = inverse_factor(layer, diagnostics)
-    walk = BlockWalk(pattern, block_size, ablation)
-    solver = MaskedSolver(weight.device)
-    pruned = walk.prune(layer, U, solver, diagnostics)
-    if solver.unfinished:  # the one look at a device, behind the last block
-        layer = prepare(weight, gram, pattern, block_size, damping)  # its weight was moved
-        diagnostics = Diagnostics(diagnostics.factor)
-        solver = MaskedSolver(weight.device, directly=True)
-        pruned = walk.prune(layer, U, solver, diagnostics)
+        return structured(layer, pattern, ablation, factors)
+    factor = factors.of(layer)
+    solver = solver_for(factor)
+    result = prune_blocks(layer, factor, pattern, block_size, ablation, solver)
+    if solver.unfinished:  # the only wait for a device, after the last block
+        solver = solver_for(factor, directly=True)
+        result = prune_blocks(layer, factor, pattern, block_size, ablation, solver)
         if solver.unfinished:
             raise ValueError(f"a block of gram is singular in spite of damping = {damping}")
-    diagnostics.direct_rows = solver.direct_rows
-    return pruned
+    return layer.pruned(*result, Diagnostics(factor.arithmetic, solver.steps, solver.direct_rows))
 
 
-@dataclass(frozen=True)
-class BlockWalk:
-    """Thanos over the blocks of a layer; the arguments of `thanos` that tell how."""
+def prune_blocks(
+    layer: ScaledLayer,
+    factor: Factor,
+    pattern: Unstructured | SemiStructured,
+    block_size: int,
+    ablation: Ablation,
+    solver: MaskedSolver,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ŵ in the layer's units, (c, b), the mask, (c, b), and the losses of the blocks, (blocks,)."""
+    W, U = layer.scaled_weight(), factor.U
+    rule = MaskRule(layer, W, factor, pattern, ablation)
+    update: Callable[[Tensor, Tensor, Tensor], Tensor] = sequential_update
+    if ablation.update == "joint":
+        update = partial(joint_update, solver=solver)
 
-    pattern: Unstructured | SemiStructured
-    block_size: int
-    ablation: Ablation
+    def step(W: Tensor, block: Block, removed: Tensor) -> tuple[Tensor, Tensor]:
+        j1, j2 = block
+        mask = rule.choose(W, block, removed)
+        return mask, update(W[:, j1:j2], mask, U[j1:j2, j1:j2])
 
-    def prune(
-        self, layer: ScaledLayer, U: Tensor, solver: MaskedSolver, diagnostics: Diagnostics
-    ) -> Pruned:
-        """Prune a layer, whose scaled weight is overwritten."""
-        adaptive, metric = self.ablation.adaptive, self.ablation.metric
-        spared = outlier_mask(layer, self.pattern, self.ablation.outlier_score)
-        first_weight = layer.weight if adaptive else layer.weight.clone()
-        first = None if adaptive else column_factors(layer, U, metric)
-        search = ResidualMask()
+    mask, losses = walk_blocks(W, U, block_size, step)
+    return W, mask, losses
 
-        def step(W: Tensor, block: tuple[int, int], removed: Tensor) -> tuple[Tensor, Tensor]:
-            j1, j2 = block
-            if adaptive:
-                seen, factors = W, column_factors(layer, U[j1:, j1:], metric)
-            else:
-                seen, factors = first_weight, None if first is None else first[j1:]
 
-            left = Candidates(seen[:, j1:], factors, metric)
-            mask = self.choose_mask(left, search, block, removed)
-            mask &= ~spared
-            U_kk = U[j1:j2, j1:j2]
-            if self.ablation.update == "joint":
-                return mask, joint_update(W[:, j1:j2], mask, U_kk, solver, diagnostics)
-            return mask, sequential_update(W[:, j1:j2], mask, U_kk)
+class MaskRule:
+    """Chooses the mask of one block after another, by (3), (4) or an ablation; made once a layer.
 
-        return walk_blocks(layer, U, self.block_size, step, diagnostics)
+    W  (c, b), the layer's weight in its units, before any update
+    """
 
-    def choose_mask(
-        self, left: Candidates, search: ResidualMask, block: tuple[int, int], removed: Tensor
-    ) -> Tensor:
-        """The picks of block [j1, j2): (3), (4), or a block's own share of an unstructured count.
+    def __init__(
+        self,
+        layer: ScaledLayer,
+        W: Tensor,
+        factor: Factor,
+        pattern: Unstructured | SemiStructured,
+        ablation: Ablation,
+    ) -> None:
+        self._layer, self._factor, self._pattern, self._ablation = layer, factor, pattern, ablation
+        self._ordinary = ~outlier_mask(layer, W, pattern, ablation.outlier_score)
+        # A walk overwrites W, so scores at the start need a copy.
+        self._first = None if ablation.adaptive else self._candidates(W.clone(), 0)
+        self._search = ResidualMask()
 
-        left     what is left to choose from, the columns from j1 on
-        removed  how many weights are gone already, ()
+    def choose(self, W: Tensor, block: Block, removed: Tensor) -> Tensor:
+        """The mask of block [j1, j2), (c, j2 - j1).
+
+        W        (c, b), the current weight
+        removed  (), how many weights the blocks before it lost
         """
-        (c, left_columns), (j1, j2) = left.weight.shape, block
-        if isinstance(self.pattern, SemiStructured):
-            return smallest_of_each_group(left.scores(j2 - j1), self.pattern.n, self.pattern.m)
-        if self.ablation.residual == "global":
-            r = self.pattern.removed(c * (j1 + left_columns)) - removed
-            return search.choose(left, r, j2 - j1)
-        share = self.pattern.removed(c * j2) - self.pattern.removed(c * j1)
-        return smallest(left.scores(j2 - j1), share)
+        j1, _ = block
+        left = self._first.columns(j1) if self._first else self._candidates(W, j1)
+        mask = self._picks(left, block, removed)
+        mask &= self._ordinary
+        return mask
+
+    def _candidates(self, W: Tensor, j1: int) -> Candidates:
+        """The columns from j1 on, and the metric's factors of their H_JJ."""
+        metric = self._ablation.metric
+        return Candidates(W[:, j1:], column_factors(self._layer, metric, self._factor, j1), metric)
+
+    def _picks(self, left: Candidates, block: Block, removed: Tensor) -> Tensor:
+        """The picks among all rows: (4), (3), or the block's own share of an unstructured count."""
+        (c, left_columns), (j1, j2), pattern = left.weight.shape, block, self._pattern
+        if isinstance(pattern, SemiStructured):
+            return smallest_of_each_group(left.columns(0, j2 - j1).scores(), pattern.n, pattern.m)
+        if self._ablation.residual == "global":
+            r = pattern.removed(c * (j1 + left_columns)) - removed
+            return self._search.choose(left, r, j2 - j1)
+        share = pattern.removed(c * j2) - pattern.removed(c * j1)
+        return smallest(left.columns(0, j2 - j1).scores(), share)

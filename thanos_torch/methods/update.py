@@ -1,4 +1,4 @@
-"""Walk over the blocks of columns; move the kept weights to make up for removed ones. Spec 4.
+"""How the kept weights make up for the removed ones, and the walk over all blocks. Spec 4.
 
 Every update overwrites a block's current weights by its new ones and returns E_k = D_k M_kkᵀ for
 the move D_k between them, all (c, B). E_k is all that the rest needs: the columns behind the block
@@ -12,19 +12,16 @@ from torch import Tensor
 
 from reference.patterns import column_blocks
 from thanos_torch.methods.masks import smallest_of_first
-from thanos_torch.methods.result import Diagnostics, Pruned
-from thanos_torch.methods.scaled import ScaledLayer
-from thanos_torch.methods.solver import BlockSystem, MaskedSolver
+from thanos_torch.methods.solver import MaskedSolver
 
 # Rows are solved in parts of so many entries, half a MB in float32: what a step touches stays in
-# the cache, and the memory for it does not grow with the block.
+# the cache, and the memory for it does not grow with the block. Rows have systems of their own,
+# so the parts change nothing.
 ENTRIES = 2**17
 MIN_ROWS = 64
 
 
-def joint_update(
-    W: Tensor, mask: Tensor, U: Tensor, solver: MaskedSolver, diagnostics: Diagnostics
-) -> Tensor:
+def joint_update(W: Tensor, mask: Tensor, U: Tensor, solver: MaskedSolver) -> Tensor:
     """Joint update of one block, spec (6).
 
     W, mask  (c, B), the block's current weights and picks
@@ -32,66 +29,66 @@ def joint_update(
     """
     # R_kk = U_kkᵀ U_kk, for U is upper triangular. The move −μ R_kJ is (−μ U_kkᵀ) U_kJ, so one
     # product with U_kkᵀ gives E_k, and R_kJ is never formed.
-    block = BlockSystem.of(U, benign=diagnostics.factor == "float32")
+    block = solver.system(U)
     accurate = U.to(block.exact.dtype)  # digits of μ cancel in E_k where R is far from diagonal
-    E, most = torch.empty(W.shape, dtype=W.dtype, device=W.device), 0
+    E = torch.empty(W.shape, dtype=W.dtype, device=W.device)
     for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
         rows = slice(start, end)
         mu = solver.multipliers(block, mask[rows], W[rows])
         E[rows] = (mu @ accurate.T).neg_()
         zeroed(W[rows].addmm_(E[rows], U), ~mask[rows])
-        most = max(most, solver.steps)
-    diagnostics.solver_steps.append(most)
     return E
 
 
 def sequential_update(W: Tensor, mask: Tensor, U: Tensor) -> Tensor:
-    """One column after another, the earlier ones frozen: SparseGPT's update. Shapes as above."""
-    columns, picks = _by_column(W), mask.T.to(W.dtype, memory_format=torch.contiguous_format)
-    E = torch.zeros_like(columns)
-    for j in range(len(U)):
-        _remove_column(columns, picks[j], U, E, j)
-    W.copy_(columns.T)
-    return E.T
+    """SparseGPT's update: one column after another, the earlier ones frozen.
+
+    Arguments and result as for `joint_update`.
+    """
+    picks = mask.T.to(W.dtype, memory_format=torch.contiguous_format)
+    return _sweep(W, U, lambda columns, j: picks[j])
 
 
 def choosing_sequential_update(W: Tensor, U: Tensor, n: int, m: int) -> tuple[Tensor, Tensor]:
-    """The same, with the picks of every group of m chosen when the sweep reaches it. Spec 6.
+    """`sequential_update` that chooses the picks of each group of m when it gets there. Spec 6.
 
     Returns E_k and the mask.
     """
-    columns = _by_column(W)
-    E = torch.zeros_like(columns)
-    picks = torch.zeros_like(columns, dtype=torch.bool)
+    picks = torch.zeros(W.T.shape, dtype=torch.bool, device=W.device)
     pivots = U.diagonal()[:, None]
-    for j in range(len(U)):
+
+    def choose(columns: Tensor, j: int) -> Tensor:
         if j % m == 0:
             score = (columns[j : j + m] / pivots[j : j + m]).square()
             picks[j : j + m] = smallest_of_first(score, n)
-        _remove_column(columns, picks[j].to(columns.dtype), U, E, j)
+        return picks[j].to(columns.dtype)
+
+    return _sweep(W, U, choose), picks.T
+
+
+def _sweep(W: Tensor, U: Tensor, picks_of: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Spec (6) for one column j after another, where R_jJ / R_jj = U_jJ / U_jj. Returns E_k.
+
+    picks_of  (current columns, (B, c); j) -> the picks of column j, (c,), 1 or 0
+    """
+    columns = W.T.clone(memory_format=torch.contiguous_format)  # a column is contiguous in it
+    E = torch.zeros_like(columns)
+    for j in range(len(U)):
+        picks = picks_of(columns, j)
+        E[j] = (columns[j] / -U[j, j]).mul_(picks)
+        columns[j + 1 :].addr_(U[j, j + 1 :], E[j])
+        zeroed(columns[j], 1 - picks)
     W.copy_(columns.T)
-    return E.T, picks.T
-
-
-def _remove_column(columns: Tensor, picks: Tensor, U: Tensor, E: Tensor, j: int) -> None:
-    """Spec (6) for the one column j: R_jJ / R_jj = U_jJ / U_jj; `picks` is 1 or 0."""
-    E[j] = (columns[j] / -U[j, j]).mul_(picks)
-    columns[j + 1 :].addr_(U[j, j + 1 :], E[j])
-    zeroed(columns[j], 1 - picks)
+    return E.T
 
 
 def zeroed(values: Tensor, keep: Tensor) -> Tensor:
     """`values` with +0.0 where `keep` is 0 or False, in place.
 
-    A product is several times faster than filling by a mask that no branch predictor foresees;
-    adding 0 makes a plus of the minus that it leaves on some zeros.
+    A product is several times faster than filling by a mask that no branch predictor foresees.
+    It leaves -0.0 where a negative value was; adding 0.0 makes that +0.0 and changes nothing else.
     """
     return values.mul_(keep).add_(0.0)
-
-
-def _by_column(W: Tensor) -> Tensor:
-    """A transposed copy: a sweep goes over columns, which are contiguous in it."""
-    return W.T.clone(memory_format=torch.contiguous_format)
 
 
 # (current W, (j1, j2), weights removed so far: a tensor, ()) -> mask, E_k: (c, j2 - j1) each; the
@@ -99,15 +96,15 @@ def _by_column(W: Tensor) -> Tensor:
 BlockStep = Callable[[Tensor, tuple[int, int], Tensor], tuple[Tensor, Tensor]]
 
 
-def walk_blocks(
-    layer: ScaledLayer, U: Tensor, block_size: int, step: BlockStep, diagnostics: Diagnostics
-) -> Pruned:
+def walk_blocks(W: Tensor, U: Tensor, block_size: int, step: BlockStep) -> tuple[Tensor, Tensor]:
     """Prune block by block, left to right; `step` picks a block's mask and updates it.
 
-    The layer's scaled weight is overwritten: fresh memory of its size is what costs most here.
-    Nothing here waits for a device: what depends on the data stays in tensors of fixed shapes.
+    W  (c, b), the current weight, overwritten by Ŵ: fresh memory of its size is what costs most
+    U  (b, b), of the factor
+
+    Returns the mask, (c, b), and the loss of every block, (blocks,) float64. Nothing here waits
+    for a device: what depends on the data stays in tensors of fixed shapes.
     """
-    W = layer.weight
     c, b = W.shape
     mask = torch.zeros(c, b, dtype=torch.bool, device=W.device)
     losses = []
@@ -119,6 +116,4 @@ def walk_blocks(
         removed += torch.count_nonzero(block)
         # Row by row, for a copy of E in float64 would cost more than the block's update.
         losses.append(torch.linalg.vector_norm(E, dim=1).double().square().sum())
-    return Pruned(
-        layer.restored(W, mask), mask, layer.restored_losses(torch.stack(losses)), diagnostics
-    )
+    return mask, torch.stack(losses)

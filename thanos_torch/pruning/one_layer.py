@@ -8,6 +8,7 @@ from torch import Tensor
 
 from thanos_torch.checkpoint.masks import PackedMask
 from thanos_torch.checkpoint.record import Judge, LayerRecord, PrunedLayer
+from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.result import Diagnostics, Pruned
 from thanos_torch.network.layers import PrunableLayer, arithmetic_of
 from thanos_torch.pruning.plan import Choice, Dense
@@ -43,13 +44,15 @@ def solve(
     gram: Tensor | None,
     judge: Judge | None,
     watch: Stopwatch,
+    factors: FactorCache,
     device: torch.device | str | None = None,
 ) -> Solved:
     """Prune one layer and have it judged; the model stays as it is.
 
-    gram    (b, b); without it the layer stays dense
-    judge   None leaves the layer uncertified
-    device  where to work; None for where `gram` is
+    gram     (b, b); without it the layer stays dense
+    judge    None leaves the layer uncertified
+    factors  shared by layers that have the same Gram matrix
+    device   where to work; None for where `gram` is
 
     Raises ValueError, naming the layer, if its weight or `gram` is not finite.
     """
@@ -66,7 +69,7 @@ def solve(
     before = watch.seconds["pruning"]
     try:
         with watch.stage("pruning"):
-            pruned, kept = choice.prune(weight, gram)
+            pruned, kept = choice.prune(weight, gram, factors)
         with watch.stage("certificates"), blas_threads(len(gram)):
             verdict = choice.verdict(judge, weight, gram, pruned, kept)
     except ValueError as error:

@@ -19,6 +19,7 @@ from reference.patterns import (
 )
 from thanos_torch.checkpoint.record import Judge, LayerVerdict
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
+from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.refit import refit
 from thanos_torch.methods.result import Pruned
 from thanos_torch.methods.thanos import thanos
@@ -32,6 +33,7 @@ METHODS: dict[str, Callable[..., Pruned]] = {
     "wanda": wanda,
     "sparsegpt": sparsegpt,
 }
+FACTORISING = ("thanos", "sparsegpt")  # methods that take a `FactorCache`
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,22 @@ class LayerOptions:
         words = switch_words(self.ablation.changed())
         return ", ".join([plain, f"damping {self.damping:g}", *refit, *words])
 
-    def prune(self, weight: Tensor, gram: Tensor) -> tuple[Pruned, Pruned]:
+    def prune(
+        self, weight: Tensor, gram: Tensor, factors: FactorCache | None = None
+    ) -> tuple[Pruned, Pruned]:
         """The method's result, and the result to keep: its refit, or the same again.
 
-        weight (c, b) and gram (b, b), float32 or float64. Raises ValueError.
+        weight (c, b) and gram (b, b), float32 or float64; factors as for `thanos`. Raises
+        ValueError.
         """
+        shared = {"factors": factors} if self.method in FACTORISING else {}
         pruned = METHODS[self.method](
             weight,
             gram,
             self.pattern,
             block_size=self.block_size,
             damping=self.damping,
+            **shared,
             **self.ablation.changed(),
         )
         if not self.refit_steps:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reference.patterns import Ablation, Pattern
 from thanos_torch.checkpoint.masks import PackedMask
 from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer, RankShare
-from thanos_torch.methods.factor import shared_factors
+from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import (
@@ -205,16 +205,16 @@ class PruningRun:
         layers = self._layers[index]
         owners = dealt(layers, self.plan, self.ranks.count)
         done = len(self.report.layers)
-        with shared_factors():
-            for number, (name, layer) in enumerate(layers.items()):
-                if owners[name] != self.ranks.rank:
-                    continue
-                self._show(f"block {index}: {layer_kind(name)}", done + number)
-                begin("solve")
-                gram, device = inputs.matrix(name), self.solver_device
-                solved = solve(layer, self.plan[name], gram, self.judge, self._watch, device)
-                solved.record.rank = self.ranks.rank
-                yield name, solved
+        factors = FactorCache()  # layers that read the same input have the same Gram matrix
+        for number, (name, layer) in enumerate(layers.items()):
+            if owners[name] != self.ranks.rank:
+                continue
+            self._show(f"block {index}: {layer_kind(name)}", done + number)
+            begin("solve")
+            gram, choice, device = inputs.matrix(name), self.plan[name], self.solver_device
+            solved = solve(layer, choice, gram, self.judge, self._watch, factors, device)
+            solved.record.rank = self.ranks.rank
+            yield name, solved
 
     def _share(self, index: int, inputs: InputGrams) -> None:
         """Prune a block's layers together with the other ranks.

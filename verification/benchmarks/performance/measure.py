@@ -294,22 +294,23 @@ AGREE = 1.2  # if neither takes so many times the other: then one of them was he
 SLOW_VERDICT = 6.0  # seconds, from which on a certificate is timed no further
 INPUTS = "correlated"  # loud shared directions, as in real activations
 
+_PREPARE = [
+    ("thanos_torch.methods.baselines", "prepare"),
+    ("thanos_torch.methods.thanos", "prepare"),
+    ("thanos_torch.methods.problem", "ScaledLayer.scaled_weight"),
+]
 _ZEROING: Stages = {
-    "prepare": [("thanos_torch.methods.baselines", "prepare")],
-    "factor": [("thanos_torch.methods.baselines", "reversed_cholesky")],
-    "masks": [
-        ("thanos_torch.methods.baselines", "smallest"),
-        ("thanos_torch.methods.baselines", "smallest_of_each_row"),
-        ("thanos_torch.methods.baselines", "_groups_or_columns"),
-    ],
+    "prepare": _PREPARE,
+    "factor": [("thanos_torch.methods.factor", "reversed_cholesky")],
+    "masks": [("thanos_torch.methods.baselines", "_mask")],
 }
 # What is none of these is the stage "update".
 STAGES: dict[str, Stages] = {
     "magnitude": _ZEROING,
     "wanda": _ZEROING,
     "sparsegpt": {
-        "prepare": [("thanos_torch.methods.baselines", "prepare")],
-        "factor": [("thanos_torch.methods.baselines", "inverse_factor")],
+        "prepare": _PREPARE,
+        "factor": [("thanos_torch.methods.factor", "inverse_factor")],
         "masks": [
             ("thanos_torch.methods.baselines", "smallest"),
             ("thanos_torch.methods.baselines", "whole_columns"),
@@ -320,13 +321,13 @@ STAGES: dict[str, Stages] = {
         ],
     },
     "thanos": {
-        "prepare": [("thanos_torch.methods.thanos", "prepare")],
+        "prepare": _PREPARE,
         "factor": [
-            ("thanos_torch.methods.thanos", "inverse_factor"),
+            ("thanos_torch.methods.factor", "inverse_factor"),
             ("thanos_torch.methods.structured", "reversed_cholesky"),
         ],
         "masks": [
-            ("thanos_torch.methods.thanos", "BlockWalk.choose_mask"),
+            ("thanos_torch.methods.thanos", "MaskRule.choose"),
             ("thanos_torch.methods.structured", "_column_scores"),
             ("thanos_torch.methods.structured", "smallest"),
         ],

@@ -177,7 +177,7 @@ def predicted_model(
         said = predicted_layer(model, run, layer.shape, least, taken)
         stages = dict(said["stages"])
         if layer.reads != layer.name and needs_inverse(run["method"], run["pattern"]):
-            stages["factor"] = 0.0  # `shared_factors`
+            stages["factor"] = 0.0  # one `FactorCache` for all readers
         for stage, spent in stages.items():
             seconds[stage] += spent
         seconds["certificates"] += said["certificate"]

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.methods.solver import BlockSystem, MaskedSolver
+from thanos_torch.methods.factor import Factor
+from thanos_torch.methods.solver import solver_for
 from verification.benchmarks.environment import clock, environment
 
 ROWS, BLOCK = 1024, 128
@@ -94,9 +95,9 @@ def block_elimination(system: Tensor, mask: Tensor, right: Tensor) -> tuple[Tens
 
 def of_the_project(U: Tensor, mask: Tensor, W: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
     """What `thanos_torch` does; `dtype` float64 adds refinement, as for factors in float64."""
-    solver = MaskedSolver(torch.device("cpu"))
-    mu = solver.multipliers(BlockSystem.of(U, benign=dtype == torch.float32), mask, W)
-    return mu, solver.steps
+    solver = solver_for(Factor(U, benign=dtype == torch.float32))
+    mu = solver.multipliers(solver.system(U), mask, W)
+    return mu, solver.steps[-1]
 
 
 CANDIDATES: dict[str, Solver] = {

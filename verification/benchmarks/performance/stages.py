@@ -15,9 +15,9 @@ from verification.benchmarks.environment import clock
 # Stage: the functions whose time it is. What is inside a stage counts for that stage alone.
 Stages = Mapping[str, list[tuple[str, str]]]
 STAGES: Stages = {
-    "factor": [("thanos_torch.thanos", "inverse_factor"),
+    "factor": [("thanos_torch.methods.factor", "inverse_factor"),
                ("thanos_torch.methods.structured", "reversed_cholesky")],
-    "masks": [("thanos_torch.thanos", "BlockWalk.choose_mask")],
+    "masks": [("thanos_torch.methods.thanos", "MaskRule.choose")],
     "solve": [("thanos_torch.methods.solver", "MaskedSolver.multipliers")],
 }  # fmt: skip
 
