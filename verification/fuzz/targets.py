@@ -20,7 +20,7 @@ REFUSAL = "refusal-block-size-negative"
 
 
 @dataclass(frozen=True)
-class Target:
+class FuzzTarget:
     """One reader.
 
     seeds  right inputs
@@ -45,7 +45,7 @@ def _judged(case: Case, answer: Answer) -> None:
         raise ValueError("failed")
 
 
-def targets() -> dict[str, Target]:
+def targets() -> dict[str, FuzzTarget]:
     """All of them, by name."""
     case, refusal = load_case(CASE), load_case(REFUSAL)
     files = [FOLDER / "inputs" / f"{CASE}.safetensors", FOLDER / "expected" / f"{CASE}.safetensors"]
@@ -81,24 +81,24 @@ def targets() -> dict[str, Target]:
         return _not_failed(OutputsFolder(folder, "thanos").answer(case))
 
     return {
-        "tensors": Target((*tensors, *stored), lambda content, _: parse_tensors(content)),
-        "json": Target((whole, description), lambda content, _: parse_json(content)),
-        "describe": Target(
+        "tensors": FuzzTarget((*tensors, *stored), lambda content, _: parse_tensors(content)),
+        "json": FuzzTarget((whole, description), lambda content, _: parse_json(content)),
+        "describe": FuzzTarget(
             (description,), lambda content, _: read_capabilities(parse_json(content), "thanos", "")
         ),
-        "pattern": Target(
+        "pattern": FuzzTarget(
             (b"unstructured:0.5", b"2:4+outliers:0.1", b"structured:0.3+outliers:0.1"),
             lambda content, _: parse_pattern(content.decode()),
         ),
-        "output": Target(tensors[1:], output),
-        "judge": Target(tensors[1:], judged),
-        "message": Target(
+        "output": FuzzTarget(tensors[1:], output),
+        "judge": FuzzTarget(tensors[1:], judged),
+        "message": FuzzTarget(
             (
                 b"block_size must be at least 1, got -2",
                 b"block_size is -2.0: too small, 1e-3 < nan",
             ),
             lambda content, _: _judged(refusal, Refused(content.decode(errors="replace"))),
         ),
-        "manifest": Target((whole,), cases),
-        "outputs": Target((b'{"refused": "damping must be positive, got 0"}',), outputs),
+        "manifest": FuzzTarget((whole,), cases),
+        "outputs": FuzzTarget((b'{"refused": "damping must be positive, got 0"}',), outputs),
     }

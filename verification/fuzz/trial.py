@@ -12,7 +12,7 @@ from random import Random
 from types import FrameType
 
 from verification.fuzz.mutations import spoiled
-from verification.fuzz.targets import Target, targets
+from verification.fuzz.targets import FuzzTarget, targets
 
 LIMIT = 1.0  # seconds for one input
 # Seconds for many. Nothing can be raised into a loop in C that never comes back to Python: then the
@@ -42,7 +42,7 @@ class FuzzTally:
         self.findings += other.findings
 
 
-def made_input(name: str, target: Target, seed: int, number: int) -> bytes:
+def made_input(name: str, target: FuzzTarget, seed: int, number: int) -> bytes:
     """Input `number` of a target: always the same one."""
     return spoiled(Random(f"{seed} {name} {number}"), target.seeds)
 
@@ -59,7 +59,7 @@ def run_chunk(job: tuple[str, int, range]) -> tuple[str, FuzzTally, float]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def run(name: str, target: Target, seed: int, numbers: range) -> FuzzTally:
+def run(name: str, target: FuzzTarget, seed: int, numbers: range) -> FuzzTally:
     """Try inputs one after another, in a folder of their own."""
     tally = FuzzTally()
     unlimited = resource.getrlimit(resource.RLIMIT_AS)
@@ -81,7 +81,7 @@ def run(name: str, target: Target, seed: int, numbers: range) -> FuzzTally:
     return tally
 
 
-def _try(target: Target, content: bytes, folder: Path, tally: FuzzTally) -> str:
+def _try(target: FuzzTarget, content: bytes, folder: Path, tally: FuzzTally) -> str:
     """What is wrong with the reader, "" if nothing."""
     try:
         # Again and again: a destructor, or a reader that catches everything, may swallow the first.

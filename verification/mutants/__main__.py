@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from verification.mutants.equivalent import explanation
+from verification.mutants.equivalent import known_survivor
 from verification.mutants.mutant import Mutant
 from verification.mutants.package import sources
-from verification.mutants.results import ROOT, Results, fingerprint
+from verification.mutants.results import ROOT, MutantResults, fingerprint
 from verification.mutants.running import LIMIT, run
 from verification.mutants.scope import MODULES, selected
 from verification.mutants.trials import trials
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {options.jobs}")
         mutants = selected(options.modules.split(","))
-        results = Results(options.out, command, fingerprint(), options.fresh)
+        results = MutantResults(options.out, command, fingerprint(), options.fresh)
     except (ValueError, OSError) as error:
         print(f"verification.mutants: {error}", file=sys.stderr)
         return 2
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return report(results, mutants)
 
 
-def report(results: Results, mutants: Sequence[Mutant]) -> int:
+def report(results: MutantResults, mutants: Sequence[Mutant]) -> int:
     """Print what came of them; the exit status."""
     for what, numbers in (("", results.counts()), ("killed by ", results.killed_by())):
         for name, count in numbers.items():
@@ -52,7 +52,7 @@ def report(results: Results, mutants: Sequence[Mutant]) -> int:
     for name, entry in results.unexplained().items():
         print(f"\n{entry['status']}, unexplained: {name} in {entry['function']}")
         print(f"- {entry['before']}\n+ {entry['after']}")
-    wrong = [m.id for m in mutants if explanation(m) and results.status(m) != "survived"]
+    wrong = [m.id for m in mutants if known_survivor(m) and results.status(m) != "survived"]
     for name in wrong:
         print(f"\nexplained, but it did not survive: {name}")
     return 1 if results.unexplained() or wrong else 0

@@ -21,7 +21,7 @@ SHOWN = "the message still names gram or weight; which entry it shows is not jud
 
 
 @dataclass(frozen=True)
-class Explanation:
+class KnownSurvivor:
     """Why one mutant survives; `before` and `after` are those of the mutant."""
 
     module: str
@@ -32,14 +32,14 @@ class Explanation:
     reason: str
 
 
-def explanation(mutant: Mutant) -> Explanation | None:
+def known_survivor(mutant: Mutant) -> KnownSurvivor | None:
     """The entry of a mutant, if there is one."""
     return _KNOWN.get((mutant.module, mutant.function, mutant.before, mutant.after))
 
 
-def _defaults() -> list[Explanation]:
+def _defaults() -> list[KnownSurvivor]:
     return [
-        Explanation(module, function, f"{argument} = {value},", f"{argument} = {other},",
+        KnownSurvivor(module, function, f"{argument} = {value},", f"{argument} = {other},",
                     NO_SUCH_CALL, DEFAULTS)
         for module, function in (("thanos", "thanos"), ("baselines", "magnitude"),
                                  ("baselines", "wanda"), ("baselines", "sparsegpt"))
@@ -223,8 +223,8 @@ _ENTRIES: dict[tuple[str, str, str], tuple[tuple[str, str, str], ...]] = {
     ),
 }  # fmt: skip
 
-EXPLANATIONS: tuple[Explanation, ...] = (
+KNOWN_SURVIVORS: tuple[KnownSurvivor, ...] = (
     *_defaults(),
-    *(Explanation(*place, *entry) for place, entries in _ENTRIES.items() for entry in entries),
+    *(KnownSurvivor(*place, *entry) for place, entries in _ENTRIES.items() for entry in entries),
 )
-_KNOWN = {(e.module, e.function, e.before, e.after): e for e in EXPLANATIONS}
+_KNOWN = {(e.module, e.function, e.before, e.after): e for e in KNOWN_SURVIVORS}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verification.benchmarks.environment import commit, machine
-from verification.mutants.equivalent import explanation
+from verification.mutants.equivalent import known_survivor
 from verification.mutants.mutant import Mutant
 from verification.mutants.running import Outcome
 from verification.mutants.scope import NOT_JUDGED
@@ -41,7 +41,7 @@ def fingerprint(root: Path = ROOT) -> str:
     return digest.hexdigest()[:16]
 
 
-class Results:
+class MutantResults:
     """What is known of some mutants, in memory and in a file."""
 
     def __init__(self, path: Path, command: str, source: str, fresh: bool = False) -> None:
@@ -67,7 +67,7 @@ class Results:
         if outcome.checks:
             entry["checks"] = list(outcome.checks)
         if outcome.status != "killed":
-            known = explanation(mutant)
+            known = known_survivor(mutant)
             entry |= {
                 "function": mutant.function,
                 "before": mutant.before,
@@ -83,7 +83,7 @@ class Results:
         for mutant in mutants:
             entry = self._known.get(mutant.id)
             if entry and entry["status"] == "survived":
-                known = explanation(mutant)
+                known = known_survivor(mutant)
                 entry["why"] = known.why if known else ""
                 entry["explanation"] = known.reason if known else ""
         self._write()

@@ -32,7 +32,7 @@ Back: TypeAlias = Callable[[Output], Output]
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SizeLimits:
     """The most rows and columns of a layer."""
 
     rows: int
@@ -79,7 +79,7 @@ def representative(method: str, kind: str, precision: Precision) -> Case:
 
 
 def calls(
-    method: str, kind: str, precision: Precision, sizes: Sizes, *, ties: bool = True
+    method: str, kind: str, precision: Precision, sizes: SizeLimits, *, ties: bool = True
 ) -> st.SearchStrategy[Case]:
     """Calls of a kind of pattern; without `ties` no saliencies are equal."""
     plain, _, outliers = kind.partition("+")

@@ -22,7 +22,7 @@ from verification.plugin.calls import (
     KINDS,
     PRECISIONS,
     Precision,
-    Sizes,
+    SizeLimits,
     calls,
     exact_case,
     hard_cases,
@@ -32,7 +32,7 @@ from verification.plugin.calls import (
     transformed,
 )
 
-TINY = Sizes(4, 8)  # exact arithmetic takes its time
+TINY = SizeLimits(4, 8)  # exact arithmetic takes its time
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Profile:
     """
 
     examples: int
-    sizes: Sizes
+    sizes: SizeLimits
     derandomize: bool = True
 
     @property
@@ -62,9 +62,9 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile(20, Sizes(6, 12)),
-    "normal": Profile(150, Sizes(8, 24)),
-    "nightly": Profile(2000, Sizes(24, 48), derandomize=False),
+    "quick": Profile(20, SizeLimits(6, 12)),
+    "normal": Profile(150, SizeLimits(8, 24)),
+    "nightly": Profile(2000, SizeLimits(24, 48), derandomize=False),
 }
 
 
@@ -116,7 +116,7 @@ class Properties:
         kind: str,
         precisions: tuple[Precision, ...],
         check: Callable[[st.DataObject, st.SearchStrategy[Case]], None],
-        sizes: Sizes | None = None,
+        sizes: SizeLimits | None = None,
     ) -> Property:
         """A property of drawn calls, in one of several precisions."""
         reasons = {each: self._missing(method, kind, each) for each in precisions}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from verification.benchmarks.pages.tables import markdown
-from verification.benchmarks.quality.paper_models import MODELS, Evidence, PaperModel
+from verification.benchmarks.quality.paper_models import MODELS, PaperEvidence, PaperModel
 from verification.benchmarks.quality.paper_plan import (
     HEADINGS,
     Protocol,
@@ -35,7 +35,7 @@ to "LLama2-1.1B", "Llama-3-1B" and so on:
 - All: the published code sets the window for perplexity to what the model can read (`max_position_embeddings`, *positions* below), and perplexities in
   windows of different lengths do not compare. Ours are 2048 tokens for every model.
 
-## Sizes
+## ModelSizes
 
 {_table(["label", "layers", "hidden", "MLP", "heads", "for keys", "vocabulary", "positions", "tied", "read in"], [_sizes(model) for model in MODELS])}
 
@@ -67,7 +67,7 @@ def _sizes(model: PaperModel) -> list[str]:
 
 def _evidence() -> str:
     lines = []
-    for evidence in Evidence:
+    for evidence in PaperEvidence:
         labels = [model.label for model in MODELS if model.evidence is evidence]
         lines.append(f"{', '.join(labels)}: {evidence.value}.")
     return _list(lines)

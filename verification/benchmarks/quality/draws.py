@@ -51,7 +51,7 @@ HEADER = ("commit", "code", "python", "versions", "machine", "settings")
 
 
 @dataclass(frozen=True)
-class Settings:
+class DrawSettings:
     """What is measured; by default with the calibration of `thanos bench --quick`.
 
     blocks   how many decoder blocks, the first ones; 0 for all
@@ -73,19 +73,19 @@ def main() -> None:
     """Measure, or go on measuring, into a file."""
     parser = argparse.ArgumentParser(prog="python -m verification.benchmarks.quality.draws")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    for name, default in asdict(Settings()).items():
+    for name, default in asdict(DrawSettings()).items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--data", type=Path, help="folder with a folder for some data sets")
     options = vars(parser.parse_args())
     out, resources = options.pop("out"), Resources(options.pop("data"))
     command = " ".join([parser.prog, *sys.argv[1:]])
     try:
-        measure(Settings(**options), out, command, resources)
+        measure(DrawSettings(**options), out, command, resources)
     except ValueError as error:
         sys.exit(f"draws: {error}")
 
 
-def measure(settings: Settings, out: Path, command: str, resources: Resources) -> None:
+def measure(settings: DrawSettings, out: Path, command: str, resources: Resources) -> None:
     """Make the runs that `out` lacks; ValueError if those in it had another origin or settings."""
     results: dict[str, Any] = {
         "study": "draws",
@@ -114,7 +114,7 @@ def measure(settings: Settings, out: Path, command: str, resources: Resources) -
             print(kind, seed, *run.values(), f"{results['wall_seconds']:.0f} s", flush=True)
 
 
-def planned(settings: Settings) -> Iterator[tuple[str, dict[str, str], int]]:
+def planned(settings: DrawSettings) -> Iterator[tuple[str, dict[str, str], int]]:
     """(where it is recorded, the run, its seed) of every run, seed by seed."""
     for seed in range(settings.seeds):
         for kind in ("runs", "repeats") if seed == 0 else ("runs",):
@@ -124,7 +124,7 @@ def planned(settings: Settings) -> Iterator[tuple[str, dict[str, str], int]]:
 
 
 def pruned(
-    settings: Settings,
+    settings: DrawSettings,
     run: dict[str, str],
     seed: int,
     nudged: bool,
@@ -154,7 +154,7 @@ def pruned(
     }
 
 
-def scored(loaded: LoadedModel, settings: Settings, resources: Resources) -> dict[str, Any]:
+def scored(loaded: LoadedModel, settings: DrawSettings, resources: Resources) -> dict[str, Any]:
     """The perplexity of a model, as a results file holds it."""
     text = evaluation_windows(
         loaded.tokenizer,

@@ -1,6 +1,6 @@
 """Which models the labels in the paper's tables mean.
 
-The hub ids are those of the published code (github.com/vectozavr/thanos): `Evidence` says where a
+The hub ids are those of the published code (github.com/vectozavr/thanos): `PaperEvidence` says where a
 model is named there. Its table script shortens them to "LLama2-1.1B", "Llama-3-1B" and so on; the
 labels are those, in the papers' spelling.
 
@@ -20,7 +20,7 @@ Shape = tuple[int, int]  # (c, b) of a linear layer
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSizes:
     """The numbers of a config.json.
 
     kv_heads   heads of keys and values
@@ -47,7 +47,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class LlamaSizes(Sizes):
+class LlamaSizes(ModelSizes):
     """Of a Llama: a gated MLP, no biases."""
 
     def config(self) -> Any:
@@ -81,7 +81,7 @@ class LlamaSizes(Sizes):
 
 
 @dataclass(frozen=True)
-class OptSizes(Sizes):
+class OptSizes(ModelSizes):
     """Of an OPT: learned positions, biases.
 
     embedding   width of the embedding
@@ -131,7 +131,7 @@ def meta_model(sizes: LlamaSizes | OptSizes) -> Any:
         return build.from_config(sizes.config(), dtype=torch.float16)
 
 
-class Evidence(Enum):
+class PaperEvidence(Enum):
     """How a model is known to belong to the paper."""
 
     TABLES = "known, `construct_tables.py` makes tables of these models"
@@ -160,7 +160,7 @@ class PaperModel:
     licence: str
     gated: bool
     pickled: bool
-    evidence: Evidence
+    evidence: PaperEvidence
     config_read_in: str
     oddity: str = ""
 
@@ -174,7 +174,7 @@ def _opt(
     label: str,
     parameters: int,
     shape: tuple[int, int, int],
-    evidence: Evidence,
+    evidence: PaperEvidence,
     read_in: str,
     oddity: str = "",
     *,
@@ -218,7 +218,7 @@ def _llama(
     oddity: str = "",
     *,
     tied: bool = False,
-    evidence: Evidence = Evidence.TABLES,
+    evidence: PaperEvidence = PaperEvidence.TABLES,
 ) -> PaperModel:
     """A Llama.
 
@@ -232,12 +232,12 @@ def _llama(
 
 
 MODELS = (
-    _opt("OPT-125M", 125_239_296, (768, 12, 12), Evidence.TABLES, "inverse-scaling/opt-125m_eval"),
+    _opt("OPT-125M", 125_239_296, (768, 12, 12), PaperEvidence.TABLES, "inverse-scaling/opt-125m_eval"),
     _opt(
         "OPT-350M",
         331_196_416,
         (1024, 24, 16),
-        Evidence.TABLES,
+        PaperEvidence.TABLES,
         "sartajbhuvaji/facebook-opt-350m-chat",
         "The only OPT that norms behind each layer (do_layer_norm_before is false), so inputs of "
         "layers are not normed and the last norm is missing. Its embedding is 512 wide, with a "
@@ -248,29 +248,29 @@ MODELS = (
         "OPT-1.3B",
         1_315_758_080,
         (2048, 24, 32),
-        Evidence.TABLES,
+        PaperEvidence.TABLES,
         "AlekseyKorshuk/1.3b-dalio-principles-book",
     ),
-    _opt("OPT-2.7B", 2_651_596_800, (2560, 32, 32), Evidence.TIMES, "facebook/opt-2.7b"),
+    _opt("OPT-2.7B", 2_651_596_800, (2560, 32, 32), PaperEvidence.TIMES, "facebook/opt-2.7b"),
     _opt(
         "OPT-6.7B",
         6_658_473_984,
         (4096, 32, 32),
-        Evidence.TIMES,
+        PaperEvidence.TIMES,
         "iproskurina/opt-6.7b-GPTQ-4bit-g128",
     ),
     _opt(
         "OPT-13B",
         12_853_473_280,
         (5120, 40, 40),
-        Evidence.COMMENT,
+        PaperEvidence.COMMENT,
         "inverse-scaling/opt-13b_eval",
     ),
     _opt(
         "OPT-30B",
         29_974_540_288,
         (7168, 48, 56),
-        Evidence.COMMENT,
+        PaperEvidence.COMMENT,
         "lucadiliello/opt-30b-deepspeed-inference-fp16-shard-2",
         "Early copies of its config say _remove_final_layer_norm: true, which drops the last norm; "
         "later ones say false.",
@@ -361,6 +361,6 @@ MODELS = (
         "relaxml/Llama-3.1-405B-Instruct-QTIP-2Bit-TP8",
         "Not in the paper. First published with 16 heads for keys and values, each of the 8 "
         "stored twice: copies of that time have 4 B parameters more.",
-        evidence=Evidence.OURS,
+        evidence=PaperEvidence.OURS,
     ),
 )
