@@ -14,12 +14,12 @@ import pytest
 from reference.patterns import parse_pattern
 from verification.conformance import Failed, Output, Refused, load_case, load_cases
 from verification.conformance.capabilities import Capabilities
+from verification.conformance.cases import FOLDER
 from verification.conformance.command import main
 from verification.conformance.judge import judge_answer
 from verification.conformance.outputs import OutputsFolder
 from verification.conformance.programs import Program
 from verification.conformance.tensors import parse_json, parse_tensors, read_tensors
-from verification.vectors import FOLDER
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from verification.conformance.tensors import Tensor, TensorFile, parse_json, read_tensors
-from verification.vectors import FOLDER
 
+FOLDER = Path(__file__).parents[1] / "vectors"
 FORMAT = 1
 EXPECTED = ("weights", "mask", "certificate", "refusal")
 

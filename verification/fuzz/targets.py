@@ -8,12 +8,11 @@ from pathlib import Path
 from reference.patterns import parse_pattern
 from verification.certificate import failed
 from verification.conformance.capabilities import Capabilities, read_capabilities
-from verification.conformance.cases import Case, load_case, load_cases
+from verification.conformance.cases import FOLDER, Case, load_case, load_cases
 from verification.conformance.implementation import Answer, Failed, Refused
 from verification.conformance.judge import judge_answer
 from verification.conformance.outputs import OutputsFolder, read_output
 from verification.conformance.tensors import parse_json, parse_tensors
-from verification.vectors import FOLDER
 
 CASE = "thanos-float64-13-unstructured"
 REFUSAL = "refusal-block-size-negative"

@@ -11,7 +11,13 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.block_sizes import block_size_answer, block_size_figure
-from verification.benchmarks.pages.changes import VariantChange, answer, change_table, changes, meaning
+from verification.benchmarks.pages.changes import (
+    VariantChange,
+    answer,
+    change_table,
+    changes,
+    meaning,
+)
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.style import COLOURS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import (

@@ -121,7 +121,9 @@ def against_best(group: Group, of: str, than: Iterable[str]) -> MethodComparison
     return max(compared, key=lambda each: each.perplexity_ratio.value)
 
 
-def once(found: Iterable[MethodComparison], rank: Callable[[MethodComparison], Any]) -> list[MethodComparison]:
+def once(
+    found: Iterable[MethodComparison], rank: Callable[[MethodComparison], Any]
+) -> list[MethodComparison]:
     """Of what several studies measured of one group, only what ranks highest; of equals the first."""
     best: dict[tuple[tuple[str, ...], str], MethodComparison] = {}
     for each in found:

@@ -6,7 +6,13 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.changes import VariantChange, by_pattern, change_table, changes, meaning
+from verification.benchmarks.pages.changes import (
+    VariantChange,
+    by_pattern,
+    change_table,
+    changes,
+    meaning,
+)
 from verification.benchmarks.pages.groups import RUINED
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.pairs import percent

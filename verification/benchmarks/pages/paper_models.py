@@ -35,7 +35,7 @@ to "LLama2-1.1B", "Llama-3-1B" and so on:
 - All: the published code sets the window for perplexity to what the model can read (`max_position_embeddings`, *positions* below), and perplexities in
   windows of different lengths do not compare. Ours are 2048 tokens for every model.
 
-## ModelSizes
+## Sizes
 
 {_table(["label", "layers", "hidden", "MLP", "heads", "for keys", "vocabulary", "positions", "tied", "read in"], [_sizes(model) for model in MODELS])}
 

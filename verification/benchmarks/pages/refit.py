@@ -7,7 +7,13 @@ from statistics import median
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.groups import RUINED, MethodComparison, against_best, groups, once
+from verification.benchmarks.pages.groups import (
+    RUINED,
+    MethodComparison,
+    against_best,
+    groups,
+    once,
+)
 from verification.benchmarks.pages.page import Page, Sources, links
 from verification.benchmarks.pages.pairs import INTERVALS, percent, signed
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save

@@ -1,15 +1,15 @@
-"""Which models the labels in the paper's tables mean.
+"""The models of the paper: labels, hub ids, sizes, licences.
 
-The hub ids are those of the published code (github.com/vectozavr/thanos): `PaperEvidence` says where a
-model is named there. Its table script shortens them to "LLama2-1.1B", "Llama-3-1B" and so on; the
-labels are those, in the papers' spelling.
+The hub ids come from the published code (github.com/vectozavr/thanos); `PaperEvidence` says where
+each is named. Its table script shortens them to "LLama2-1.1B", "Llama-3-1B" and so on. The labels
+are these names in the spelling of the models' own papers.
 
-The sizes are those of each model's config.json; models behind a licence gate keep theirs to
-themselves, so it was read in a public copy, `PaperModel.config_read_in`. A test builds every model
-without weights and counts: a wrong size would not give `parameters`.
+The sizes come from each model's config.json. Gated models do not publish theirs, so that it was
+read in a public copy, `PaperModel.config_read_in`. A test builds every model without weights and
+compares its number of parameters.
 
-That OPT's main branches hold pickled weights alone was read for opt-125m and opt-1.3b, and inferred
-for the others.
+The main branches of opt-125m and opt-1.3b hold only pickled weights; for the other OPT models this
+is inferred.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ Shape = tuple[int, int]  # (c, b) of a linear layer
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """The numbers of a config.json.
+    """Sizes from a config.json.
 
     kv_heads   heads of keys and values
-    positions  tokens that the model can read at once
-    tied       the output head is the embedding
+    positions  longest context, in tokens
+    tied       whether the output head shares the weights of the embedding
     """
 
     hidden: int
@@ -39,19 +39,20 @@ class ModelSizes:
 
     @property
     def gram_columns(self) -> tuple[int, ...]:
-        """Columns of the distinct inputs of a block, a Gram matrix each.
+        """Columns of each distinct input of a decoder block, which has a Gram matrix of its own.
 
-        Of queries, keys and values; of attention's last layer; of the MLP's first and last.
+        Inputs of the query, key and value projections; of attention's output projection; of the
+        MLP's first layers; of its last layer.
         """
         return (self.hidden, self.hidden, self.hidden, self.intermediate)
 
 
 @dataclass(frozen=True)
 class LlamaSizes(ModelSizes):
-    """Of a Llama: a gated MLP, no biases."""
+    """Sizes of a Llama, which has a gated MLP and no biases."""
 
     def config(self) -> Any:
-        """For Transformers."""
+        """The configuration object of Transformers."""
         from transformers import LlamaConfig
 
         return LlamaConfig(
@@ -67,7 +68,7 @@ class LlamaSizes(ModelSizes):
 
     @property
     def block(self) -> dict[str, Shape]:
-        """The layers of a decoder block that are pruned."""
+        """Shapes of the pruned layers of a decoder block, by name."""
         narrow = self.hidden // self.heads * self.kv_heads
         return {
             "self_attn.q_proj": (self.hidden, self.hidden),
@@ -82,17 +83,17 @@ class LlamaSizes(ModelSizes):
 
 @dataclass(frozen=True)
 class OptSizes(ModelSizes):
-    """Of an OPT: learned positions, biases.
+    """Sizes of an OPT, which has learned positions and biases.
 
     embedding   width of the embedding
-    norm_first  each layer is normed before it and not behind
+    norm_first  whether the norms come before attention and MLP instead of after them
     """
 
     embedding: int
     norm_first: bool
 
     def config(self) -> Any:
-        """For Transformers."""
+        """The configuration object of Transformers."""
         from transformers import OPTConfig
 
         return OPTConfig(
@@ -109,7 +110,7 @@ class OptSizes(ModelSizes):
 
     @property
     def block(self) -> dict[str, Shape]:
-        """The layers of a decoder block that are pruned."""
+        """Shapes of the pruned layers of a decoder block, by name."""
         square = (self.hidden, self.hidden)
         return {
             "self_attn.q_proj": square,
@@ -122,7 +123,7 @@ class OptSizes(ModelSizes):
 
 
 def meta_model(sizes: LlamaSizes | OptSizes) -> Any:
-    """The Transformers model of these sizes without weights."""
+    """A Transformers model of these sizes on the meta device, without weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -144,13 +145,13 @@ class PaperEvidence(Enum):
 class PaperModel:
     """One model.
 
-    label       in tables of the paper, and here
-    hub_id      on huggingface.co
-    parameters  all of them, tied ones once
-    licence     of the weights
-    gated       the hub gives them to accounts that accepted the licence
-    pickled     the hub's main branch has no safetensors, and this project reads nothing else
-    oddity      what somebody who compares numbers must know; empty if nothing
+    label       name in the paper's tables
+    hub_id      name on huggingface.co
+    parameters  number of parameters; tied ones count once
+    licence     licence of the weights
+    gated       whether a download needs an account that accepted the licence
+    pickled     whether the hub's main branch lacks safetensors, the only format read here
+    oddity      warning for people who compare numbers; may be empty
     """
 
     label: str
@@ -180,7 +181,7 @@ def _opt(
     *,
     embedding: int | None = None,
 ) -> PaperModel:
-    """An OPT; shape is (hidden, layers, heads). All are four times as wide inside their MLP."""
+    """An OPT of shape (hidden, layers, heads); its MLP is four times as wide as `hidden`."""
     hidden, layers, heads = shape
     sizes = OptSizes(
         hidden=hidden,
@@ -232,7 +233,13 @@ def _llama(
 
 
 MODELS = (
-    _opt("OPT-125M", 125_239_296, (768, 12, 12), PaperEvidence.TABLES, "inverse-scaling/opt-125m_eval"),
+    _opt(
+        "OPT-125M",
+        125_239_296,
+        (768, 12, 12),
+        PaperEvidence.TABLES,
+        "inverse-scaling/opt-125m_eval",
+    ),
     _opt(
         "OPT-350M",
         331_196_416,
