@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verification.conformance.callables import PythonFunction, load_callable
+from verification.conformance.capabilities import METHODS
 from verification.conformance.cases import Case, load_cases
 from verification.conformance.implementation import Implementation
 from verification.conformance.outputs import OutputsFolder
@@ -51,7 +52,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--command", help="a program in any language: PROGRAM INPUT OUTPUT")
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="outputs made elsewhere")
     parser.add_argument("--method", default="thanos", help="judged for, if it does not say itself",
-                        choices=("thanos", "magnitude", "wanda", "sparsegpt"))  # fmt: skip
+                        choices=METHODS)  # fmt: skip
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their id")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds a case of --command")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")

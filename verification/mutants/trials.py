@@ -11,11 +11,11 @@ import numpy as np
 from reference.patterns import SWITCHES, Pattern, parse_pattern
 from verification.catalogue import HardInput, catalogue
 from verification.certificate import certify, failed
+from verification.conformance.builtin import adapted
 from verification.conformance.callables import PythonFunction
 from verification.conformance.capabilities import pattern_kinds
 from verification.conformance.cases import Case, load_cases
 from verification.conformance.judge import judge
-from verification.mutants.package import adapted
 
 # Entries of the catalogue in this order, as they tell most; the others follow.
 TELLING = (13, 5, 17, 3)

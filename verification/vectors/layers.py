@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from reference.patterns import Pattern, SemiStructured, parse_pattern
 from verification.catalogue import catalogue, whole_numbers
+from verification.conformance.capabilities import METHODS
 from verification.vectors.special import specials
 
-METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
-# Entries whose weights storage can spoil in different ways.
+# Catalogue entries that rounding to half precision can spoil, each in another way.
 STORED = (
     "dead columns",
     "equal columns",
@@ -21,7 +21,7 @@ STORED = (
     "ragged last block",
     "loud column",
 )
-# Sizes at which an error of a whole block or group shows, and n is not half of m.
+# Large layers show errors of whole blocks and groups; n is not half of m.
 LARGE_PATTERNS = {
     "thanos": (
         "unstructured:0.29", "unstructured:0.71", "1:4", "5:8+outliers:0.13",
@@ -35,10 +35,10 @@ LARGE_PATTERNS = {
 
 @dataclass(frozen=True)
 class VectorLayer:
-    """What one pruning case is about.
+    """The input of one pruning case.
 
     name    part of the case's id
-    flags   what is hard about it
+    flags   keys of FLAGS: what is hard about it
     """
 
     name: str
@@ -98,8 +98,8 @@ def _large(dtype: str) -> Iterator[VectorLayer]:
         rng = Random(1000 + number)
         weight = whole_numbers(rng, (18, 48), 2**16 - 1) / 2**14
         X = whole_numbers(rng, (48, 90), 8)
-        X += whole_numbers(rng, (48, 1), 2) * whole_numbers(rng, (1, 90), 4)  # what all share
-        X[7] *= 32  # and one that is loud
+        X += whole_numbers(rng, (48, 1), 2) * whole_numbers(rng, (1, 90), 4)  # a common cause
+        X[7] *= 32  # and one loud column
         gram = X @ X.T
         for pattern in map(parse_pattern, patterns):
             yield VectorLayer(
@@ -134,7 +134,7 @@ def _special(dtype: str) -> Iterator[VectorLayer]:
 
 
 def _eight_bits(weight: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Weights below 4 on a grid of 1/64: what bfloat16 holds."""
+    """Weights below 4 rounded to a grid of 1/64, which bfloat16 represents exactly."""
     sizes = np.maximum(np.floor(np.abs(weight) * 64), 1) / 64
     rounded: NDArray[np.floating[Any]] = (np.sign(weight) * sizes).astype(weight.dtype)
     return rounded
@@ -148,7 +148,7 @@ def _kind(pattern: Pattern) -> str:
 
 
 def _text(pattern: Pattern) -> str:
-    """What tells patterns of one kind apart in an id."""
+    """The part of an id that tells patterns of one kind apart."""
     if isinstance(pattern, SemiStructured):
         return f"{pattern.n}of{pattern.m}"
     return f"{round(100 * float(pattern.sparsity))}"
