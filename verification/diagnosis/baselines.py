@@ -15,7 +15,7 @@ from verification.diagnosis.simulation import smallest
 class Baseline:
     """A baseline's parameters; the defaults are right, and each field can introduce one mistake.
 
-    score     scores of some columns from their weights, norms and pivots of H; squared for SparseGPT
+    score     scores of columns from their weights, norms and pivots of H; squares for SparseGPT
     more      weights or columns that are removed beyond the count
     by_rows   whether unstructured masks are chosen within each row
     at_start  SparseGPT: whether groups are chosen when their block begins

@@ -135,7 +135,7 @@ def _other_methods(e: Evidence) -> Iterator[Suspect]:
 
 
 def _first_block_is_plain(e: Evidence, mask: Mask) -> bool:
-    """Whether only the moves of the first block are wrong, so that a damping can be fitted to them."""
+    """Whether the first block has the right mask, so that a damping can be fitted to its moves."""
     first = slice(0, e.width)
     same = bool((e.mask[:, first] == mask[:, first]).all())
     return e.method == "thanos" and same and bool(np.isfinite(e.pruned).all())

@@ -174,7 +174,7 @@ def _rows_of_inverse(v: Variation, H: Array, j1: int, j2: int) -> Array:
 
 
 def _jointly(W: Array, block: Mask, R: Array, j1: int, step: float) -> Array:
-    """(6) for every row. `block` is the mask of the columns from j1 on, R their rows of the inverse."""
+    """(6) for every row. `block` masks the columns from j1 on, R holds their rows of (H_JJ)⁻¹."""
     moved = W.copy()
     for i in np.flatnonzero(block.any(axis=1)):
         q = np.flatnonzero(block[i])

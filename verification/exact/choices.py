@@ -48,7 +48,7 @@ def choose(
 
 
 def _note(ordered: Sequence[Candidate], count: int, closeness: Closeness) -> None:
-    """Compare the chosen with the first that was not chosen, and the others with the last chosen."""
+    """Compare the chosen with the first that was left, and the others with the last chosen."""
     last, following = ordered[count - 1], ordered[count]
     pairs = [(taken, following) for taken in ordered[:count]]
     pairs += [(last, left) for left in ordered[count:]]

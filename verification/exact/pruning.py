@@ -222,7 +222,7 @@ class _Run:
     # Updates
 
     def move_jointly(self, j1: int, j2: int) -> None:
-        """Move the kept weights of a block to their optimum, with all later columns at theirs. T2."""
+        """Move the kept weights of a block, and all later columns, to their optimum. T2."""
         L, D = self.problem.L, self.problem.D
         block = range(j1, j2)
         # C = L_kkᵀ D_k L_kk: what a move of the block costs when all later columns follow.

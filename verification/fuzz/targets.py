@@ -1,4 +1,4 @@
-"""The readers of files of others, and right files to start from."""
+"""The readers of untrusted files, and valid files to start from."""
 
 import json
 from collections.abc import Callable
@@ -22,8 +22,8 @@ REFUSAL = "refusal-block-size-negative"
 class FuzzTarget:
     """One reader.
 
-    seeds  right inputs
-    read   takes an input and an empty folder to work in; may raise ValueError and OSError only
+    seeds  valid inputs
+    read   takes an input and an empty folder; may raise only ValueError and OSError
     """
 
     seeds: tuple[bytes, ...]
@@ -31,21 +31,21 @@ class FuzzTarget:
 
 
 def _not_failed(answer: Answer) -> Answer:
-    """Readers of outputs return what is wrong: it is a failure of the one who wrote them."""
+    """Raise ValueError for Failed, which readers of outputs return instead of raising."""
     if isinstance(answer, Failed):
         raise ValueError(answer.message)
     return answer
 
 
 def _judged(case: Case, answer: Answer) -> None:
-    """Answers are others' too: the judge says what is wrong with them and does not fall over."""
+    """Judge an untrusted answer; raises ValueError if a check fails."""
     checks = judge_answer(case, answer, Capabilities("mine", ("thanos",)))
     if failed(checks):
         raise ValueError("failed")
 
 
 def targets() -> dict[str, FuzzTarget]:
-    """All of them, by name."""
+    """All readers, by name."""
     case, refusal = load_case(CASE), load_case(REFUSAL)
     files = [FOLDER / "inputs" / f"{CASE}.safetensors", FOLDER / "expected" / f"{CASE}.safetensors"]
     tensors = tuple(file.read_bytes() for file in files)

@@ -18,7 +18,7 @@ OUT = ROOT / "docs" / "results" / "mutants.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0: all killed or explained; 1: some are not; 2: nothing could be judged."""
+    """Exit status 0: all mutants are killed or explained; 1: some are not; 2: usage error."""
     options = _parser().parse_args(arguments)
     command = " ".join(["python -m verification.mutants", *(arguments or sys.argv[1:])])
     try:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(results: MutantResults, mutants: Sequence[Mutant]) -> int:
-    """Print what came of them; the exit status."""
+    """Print counts and unexplained survivors; returns the exit status."""
     for what, numbers in (("", results.counts()), ("killed by ", results.killed_by())):
         for name, count in numbers.items():
             print(f"{count:6} {what}{name}")
@@ -60,10 +60,12 @@ def report(results: MutantResults, mutants: Sequence[Mutant]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m verification.mutants", description=__doc__)
-    parser.add_argument("--modules", default=",".join(MODULES), help="of reference, with commas")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
+    parser.add_argument(
+        "--modules", default=",".join(MODULES), help="comma-separated, of reference"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="number of mutants judged at a time")
     parser.add_argument("--out", type=Path, default=OUT, help="the results file")
-    parser.add_argument("--fresh", action="store_true", help="judge again what is known")
+    parser.add_argument("--fresh", action="store_true", help="judge known mutants again")
     return parser
 
 

@@ -1,15 +1,15 @@
-"""Why some mutants may survive: data, one entry a mutant, found by what it changes.
+"""Reasons why some mutants survive, one entry per mutant.
 
-An entry that matches no mutant is an error, and so is one whose mutant is killed.
+An entry that matches no mutant, or whose mutant is killed, is an error.
 """
 
 from dataclasses import dataclass
 
 from verification.mutants.mutant import Mutant
 
-NO_OTHER_RESULT = "equivalent"  # the same output for every input, but for rounding
-NO_SUCH_CALL = "unreachable"  # calls of the interface that is judged never get there
-WORDS_ONLY = "message"  # a refusal stays one and names the argument; its other words change
+NO_OTHER_RESULT = "equivalent"  # the output is the same for every input, except for rounding
+NO_SUCH_CALL = "unreachable"  # no call of the judged interface reaches the code
+WORDS_ONLY = "message"  # it still refuses and names the argument; only other words change
 
 DEFAULTS = "the interface always says B and γ: defaults are not judged"
 TYPED = "the text form holds whole numbers, and always says α"
@@ -22,7 +22,7 @@ SHOWN = "the message still names gram or weight; which entry it shows is not jud
 
 @dataclass(frozen=True)
 class KnownSurvivor:
-    """Why one mutant survives; `before` and `after` are those of the mutant."""
+    """Why one mutant survives; `before` and `after` are the mutant's."""
 
     module: str
     function: str
@@ -33,7 +33,7 @@ class KnownSurvivor:
 
 
 def known_survivor(mutant: Mutant) -> KnownSurvivor | None:
-    """The entry of a mutant, if there is one."""
+    """The entry of a mutant, or None."""
     return _KNOWN.get((mutant.module, mutant.function, mutant.before, mutant.after))
 
 
@@ -49,7 +49,7 @@ def _defaults() -> list[KnownSurvivor]:
     ]  # fmt: skip
 
 
-# Module, function and line: what the line may become, why, and the reason in words.
+# (module, function, line): (mutated line, kind of reason, reason).
 _ENTRIES: dict[tuple[str, str, str], tuple[tuple[str, str, str], ...]] = {
     ("update", "inverse",
      "inverted: Array = cho_solve(cho_factor(matrix, lower=True), np.eye(len(matrix)))"): (

@@ -83,32 +83,14 @@ class ThroughHalf(Right):
         return weights.astype(np.float16).astype(np.float64), mask
 
 
-class Magnitude(Right):
-    """Magnitude pruning, whatever was asked for."""
+def always(method: str) -> type[Right]:
+    """An implementation that uses one method, whatever was asked for."""
 
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("magnitude")
+    class Always(Right):
+        def run(self, _: str) -> tuple[Any, Any]:
+            return super().run(method)
 
-
-class Wanda(Right):
-    """Wanda, whatever was asked for."""
-
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("wanda")
-
-
-class SparseGPT(Right):
-    """SparseGPT, whatever was asked for."""
-
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("sparsegpt")
-
-
-class Thanos(Right):
-    """Thanos, whatever was asked for."""
-
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("thanos")
+    return Always
 
 
 LAYER, PLAIN = ("unstructured",), ("unstructured", "n:m", "structured")
@@ -134,13 +116,15 @@ WRONG = [
         patterns=LAYER),
     bug("magnitude: kept weights through float16", ThroughHalf, "kept", None, method="magnitude",
         patterns=PLAIN),
-    bug("magnitude called Thanos", Magnitude, "updates", "another-method", patterns=LAYER),
-    bug("Wanda called Thanos", Wanda, "updates", "another-method", patterns=LAYER),
-    bug("SparseGPT called Thanos", SparseGPT, "updates", "another-method", patterns=PLAIN),
-    bug("Thanos called SparseGPT", Thanos, "updates", "another-method", method="sparsegpt",
+    bug("magnitude called Thanos", always("magnitude"), "updates", "another-method",
+        patterns=LAYER),
+    bug("Wanda called Thanos", always("wanda"), "updates", "another-method", patterns=LAYER),
+    bug("SparseGPT called Thanos", always("sparsegpt"), "updates", "another-method",
         patterns=PLAIN),
-    bug("Wanda called magnitude", Wanda, "masks", "another-method", method="magnitude",
+    bug("Thanos called SparseGPT", always("thanos"), "updates", "another-method",
+        method="sparsegpt", patterns=PLAIN),
+    bug("Wanda called magnitude", always("wanda"), "masks", "another-method", method="magnitude",
         patterns=PLAIN),
-    bug("magnitude called Wanda", Magnitude, "masks", "another-method", method="wanda",
+    bug("magnitude called Wanda", always("magnitude"), "masks", "another-method", method="wanda",
         patterns=PLAIN),
 ]  # fmt: skip

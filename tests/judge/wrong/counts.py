@@ -7,7 +7,7 @@ import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import bug
+from tests.judge.wrong.bug import IN_BLOCKS, bug
 from tests.judge.wrong.right import Right
 
 TOTALS = ("unstructured", "structured")
@@ -96,8 +96,8 @@ class DeadColumnsExtra(Right):
 
     def thanos(self) -> tuple[Array, Mask]:
         weights, mask = super().thanos()
-        # H decouples a dead column: that it goes as well moves nothing else.
-        return self.dead_zeroed(weights), mask | self.dead()
+        # H decouples a dead column, so that removing it too moves nothing else.
+        return np.where(self.dead(), 0.0, weights), mask | self.dead()
 
     def choose(self, weights: Array, mask: Mask, j1: int, j2: int) -> Mask:
         return super().choose(weights, mask, j1, j2) & ~self.dead()[j1:j2]
@@ -109,9 +109,6 @@ class DeadColumnsExtra(Right):
 
     def dead(self) -> Mask:
         return np.asarray(np.diag(self.G) == 0)
-
-    def dead_zeroed(self, weights: Array) -> Array:
-        return np.where(self.dead(), 0.0, weights)
 
 
 class WholeBlocksOnly(Right):
@@ -125,69 +122,21 @@ class WholeBlocksOnly(Right):
 WRONG = [
     bug("count one too large", OneTooMany, "counts", "count-off-by-one", patterns=TOTALS),
     bug("count one too small", OneTooFew, "counts", "count-off-by-one", patterns=TOTALS),
-    bug(
-        "count rounded up",
-        RoundedUp,
-        "counts",
-        "count-rounded-up",
-        patterns=("unstructured",),
-        features=("uneven-count",),
-    ),
-    bug(
-        "count of columns rounded down",
-        ColumnsRoundedDown,
-        "counts",
-        "count-off-by-one",
-        patterns=("structured",),
-        features=("uneven-count",),
-    ),
-    bug(
-        "count in binary floating point",
-        InBinary,
-        "counts",
-        "count-in-binary",
-        patterns=("unstructured",),
-        features=("binary-count",),
-    ),
-    bug(
-        "full count in every block",
-        FullCountInEveryBlock,
-        "counts",
-        None,
-        patterns=("unstructured",),
-        features=("many-blocks",),
-    ),
+    bug("count rounded up", RoundedUp, "counts", "count-rounded-up", patterns=("unstructured",),
+        features=("uneven-count",)),
+    bug("count of columns rounded down", ColumnsRoundedDown, "counts", "count-off-by-one",
+        patterns=("structured",), features=("uneven-count",)),
+    bug("count in binary floating point", InBinary, "counts", "count-in-binary",
+        patterns=("unstructured",), features=("binary-count",)),
+    bug("full count in every block", FullCountInEveryBlock, "counts", None,
+        patterns=("unstructured",), features=("many-blocks",)),
     bug("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
-    bug(
-        "groups across borders",
-        GroupsMisaligned,
-        "counts",
-        "group-misaligned",
-        patterns=GROUPS,
-        features=("m-above-1",),
-    ),
-    bug(
-        "columns counted without outlier rows",
-        ColumnsOfAllRows,
-        "counts",
-        "structured-count",
-        patterns=("outlier-rows",),
-        features=("structured-outliers",),
-    ),
-    bug(
-        "dead columns outside the budget",
-        DeadColumnsExtra,
-        "counts",
-        "dead-columns-extra",
-        patterns=("unstructured", "n:m", "structured"),
-        features=("dead-columns",),
-    ),
-    bug(
-        "whole blocks only",
-        WholeBlocksOnly,
-        "counts",
-        None,
-        patterns=("unstructured", "n:m", "outlier-rows"),
-        features=("wide-block",),
-    ),
-]
+    bug("groups across borders", GroupsMisaligned, "counts", "group-misaligned", patterns=GROUPS,
+        features=("m-above-1",)),
+    bug("columns counted without outlier rows", ColumnsOfAllRows, "counts", "structured-count",
+        patterns=("outlier-rows",), features=("structured-outliers",)),
+    bug("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
+        patterns=("unstructured", "n:m", "structured"), features=("dead-columns",)),
+    bug("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
+        features=("wide-block",)),
+]  # fmt: skip
