@@ -1,4 +1,4 @@
-"""The tool that mutates the reference: its mutants, what kills them, what it remembers."""
+"""The mutants of the reference: how they are made, what kills them, and their results file."""
 
 import json
 from collections.abc import Iterator
@@ -93,26 +93,13 @@ KILLED = [
     ("constant", "updated[i, q] = 0.0", "updated[i, q] = 1.0", "zeros"),
     ("default", "adaptive: bool = True,", "adaptive: bool = False,", "masks"),
     ("comparison", "if not 0 < damping < np.inf:", "if not 0 <= damping < np.inf:", "refusals"),
-    (
-        "index",
-        "blocks = column_blocks(W.shape[1], block_size)",
-        "blocks = column_blocks(W.shape[0], block_size)",
-        "losses",
-    ),
-    (
-        "return",
-        "return np.sort(largest_first[outliers:])",
-        "return np.sort(largest_first[outliers:])[1:]",
-        "vector mask",
-    ),
+    ("index", "blocks = column_blocks(W.shape[1], block_size)",
+     "blocks = column_blocks(W.shape[0], block_size)", "losses"),
+    ("return", "return np.sort(largest_first[outliers:])",
+     "return np.sort(largest_first[outliers:])[1:]", "vector mask"),
     ("condition", "if not np.isfinite(matrix).all():", "if np.isfinite(matrix).all():", "output"),
-    (
-        "logic",
-        "if given.ndim != 2 or given.size == 0:",
-        "if given.ndim != 2:",
-        "refusals",
-    ),
-]
+    ("logic", "if given.ndim != 2 or given.size == 0:", "if given.ndim != 2:", "refusals"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "before", "after", "check"), KILLED)

@@ -67,13 +67,11 @@ class MutantResults:
         if outcome.checks:
             entry["checks"] = list(outcome.checks)
         if outcome.status != "killed":
-            known = known_survivor(mutant)
             entry |= {
                 "function": mutant.function,
                 "before": mutant.before,
                 "after": mutant.after,
-                "why": known.why if known else "",
-                "explanation": known.reason if known else "",
+                **_explained(mutant),
             }
         self._known[mutant.id] = entry
         self._write()
@@ -83,9 +81,7 @@ class MutantResults:
         for mutant in mutants:
             entry = self._known.get(mutant.id)
             if entry and entry["status"] == "survived":
-                known = known_survivor(mutant)
-                entry["why"] = known.why if known else ""
-                entry["explanation"] = known.reason if known else ""
+                entry.update(_explained(mutant))
         self._write()
 
     def status(self, mutant: Mutant) -> str:
@@ -147,6 +143,13 @@ class MutantResults:
         beside = self._path.with_name(self._path.name + ".new")
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, self._path)
+
+
+def _explained(mutant: Mutant) -> dict[str, str]:
+    known = known_survivor(mutant)
+    return (
+        {"why": known.why, "explanation": known.reason} if known else {"why": "", "explanation": ""}
+    )
 
 
 def _place(item: tuple[str, Any]) -> tuple[str, int, int, str]:

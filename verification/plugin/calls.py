@@ -101,24 +101,18 @@ def _outlier_rows(pattern: Pattern) -> float:
 
 def exact_case(case: Case) -> Case:
     """The case with its exact answer if right code must find it, otherwise the case itself."""
-    options: dict[str, Any] = {
-        "method": case.method,
-        "block_size": int(case.block_size),
-        "damping": case.damping,
-    }
-    exact = exact_prune(case.weight, case.gram, parse_pattern(case.pattern), **options)
+    exact = exact_prune(
+        case.weight,
+        case.gram,
+        parse_pattern(case.pattern),
+        method=case.method,
+        block_size=int(case.block_size),
+        damping=case.damping,
+    )
     condition = condition_of(case.gram, case.damping)
     if not is_certain(exact, case.method, case.dtype, condition):
         return case
-    return made_case(
-        case.weight,
-        case.gram,
-        case.pattern,
-        mask=np.array(exact.mask),
-        exact=rounded_once(exact),
-        condition=condition,
-        **options,
-    )
+    return _with(case, mask=np.array(exact.mask), exact=rounded_once(exact), condition=condition)
 
 
 def removing_nothing(case: Case) -> Case:

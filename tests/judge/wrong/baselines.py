@@ -1,12 +1,10 @@
 """Bugs in the baselines, and one method that is handed in as another."""
 
-from typing import Any
-
 import numpy as np
 
 from reference.patterns import Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import bug
+from tests.judge.wrong.bug import bug, with_step
 from tests.judge.wrong.masks import NormNotRooted
 from tests.judge.wrong.right import Right
 
@@ -38,13 +36,6 @@ class GroupsAtBlockStart(Right):
         if j == block[0]:
             self.at_start = weights
         super().reached(self.at_start, mask, j, block)
-
-
-class PivotNotSquared(Right):
-    """SparseGPT's score is W² / U_jj: the pivot of the factor is taken for that of R."""
-
-    def losses_alone(self, weights: Array, J: slice) -> Array:
-        return np.asarray(weights[:, J] ** 2 / np.diag(self.U)[J])
 
 
 class PerLayer(Right):
@@ -84,13 +75,8 @@ class ThroughHalf(Right):
 
 
 def always(method: str) -> type[Right]:
-    """An implementation that uses one method, whatever was asked for."""
-
-    class Always(Right):
-        def run(self, _: str) -> tuple[Any, Any]:
-            return super().run(method)
-
-    return Always
+    """The right implementation with one method, whatever was asked for."""
+    return with_step(run=lambda self, _: Right.run(self, method))
 
 
 LAYER, PLAIN = ("unstructured",), ("unstructured", "n:m", "structured")
@@ -105,8 +91,10 @@ WRONG = [
     bug("SparseGPT: n:m chosen at the block's start", GroupsAtBlockStart, "masks",
         "chosen-at-block-start", method="sparsegpt", patterns=("n:m",),
         features=("m-above-1", "wide-block")),
-    bug("SparseGPT: pivot not squared", PivotNotSquared, "masks", "pivot-not-squared",
-        method="sparsegpt", patterns=("unstructured", "n:m")),
+    # SparseGPT's score is W² / U_jj: the pivot of the factor is taken for that of R.
+    bug("SparseGPT: pivot not squared",
+        with_step(losses_alone=lambda self, weights, J: weights[:, J] ** 2 / np.diag(self.U)[J]),
+        "masks", "pivot-not-squared", method="sparsegpt", patterns=("unstructured", "n:m")),
     bug("Wanda: per layer", PerLayer, "counts", "compared-over-the-layer", method="wanda",
         patterns=LAYER),
     bug("Wanda: norm not rooted", NormNotRooted, "masks", "norm-not-rooted", method="wanda",

@@ -64,6 +64,11 @@ class Wrong:
     argument: str = ""
 
 
+def with_step(**steps: Callable[..., Any]) -> type[Right]:
+    """The right implementation with some of its steps replaced by other functions of self."""
+    return type("Changed", (Right,), dict(steps))
+
+
 def bug(
     name: str,
     kind: type[Right],
@@ -74,7 +79,7 @@ def bug(
     features: tuple[str, ...] = (),
     argument: str = "",
 ) -> Wrong:
-    """A bug that is a subclass of the right implementation; its docstring says who makes it."""
+    """A bug that is a subclass of the right implementation."""
 
     def run(
         weight: Floats, gram: Floats, pattern: str, block_size: int, damping: float

@@ -7,7 +7,7 @@ import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug
+from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
 from tests.judge.wrong.right import Right
 
 TOTALS = ("unstructured", "structured")
@@ -32,14 +32,6 @@ class OneTooFew(Right):
 
     def columns_removed(self, columns: int) -> int:
         return super().columns_removed(columns) - 1
-
-
-class RoundedUp(Right):
-    """The count is the ceiling of p c b: "at least this sparse" instead of "at most"."""
-
-    def weights_removed(self, weights: int) -> int:
-        assert isinstance(self.pattern, Unstructured)
-        return ceil(self.pattern.sparsity * weights)
 
 
 class ColumnsRoundedDown(Right):
@@ -83,14 +75,6 @@ class GroupsMisaligned(Right):
         return np.roll(super().of_each_group(np.roll(values, -shift, axis=1)), shift, axis=1)
 
 
-class ColumnsOfAllRows(Right):
-    """⌈pb⌉ columns, without the factor 1/(1 - α) that makes up for the outlier rows."""
-
-    def columns_removed(self, columns: int) -> int:
-        assert isinstance(self.pattern, Structured)
-        return ceil(self.pattern.sparsity * columns)
-
-
 class DeadColumnsExtra(Right):
     """Dead columns are removed beforehand and outside the budget, as in the published code."""
 
@@ -122,8 +106,10 @@ class WholeBlocksOnly(Right):
 WRONG = [
     bug("count one too large", OneTooMany, "counts", "count-off-by-one", patterns=TOTALS),
     bug("count one too small", OneTooFew, "counts", "count-off-by-one", patterns=TOTALS),
-    bug("count rounded up", RoundedUp, "counts", "count-rounded-up", patterns=("unstructured",),
-        features=("uneven-count",)),
+    # The count is the ceiling of p c b: "at least this sparse" instead of "at most".
+    bug("count rounded up",
+        with_step(weights_removed=lambda self, weights: ceil(self.pattern.sparsity * weights)),
+        "counts", "count-rounded-up", patterns=("unstructured",), features=("uneven-count",)),
     bug("count of columns rounded down", ColumnsRoundedDown, "counts", "count-off-by-one",
         patterns=("structured",), features=("uneven-count",)),
     bug("count in binary floating point", InBinary, "counts", "count-in-binary",
@@ -133,8 +119,11 @@ WRONG = [
     bug("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
     bug("groups across borders", GroupsMisaligned, "counts", "group-misaligned", patterns=GROUPS,
         features=("m-above-1",)),
-    bug("columns counted without outlier rows", ColumnsOfAllRows, "counts", "structured-count",
-        patterns=("outlier-rows",), features=("structured-outliers",)),
+    # ⌈pb⌉ columns, without the factor 1/(1 - α) that makes up for the outlier rows.
+    bug("columns counted without outlier rows",
+        with_step(columns_removed=lambda self, columns: ceil(self.pattern.sparsity * columns)),
+        "counts", "structured-count", patterns=("outlier-rows",),
+        features=("structured-outliers",)),
     bug("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
         patterns=("unstructured", "n:m", "structured"), features=("dead-columns",)),
     bug("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
