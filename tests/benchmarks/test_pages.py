@@ -60,7 +60,7 @@ LOSSES = {"dense": 3.0, "magnitude": 5.0, "wanda": 3.6, "sparsegpt": 3.5, "thano
 
 
 def record(run: Run, loss: float) -> dict[str, Any]:
-    """An invented one: four windows, all a little apart."""
+    """An invented record of a run with four windows of slightly different loss."""
     losses = [loss + 0.01 * number for number in range(4)]
     made = {
         **run.as_dict(),

@@ -1,4 +1,4 @@
-"""The registry of the paper's models against Transformers, and the plan to repeat the paper."""
+"""The paper's models have the sizes that Transformers builds; the plan to repeat the paper."""
 
 from collections import Counter
 from dataclasses import replace

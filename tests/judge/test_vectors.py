@@ -1,4 +1,4 @@
-"""The vectors are complete, as their page says, and made by nothing but exact arithmetic."""
+"""The vectors are complete, follow their page, and are made by exact arithmetic."""
 
 import json
 import shutil

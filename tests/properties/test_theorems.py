@@ -1,4 +1,4 @@
-"""T1 to T10 of docs/specification.md, one test a theorem, on every float64 implementation."""
+"""The theorems of docs/specification.md, T1 to T13, tested on the implementations."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -73,9 +73,8 @@ def width_of(problem: Problem) -> int:
     return columns if whole else min(problem.block_size, columns)
 
 
-# The counts of section 2 as they stand there, a table by pattern.
 def counts(mask: Mask, pattern: Unstructured | SemiStructured | Structured) -> tuple[Any, Any]:
-    """Found and expected numbers of removed weights, for the rows that take part."""
+    """Found and expected numbers of removed weights, by the formulas of section 2."""
     c, b = mask.shape
     if isinstance(pattern, Unstructured):
         return int(mask.sum()), floor(pattern.sparsity * c * b)
@@ -108,7 +107,7 @@ def test_t1_counts_are_exact(implementation: Implementation, problem: Problem) -
 
 
 def disturbed(pruned: Pruned, size: float, seed: int) -> Array:
-    """The weight with noise on all that is kept."""
+    """The weight with noise on the kept entries."""
     noise = size * np.random.default_rng(seed).standard_normal(pruned.weight.shape)
     return np.where(pruned.mask, 0.0, pruned.weight + noise)
 

@@ -14,24 +14,12 @@ TOTALS = ("unstructured", "structured")
 GROUPS = ("n:m", "outlier-rows")
 
 
-class OneTooMany(Right):
-    """A threshold is read from the sorted scores at index k, and `<=` compares with it."""
-
-    def weights_removed(self, weights: int) -> int:
-        return super().weights_removed(weights) + 1
-
-    def columns_removed(self, columns: int) -> int:
-        return super().columns_removed(columns) + 1
-
-
-class OneTooFew(Right):
-    """A threshold is read from the sorted scores at index k - 1, and `<` compares with it."""
-
-    def weights_removed(self, weights: int) -> int:
-        return super().weights_removed(weights) - 1
-
-    def columns_removed(self, columns: int) -> int:
-        return super().columns_removed(columns) - 1
+def off_by(more: int) -> type[Right]:
+    """The right implementation with counts that are off by a number."""
+    return with_step(
+        weights_removed=lambda self, weights: Right.weights_removed(self, weights) + more,
+        columns_removed=lambda self, columns: Right.columns_removed(self, columns) + more,
+    )
 
 
 class ColumnsRoundedDown(Right):
@@ -104,8 +92,10 @@ class WholeBlocksOnly(Right):
 
 
 WRONG = [
-    bug("count one too large", OneTooMany, "counts", "count-off-by-one", patterns=TOTALS),
-    bug("count one too small", OneTooFew, "counts", "count-off-by-one", patterns=TOTALS),
+    # A threshold is read from the sorted scores at index k, and `<=` compares with it.
+    bug("count one too large", off_by(1), "counts", "count-off-by-one", patterns=TOTALS),
+    # A threshold is read from the sorted scores at index k - 1, and `<` compares with it.
+    bug("count one too small", off_by(-1), "counts", "count-off-by-one", patterns=TOTALS),
     # The count is the ceiling of p c b: "at least this sparse" instead of "at most".
     bug("count rounded up",
         with_step(weights_removed=lambda self, weights: ceil(self.pattern.sparsity * weights)),
