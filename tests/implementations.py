@@ -1,6 +1,6 @@
-"""The implementations under test behind one thin adapter: NumPy in, NumPy out.
+"""The implementations under test behind one adapter that takes and returns NumPy arrays.
 
-Arrays go in with the dtype they have; `Implementation.dtype` is what a test should give.
+Arrays are passed with their own dtype; tests should give `Implementation.dtype`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Implementation:
-    """Something that has the functions of design.md."""
+    """An implementation of the functions of design.md."""
 
     name: str
     arithmetic: str
@@ -32,7 +32,7 @@ class Implementation:
         return np.float64 if self.arithmetic == "float64" else np.float32
 
     def given(self, array: Floats) -> NDArray[np.float64]:
-        """What the implementation sees of an array, in float64."""
+        """An array rounded to the type of the implementation, in float64."""
         return array.astype(self.dtype).astype(np.float64)
 
     def prune(
@@ -104,7 +104,7 @@ each_torch = pytest.mark.parametrize("implementation", [*TORCH64, *TORCH32], ids
 each_implementation = pytest.mark.parametrize("implementation", [*FLOAT64, *TORCH32], ids=str)
 each_method = pytest.mark.parametrize("method", METHODS)
 
-# Every ablation of spec section 7 alone, and as many as go together.
+# Every ablation of spec section 7 alone, and as many as can be combined.
 SWITCHES: list[dict[str, Any]] = [
     {"adaptive": False},
     {"residual": "local"},

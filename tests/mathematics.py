@@ -1,4 +1,4 @@
-"""The formulas of docs/specification.md section 5, once more and on their own, for the tests."""
+"""The formulas of docs/specification.md section 5, written again for the tests."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ def blocks(columns: int, width: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Judged:
-    """A result, with the matrices of section 5."""
+    """A pruned layer with the matrices of section 5."""
 
     weight: Array
     gram: Array
@@ -53,7 +53,7 @@ class Judged:
         return np.asarray(self.E[:, j1:j2] @ self.M[j1:j2, j1:j2])
 
     def sizes(self, j1: int, j2: int) -> Array:
-        """What `gradient` is a difference of: (|W_P| + |Ŵ_P|) |M_k,P|ᵀ |M_kk|."""
+        """The size of the terms of `gradient`: (|W_P| + |Ŵ_P|) |M_k,P|ᵀ |M_kk|."""
         both = np.abs(self.weight[:, :j2]) + np.abs(self.pruned[:, :j2])
         rows = np.abs(self.M[j1:j2])
         return np.asarray(both @ rows[:, :j2].T @ rows[:, j1:j2])
@@ -66,7 +66,7 @@ class Judged:
 
 
 def best_from(weight: Array, mask: Mask, inputs: Array, damping: float, start: Array) -> Array:
-    """Least squares with X augmented by sqrt(λ) I, row by row, no Gram matrix and no inverse.
+    """Solve the least-squares problem of every row, with X augmented by sqrt(λ) I, directly.
 
     weight  (c, b), W; inputs  (b, a), X
     mask    (c, b), entries that must be 0

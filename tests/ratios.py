@@ -1,7 +1,7 @@
-"""Every float comparison of the tests: a ratio with a formula, a threshold, and its reason.
+"""The comparisons of floats in tests, each a ratio with a formula, a threshold and its reason.
 
-Ratios are differences divided by the size of the numbers that went in, so that cancellation
-counts against nobody. NaN fails everywhere: `if not ratio <= threshold`.
+Ratios are differences divided by the size of the inputs, so that cancellation does not count as an
+error. NaN always fails: `if not ratio <= threshold`.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ T8_BOUND = 1 + 1e-9
 
 
 def check_ratio(name: str, ratio: float, threshold: float) -> None:
-    """Raise AssertionError for a ratio above its threshold; NaN is above all of them."""
+    """Raise AssertionError if a ratio exceeds its threshold or is NaN."""
     if not ratio <= threshold:
         raise AssertionError(f"{name}: ratio {ratio:.3g} exceeds {threshold:.3g}")
 
@@ -59,9 +59,9 @@ def check_bits(name: str, found: Array, expected: Array) -> None:
 
 
 def check_certified(certificate: Certificate) -> None:
-    """No check failed. Open may be only what a tie, broken the other way by rounding, loses.
+    """No check failed. Only the loss of a tie that rounding broke the other way may stay open.
 
-    Tiny layers on a grid have equal scores; in one row of four weights it matters which one goes.
+    Tiny layers on a grid have equal scores, and in a row of four weights it matters which one goes.
     """
     left = [check for check in certificate.checks if not check.passed]
     assert all(check.name == "choices" and not check.decides for check in left), certificate

@@ -1,4 +1,4 @@
-"""Published numbers come from the results file that is published with them."""
+"""Published pages and numbers come from the results files that are published with them."""
 
 import json
 import math

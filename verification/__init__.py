@@ -1,4 +1,4 @@
-"""The judge: certificates for pruned layers, whatever made them. NumPy and SciPy alone."""
+"""The judge: certificates for pruned layers of any origin. Needs only NumPy and SciPy."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["Certificate", "Check", "certify"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: every pytest run of an environment loads `verification.plugin`."""
+    """Import on first use, since every pytest run in the environment imports this package."""
     if name in __all__:
         from verification import certificate
 

@@ -1,4 +1,4 @@
-"""`python -m verification`: `thanos verify`, without PyTorch unless that is what is judged."""
+"""`python -m verification`: the command `thanos verify`, which needs no PyTorch to judge others."""
 
 import sys
 

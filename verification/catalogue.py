@@ -1,9 +1,8 @@
-"""The numbered catalogue of hard inputs: layers on which a pruning code is likely to break.
+"""The numbered catalogue of hard inputs: layers on which pruning code is likely to fail.
 
-Integers over powers of two, few of their bits used: Gram matrices are exact in every order of
-summation, in float32 as well, and the numbers are the same on every machine. Entries keep their
-numbers for good; new ones are appended. Every entry is a legal layer: spec section 2 refuses
-none of them.
+The entries are integers over powers of two with few bits. Gram matrices are therefore exact in
+every order of summation, even in float32, and equal on every machine. Entries keep their numbers;
+new ones are appended. Every entry is a legal layer by spec section 2.
 """
 
 from collections.abc import Callable
@@ -25,10 +24,10 @@ DAMPING = 2.0**-7  # near the usual 0.01, and dyadic
 class HardInput:
     """One layer of the catalogue.
 
-    number      stable, from 1
+    number      stable number, from 1
     name        what is hard about it
-    weight      (c, b), in the arithmetic that the catalogue was asked for
-    gram        (b, b), G = X Xᵀ, in the same
+    weight      (c, b), in the arithmetic of the catalogue
+    gram        (b, b), G = X Xᵀ, in the same arithmetic
     damping     γ
     block_size  B
     """
@@ -60,10 +59,10 @@ class HardInput:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What is extreme for an arithmetic: unit roundoff; exponents of W and G at the ends.
+    """Extremes of an arithmetic: unit roundoff, and smallest and largest exponents of W and G.
 
-    The ends leave room for what every implementation has to hold: the losses, W² G, in float64,
-    and entries a thousandfold smaller than the largest as normal numbers.
+    The exponents leave room for numbers that every implementation needs: losses, W² G, in float64,
+    and entries a thousandth of the largest as normal numbers.
     """
 
     dtype: type[np.floating[Any]]
@@ -77,16 +76,13 @@ _LIMITS = {
     "float32": _Limits(np.float32, 2.0**-24, -100, 118),
 }
 
-# (W, G, γ, B) before conversion to the arithmetic, which is exact
+# (W, G, γ, B) in float64; the conversion to the arithmetic is exact
 _Layer = tuple[Array, Array, float, int]
 _Maker = Callable[[Random, _Limits], _Layer]
 
 
 def catalogue(arithmetic: str = "float64") -> tuple[HardInput, ...]:
-    """All entries, for an implementation that computes in "float64" or "float32".
-
-    Raises ValueError for another arithmetic.
-    """
+    """All entries in "float64" or "float32". Raises ValueError for another arithmetic."""
     if arithmetic not in _LIMITS:
         raise ValueError(f"arithmetic must be float64 or float32, got {arithmetic!r}")
     limits = _LIMITS[arithmetic]
@@ -107,9 +103,9 @@ def catalogue(arithmetic: str = "float64") -> tuple[HardInput, ...]:
 
 
 def whole_numbers(rng: Random, shape: tuple[int, int], largest: int) -> Array:
-    """Whole numbers of at most `largest` in size, never 0.
+    """Random whole numbers of absolute value 1 to `largest`, as float64.
 
-    Only `random()` is used: its numbers are the same in every version of Python.
+    Only `random()` is used, whose numbers are the same in every version of Python.
     """
     count = shape[0] * shape[1]
     sizes = [1 + int(rng.random() * largest) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for pruning problems, for the tests of any implementation.
+"""Hypothesis strategies for pruning problems, to test any implementation.
 
     from hypothesis import given
     from verification.strategies import problems
@@ -7,10 +7,9 @@
     def test_mine(problem):
         W_hat, mask = my_thanos(problem.weight, problem.gram, problem.pattern, ...)
 
-`problems` draws a whole call; `layers`, `patterns` and `block_sizes` are its parts; `hard_inputs`
-draws from the catalogue. Layers are tiny, because every mistake worth finding shows on a tiny
-one. Numbers come from a drawn seed: shrinking works on the sizes and on what is special about a
-layer, which is what a person wants to see shrunk.
+`problems` draws a whole call; `layers`, `patterns` and `block_sizes` draw its parts; `hard_inputs`
+draws from the catalogue. Layers are tiny, because mistakes show on tiny layers. Numbers come from a
+drawn seed, so that shrinking works on sizes and features and not on numbers.
 """
 
 from dataclasses import dataclass
@@ -74,8 +73,8 @@ def layers(
 ) -> DrawnLayer:
     """A layer, often with one of FEATURES.
 
-    columns  b, if it must be a certain number
-    ties     whether saliencies may be equal, exactly; without, some FEATURES are left out too
+    columns  b; None draws it
+    ties     whether saliencies may tie exactly; False also leaves out some FEATURES
     """
     c = draw(st.integers(1, max_rows), label="rows")
     b = columns or draw(st.integers(1, max_columns), label="columns")
@@ -106,7 +105,7 @@ def layers(
 def patterns(
     draw: st.DrawFn, columns: int, *, kinds: tuple[str, ...] = KINDS, outlier_rows: bool = True
 ) -> Pattern:
-    """A pattern that fits `columns`, often an extreme one: nothing removed, or nearly all."""
+    """A pattern that fits `columns`, often an extreme one that removes nothing or nearly all."""
     kind = draw(st.sampled_from(kinds), label="kind")
     percent = draw(st.sampled_from((0, 10, 25, 29, 50, 70, 90, 99)), label="percent removed")
     alphas = (0, 10, 25, 50) if outlier_rows else (0,)
@@ -120,7 +119,7 @@ def patterns(
 
 
 def block_sizes(columns: int, pattern: Pattern) -> st.SearchStrategy[int]:
-    """B from the narrowest that the pattern allows to one beyond the layer."""
+    """Block sizes from the smallest that the pattern allows to one larger than the layer."""
     step = pattern.m if isinstance(pattern, SemiStructured) else 1
     return st.integers(1, columns // step).map(lambda blocks: blocks * step) | st.just(columns + 1)
 
@@ -137,7 +136,7 @@ def problems(
     ties: bool = True,
     dampings: tuple[float, ...] = (0.01, 1e-4, 1.0),
 ) -> Problem:
-    """A whole call: a layer, a pattern that fits it, B and γ. Options as above."""
+    """A whole call: a layer, a pattern that fits it, B and γ. Options as in the parts."""
     layer = draw(layers(max_rows=max_rows, max_columns=max_columns, columns=columns, ties=ties))
     b = layer.weight.shape[1]
     pattern = draw(patterns(b, kinds=kinds, outlier_rows=outlier_rows))

@@ -1,12 +1,12 @@
-"""Every threshold of the judge: one table, one owner for every number. docs/tolerances.md.
+"""All thresholds of the judge. docs/tolerances.md.
 
-All are stated as ratios that right code keeps below 1: an error over the bound that it may reach.
+Each is a ratio, an error over its bound, that right code keeps below 1.
 `python -m verification.tolerances` measures how close our own implementations come to each.
 """
 
 from dataclasses import dataclass
 
-# Of the types that weights are stored in: unit roundoffs, smallest subnormal and largest numbers.
+# Unit roundoffs, smallest subnormal and largest numbers of the types in which weights are stored.
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 SMALLEST = {
     "float64": 2.0**-1074,
@@ -27,23 +27,23 @@ ROUNDINGS = 8
 # (7) of float32 code beyond the floor: what right code was found to need.
 COSINE_FLOAT32 = 3e-5
 
-# T13. What a row may be away from the exact replay, as a share of what the row loses there: the
-# loss then is within (1 + 1e-4)², 0.02 %.
+# T13. The distance of a row from the exact replay, as a share of the row's loss there. With this
+# share, the loss is within (1 + 1e-4)², 0.02 %.
 REPLAY_EXCESS = 1e-8
-# From this damping down, float32 code has an excess of its own, u² tr(H) / λ.
+# At this damping and below, float32 code has an additional error, u² tr(H) / λ.
 SMALL_DAMPING = 1e-5
-# The most that a passed result, or a mask inside of its margins, may add to the loss: 5 %.
+# The largest loss of a passed result, or of a mask within its margins, over the exact one: + 5 %.
 LARGEST_LOSS = 1.05
 # The share of λ that the least eigenvalue of H must keep if G is slightly indefinite, at least and
 # at most: H less this share has to be positive definite.
 EIGENVALUE_SHARES = (0.5, 0.95)
-# Weights of the exact run beyond this, in units of their row's largest: the run itself explodes.
+# If weights of the exact run exceed this, in units of their row's largest, the run diverges.
 LARGEST_REPLAY = 2.0**60
 # The judge's own rounding, in units of b u tr(H) / λ_min: of the factorisation, of the inverse, of
 # the updates, and of losses.
 OWN_ROUNDINGS = 4
-# Beyond these, squares in units of a row would be 0: the smallest weight beside the largest of its
-# row, and powers of two between rows that compete.
+# Limits beyond which squares in units of a row would underflow to 0: the smallest weight relative
+# to the largest of its row, and the powers of two between competing rows.
 SMALLEST_WEIGHT = 2.0**-400
 FARTHEST_ROWS = 700
 
@@ -113,11 +113,11 @@ THRESHOLDS = (GRADIENT, MARGIN, OUTLIERS, LOSSES, REFIT, VECTOR_WEIGHTS)
 
 
 def factor_error(condition: float) -> float:
-    """The relative error that the factorisation of H in float64 makes in weights and gradients."""
+    """The relative error of weights and gradients from the factorisation of H in float64."""
     return ROUNDINGS * UNIT_ROUNDOFF["float64"] * condition
 
 
 def cosine_threshold(u: float, condition: float) -> float:
-    """What (7) may be after the floor, for arithmetic of unit roundoff u and κ(H)."""
+    """The bound of (7) beyond the floor, for arithmetic of unit roundoff u and κ(H)."""
     single = u > UNIT_ROUNDOFF["float64"]
     return max(COSINE_FLOAT32, factor_error(condition)) if single else factor_error(condition)

@@ -1,6 +1,7 @@
-"""How close our own implementations come to every threshold: `python -m verification.tolerances`.
+"""Measures how close our implementations come to each threshold of the judge.
 
-Writes docs/results/tolerances.json and the table of docs/tolerances.md.
+`python -m verification.tolerances` writes docs/results/tolerances.json and the table of
+docs/tolerances.md.
 """
 
 import json
@@ -34,7 +35,7 @@ Worst = dict[str, dict[str, float]]  # threshold, precision
 
 
 def measure() -> Worst:
-    """The worst ratio of every threshold, by what weights are stored in."""
+    """The worst ratio of every threshold, by the type in which weights are stored."""
     worst: Worst = {threshold.name: defaultdict(float) for threshold in THRESHOLDS}
     for name in IMPLEMENTATIONS:
         function = PythonFunction(load_callable(name), "thanos", name)
@@ -56,7 +57,7 @@ def _note(worst: Worst, verdict: Verdict) -> None:
 
 
 def close_calls() -> Iterator[Case]:
-    """Layers on which rounding decides: scores, and h, that are equal but for it."""
+    """Layers on which only rounding separates scores, or outputs of rows."""
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((48, 90)) * rng.lognormal(size=(48, 1))
@@ -77,10 +78,10 @@ def close_calls() -> Iterator[Case]:
 
 
 def _level(W: Array, G: Array, pattern: SemiStructured) -> Iterator[Case]:
-    """The layer with its second block changed so that all scores of a group are the same there."""
+    """A layer whose second block is changed so that all scores of a group are equal there."""
     first, second = slice(0, 16), slice(16, 32)
     mask = reference.thanos(W, G, pattern, block_size=16).mask[:, first]
-    moves = joint_update(W, mask, damped(G, 0.01)) - W  # no later column has a part in them
+    moves = joint_update(W, mask, damped(G, 0.01)) - W  # later columns do not affect them
     norms = np.sqrt(np.diag(G))[second].reshape(4, 4)
     current = (W + moves)[:, second].reshape(-1, 4, 4)  # (c, groups, 4)
     scores = np.abs(current[:, :, :1]) * norms[:, :1]
@@ -96,7 +97,7 @@ def _level(W: Array, G: Array, pattern: SemiStructured) -> Iterator[Case]:
 
 
 def refits() -> Iterator[tuple[str, str, float]]:
-    """The objective after a refit over what it may be, where nothing is left to gain: B > b."""
+    """Refit ratios where a refit cannot gain anything, because B > b."""
     for seed, pattern in product(SEEDS, (Unstructured(0.5), Unstructured(0.9))):
         rng = np.random.default_rng(seed)
         W, X = rng.standard_normal((8, 24)), rng.standard_normal((24, 50))
@@ -108,7 +109,7 @@ def refits() -> Iterator[tuple[str, str, float]]:
 
 
 def plain_outputs() -> Iterator[tuple[str, str, float]]:
-    """The rounding of h itself, computed in float32: our implementations take float64 for it."""
+    """Outlier ratios of h in float32, which our implementations compute in float64."""
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
         W = rng.standard_normal((12, 48)).astype(np.float32)
@@ -122,7 +123,7 @@ def plain_outputs() -> Iterator[tuple[str, str, float]]:
 
 
 def table(worst: Worst) -> str:
-    """Markdown."""
+    """The table of docs/tolerances.md."""
     lines = [
         "| ratio | fails the check | error over what it may be | worst seen: "
         + " | ".join(PRECISIONS)
@@ -143,7 +144,7 @@ def table(worst: Worst) -> str:
 
 def publish(root: Path) -> dict[str, Any]:
     """Measure, and write both files below `root`."""
-    origin = environment()  # before the run: who knows what changes meanwhile
+    origin = environment()  # before the run, as files may change meanwhile
     worst = measure()
     record: dict[str, Any] = {
         "command": "python -m verification.tolerances",

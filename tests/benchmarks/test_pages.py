@@ -1,4 +1,4 @@
-"""Pages say what the results say, and nothing else is needed to read them."""
+"""The built pages say what the results say, and need nothing else to be read."""
 
 import json
 import math
@@ -60,7 +60,7 @@ LOSSES = {"dense": 3.0, "magnitude": 5.0, "wanda": 3.6, "sparsegpt": 3.5, "thano
 
 
 def record(run: Run, loss: float) -> dict[str, Any]:
-    """An invented one: four windows, all a little apart."""
+    """An invented record of a run with four windows of slightly different loss."""
     losses = [loss + 0.01 * number for number in range(4)]
     made = {
         **run.as_dict(),
@@ -89,6 +89,18 @@ def write(folder: Path, name: str, results: dict[str, Any]) -> None:
     (folder / name / "results.json").write_text(json.dumps(results))
 
 
+def page(folder: Path, name: str) -> str:
+    """Build all pages and read one."""
+    build(folder, folder / "pages")
+    return (folder / "pages" / f"{name}.md").read_text()
+
+
+def only_page(folder: Path, name: str) -> str:
+    """Build all pages, of which there must be one, and read it."""
+    assert [each.name for each in build(folder, folder / "pages")] == [name]
+    return (folder / "pages" / f"{name}.md").read_text()
+
+
 def write_sweep(folder: Path, measured: Callable[[list[Run]], dict[str, Any]]) -> None:
     write(folder, "sweep-low", measured(list(sweep_runs(range(1, 6)))))
     write(folder, "sweep-high", measured(list(sweep_runs(range(6, 10)))))
@@ -105,10 +117,7 @@ def test_the_sweep_says_who_is_better_and_how_much_can_go(tmp_path: Path) -> Non
     low, whole = tmp_path / "low", tmp_path / "whole"
     write(low, "sweep-low", study(list(sweep_runs(range(1, 6))), loss))
     write_sweep(whole, lambda runs: study(runs, loss))
-    texts = {}
-    for folder in (low, whole):
-        assert [page.name for page in build(folder, folder / "pages")] == ["sweep"]
-        texts[folder] = (folder / "pages" / "sweep.md").read_text()
+    texts = {folder: only_page(folder, "sweep") for folder in (low, whole)}
     assert "Measured from 10% to 50% in steps of 10%, with one" in texts[low]
     assert "All 23 pruned layers are certified." in texts[low]
     text = texts[whole]
@@ -141,17 +150,15 @@ def test_the_sweep_draws_no_line_over_sparsities_that_were_not_measured() -> Non
 def test_half_a_sweep_has_pages_without_what_it_did_not_measure(tmp_path: Path) -> None:
     high = study(list(sweep_runs(range(6, 10))), lambda run: LOSSES[run.method])
     write(tmp_path, "sweep-high", high)
-    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["sweep"]
-    text = (tmp_path / "pages" / "sweep.md").read_text()
+    text = only_page(tmp_path, "sweep")
     assert "sweep-depth" not in text
     assert "(sweep-error.png)" in text
 
 
 def test_layer_error_is_shown_by_depth_and_the_legend_names_every_method(tmp_path: Path) -> None:
     write_sweep(tmp_path, lambda runs: study(runs, lambda run: LOSSES[run.method]))
-    build(tmp_path, tmp_path / "pages")
+    assert "(sweep-depth.png)" in page(tmp_path, "sweep")
     assert (tmp_path / "pages" / "sweep-depth.png").stat().st_size > 0
-    assert "(sweep-depth.png)" in (tmp_path / "pages" / "sweep.md").read_text()
     figure = draw_layer_error(study(list(quick_runs()), lambda run: 3.4))
     legend = figure.axes[-1].get_legend()
     named = {text.get_text() for text in legend.get_texts()}
@@ -168,8 +175,7 @@ def test_a_failed_certificate_is_said_loudly(tmp_path: Path) -> None:
         return results
 
     write_sweep(tmp_path, failing)
-    build(tmp_path, tmp_path / "pages")
-    assert "NOT every layer is certified: 1 of 42" in (tmp_path / "pages/sweep.md").read_text()
+    assert "NOT every layer is certified: 1 of 42" in page(tmp_path, "sweep")
 
 
 def test_changes_are_judged_draw_by_draw() -> None:
@@ -209,8 +215,7 @@ def test_an_ablation_is_shown_on_the_draws_that_are_there(tmp_path: Path) -> Non
 
     for seed in SEEDS:
         write(tmp_path, f"components-{seed}", study(list(component_runs(seed)), loss))
-        assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["components"]
-        text = (tmp_path / "pages" / "components.md").read_text()
+        text = only_page(tmp_path, "components")
         draws = "windows of 1 draw" if seed == 0 else f"{seed + 1} draws"
         interval = "+8.5 to +12.5" if seed == 0 else "+10.5 to +10.5"  # of one draw, rounding's
         worse = f"thanos, sequential update +10.5 % ({interval})"
@@ -223,8 +228,7 @@ def test_an_ablation_is_shown_on_the_draws_that_are_there(tmp_path: Path) -> Non
 
 def test_the_plan_varies_the_calibration_too(tmp_path: Path) -> None:
     write(tmp_path, "calibration-0", study(list(calibration_runs(0)), lambda run: 3.4))
-    build(tmp_path, tmp_path / "pages")
-    text = (tmp_path / "pages" / "calibration.md").read_text()
+    text = page(tmp_path, "calibration")
     for name in ("1,024 tokens", "4,096 tokens", "calibrated on pydoc", "calibrated on wikitext2"):
         assert f"| thanos, {name} | windows of 1 draw |" in text
 
@@ -242,8 +246,7 @@ def test_a_page_of_studies_from_two_machines_names_both_and_where_models_are_rui
         each["machine"] = "another machine"
     write(tmp_path, "sweep-low", low)
     write(tmp_path, "sweep-high", high)
-    build(tmp_path, tmp_path / "pages")
-    text = (tmp_path / "pages" / "sweep.md").read_text()
+    text = page(tmp_path, "sweep")
     assert "At 90% even the best method's is more than 10 times the dense model's" in text
     assert "up to 3 runs of a study side by side" in text
     assert "those of different machines (named below) do not compare" in text
@@ -266,8 +269,7 @@ def test_block_sizes_are_held_against_the_smallest_and_the_usual_one(tmp_path: P
 
     for seed in (0, 1):
         write(tmp_path, f"settings-{seed}", study(list(setting_runs(seed)), loss))
-    build(tmp_path, tmp_path / "pages")
-    text = (tmp_path / "pages" / "settings.md").read_text()
+    text = page(tmp_path, "settings")
     # From 2^3 to 2^11 columns the loss grows by 0.08.
     assert (
         "- **From blocks of 8 columns to 2048:** perplexity +8.3 % (+8.3 to +8.3), 2 draws;" in text
@@ -397,8 +399,7 @@ def test_outlier_rows_are_judged_on_the_draws_that_they_share(tmp_path: Path) ->
         return 3.4 + draw - (0.1 if helps and run.ablation.outlier_score == "wanda" else 0.0)
 
     write(tmp_path, "outliers", study(list(outlier_runs()), loss))
-    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["outliers"]
-    text = (tmp_path / "pages" / "outliers.md").read_text()
+    text = only_page(tmp_path, "outliers")
     score, of_paper = "10% by Σ_j W_ij² G_jj", "10% by ‖W_i X‖²"
     assert (
         f"- **structured:0.3**: the paper's choice, {of_paper}: perplexity not shown to differ, "
@@ -449,8 +450,7 @@ def test_structured_and_4_8_pruning_are_held_against_sparsegpt(tmp_path: Path) -
 
     results = study(list(pattern_runs()), loss)
     write(tmp_path, "patterns", results)
-    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["patterns"]
-    text = (tmp_path / "pages" / "patterns.md").read_text()
+    text = only_page(tmp_path, "patterns")
     first, second = text.split("**4:8**")[:2]
     assert "- **Higher perplexity than sparsegpt:** wanda +10.5 %" in first
     assert "- **Not shown to differ from sparsegpt:** sparsegpt + refit 0.0 %" in first
@@ -486,10 +486,19 @@ def write_headline(folder: Path, names: Iterable[str]) -> None:
         write(folder, name, results)
 
 
+def rewrite(folder: Path, names: Iterable[str], change: Callable[[dict[str, Any]], None]) -> None:
+    """Change every record of some results files."""
+    for name in names:
+        file = folder / name / "results.json"
+        results = json.loads(file.read_text())
+        for made in results["runs"]:
+            change(made)
+        file.write_text(json.dumps(results))
+
+
 def test_the_headline_tells_intervals_apart_and_what_a_refit_costs(tmp_path: Path) -> None:
     write_headline(tmp_path, HEADLINE.sources)
-    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["headline"]
-    text = (tmp_path / "pages" / "headline.md").read_text()
+    text = only_page(tmp_path, "headline")
     assert "not measured yet" not in text
     assert "| magnitude | windows of 1 draw |" in text
     assert "| thanos + refit | 3 draws |" in text
@@ -511,14 +520,13 @@ def test_zero_shot_means_are_ranked_on_draws_that_all_have(tmp_path: Path) -> No
     """On the second draw, which refits lack, all accuracies are lower."""
     names = ("headline-0", "headline-1", "headline-refits-0")
     write_headline(tmp_path, names)
-    file = tmp_path / "headline-1" / "results.json"
-    results = json.loads(file.read_text())
-    for made in results["runs"]:
+
+    def worse(made: dict[str, Any]) -> None:
         if "layers" in made:
             made["zero_shot"] = accuracies(dict.fromkeys(ASKED, 0.3))
-    file.write_text(json.dumps(results))
-    build(tmp_path, tmp_path / "pages")
-    text = (tmp_path / "pages" / "headline.md").read_text()
+
+    rewrite(tmp_path, ["headline-1"], worse)
+    text = page(tmp_path, "headline")
     ranked = next(line for line in text.splitlines() if "on one draw that all have" in line)
     assert ranked.count(" 50.0 ± 1.5") == 7
     assert "| thanos | 2 | 40.0 ± 1.5 |" in text
@@ -528,8 +536,7 @@ def test_zero_shot_means_are_ranked_on_draws_that_all_have(tmp_path: Path) -> No
 def test_zero_shot_means_without_a_common_draw_are_not_ranked(tmp_path: Path) -> None:
     """Thanos on the second draw, its refit on the first."""
     write_headline(tmp_path, ["headline-1", "headline-refits-0"])
-    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["headline"]
-    text = (tmp_path / "pages" / "headline.md").read_text()
+    text = only_page(tmp_path, "headline")
     assert "is not ranked: there is no draw that all methods have" in text
     assert "| thanos | 1 | 50.0 ± 1.5 |" in text
 
@@ -537,17 +544,15 @@ def test_zero_shot_means_without_a_common_draw_are_not_ranked(tmp_path: Path) ->
 def test_zero_shot_means_are_compared_draw_by_draw(tmp_path: Path) -> None:
     write_headline(tmp_path, HEADLINE.sources)
     for seed in SEEDS:
-        for name in (f"headline-{seed}", f"headline-refits-{seed}"):
-            file = tmp_path / name / "results.json"
-            results = json.loads(file.read_text())
-            for made in results["runs"]:
-                # Draws differ by much, methods on one draw by little: only pairs show that.
-                gain = {"thanos": 0.02, "wanda": -0.01}.get(label(made["run"]), 0.0)
-                share = 0.4 + 0.1 * seed + gain * (1 + 0.1 * seed)
-                made["zero_shot"] = accuracies(dict.fromkeys(ASKED, share))
-            file.write_text(json.dumps(results))
-    build(tmp_path, tmp_path / "pages")
-    text = (tmp_path / "pages" / "headline.md").read_text()
+
+        def shifted(made: dict[str, Any], seed: int = seed) -> None:
+            # Draws differ by much, methods on one draw by little: only pairs show that.
+            gain = {"thanos": 0.02, "wanda": -0.01}.get(label(made["run"]), 0.0)
+            share = 0.4 + 0.1 * seed + gain * (1 + 0.1 * seed)
+            made["zero_shot"] = accuracies(dict.fromkeys(ASKED, share))
+
+        rewrite(tmp_path, (f"headline-{seed}", f"headline-refits-{seed}"), shifted)
+    text = page(tmp_path, "headline")
     assert "thanos +2.2 (+1.7 to +2.7), higher, over 3 draws" in text
     assert "wanda -1.1 (-1.3 to -0.9), lower, over 3 draws" in text
 
@@ -556,17 +561,16 @@ def test_tasks_in_which_the_dense_model_only_guesses_count_apart(tmp_path: Path)
     """Thanos is ahead in three tasks, and far behind in one that the dense model cannot do."""
     write_headline(tmp_path, HEADLINE.sources)
     shares = {"dense": 0.6, "thanos": 0.55, "wanda": 0.52}
-    for name in HEADLINE.sources:
-        file = tmp_path / name / "results.json"
-        results = json.loads(file.read_text())
-        for made in results["runs"]:
-            method = label(made["run"])
-            seed = made["calibration"]["seed"] % 10
-            of_task = dict.fromkeys(ASKED, shares.get(method, 0.5) + 0.001 * seed)
-            # 0.55 is above guessing, but not by two standard errors of 0.03.
-            of_task["boolq"] = {"dense": 0.55, "thanos": 0.198}.get(method, 0.6)
-            made["zero_shot"] = accuracies(of_task)
-        file.write_text(json.dumps(results))
+
+    def guessing(made: dict[str, Any]) -> None:
+        method = label(made["run"])
+        seed = made["calibration"]["seed"] % 10
+        of_task = dict.fromkeys(ASKED, shares.get(method, 0.5) + 0.001 * seed)
+        # 0.55 is above guessing, but not by two standard errors of 0.03.
+        of_task["boolq"] = {"dense": 0.55, "thanos": 0.198}.get(method, 0.6)
+        made["zero_shot"] = accuracies(of_task)
+
+    rewrite(tmp_path, HEADLINE.sources, guessing)
     assert "claims" in [page.name for page in build(tmp_path, tmp_path / "pages", PUBLISHED)]
     text = (tmp_path / "pages" / "headline.md").read_text()
     first, second = (line for line in text.splitlines() if "all have, ± one standard" in line)
@@ -610,8 +614,7 @@ def test_the_paper_s_models_have_a_page_as_far_as_they_were_measured(tmp_path: P
         made["zero_shot"] = accuracies(dict.fromkeys(ASKED, share))
         made["zero_shot"]["tasks"][0]["items"] = 1267
     write(tmp_path, "OPT-125M", results)
-    assert [page.name for page in build(tmp_path, tmp_path / "pages")] == ["paper"]
-    text = (tmp_path / "pages" / "paper.md").read_text()
+    text = only_page(tmp_path, "paper")
     assert "Not measured yet: OPT-350M, " in text
     assert "## OPT-125M\n\n`facebook/opt-125m`, whose perplexity is" in text
     patterns = [line for line in text.splitlines() if line.startswith("### ")]
@@ -662,8 +665,7 @@ def test_what_two_studies_share_counts_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["headline-0", "headline-refits-1"])
 def test_a_headline_of_one_study_says_what_is_missing(tmp_path: Path, name: str) -> None:
     write_headline(tmp_path, [name])
-    build(tmp_path, tmp_path / "pages")
-    text = (tmp_path / "pages" / "headline.md").read_text()
+    text = page(tmp_path, "headline")
     missing = ", ".join(f"`{each}`" for each in HEADLINE.sources if each != name)
     assert f"(not measured yet: {missing})." in text
     assert ("thanos + refit" in text) == ("refits" in name)

@@ -1,4 +1,4 @@
-"""Studies: plans that survive JSON, runs in processes of their own, and going on after a stop."""
+"""Studies: their plans survive JSON, they resume after a stop, and stale records are made again."""
 
 import json
 import shutil
@@ -13,8 +13,6 @@ from reference.patterns import Ablation
 from tests.models import tiny
 from verification.benchmarks import environment
 from verification.benchmarks.quality import engine, records
-from verification.benchmarks.quality import engine as phases
-from verification.benchmarks.quality import records as resources
 from verification.benchmarks.quality.engine import Study, verified
 from verification.benchmarks.quality.plan import Calibration, Evaluation, Run, dense_runs, label
 from verification.benchmarks.quality.profiles import (
@@ -29,6 +27,11 @@ from verification.benchmarks.quality.records import Resources, RunRecords
 
 def tiny_run(model: Path) -> Run:
     return Run("thanos", "2:4", Calibration("pydoc", 2, 32), Evaluation("pydoc", 32, 2), str(model))
+
+
+def finish(run: Run, kept: RunRecords) -> None:
+    """Write a record, as if the run had been made."""
+    kept.write(run, {**run.as_dict(), records.ORIGIN: records.origin(run, kept.resources)})
 
 
 def test_every_planned_run_survives_json_and_has_a_file_of_its_own() -> None:
@@ -49,11 +52,11 @@ def test_the_standard_profile_takes_ten_hours_at_most() -> None:
 def test_a_bar_never_goes_back() -> None:
     for run in (SWEEP, HEADLINE):
         told = [("decoder block 3", 0, 30), ("decoder block 30", 30, 30)]
-        told += [(phases.EVALUATING, 1, 5), (phases.EVALUATING, 5, 5)]
+        told += [(engine.EVALUATING, 1, 5), (engine.EVALUATING, 5, 5)]
         if run.evaluation.items:
-            told += [(phases.TASKS, 1, 9), (phases.TASKS, 9, 9)]
-        told += [(phases.FINISHED, 1, 1)]
-        shares = [phases.share_done(run, *each) for each in told]
+            told += [(engine.TASKS, 1, 9), (engine.TASKS, 9, 9)]
+        told += [(engine.FINISHED, 1, 1)]
+        shares = [engine.share_done(run, *each) for each in told]
         assert shares == sorted(shares)
         assert (shares[0], shares[-1]) == (0, 1)
 
@@ -108,8 +111,8 @@ def test_a_study_goes_on_where_it_or_another_was_stopped(
 
     results = measured()
     assert notes.keys() == {run.dense(), run}
-    assert phases.EVALUATING in notes[run]
-    assert phases.EVALUATING not in notes[run.dense()]
+    assert engine.EVALUATING in notes[run]
+    assert engine.EVALUATING not in notes[run.dense()]
     dense, thanos = results["runs"]
     assert [dense["run"]["method"], thanos["run"]["method"]] == ["dense", "thanos"]
     assert verified(results)
@@ -119,13 +122,34 @@ def test_a_study_goes_on_where_it_or_another_was_stopped(
     assert thanos["dense_error"] != thanos["error"]
     assert not list(work.glob("grams-*"))
     assert measured()["runs"] == results["runs"]
-    only_told = {run.dense(): {phases.FINISHED}, run: {phases.FINISHED}}
+    only_told = {run.dense(): {engine.FINISHED}, run: {engine.FINISHED}}
     assert notes == only_told, "what is finished was made again"
 
     # Records of other code are made again.
     assert RunRecords(work, Resources()).finished(run)
     monkeypatch.setattr(records, "code_fingerprint", lambda: "other")
     assert not RunRecords(work, Resources()).finished(run)
+
+
+def test_a_change_of_any_file_that_decides_numbers_changes_the_fingerprint(tmp_path: Path) -> None:
+    for name in ("thanos_torch", "reference", "verification"):
+        unneeded = shutil.ignore_patterns("__pycache__", "inputs", "expected", "pages")
+        shutil.copytree(environment.ROOT / name, tmp_path / name, ignore=unneeded)
+    package = tmp_path / "thanos_torch"
+    files = [file for file in package.rglob("*.py") if package / "cli" not in file.parents]
+    assert {file.relative_to(package).parts[0] for file in files} >= {
+        folder.name for folder in package.iterdir() if folder.is_dir() and folder.name != "cli"
+    }
+    for name in ("certificate/updates.py", "thresholds.py", "benchmarks/quality/worker.py"):
+        files.append(tmp_path / "verification" / name)
+    before = records.code_fingerprint(tmp_path)
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text + "\n", encoding="utf-8")
+        assert records.code_fingerprint(tmp_path) != before, file
+        file.write_text(text, encoding="utf-8")
+    (package / "cli" / "more.py").write_text("")
+    assert records.code_fingerprint(tmp_path) == before == records.code_fingerprint()
 
 
 def test_records_of_another_text_or_model_are_made_again(tmp_path: Path) -> None:
@@ -138,18 +162,17 @@ def test_records_of_another_text_or_model_are_made_again(tmp_path: Path) -> None
         file.write_text("one")
     run = Run("wanda", "2:4", Calibration("mine", 2, 32), Evaluation("mine", 32, 2), "small")
     there = Resources(tmp_path / "data", tmp_path / "models")
-    before = records.origin(run, there)
-    RunRecords(tmp_path, there).write(run, {records.ORIGIN: before})
+    finish(run, RunRecords(tmp_path, there))
     assert RunRecords(tmp_path, there).finished(run)
     assert not RunRecords(tmp_path, Resources(None, tmp_path / "models")).finished(run)
     for file in (text, model):
         file.write_text("two")
-        resources._content.cache_clear()
+        records._content.cache_clear()
         assert not RunRecords(tmp_path, there).finished(run)
         with pytest.raises(RuntimeError, match="start again"):
             RunRecords(tmp_path, there).read(run)
         file.write_text("one")
-        resources._content.cache_clear()
+        records._content.cache_clear()
         assert RunRecords(tmp_path, there).finished(run)
 
 
@@ -189,7 +212,7 @@ def test_two_studies_at_once_in_one_folder_are_refused_and_the_rest_of_killed_on
         assert not left.exists()
         with pytest.raises(ValueError, match=f"another run is at work in {tmp_path}"):
             engine.measure([run], tmp_path, lambda *_: None, Resources())
-        kept.write(run, {**run.as_dict(), records.ORIGIN: records.origin(run, Resources())})
+        finish(run, kept)
 
     monkeypatch.setattr(engine, "_run", beside)
     assert len(engine.measure([tiny_run(tmp_path)], tmp_path, lambda *_: None, Resources())) == 2
@@ -209,10 +232,10 @@ def test_runs_with_tasks_are_made_again_with_another_harness(
 def test_a_folder_beside_the_texts_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "c4").mkdir()
     (tmp_path / "c4" / "train.txt").write_text("one")
-    before = resources._content(str(tmp_path / "c4"))
+    before = records._content(str(tmp_path / "c4"))
     (tmp_path / "c4" / ".cache").mkdir()
-    resources._content.cache_clear()
-    assert resources._content(str(tmp_path / "c4")) == before
+    records._content.cache_clear()
+    assert records._content(str(tmp_path / "c4")) == before
 
 
 def test_the_commit_of_another_project_is_not_ours(
@@ -231,7 +254,7 @@ def test_refits_begin_first_and_the_records_keep_the_order_of_the_plan(
 
     def finish_at_once(run: Run, kept: RunRecords, *_: object, **__: object) -> None:
         begun.append(run)
-        kept.write(run, {**run.as_dict(), records.ORIGIN: records.origin(run, Resources())})
+        finish(run, kept)
 
     monkeypatch.setattr(engine, "_run", finish_at_once)
     found = engine.measure([plain, refit], tmp_path, lambda *_: None, Resources(), jobs=1)

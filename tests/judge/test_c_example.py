@@ -1,4 +1,4 @@
-"""The example in C is built and judged by the lines of its own page."""
+"""The example in C is built and judged with the commands on its page."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ def test_it_passes_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str], o
     subprocess.run(shlex.split(line), check=True, cwd=tmp_path)
     assert main(["--command", str(program), "--only", only]) == 0
     ids = [case.id for case in load_cases() if only in case.id]
-    # On this one hard layer float64 cannot judge methods that move weights, and no answer is known.
+    # Of this layer, float64 cannot judge methods that move weights, and no answer is certain.
     hard = [each for each in ids if "-float64-08-" in each and each.startswith(("thanos", "spars"))]
     total, passed = len(ids), len(ids) - len(hard)
     assert f"{total} cases: {passed} passed, 0 failed" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The tool that mutates the reference: its mutants, what kills them, what it remembers."""
+"""The mutants of the reference: how they are made, what kills them, and their results file."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ import pytest
 from verification.conformance.cases import load_cases
 from verification.mutants import Mutant, Outcome, mutants_of, run
 from verification.mutants.__main__ import main
-from verification.mutants.equivalent import EXPLANATIONS, explanation
+from verification.mutants.equivalent import KNOWN_SURVIVORS, known_survivor
 from verification.mutants.package import sources
-from verification.mutants.results import ROOT, Results, fingerprint
+from verification.mutants.results import ROOT, MutantResults, fingerprint
 from verification.mutants.scope import MODULES, selected
 from verification.mutants.trials import Trial, ordered, trials
 
@@ -93,26 +93,13 @@ KILLED = [
     ("constant", "updated[i, q] = 0.0", "updated[i, q] = 1.0", "zeros"),
     ("default", "adaptive: bool = True,", "adaptive: bool = False,", "masks"),
     ("comparison", "if not 0 < damping < np.inf:", "if not 0 <= damping < np.inf:", "refusals"),
-    (
-        "index",
-        "blocks = column_blocks(W.shape[1], block_size)",
-        "blocks = column_blocks(W.shape[0], block_size)",
-        "losses",
-    ),
-    (
-        "return",
-        "return np.sort(largest_first[outliers:])",
-        "return np.sort(largest_first[outliers:])[1:]",
-        "vector mask",
-    ),
+    ("index", "blocks = column_blocks(W.shape[1], block_size)",
+     "blocks = column_blocks(W.shape[0], block_size)", "losses"),
+    ("return", "return np.sort(largest_first[outliers:])",
+     "return np.sort(largest_first[outliers:])[1:]", "vector mask"),
     ("condition", "if not np.isfinite(matrix).all():", "if np.isfinite(matrix).all():", "output"),
-    (
-        "logic",
-        "if given.ndim != 2 or given.size == 0:",
-        "if given.ndim != 2:",
-        "refusals",
-    ),
-]
+    ("logic", "if given.ndim != 2 or given.size == 0:", "if given.ndim != 2:", "refusals"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "before", "after", "check"), KILLED)
@@ -133,14 +120,14 @@ def test_mutants_are_killed_by_a_check_that_names_them(
 def test_an_equivalent_mutant_survives(mutants: list[Mutant], cases: tuple[Trial, ...]) -> None:
     (found,) = (m for m in mutants if m.after == "return -M")
     assert list(run([found], cases)) == [(found, Outcome("survived"))]
-    known = explanation(found)
+    known = known_survivor(found)
     assert known is not None
     assert known.why == "equivalent"
 
 
 def test_every_explanation_is_of_a_mutant(mutants: list[Mutant]) -> None:
-    found = [known for known in map(explanation, mutants) if known]
-    assert sorted(found, key=str) == sorted(EXPLANATIONS, key=str)
+    found = [known for known in map(known_survivor, mutants) if known]
+    assert sorted(found, key=str) == sorted(KNOWN_SURVIVORS, key=str)
 
 
 def test_recorded_run_explains_every_survivor() -> None:
@@ -246,10 +233,10 @@ def test_an_unexplained_survivor_is_a_failure(
 
 def test_results_of_another_source_are_forgotten(tmp_path: Path, mutants: list[Mutant]) -> None:
     path = tmp_path / "mutants.json"
-    Results(path, "", "one").add(mutants[0], Outcome("survived"))
-    assert mutants[0] in Results(path, "", "one")
-    assert mutants[0] not in Results(path, "", "two")
-    assert mutants[0] not in Results(path, "", "one", fresh=True)
+    MutantResults(path, "", "one").add(mutants[0], Outcome("survived"))
+    assert mutants[0] in MutantResults(path, "", "one")
+    assert mutants[0] not in MutantResults(path, "", "two")
+    assert mutants[0] not in MutantResults(path, "", "one", fresh=True)
 
 
 def test_usage_errors(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`pytest --thanos-impl`: what it runs, what it says, and that every property can fail."""
+"""`pytest --thanos-impl`: its tests, its messages, and that every property can fail."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ NOTHING_RAN, WRONG_OPTION = 5, 4
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Pytest as a stranger runs it, in a folder without tests of its own."""
+    """Run pytest as a user does, in a folder without tests of its own."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(folder)]
     return subprocess.run(
         [*command, *arguments], cwd=folder, capture_output=True, text=True, check=False
@@ -102,7 +102,7 @@ def test_who_does_not_ask_for_it_pays_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-# One bug for every property: only that one, or that one too, has to see it.
+# One bug for every property, which must find it; other properties may find it too.
 
 
 def half_step(weight: Any, *arguments: Any) -> tuple[Any, Any]:

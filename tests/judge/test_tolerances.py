@@ -1,4 +1,4 @@
-"""Every threshold: right code stays below, near enough, and ten times as much is rejected."""
+"""Right code stays below every threshold and near it; ten times the threshold is rejected."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The vectors are complete, as their page says, and made by nothing but exact arithmetic."""
+"""The vectors are complete, follow their page, and are made by exact arithmetic."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from verification.conformance import load_case, load_cases
-from verification.vectors import FOLDER
+from verification.conformance.cases import FOLDER
 from verification.vectors.make import make_vectors
 from verification.vectors.refusals import refusals
 

@@ -18,9 +18,9 @@ from verification.conformance.judge import judge_answer
 from verification.conformance.programs import Program
 from verification.conformance.tensors import write_tensors
 
-ONLY = "thanos-float64-0"  # nine catalogue entries in all patterns, less those of B = 1 and so on
+ONLY = "thanos-float64-0"  # the first nine catalogue entries in all patterns
 
-# The reference as a program: what somebody would write around a library.
+# The reference as a program, as a user would wrap a library.
 PROGRAM = """
 import json, sys
 sys.path.insert(0, {root!r})
@@ -56,7 +56,7 @@ def program(tmp_path: Path) -> str:
 def test_our_own_pass_everything(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == 0
     printed = capsys.readouterr().out
-    # Eight are on the one hard layer that float64 cannot judge, and for which no answer is known.
+    # Eight cases have a layer that float64 cannot judge and whose exact answer is uncertain.
     assert "704 passed, 0 failed, 0 not supported, 8 not decidable" in printed
     assert printed.endswith("PASSED\n")
 

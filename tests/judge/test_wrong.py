@@ -1,4 +1,4 @@
-"""The judge is judged: every bug is caught by the check that names it, and explained."""
+"""Every wrong implementation is rejected by the check that names its bug, and explained."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ from verification.diagnosis.evidence import evidence_of
 from verification.exact import exact_prune
 
 Size = tuple[int, int, int, int]  # seed, rows, columns and B
-# Nothing was tuned on these.
+# No threshold was tuned on layers of these sizes.
 SMALL, LARGER = (102, 9, 40, 8), (101, 12, 48, 16)
 BY_SIZE = pytest.mark.parametrize(
     "size", [SMALL, pytest.param(LARGER, marks=pytest.mark.long)], ids=["small", "larger"]
@@ -27,7 +27,7 @@ BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRO
 
 
 def function(wrong: Wrong) -> PythonFunction:
-    """The bug as somebody would hand it in, declaring all that it takes part in."""
+    """The wrong implementation as a user would hand it in, with its declarations."""
 
     def run(*arguments: Any, method: str) -> Any:
         assert method == wrong.method
@@ -53,7 +53,7 @@ def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -
         "damping": shown.damping,
     }
     mask = None
-    if "ties" in wrong.features:  # only the exact mask tells ties apart
+    if "ties" in wrong.features:  # only the exact mask shows how ties are broken
         mask = np.array(exact_prune(W, G, parse_pattern(shown.pattern), **options).mask)
     refused = REFUSED[shown.refused] if shown.refused else ()
     return made_case(W, G, shown.pattern, mask=mask, refused=refused, **options)

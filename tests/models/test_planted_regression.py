@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.models.conftest import Thanos
 from tests.test_imports import ROOT
 from thanos_torch.methods.solver import BlockSystem, MaskedSolver
-from verification.benchmarks.quality.draws import Settings, pruned
+from verification.benchmarks.quality.draws import DrawSettings, pruned
 from verification.benchmarks.quality.records import Resources
 
 DRAWS = ROOT / "docs" / "results" / "draws.json"
@@ -26,7 +26,7 @@ SHRUNK = 0.94
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
     """Writes a results file of Thanos and its control, pruned to 2:4 with some seed."""
     folder = tmp_path_factory.mktemp("results")
-    settings = Settings(blocks=1)
+    settings = DrawSettings(blocks=1)
     runs = [{"method": method, "pattern": "2:4"} for method in ("thanos", "sparsegpt")]
 
     def measure(name: str, seed: int) -> Path:

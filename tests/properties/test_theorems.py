@@ -1,5 +1,6 @@
-"""T1 to T10 of docs/specification.md, one test a theorem, on every float64 implementation."""
+"""The theorems of docs/specification.md, T1 to T13, tested on the implementations."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any
@@ -17,6 +18,7 @@ from tests.implementations import (
     Implementation,
     each_float64,
     each_implementation,
+    each_method,
     each_switch,
 )
 from tests.mathematics import Array, Judged, Mask, best_from, blocks
@@ -35,12 +37,18 @@ from verification.strategies import Problem, layers, problems
 
 
 def prune(
-    implementation: Implementation, problem: Problem, method: str = "thanos", **switches: Any
+    implementation: Implementation,
+    problem: Problem,
+    method: str = "thanos",
+    weight: Array | None = None,
+    gram: Array | None = None,
+    **switches: Any,
 ) -> Pruned:
+    """Prune the layer of a problem, or another one with the same options."""
     return implementation.prune(
         method,
-        problem.weight.astype(implementation.dtype),
-        problem.gram.astype(implementation.dtype),
+        (problem.weight if weight is None else weight).astype(implementation.dtype),
+        (problem.gram if gram is None else gram).astype(implementation.dtype),
         problem.pattern,
         block_size=problem.block_size,
         damping=problem.damping,
@@ -52,6 +60,12 @@ def judged(problem: Problem, pruned: Array) -> Judged:
     return Judged(problem.weight, problem.gram, problem.damping, pruned)
 
 
+def best_for(problem: Problem, mask: Mask) -> Array:
+    """The least-squares optimum of all kept weights."""
+    nothing = np.zeros((len(problem.weight), 0))
+    return best_from(problem.weight, mask, problem.layer.inputs, problem.damping, nothing)
+
+
 def width_of(problem: Problem) -> int:
     """Columns of a block: Structured is one block."""
     columns = len(problem.gram)
@@ -59,9 +73,8 @@ def width_of(problem: Problem) -> int:
     return columns if whole else min(problem.block_size, columns)
 
 
-# The counts of section 2 as they stand there, a table by pattern.
 def counts(mask: Mask, pattern: Unstructured | SemiStructured | Structured) -> tuple[Any, Any]:
-    """Found and expected numbers of removed weights, for the rows that take part."""
+    """Found and expected numbers of removed weights, by the formulas of section 2."""
     c, b = mask.shape
     if isinstance(pattern, Unstructured):
         return int(mask.sum()), floor(pattern.sparsity * c * b)
@@ -94,7 +107,7 @@ def test_t1_counts_are_exact(implementation: Implementation, problem: Problem) -
 
 
 def disturbed(pruned: Pruned, size: float, seed: int) -> Array:
-    """The weight with noise on all that is kept."""
+    """The weight with noise on the kept entries."""
     noise = size * np.random.default_rng(seed).standard_normal(pruned.weight.shape)
     return np.where(pruned.mask, 0.0, pruned.weight + noise)
 
@@ -125,13 +138,12 @@ def test_t3_loss_of_a_block_is_multipliers_times_removed_weights(
             mu = np.linalg.solve(inverse_of[j1][np.ix_(q, q)], W[i, j1 + q])
             loss += float(mu @ W[i, j1 + q])
         expected.append(loss)
-    # Against the sum: one block may lose nothing but rounding.
-    total = np.array([result.loss])
-    check_same_numbers(
-        "block losses",
-        np.append(pruned.block_losses, total),
-        np.append(np.array(expected), total),
-    )
+    check_losses("block losses", pruned.block_losses, expected, result.loss)
+
+
+def check_losses(name: str, found: Array, expected: Sequence[float], total: float) -> None:
+    """Compare relative to the total loss, as one block may lose nothing but rounding."""
+    check_same_numbers(name, np.append(found, total), np.append(np.array(expected), total))
 
 
 def traced(problem: Problem, mask: Mask) -> dict[tuple[int, int], Array]:
@@ -146,7 +158,7 @@ def traced(problem: Problem, mask: Mask) -> dict[tuple[int, int], Array]:
 
 
 @each_float64
-@pytest.mark.parametrize("method", ["thanos", "magnitude", "wanda", "sparsegpt"])
+@each_method
 @given(problem=problems(outlier_rows=False))
 def test_t4_block_losses_add_up(
     method: str, implementation: Implementation, problem: Problem
@@ -157,9 +169,7 @@ def test_t4_block_losses_add_up(
     check_same_numbers("sum of block losses", np.array([pruned.block_losses.sum()]), total)
     width = width_of(problem) if method == "thanos" else problem.block_size
     expected = [np.sum(result.E[:, j1:j2] ** 2) for j1, j2 in blocks(len(result.M), width)]
-    check_same_numbers(
-        "block losses", np.append(pruned.block_losses, total), np.append(expected, total)
-    )
+    check_losses("block losses", pruned.block_losses, expected, result.loss)
 
 
 @given(problem=problems(outlier_rows=False))
@@ -205,9 +215,7 @@ def test_t6_one_block_is_the_least_squares_optimum(
 ) -> None:
     whole = Problem(problem.layer, problem.pattern, problem.weight.shape[1] + 1, problem.damping)
     pruned = prune(implementation, whole)
-    nothing = np.zeros((len(problem.weight), 0))
-    best = best_from(problem.weight, pruned.mask, problem.layer.inputs, problem.damping, nothing)
-    check_same_numbers("kept weights", pruned.weight, best)
+    check_same_numbers("kept weights", pruned.weight, best_for(problem, pruned.mask))
 
 
 @each_implementation
@@ -218,14 +226,13 @@ def test_t7_powers_of_two_scale_exactly(
 ) -> None:
     t = 2.0**exponent
     plain = prune(implementation, problem, method)
-    options: dict[str, Any] = {"block_size": problem.block_size, "damping": problem.damping}
     W, G = (a.astype(implementation.dtype) for a in (problem.weight, problem.gram))
     # A zero G has λ = 1, which does not scale: section 1 fixes it so.
-    grown = implementation.prune(method, W, G * t**2, problem.pattern, **options)
+    grown = prune(implementation, problem, method, gram=G * t**2)
     check_bits("W from tX", grown.weight, plain.weight)
     check_bits("losses from tX", grown.block_losses, plain.block_losses * (t**2 if G.any() else 1))
     assert (grown.mask == plain.mask).all()
-    scaled = implementation.prune(method, W * t, G, problem.pattern, **options)
+    scaled = prune(implementation, problem, method, weight=W * t)
     check_bits("W from tW", scaled.weight, plain.weight * t)
     assert (scaled.mask == plain.mask).all()
 
@@ -245,14 +252,7 @@ def test_t7_any_scale_rotation_or_order_of_rows_passes_the_first_certificate(
     Q = np.linalg.qr(rng.standard_normal((X.shape[1], X.shape[1])))[0]
     order = rng.permutation(len(problem.weight))
     rotated = (t * X @ Q) @ (t * X @ Q).T
-    pruned = implementation.prune(
-        method,
-        problem.weight[order] * t,
-        rotated,
-        problem.pattern,
-        block_size=problem.block_size,
-        damping=problem.damping,
-    )
+    pruned = prune(implementation, problem, method, weight=problem.weight[order] * t, gram=rotated)
     back, mask = np.empty_like(pruned.weight), np.empty_like(pruned.mask)
     back[order], mask[order] = pruned.weight / t, pruned.mask
     # Rows that lose nothing have to be W's, bit for bit, which W t / t is not.
@@ -279,15 +279,7 @@ def test_t7_permuted_rows_permute_the_mask(
 ) -> None:
     order = np.random.default_rng(seed).permutation(len(problem.weight))
     plain = prune(implementation, problem)
-    W, G = (a.astype(implementation.dtype) for a in (problem.weight[order], problem.gram))
-    permuted = implementation.prune(
-        "thanos",
-        W,
-        G,
-        problem.pattern,
-        block_size=problem.block_size,
-        damping=problem.damping,
-    )
+    permuted = prune(implementation, problem, weight=problem.weight[order])
     assert (permuted.mask == plain.mask[order]).all()
 
 
@@ -335,7 +327,7 @@ def test_t9_weights_at_the_start_of_every_block_follow_from_the_result(
 
 
 @each_float64
-@pytest.mark.parametrize("method", ["thanos", "magnitude", "wanda", "sparsegpt"])
+@each_method
 @given(problem=problems(outlier_rows=False), steps=st.integers(0, 12))
 def test_t10_refit_keeps_the_mask_and_never_raises_f(
     method: str, implementation: Implementation, problem: Problem, steps: int
@@ -349,12 +341,7 @@ def test_t10_refit_keeps_the_mask_and_never_raises_f(
     check_at_most("f after the refit", after, before, before)
     check_zeros(refitted)
     assert (refitted.mask == pruned.mask).all()
-    total = np.array([before])
-    check_same_numbers(
-        "loss of the refit",
-        np.append(refitted.block_losses, total),
-        np.append(np.array([after]), total),
-    )
+    check_losses("loss of the refit", refitted.block_losses, [after], before)
 
 
 @each_float64
@@ -366,10 +353,8 @@ def test_t10_enough_steps_reach_the_optimum(
     refitted = implementation.refit(
         problem.weight, problem.gram, pruned, steps=60, damping=problem.damping
     )
-    nothing = np.zeros((len(problem.weight), 0))
     touched = pruned.mask.any(axis=1, keepdims=True)
-    best = best_from(problem.weight, pruned.mask, problem.layer.inputs, problem.damping, nothing)
-    best = np.where(touched, best, problem.weight)
+    best = np.where(touched, best_for(problem, pruned.mask), problem.weight)
     f_best, f = (judged(problem, weight).loss for weight in (best, refitted.weight))
     check_at_most("f after 60 steps", f, f_best, f)
 
@@ -381,17 +366,13 @@ def test_t11_the_residual_bounds_the_distance_to_the_best_for_the_mask(
 ) -> None:
     pruned = prune(implementation, problem)
     wrong = judged(problem, disturbed(pruned, size, seed))
-    nothing = np.zeros((len(problem.weight), 0))
-    inputs, damping = problem.layer.inputs, problem.damping
-    best = judged(problem, best_from(problem.weight, pruned.mask, inputs, damping, nothing))
+    best = judged(problem, best_for(problem, pruned.mask))
     r = np.where(pruned.mask, 0.0, (wrong.pruned - problem.weight) @ wrong.H)
     bound = float(np.sum((r @ np.linalg.inv(wrong.M)) ** 2))
     check_at_most("excess over the best", wrong.loss - best.loss, bound, wrong.loss)
     # In one block, with its columns alone free to move, T2's gradient takes the place of r.
     j2 = width_of(problem)
-    first = judged(
-        problem, best_from(problem.weight, pruned.mask[:, :j2], inputs, damping, nothing)
-    )
+    first = judged(problem, best_for(problem, pruned.mask[:, :j2]))
     M_kk = wrong.M[:j2, :j2]
     g = np.where(pruned.mask[:, :j2], 0.0, wrong.gradient(0, j2))
     excess = float(np.sum(wrong.E[:, :j2] ** 2)) - first.loss

@@ -1,7 +1,8 @@
-"""What every implementation refuses: one case or more for each bullet of spec section 2.
+"""Calls that every implementation must refuse, for each bullet of spec section 2.
 
-(case, call, argument named, value named). A call takes an implementation; the exception is
-always ValueError.
+Each is (case, call, argument named, value named). The call takes an implementation and must raise
+ValueError with a message that holds the last two. Cases of verification/vectors/refusals.py, which
+implementations outside of Python refuse too, name less.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""A 2 x 4 layer small enough to be pruned by hand, once a pattern and method.
+"""A 2 x 4 layer that is pruned by hand, for every pattern and method.
 
-Columns 0, 1 and columns 2, 3 are two pairs that know nothing of each other. Within a pair
+Columns 0, 1 and columns 2, 3 are two uncorrelated pairs. Within a pair
 G = [[2, 1], [1, 2]], and γ = 1/2 makes λ = 1, so H = [[3, 1], [1, 3]]. If one weight w of a pair
 goes, its neighbour moves by w/3 and the loss is w² (3 − 1/3) = 8/3 w²; if nothing moves, 3 w².
 All norms are equal, so saliencies are in the order of |W|; −6 and 6 tie.
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reference import Pattern, parse_pattern
+from reference import Pattern, Pruned, parse_pattern
 from tests.implementations import Implementation, each_float64
 from tests.ratios import check_bits, check_same_numbers
 
@@ -64,11 +64,7 @@ def test_two_by_four(
     implementation: Implementation,
 ) -> None:
     result = prune(implementation, method, parse_pattern(pattern), block_size=2)
-    expected = np.array(pruned, dtype=float)
-    check_same_numbers("weight", result.weight, expected, threshold=1e-14)
-    check_same_numbers("losses", result.block_losses, np.array(losses, float), threshold=1e-14)
-    assert (result.mask == (expected == 0)).all()
-    check_bits("removed", result.weight[result.mask], expected[result.mask])
+    check(result, pruned, losses)
 
 
 # Row 0 has the larger weights, Σ_j W_ij² G_jj = 450 and 372, but −6 takes from what 6 gives:
@@ -102,10 +98,7 @@ def test_the_outlier_row_is_that_of_the_largest_score(
         damping=0.5,
         outlier_score=score,
     )
-    expected = np.array(pruned, dtype=float)
-    check_same_numbers("weight", result.weight, expected, threshold=1e-14)
-    check_same_numbers("losses", result.block_losses, np.array(losses, float), threshold=1e-14)
-    assert (result.mask == (expected == 0)).all()
+    check(result, pruned, losses)
 
 
 @each_float64
@@ -139,6 +132,15 @@ def test_objective_by_hand(implementation: Implementation) -> None:
 def test_streamed_gram_by_hand(implementation: Implementation) -> None:
     batches = [INPUTS.T[:2], INPUTS.T[2:].reshape(2, 2, 4)]
     check_bits("gram", implementation.gram(4, batches), INPUTS @ INPUTS.T)
+
+
+def check(result: Pruned, pruned: list[list[float]], losses: list[float]) -> None:
+    """Compare a result with weights, whose zeros are the mask, and block losses."""
+    expected = np.array(pruned, dtype=float)
+    check_same_numbers("weight", result.weight, expected, threshold=1e-14)
+    check_same_numbers("losses", result.block_losses, np.array(losses, float), threshold=1e-14)
+    assert (result.mask == (expected == 0)).all()
+    check_bits("removed", result.weight[result.mask], expected[result.mask])
 
 
 def prune(implementation: Implementation, method: str, pattern: Pattern, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Both implementations against exact rational arithmetic, and every mask against least squares."""
+"""Compares both implementations with exact arithmetic, and every mask with least squares."""
 
 from fractions import Fraction
 from itertools import product

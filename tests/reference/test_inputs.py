@@ -1,4 +1,4 @@
-"""What is refused, and what is left alone."""
+"""Inputs are refused by name, or left unchanged."""
 
 import re
 

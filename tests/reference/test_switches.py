@@ -1,4 +1,4 @@
-"""The switches of `thanos`: one list of names and values, all defaults the paper's."""
+"""The ablation switches have the same names and defaults, those of the paper, everywhere."""
 
 import inspect
 from collections.abc import Callable

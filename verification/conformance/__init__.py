@@ -1,4 +1,4 @@
-"""The judge of implementations: cases, ways to run one, verdicts. docs/conformance.md."""
+"""Judges implementations: cases, ways to run an implementation, verdicts. docs/conformance.md."""
 
 from verification.conformance.cases import Case, load_case, load_cases
 from verification.conformance.implementation import Failed, Output, Refused

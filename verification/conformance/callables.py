@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from verification.conformance.capabilities import Capabilities, read_capabilities
+from verification.conformance.capabilities import read_capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Answer, Failed, Output, Refused
 from verification.conformance.outputs import check_shapes
@@ -22,9 +22,9 @@ DECLARED = ("methods", "patterns", "dtypes", "storage", "refusals", "arithmetic"
 
 
 def load_callable(name: str) -> Callable[..., Any]:
-    """The function that `pkg.module:function` names; modules of the working folder are found.
+    """Import the function that `pkg.module:function` names, also from the working folder.
 
-    Raises ValueError, naming what was not found.
+    Raises ValueError that names the module or function that was not found.
     """
     target = BUILT_IN.get(name, name)
     module, _, function = target.partition(":")
@@ -46,31 +46,26 @@ def load_callable(name: str) -> Callable[..., Any]:
 
 
 class PythonFunction:
-    """A function under test. What it supports is in attributes of it, see docs/conformance.md."""
+    """A function under test; its attributes declare what it supports, see docs/conformance.md."""
 
     def __init__(self, function: Callable[..., Any], method: str, name: str) -> None:
         self._function, self._name = function, name
         declared = {key: getattr(function, key) for key in DECLARED if hasattr(function, key)}
-        self._capabilities = read_capabilities(declared, method, name)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the attributes of the function say."""
-        return self._capabilities
+        self.capabilities = read_capabilities(declared, method, name)
 
     def answer(self, case: Case) -> Answer:
-        """Call the function, on matrices that lie in memory with gaps.
+        """Call the function on matrices that are not contiguous in memory.
 
-        Where that fails and the plain ones do not, the layout is what it stumbles over.
+        If this answer is wrong and `plain_answer` is right, the function ignores strides.
         """
         return self._call(case, with_gaps(case.weight), with_gaps(case.gram))
 
     def plain_answer(self, case: Case) -> Answer:
-        """The same on matrices that lie in memory row by row."""
+        """Call the function on contiguous row-major matrices."""
         return self._call(case, case.weight.copy(), case.gram.copy())
 
     def reproduce(self, case: Case) -> str:
-        """Python lines."""
+        """Python code that shows the answer to a case."""
         module, _, function = BUILT_IN.get(self._name, self._name).partition(":")
         options = self._options(case)
         more = "".join(f", {key}={value!r}" for key, value in options.items())
@@ -82,8 +77,8 @@ class PythonFunction:
         )
 
     def _options(self, case: Case) -> dict[str, str]:
-        """Keywords for what was declared."""
-        options = {"method": case.method} if self._capabilities.by_method else {}
+        """Keyword arguments for the options that the function declared."""
+        options = {"method": case.method} if self.capabilities.by_method else {}
         return {**options, **({"storage": case.storage} if case.storage else {})}
 
     def _call(self, case: Case, weight: Tensor, gram: Tensor) -> Answer:
@@ -101,7 +96,7 @@ class PythonFunction:
             return Refused(str(error))
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # SystemExit as well: no verdict without a judge
+        except BaseException as error:  # SystemExit too must not end the judge
             return Failed("output", f"raised {type(error).__name__}: {error}")
         if not (_same(weight, case.weight) and _same(gram, case.gram)):
             return Failed("input", "the arrays that it was given were changed")
@@ -109,7 +104,7 @@ class PythonFunction:
 
 
 def with_gaps(matrix: Tensor) -> Tensor:
-    """The same numbers, but with room between them, and columns next to one another."""
+    """The same matrix in column-major order with an unused entry after every one."""
     roomy = np.zeros(tuple(2 * size for size in reversed(matrix.shape)), dtype=matrix.dtype)
     view = roomy[tuple(slice(None, None, 2) for _ in matrix.shape)].T
     view[...] = matrix
@@ -121,7 +116,7 @@ def _same(left: Tensor, right: Tensor) -> bool:
 
 
 def _read(case: Case, returned: object) -> Answer:
-    """What a function returned, its types and shapes checked."""
+    """Check the types and shapes of what a function returned."""
     if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
         what = type(returned).__name__
         return Failed("output", f"it must return (weight, mask) or these and losses, got {what}")

@@ -1,4 +1,4 @@
-"""What an implementation says that it supports. docs/vectors.md."""
+"""Methods, patterns and precisions that an implementation declares. docs/vectors.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Declared, or what is taken for granted where nothing is declared.
+    """What an implementation supports; the defaults apply to what it does not declare.
 
-    arithmetic  more precise than the dtype of a case, if so; None: that of the case
-    by_method   whether methods were declared, so that the implementation has to be told which
+    arithmetic  precision of its computation; None if it is the dtype of the case
+    by_method   whether it declared methods, so that each call must name one
     """
 
     name: str
@@ -34,7 +34,7 @@ class Capabilities:
     by_method: bool = False
 
     def missing(self, case: Case) -> str | None:
-        """Why a case is not supported; None if it is."""
+        """The reason why a case is not supported, or None."""
         if case.method not in self.methods:
             return f"method {case.method}"
         if case.expected == "refusal":
@@ -49,7 +49,7 @@ class Capabilities:
         return None
 
     def judged_arithmetic(self, dtype: str) -> str:
-        """What an output is judged by: never less than the dtype of the case demands."""
+        """The arithmetic that an output is judged by: at least as precise as the case's dtype."""
         return "float64" if "float64" in (dtype, self.arithmetic) else dtype
 
 
@@ -61,9 +61,9 @@ def pattern_kinds(pattern: str) -> tuple[str, ...]:
 
 
 def read_capabilities(declared: object, method: str, name: str) -> Capabilities:
-    """Capabilities from a declaration, a mapping of the keys on docs/vectors.md.
+    """Check a declaration, a mapping with the keys that docs/vectors.md lists.
 
-    method  what the implementation is judged for if it does not say
+    method  method that is judged if none is declared
     Raises ValueError that names the key and its value.
     """
     if not isinstance(declared, Mapping):

@@ -1,4 +1,4 @@
-"""The cases that implementations are judged with: `verification/vectors/`. docs/vectors.md."""
+"""The cases that implementations are judged with, from `verification/vectors/`. docs/vectors.md."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from verification.conformance.tensors import Tensor, TensorFile, parse_json, read_tensors
-from verification.vectors import FOLDER
 
+FOLDER = Path(__file__).parents[1] / "vectors"
 FORMAT = 1
 EXPECTED = ("weights", "mask", "certificate", "refusal")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the manifest, with the files beside it.
+    """One case of the manifest and its files.
 
-    condition  an upper bound of the condition number of H; None for a refusal
-    names      refusals: one of these words has to be in the message
-    values     refusals: and one of these values, if there are any
+    condition  upper bound of the condition number of H; None for a refusal
+    names      of a refusal: words of which the message must hold one
+    values     of a refusal: values of which the message must hold one, if there are any
     """
 
     id: str
@@ -37,26 +37,26 @@ class Case:
 
     @property
     def input_path(self) -> Path:
-        """Where the manifest has the file that a program gets."""
+        """The input file among the vectors."""
         return self.folder / "inputs" / f"{self.id}.safetensors"
 
     def write_input(self, path: Path) -> None:
-        """The file that a program gets."""
+        """Write the input file that a program gets."""
         shutil.copyfile(self.input_path, path)
 
     @cached_property
     def input(self) -> TensorFile:
-        """Weight and Gram matrix, and the options as text."""
+        """Weight and Gram matrix, with the options as text in the metadata."""
         return read_tensors(self.input_path)
 
     @cached_property
     def answer(self) -> TensorFile:
-        """What is expected; empty where the certificate or a refusal is."""
+        """The expected mask and weight; empty if only a certificate or a refusal is expected."""
         path = self.folder / "expected" / f"{self.id}.safetensors"
         return read_tensors(path) if self.expected in ("weights", "mask") else TensorFile({}, {})
 
     def as_python(self) -> str:
-        """Lines that make `case` again."""
+        """Python code that makes `case`."""
         return f"from verification.conformance import load_case\ncase = load_case({self.id!r})"
 
     @property
@@ -71,7 +71,7 @@ class Case:
 
     @property
     def block_size(self) -> int | float:
-        """B; what is no whole number in a refusal stays one."""
+        """B; a refusal may have one that is no whole number."""
         text = self.input.metadata["block_size"]
         return int(text) if text.lstrip("-").isdigit() else float(text)
 
@@ -82,7 +82,7 @@ class Case:
 
 
 def load_cases(folder: Path = FOLDER) -> tuple[Case, ...]:
-    """All cases of a manifest. Raises ValueError for one that is not as docs/vectors.md says."""
+    """All cases of a manifest. Raises ValueError if it does not follow docs/vectors.md."""
     manifest = parse_json((folder / "manifest.json").read_bytes())
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{folder / 'manifest.json'} is no manifest of format {FORMAT}")
@@ -110,15 +110,36 @@ def _cases(manifest: Mapping[str, Any], folder: Path) -> Iterator[Case]:
         yield case
 
 
+def metadata_of(
+    name: str,
+    method: str,
+    pattern: object,
+    block_size: float,
+    damping: float,
+    dtype: str,
+    storage: str | None,
+) -> dict[str, str]:
+    """The options of a case as text, the metadata of its input file."""
+    return {
+        "id": name,
+        "method": method,
+        "pattern": str(pattern),
+        "block_size": str(block_size),
+        "damping": repr(damping),
+        "dtype": dtype,
+        "storage": storage or "none",
+    }
+
+
 def check_id(name: object) -> None:
-    """An id becomes a file name: ValueError unless it is made of a-z, 0-9, - and inner dots."""
+    """Raise ValueError unless an id is a safe file name: a-z, 0-9, - and inner dots."""
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
     if not isinstance(name, str) or not name or set(name) - allowed or name.startswith("."):
         raise ValueError(f"no id of a case: {name!r}")
 
 
 def load_case(name: str) -> Case:
-    """The case of that id. Raises ValueError if there is none."""
+    """The case with an id. Raises ValueError if there is none."""
     for case in load_cases():
         if case.id == name:
             return case

@@ -1,4 +1,4 @@
-"""`thanos verify` and `python -m verification`: judge an implementation."""
+"""The command `thanos verify`, also `python -m verification`: judges an implementation."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verification.conformance.callables import PythonFunction, load_callable
+from verification.conformance.capabilities import METHODS
 from verification.conformance.cases import Case, load_cases
 from verification.conformance.implementation import Implementation
 from verification.conformance.outputs import OutputsFolder
@@ -16,11 +17,11 @@ from verification.conformance.programs import Program
 from verification.conformance.text import report_text
 from verification.conformance.verify import verify
 
-USAGE = 2  # the exit status where nothing could be judged
+USAGE = 2  # exit status if nothing was judged
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m verification") -> int:
-    """Exit status 0: all that is supported passed; 1: something failed; 2: nothing was judged."""
+    """Exit status 0: every supported case passed; 1: a case failed; 2: nothing was judged."""
     parser = _parser(program)
     options = parser.parse_args(arguments)
     try:
@@ -50,13 +51,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("implementation", nargs="?", help="pkg.module:function, reference or torch")
     parser.add_argument("--command", help="a program in any language: PROGRAM INPUT OUTPUT")
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="outputs made elsewhere")
-    parser.add_argument("--method", default="thanos", help="judged for, if it does not say itself",
-                        choices=("thanos", "magnitude", "wanda", "sparsegpt"))  # fmt: skip
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their id")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds a case of --command")
+    parser.add_argument("--method", default="thanos", help="method to judge, if none is declared",
+                        choices=METHODS)  # fmt: skip
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases with TEXT in their id")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds per case of --command")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--export", type=Path, metavar="DIR",
-                        help="copy the inputs to a new folder instead, for --outputs")  # fmt: skip
+                        help="only copy the inputs to a new folder, for --outputs")  # fmt: skip
     return parser
 
 
@@ -80,7 +81,7 @@ def _implementation(options: argparse.Namespace) -> Implementation:
 
 
 def _export(cases: Sequence[Case], folder: Path) -> int:
-    """The files that an implementation elsewhere needs."""
+    """Copy the input files for an implementation that runs elsewhere."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"export must be a new or empty folder, got {folder}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def _progress(done: int, of: int) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing."""
+    """Write a file atomically."""
     beside = path.with_name(path.name + ".new")
     beside.write_text(text)
     os.replace(beside, path)

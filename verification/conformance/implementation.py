@@ -1,4 +1,4 @@
-"""What can be judged: anything that gives an answer to a case."""
+"""The interface of implementations under test, and the answers that they give to a case."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -10,7 +10,7 @@ from verification.conformance.tensors import Tensor
 
 @dataclass(frozen=True)
 class Output:
-    """A pruned layer: weight and mask, (c, b), and the losses of the blocks if they were told."""
+    """A pruned layer: weight and mask, (c, b), and the block losses if it returned any."""
 
     weight: Tensor
     mask: Tensor
@@ -19,17 +19,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Refused:
-    """The input was refused, with this message."""
+    """A refusal of the input, with its message."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Failed:
-    """No answer that can be judged.
+    """An answer that cannot be judged.
 
-    check  "output": there is none, or it is malformed; "input": what was given was changed;
-           "layout": an answer that hangs on how the input lies in memory
+    check  "output" if the output is missing or malformed, "input" if the input was changed
     """
 
     check: str
@@ -40,17 +39,17 @@ Answer: TypeAlias = Output | Refused | Failed
 
 
 class Implementation(Protocol):
-    """One that is judged."""
+    """An implementation under test."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it supports."""
+        """Methods, patterns and precisions that it supports."""
         ...
 
     def answer(self, case: Case) -> Answer:
-        """Prune a case. Never raises: what goes wrong is an answer too."""
+        """Prune a case. Never raises: an error is an answer too."""
         ...
 
     def reproduce(self, case: Case) -> str:
-        """Lines that a person can run to see the answer to a case."""
+        """Commands or code with which a person can see the answer to a case."""
         ...

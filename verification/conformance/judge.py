@@ -1,4 +1,4 @@
-"""The verdict on one case. docs/vectors.md, **Condition**."""
+"""Judges the answer to one case. docs/vectors.md, **Condition**."""
 
 import re
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from verification.conformance.cases import Case
 from verification.conformance.implementation import Answer, Failed, Implementation, Output, Refused
 from verification.thresholds import UNIT_ROUNDOFF, VECTOR_WEIGHTS
 
-MAX_NAMED = 300  # characters of a message that are shown
-SHOWN = 1e-5  # how exactly a message shows a number: C prints six digits
-# Not inside of a word: "finite" holds no "inf", and "float64" no 64. Digits match in one way only:
-# with two, a message of nothing else would take minutes.
+MAX_NAMED = 300  # characters of a message that a verdict quotes
+SHOWN = 1e-5  # relative error of a number in a message: C prints six digits
+# Numbers inside of words do not count: "finite" holds no "inf", and "float64" no 64. Digits match
+# in only one way, as a long message of digits would take minutes otherwise.
 NUMBER = re.compile(
     r"(?<![\w.])[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)(?!\w)", re.I
 )
@@ -24,11 +24,11 @@ NUMBER = re.compile(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one case.
+    """The verdict on the answer to one case.
 
-    unsupported  why it was not judged, None if it was
-    checks       all that were made; empty if unsupported
-    answer       what was judged
+    unsupported  why the case was not judged, or None
+    checks       all checks; empty if the case was not judged
+    answer       the answer; None if the case was not judged
     """
 
     case: Case
@@ -38,7 +38,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """True if it was judged, no check failed, and there was enough to tell."""
+        """True if the case was judged, no check failed, and the verdict was decidable."""
         return bool(self.checks) and not self.failures and not self.not_decidable
 
     @property
@@ -54,7 +54,7 @@ class Verdict:
 
 
 def judge(case: Case, implementation: Implementation) -> Verdict:
-    """Let it prune a case, and judge the answer."""
+    """Let an implementation prune a case, and judge its answer."""
     capabilities = implementation.capabilities
     missing = capabilities.missing(case)
     if missing:
@@ -71,7 +71,7 @@ def judge(case: Case, implementation: Implementation) -> Verdict:
 
 
 def judge_answer(case: Case, answer: Answer, capabilities: Capabilities) -> tuple[Check, ...]:
-    """All checks of one answer."""
+    """Make all checks of one answer."""
     if isinstance(answer, Failed):
         return (Check(answer.check, "interface", 1, 0, "", answer.message),)
     if case.expected == "refusal":
@@ -97,7 +97,7 @@ def judge_answer(case: Case, answer: Answer, capabilities: Capabilities) -> tupl
 
 
 def _refusal(case: Case, answer: Output | Refused) -> Check:
-    """Refused, and the argument and its value are named."""
+    """The check that the input was refused with a message that names the argument and its value."""
     wanted = " or ".join(case.names)
     if isinstance(answer, Output):
         return Check("refusals", "section 2", 1, 0, "", f"not refused; {wanted} is wrong")
@@ -112,7 +112,7 @@ def _refusal(case: Case, answer: Output | Refused) -> Check:
 
 
 def _holds(message: str, value: str) -> bool:
-    """Whether a message shows a value: as it was typed, or a number that equals it."""
+    """Whether a message holds a value as text, or a number equal to it."""
     try:
         number = float(value)
     except ValueError:
@@ -124,7 +124,7 @@ def _holds(message: str, value: str) -> bool:
 
 
 def _against_vector(case: Case, output: Output) -> list[Check]:
-    """The mask bit for bit, and the weights up to the rounding of right code."""
+    """The checks against an expected mask, bit for bit, and expected weights, up to rounding."""
     checks = []
     if "mask" in case.answer:
         wrong = output.mask != case.answer["mask"].astype(bool)
@@ -141,9 +141,9 @@ def _against_vector(case: Case, output: Output) -> list[Check]:
 
 
 def weight_ratio(case: Case, output: Output) -> tuple[float, str]:
-    """The largest difference from the exact answer, over u κ max|W_i| plus the storage's rounding.
+    """The largest difference from the exact weights, over u κ max|W_i| plus the storage's rounding.
 
-    Returns it and where it is.
+    Returns the ratio and its place.
     """
     exact = case.answer["weight"]
     assert case.condition is not None

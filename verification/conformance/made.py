@@ -1,4 +1,4 @@
-"""Cases that are made on the spot, for property tests: no file, and no expected answer."""
+"""Cases that tests make in memory, instead of reading them from the vectors."""
 
 from functools import cached_property
 from pathlib import Path
@@ -7,23 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from verification.conformance.cases import Case
-from verification.conformance.tensors import Tensor, TensorFile, write_tensors
-
-_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+from verification.conformance.cases import Case, metadata_of
+from verification.conformance.tensors import TYPES, Tensor, TensorFile, write_tensors
 
 
 class MadeCase(Case):
-    """A case that holds its input; it is judged by its certificate."""
+    """A case that holds its input in memory."""
 
     @cached_property
     def input(self) -> TensorFile:
-        """Filled in by `made_case`."""
+        """Set by `made_case`."""
         raise NotImplementedError
 
     @cached_property
     def layer(self) -> str:
-        """Lines of Python that make `weight` and `gram`, exactly."""
+        """Python code that makes exactly this `weight` and `gram`."""
         return (
             "import numpy as np\n"
             f"weight = {_as_python(self.weight)}\n"
@@ -31,7 +29,7 @@ class MadeCase(Case):
         )
 
     def as_python(self) -> str:
-        """Lines that make `case` again."""
+        """Python code that makes `case`."""
         given = (self.id, self.method, self.pattern, self.block_size, self.damping, self.storage)
         name, method, pattern, block_size, damping, storage = map(repr, given)
         return (
@@ -42,7 +40,7 @@ class MadeCase(Case):
         )
 
     def write_input(self, path: Path) -> None:
-        """The file that a program gets."""
+        """Write the input file that a program gets."""
         write_tensors(path, self.input, self.input.metadata, self.input.types)
 
 
@@ -62,14 +60,17 @@ def made_case(
     layer: str | None = None,
     refused: tuple[str, ...] = (),
 ) -> Case:
-    """A case out of a layer; its dtype is that of `gram`.
+    """Make a case from a layer; its dtype is that of `gram`.
 
-    pattern  a pattern, or its text form
-    mask     (c, b), the expected one, where it is known
-    exact    (c, b), the expected weights, rounded once; with `condition`, the condition number
-             of H, which says how close right code comes
-    layer    lines of Python that make `weight` and `gram`, if not those that list all numbers
-    refused  for an input that has to be refused: the words of which one must be named
+    weight     (c, b); gram  (b, b)
+    pattern    a pattern or its text form
+    mask       (c, b), the expected mask, if it is known
+    exact      (c, b), the expected weights, rounded once; needs `condition`
+    condition  condition number of H, which says how close right code comes to `exact`
+    layer      Python code that makes `weight` and `gram`; by default it lists all numbers
+    refused    for an input that must be refused: words of which the message must hold one
+
+    Raises ValueError if only one of `exact` and `condition` is given.
     """
     if (exact is None) != (condition is None):
         raise ValueError(f"condition must be given with exact, and only then, got {condition!r}")
@@ -88,22 +89,12 @@ def made_case(
         values=(),
         folder=Path(),
     )
-    types = {name: _TYPES.get(array.dtype.name, "I64") for name, array in
+    types = {name: TYPES.get(array.dtype.name, "I64") for name, array in
              (("weight", weight), ("gram", gram))}  # fmt: skip
     if storage:
-        types["weight"] = _TYPES[storage]
-    given = TensorFile(
-        types,
-        {
-            "id": name,
-            "method": method,
-            "pattern": str(pattern),
-            "block_size": str(block_size),
-            "damping": repr(damping),
-            "dtype": dtype,
-            "storage": storage or "none",
-        },
-    )
+        types["weight"] = TYPES[storage]
+    metadata = metadata_of(name, method, pattern, block_size, damping, dtype, storage)
+    given = TensorFile(types, metadata)
     given.update({"weight": weight, "gram": gram})
     answer = TensorFile({}, {})
     if mask is not None:
@@ -118,7 +109,7 @@ def made_case(
 
 
 def _as_python(array: Tensor) -> str:
-    """As an expression."""
+    """The array as a Python expression."""
     with np.printoptions(threshold=array.size + 1, linewidth=96, floatmode="unique"):
         rows = np.array2string(array, separator=", ", prefix="np.array(")
     special = {"nan": "np.nan", "inf": "np.inf"}

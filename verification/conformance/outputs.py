@@ -1,11 +1,11 @@
-"""Outputs in files: made by a program under test, or elsewhere. docs/vectors.md."""
+"""Reads and checks output files, and judges a folder of them. docs/vectors.md."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from verification.conformance.capabilities import Capabilities, read_capabilities
+from verification.conformance.capabilities import read_capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Answer, Failed, Output, Refused
 from verification.conformance.tensors import parse_json, read_tensors
@@ -15,10 +15,10 @@ MAX_MESSAGE = 2**16
 
 
 def read_output(case: Case, path: Path) -> Answer:
-    """An output file, its types and shapes checked."""
+    """Read an output file and check its types and shapes."""
     try:
         if path.exists() and not path.is_file():
-            raise ValueError("it is no file")  # a pipe would keep its reader waiting for ever
+            raise ValueError("it is no file")  # reading a pipe may never end
         found = read_tensors(path, MAX_OUTPUT)
     except (OSError, ValueError) as error:
         return Failed("output", f"{path.name} cannot be read: {error}")
@@ -38,7 +38,7 @@ def read_output(case: Case, path: Path) -> Answer:
 
 
 def check_shapes(case: Case, output: Output) -> Answer:
-    """The output itself, or what is wrong with its shapes."""
+    """The output, or Failed if a shape is wrong."""
     for name, array in (("weight", output.weight), ("mask", output.mask)):
         if array.shape != case.weight.shape:
             return Failed("output", f"{name} must be {case.weight.shape}, got {array.shape}")
@@ -59,15 +59,10 @@ class OutputsFolder:
         self._folder = folder
         described = self._file("describe.json")
         declared = parse_json(_text(described)) if described.is_file() else {}
-        self._capabilities = read_capabilities(declared, method, str(folder))
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What describe.json says."""
-        return self._capabilities
+        self.capabilities = read_capabilities(declared, method, str(folder))
 
     def answer(self, case: Case) -> Answer:
-        """Look for the output of a case; ids are no paths, `load_cases` has seen to that."""
+        """Read the output of a case, whose id `load_cases` has checked to be a plain file name."""
         try:
             refusal, output = (self._file(f"{case.id}.{end}") for end in ("json", "safetensors"))
         except ValueError as error:
@@ -83,11 +78,11 @@ class OutputsFolder:
         return read_output(case, output)
 
     def reproduce(self, case: Case) -> str:
-        """Where the files are."""
+        """Paths of the input and the output."""
         return f"input:  {case.input_path}\noutput: {self._folder / case.id}.safetensors"
 
     def _file(self, name: str) -> Path:
-        """One of the folder, made by who knows whom: ValueError for a link to elsewhere."""
+        """The path of a file; raises ValueError if it is a link that leads out of the folder."""
         path = self._folder / name
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._folder)):
             raise ValueError(f"{name} is a link that leads out of the folder of outputs")

@@ -1,4 +1,4 @@
-"""Programs in any language: `PROGRAM INPUT OUTPUT`. docs/vectors.md."""
+"""Runs a program under test, `PROGRAM INPUT OUTPUT`, within limits. docs/vectors.md."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from verification.conformance.capabilities import Capabilities, read_capabilities
+from verification.conformance.capabilities import read_capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Answer, Failed, Refused
 from verification.conformance.outputs import MAX_MESSAGE, read_output
@@ -22,8 +22,8 @@ MAX_WRITTEN = 2**26  # bytes that a program may write to one file
 class Program:
     """A program under test: run without a shell, with a time limit, in a folder of its own.
 
-    command  the program and its first arguments, as typed in a shell
-    timeout  seconds that a case may take
+    command  program and leading arguments, as typed in a shell
+    timeout  seconds per case
     """
 
     def __init__(self, command: str, method: str, timeout: float = 10.0) -> None:
@@ -37,12 +37,7 @@ class Program:
         if not timeout > 0:
             raise ValueError(f"timeout must be positive, got {timeout}")
         self._timeout = timeout
-        self._capabilities = read_capabilities(self._describe(), method, command)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What `--describe` printed."""
-        return self._capabilities
+        self.capabilities = read_capabilities(self._describe(), method, command)
 
     def answer(self, case: Case) -> Answer:
         """Run the program on a copy of the input file."""
@@ -79,7 +74,7 @@ class Program:
             raise ValueError(f"{self._command[0]} --describe printed {error}") from None
 
     def _run(self, arguments: list[str], folder: Path) -> tuple[int | None, str, str]:
-        """Exit status, None if time ran out, and what was printed, cut where it gets long."""
+        """Exit status (None if time ran out), and the start of standard output and error."""
         with (folder / "printed").open("w+b") as out, (folder / "errors").open("w+b") as errors:
             process = subprocess.Popen(
                 [*self._command, *arguments],
@@ -87,7 +82,7 @@ class Program:
                 stdout=out,
                 stderr=errors,
                 cwd=folder,
-                start_new_session=True,  # so that what it starts ends with it
+                start_new_session=True,  # a process group, so that its children are killed too
                 preexec_fn=_limit_files,
             )
             try:
@@ -104,18 +99,18 @@ class Program:
 
 
 def _limit_files() -> None:
-    """In the program, before it starts: no file without end."""
+    """Limit the size of files; runs in the child process before the program starts."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_WRITTEN, MAX_WRITTEN))
 
 
 def _holds(path: Path, content: bytes) -> bool:
-    """Sizes come first: a link in the file's place may lead to anything."""
+    """Whether a file has this content. Sizes come first, as a link may lead to an endless file."""
     return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(ProcessLookupError):  # it and all that it started have ended
+    with contextlib.suppress(ProcessLookupError):  # the program and its children have ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""Rounding to the types that weights are stored in, bfloat16 included, which NumPy lacks."""
+"""Rounds weights to the type that they are stored in, including bfloat16, which NumPy lacks."""
 
 from typing import Any
 
@@ -13,6 +13,6 @@ def stored(weight: NDArray[Any], dtype: str) -> NDArray[Any]:
             return weight.astype(dtype)
     single = weight.astype(np.float32)
     bits = single.view(np.uint32)
-    # Half of the last bit that stays, less one if that bit is even: a carry does the rest.
+    # Add half of the last kept bit, less one if that bit is even; the carry rounds.
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32)

@@ -1,7 +1,7 @@
-"""Reading and writing safetensors files; what others wrote is data that nobody trusts.
+"""Reads and writes safetensors files; every file is treated as untrusted data.
 
 The format is on docs/vectors.md. Every size is checked before anything is allocated, and a file
-that is not what it should be raises ValueError, whatever is in it.
+that is malformed in any way raises ValueError.
 """
 
 import json
@@ -21,12 +21,14 @@ DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|u1", "U8": "|u1",
     "I8": "|i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
 }  # fmt: skip
+# Names of the floating-point types; NumPy has no bfloat16.
+TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 Tensor = NDArray[Any]
 
 
 class TensorFile(dict[str, Tensor]):
-    """Tensors by name, bfloat16 as float32 with the same value; `types` and `metadata` beside."""
+    """Tensors by name with their `types` and the file's `metadata`; bfloat16 becomes float32."""
 
     def __init__(self, types: dict[str, str], metadata: dict[str, str]) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class TensorFile(dict[str, Tensor]):
 
 
 def read_tensors(path: str | os.PathLike[str], max_bytes: int = MAX_FILE) -> TensorFile:
-    """All of a file. Raises ValueError for what is no safetensors file, OSError for what is none.
+    """Read a file. Raises ValueError if it is malformed, OSError if it cannot be read.
 
     max_bytes  a larger file is refused unread
     """
@@ -50,7 +52,7 @@ def read_tensors(path: str | os.PathLike[str], max_bytes: int = MAX_FILE) -> Ten
 
 
 def parse_tensors(content: bytes) -> TensorFile:
-    """The same for the bytes of a file."""
+    """Read the content of a file. Raises ValueError if it is malformed."""
     if len(content) < 8:
         raise ValueError(f"file of {len(content)} bytes: no room for the length of a header")
     length = int.from_bytes(content[:8], "little")
@@ -73,7 +75,7 @@ def parse_tensors(content: bytes) -> TensorFile:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """JSON from others: ValueError for anything else, deep nesting and repeated keys included."""
+    """Read untrusted JSON. Raises ValueError, also for deep nesting and repeated keys."""
     try:
         return json.loads(content, object_pairs_hook=_unique, parse_int=_whole_number)
     except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
@@ -88,13 +90,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole_number(digits: str) -> int:
-    if len(digits) > 18:  # beyond any size of a file, and slow to read
+    if len(digits) > 18:  # larger than any file, and slow to parse
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
 
 def _check_layout(header: Mapping[str, Any], available: int) -> None:
-    """Types, shapes and offsets: tensors follow one another and fill the file."""
+    """Raise ValueError unless the tensors are well described, in sequence, and fill the file."""
     spans = []
     for name, entry in header.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
@@ -143,10 +145,10 @@ def write_tensors(
     metadata: Mapping[str, str],
     types: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a file: the same tensors make the same bytes.
+    """Write a file; equal tensors give equal bytes.
 
-    types  of tensors that are not to be stored as what they are: "BF16" for float32 values that
-           have no more than its eight bits
+    types  stored types that differ from the tensors' own: "BF16" for float32 values that have no
+           more than its eight bits
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     parts: list[bytes] = []
@@ -162,7 +164,7 @@ def write_tensors(
         start += len(part)
         parts.append(part)
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # numbers are aligned in memory
+    text += b" " * (-len(text) % 8)  # align the numbers
     Path(path).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
 
 

@@ -1,4 +1,4 @@
-"""The report of a verification, for people."""
+"""Writes the report of a verification as text."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from verification.conformance.capabilities import Capabilities
 from verification.conformance.verify import Failure, Report
 
-SHOWN = 3  # failures without an explanation that are shown in full
+SHOWN = 3  # number of unexplained failures that are shown in full
 
 
 def report_text(report: Report, capabilities: Capabilities) -> str:
-    """Several lines."""
+    """The report as lines of text."""
     return "\n".join(printable(line) for line in _lines(report, capabilities))
 
 
 def printable(line: str) -> str:
-    """Names and messages are what others wrote: nothing of them may look like a verdict of ours.
+    """Make an untrusted name or message safe to print, so that it cannot forge a verdict.
 
     Control characters, which move the cursor, are escaped; further lines are indented.
     """

@@ -1,4 +1,4 @@
-"""Judging an implementation over many cases, and what came of it."""
+"""Judges an implementation over many cases and explains its failures."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,13 +13,13 @@ from verification.conformance.judge import Verdict, judge
 from verification.diagnosis import Explanation, explain
 from verification.diagnosis.evidence import evidence_of
 
-# Outputs that are explained: more take time and say the same.
+# Number of failures that are explained; further ones take time and add little.
 MAX_EXPLAINED = 40
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that failed, with explanations, the likeliest first, and how to see it again."""
+    """A failed case with its explanations, the likeliest first, and how to reproduce it."""
 
     verdict: Verdict
     explanations: tuple[Explanation, ...]
@@ -47,18 +47,18 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """True if something was judged and nothing failed."""
+        """True if a case passed and none failed."""
         return self.counts["passed"] > 0 and self.counts["failed"] == 0
 
     def explanations(self) -> list[tuple[Explanation, int, Failure]]:
-        """The likeliest explanation of every failure: one of each key, how often, an example."""
+        """The likeliest explanations by frequency: (explanation, number of failures, example)."""
         likeliest = [f for f in self.failures if f.explanations]
         often = Counter(failure.explanations[0].key for failure in likeliest)
         first = {f.explanations[0].key: f for f in reversed(likeliest)}
         return [(first[key].explanations[0], n, first[key]) for key, n in often.most_common()]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The report as JSON values."""
         return {
             "implementation": self.name,
             "passed": self.passed,
@@ -75,7 +75,7 @@ def verify(
     cases: Sequence[Case],
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Judge all cases; explain what failed."""
+    """Judge all cases and explain the failures."""
     verdicts = []
     for done, case in enumerate(cases):
         if progress:
@@ -97,7 +97,7 @@ def verify(
 
 
 def _spread(verdicts: Sequence[Verdict], most: int) -> Iterable[Verdict]:
-    """So many of them, evenly from first to last."""
+    """At most `most` verdicts, evenly spread."""
     step = max(1, -(-len(verdicts) // most))
     return verdicts[::step]
 

@@ -1,7 +1,7 @@
-"""Why an output is wrong: known mistakes, tried out one by one. docs/conformance.md.
+"""Explains a wrong output by known mistakes. docs/conformance.md.
 
-Inputs and outputs are all that is looked at. Every suspect is an algorithm with one mistake; the
-likeliest explanation is the mistake that reproduces the output.
+Only input and output are examined, never the code. Every suspect is an algorithm with one mistake;
+a mistake that reproduces the output explains it.
 """
 
 from verification.diagnosis.evidence import Evidence

@@ -1,4 +1,4 @@
-"""Mistakes of the baselines."""
+"""Known mistakes of the baselines, each with the output that it gives."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from verification.diagnosis.suspect import Suspect
 
 
 def of_baselines(e: Evidence) -> Iterator[Suspect]:
-    """Mistakes of a baseline."""
+    """The known mistakes of the method under test."""
     swept = e.method == "sparsegpt"
     score, make = {
         "magnitude": (baselines.magnitude_score, baselines.zeroed),

@@ -1,4 +1,4 @@
-"""The baselines with one thing done differently. Spec section 6."""
+"""The baselines with switches for known mistakes. Spec section 6."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from verification.diagnosis.simulation import smallest
 
 @dataclass(frozen=True)
 class Baseline:
-    """How a baseline goes; the defaults are right.
+    """A baseline's parameters; the defaults are right, and each field can introduce one mistake.
 
-    score        of columns J from the weights, the norms and the pivots of H; squares for SparseGPT
-    more         weights or columns that go beyond the count
-    by_rows      whether an unstructured choice is made within each row
-    at_start     SparseGPT: groups are chosen when a block begins
+    score     scores of columns from their weights, norms and pivots of H; squares for SparseGPT
+    more      weights or columns that are removed beyond the count
+    by_rows   whether unstructured masks are chosen within each row
+    at_start  SparseGPT: whether groups are chosen when their block begins
     """
 
     score: Callable[[Array, Array, Array], Array]
@@ -28,29 +28,29 @@ class Baseline:
 
 
 def magnitude_score(weights: Array, norms: Array, pivots: Array) -> Array:
-    """|W|."""
+    """|W|, the score of magnitude pruning."""
     return np.abs(weights)
 
 
 def wanda_score(weights: Array, norms: Array, pivots: Array) -> Array:
-    """S."""
+    """S, the score of Wanda."""
     return np.abs(weights) * norms
 
 
 def sparsegpt_score(weights: Array, norms: Array, pivots: Array) -> Array:
-    """W² / (U_jj)²."""
+    """W² / (U_jj)², the score of SparseGPT."""
     return weights**2 / pivots
 
 
 def zeroed(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
-    """Magnitude or Wanda, done as `v` says."""
+    """Magnitude or Wanda with the parameters `v`."""
     scores = v.score(e.weight, e.norms, np.ones(e.shape[1]))
     mask = _choice(e, v, scores, 0, e.shape[1])
     return np.where(mask, 0.0, e.weight), mask
 
 
 def swept(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
-    """SparseGPT, done as `v` says."""
+    """SparseGPT with the parameters `v`."""
     b = e.shape[1]
     lam = e.damping * np.mean(np.diag(e.gram))
     H = e.gram + (lam if lam > 0 else 1.0) * np.eye(b)

@@ -1,4 +1,4 @@
-"""What is known of a wrong output, and what right code would have made of the input."""
+"""A wrong output with its input, and how far another result is from it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from reference.patterns import Pattern, SemiStructured, Structured
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# How close, in units of max|W|, an algorithm comes to an output that it explains.
+# An algorithm explains an output if it comes this close, in units of max|W|.
 SAME = {"float64": 1e-7, "float32": 1e-3, "float16": 1e-2, "bfloat16": 6e-2}
 
 
@@ -22,7 +22,7 @@ class Evidence:
 
     weight, gram  (c, b), (b, b): the input, in float64
     pruned, mask  (c, b): the output
-    precision     float64, float32, or the storage: what the output can be told apart to
+    precision     float64, float32, or the storage type: how finely outputs can be told apart
     """
 
     weight: Array
@@ -37,24 +37,24 @@ class Evidence:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """c, b."""
+        """(c, b)."""
         rows, columns = self.weight.shape
         return rows, columns
 
     @property
     def width(self) -> int:
-        """B as it is used: structured pruning by Thanos is one block."""
+        """Columns of a block; Thanos prunes a structured pattern in one block."""
         whole = self.method == "thanos" and isinstance(self.pattern, Structured)
         return self.shape[1] if whole else min(self.block_size, self.shape[1])
 
     @property
     def group(self) -> int:
-        """m, or 1."""
+        """M of an n:m pattern, else 1."""
         return self.pattern.m if isinstance(self.pattern, SemiStructured) else 1
 
     @property
     def outlier_count(self) -> int:
-        """⌈αc⌉."""
+        """The number of outlier rows, ⌈αc⌉."""
         count = getattr(self.pattern, "outliers", None)
         return count(self.shape[0]) if count else 0
 
@@ -69,9 +69,9 @@ class Evidence:
         return np.asarray(np.sum((self.weight @ self.gram) * self.weight, axis=1))
 
     def distance(self, pruned: Array, mask: Mask) -> tuple[int, float]:
-        """How far an algorithm's result is from the output: entries of the mask, weights.
+        """How far a result is from the output: differing mask entries, and distance of weights.
 
-        Weights in units of what the precision can tell apart, so that 1 is the same.
+        The distance is in units of what the precision can tell apart; at most 1 means equal.
         """
         size = float(np.max(np.abs(self.weight))) or 1.0
         with np.errstate(invalid="ignore", over="ignore"):
@@ -81,7 +81,7 @@ class Evidence:
 
 
 def evidence_of(case: Any, output: Any) -> Evidence:
-    """A case and its output, of `verification.conformance`."""
+    """The evidence of a `Case` and an `Output` of `verification.conformance`."""
     from reference.patterns import parse_pattern
 
     return Evidence(

@@ -1,4 +1,4 @@
-"""The likeliest explanations of a wrong output."""
+"""Finds the known mistakes that reproduce a wrong output, the likeliest first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,26 +7,32 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 import reference
+from verification.diagnosis.baseline_suspects import of_baselines
 from verification.diagnosis.evidence import Array, Evidence, Mask
 from verification.diagnosis.simulation import simulate
 from verification.diagnosis.suspect import Suspect
-from verification.diagnosis.suspects import suspects
-from verification.diagnosis.thanos_suspects import times_damping, with_damping, with_fitted_step
+from verification.diagnosis.thanos_suspects import (
+    of_thanos,
+    times_damping,
+    with_damping,
+    with_fitted_step,
+)
 
+METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
 # A suspect must come this much closer to the output than right code does.
 CLOSER = 0.1
-DECADES = 3.0  # by which a damping may be off, either way
+DECADES = 3.0  # range of the fitted damping: this many powers of ten either way
 
 
 @dataclass(frozen=True)
 class Explanation:
     """A mistake that reproduces the output.
 
-    key       of the mistake, stable
+    key       stable name of the mistake
     rule      equation or section that it breaks
-    text      for people, with the first place where it shows
-    distance  from the output to what the mistake makes, in units of what the precision can tell
-              apart; 0 for what can be seen without trying
+    text      description with the first place where it shows
+    distance  distance from the output to the result of the mistake, in units of what the precision
+              can tell apart; 0 for mistakes that are seen without running them
     """
 
     key: str
@@ -36,22 +42,23 @@ class Explanation:
 
 
 def explain(e: Evidence) -> list[Explanation]:
-    """Mistakes that reproduce an output, the likeliest first; empty if none of those known does."""
-    right = _right(e)
-    if right is None:
+    """The known mistakes that reproduce an output, the likeliest first; may be empty."""
+    try:
+        right = _by_reference(e, e.method)
+    except ValueError:  # there is no right output
         return []
     seen = list(_seen(e, *right))
     if seen:
         return seen
-    found = [x for suspect in _line_up(e, right[0]) if (x := _tried(e, suspect, *right))]
+    found = [x for suspect in _suspects(e, right[0]) if (x := _tried(e, suspect, *right))]
     if not found and _first_block_is_plain(e, right[1]):
-        fitted = _tried(e, _fitted_damping(e), *right)  # takes longer than all others together
+        fitted = _tried(e, _fitted_damping(e), *right)  # slower than all others together
         found = [fitted] if fitted else []
     return sorted(found, key=lambda explanation: explanation.distance > 1e-2)  # stable
 
 
 def first_place(e: Evidence, right: Array, mask: Mask) -> str:
-    """Where the output first departs from the right one, for people."""
+    """The first place where the output differs from the right one, in words."""
     differs = mask != e.mask
     if not differs.any():
         size = float(np.max(np.abs(e.weight))) or 1.0
@@ -64,18 +71,15 @@ def first_place(e: Evidence, right: Array, mask: Mask) -> str:
     return f"first in block {column // e.width}, row {row}, column {column}"
 
 
-def _right(e: Evidence) -> tuple[Array, Mask] | None:
-    try:
-        pruned = getattr(reference, e.method)(
-            e.weight, e.gram, e.pattern, block_size=e.block_size, damping=e.damping
-        )
-    except ValueError:
-        return None
+def _by_reference(e: Evidence, method: str) -> tuple[Array, Mask]:
+    pruned = getattr(reference, method)(
+        e.weight, e.gram, e.pattern, block_size=e.block_size, damping=e.damping
+    )
     return pruned.weight, pruned.mask
 
 
 def _seen(e: Evidence, right: Array, mask: Mask) -> Iterator[Explanation]:
-    """What needs no trying: the output is right but for a touch."""
+    """Mistakes that are seen without running them: outputs that are right but for one detail."""
     zeroed = np.where(e.mask, 0.0, e.pruned)
     bits = (e.pruned != 0) | np.signbit(e.pruned)
     if _same(e, zeroed, right, mask) and (e.mask & bits).any():
@@ -112,22 +116,33 @@ def _same(e: Evidence, weights: Array, right: Array, mask: Mask) -> bool:
     return bool(np.max(np.abs(weights - right)) <= 1e-6 * size) or e.distance(right, mask)[1] <= 1
 
 
-def _line_up(e: Evidence, right: Array) -> Iterator[Suspect]:
-    yield from suspects(e)
+def _suspects(e: Evidence, right: Array) -> Iterator[Suspect]:
+    """The likelier first: if two of them reproduce an output, the first is reported."""
+    yield from of_thanos(e) if e.method == "thanos" else of_baselines(e)
+    yield from _other_methods(e)
     step = with_fitted_step(e, right) if e.method == "thanos" else None
     if step:
         yield step
 
 
+def _other_methods(e: Evidence) -> Iterator[Suspect]:
+    if getattr(e.pattern, "outlier_rows", 0):
+        return
+    for method in METHODS:
+        if method != e.method:
+            yield Suspect("another-method", "section 6", f"this is what {method} does",
+                          lambda method=method: _by_reference(e, method))  # type: ignore[misc]  # fmt: skip
+
+
 def _first_block_is_plain(e: Evidence, mask: Mask) -> bool:
-    """Whether only the moves of the first block can be wrong: a damping can be fitted to them."""
+    """Whether the first block has the right mask, so that a damping can be fitted to its moves."""
     first = slice(0, e.width)
     same = bool((e.mask[:, first] == mask[:, first]).all())
     return e.method == "thanos" and same and bool(np.isfinite(e.pruned).all())
 
 
 def _fitted_damping(e: Evidence) -> Suspect:
-    """The damping with which the kept weights of the first block come closest to the output's."""
+    """The damping whose kept weights of the first block come closest to those of the output."""
     first = slice(0, e.width)
 
     def apart(decades: float) -> float:
@@ -151,7 +166,7 @@ def _tried(e: Evidence, suspect: Suspect, right: Array, mask: Mask) -> Explanati
         with np.errstate(all="ignore"):
             weights, picks = suspect.make()
     except (np.linalg.LinAlgError, ValueError):
-        return None  # on this input the mistake gives no answer at all
+        return None  # with this mistake there is no result for this input
     wrong, distance = e.distance(weights, picks)
     rightly_wrong, plain = e.distance(right, mask)
     if wrong or distance > 1:

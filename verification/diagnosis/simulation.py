@@ -1,7 +1,6 @@
-"""Pruning with one thing done differently: what suspects are made of.
+"""Thanos with switches for known mistakes, plain and slow, in float64.
 
-Plain and slow, in float64. Every field of `Variation` is one decision of the specification; the
-defaults are right.
+Every field of `Variation` is one decision of the specification; the defaults are right.
 """
 
 from collections.abc import Callable
@@ -17,49 +16,49 @@ from verification.diagnosis.evidence import Array, Evidence, Mask
 
 
 def plain_score(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    """S, spec (2), of columns from j1 on."""
+    """S of spec (2) for the columns from j1 on."""
     return np.abs(weights) * e.norms[j1 : j1 + weights.shape[1]]
 
 
 def mean_damping(e: Evidence) -> float:
-    """λ."""
+    """λ, the damping added to the diagonal."""
     mean = float(np.mean(np.diag(e.gram)))
     return e.damping * mean if mean > 0 else 1.0
 
 
 def weights_removed(e: Evidence, weights: int) -> int:
-    """⌊p · weights⌋."""
+    """⌊p · weights⌋, the number of weights to remove."""
     assert isinstance(e.pattern, Unstructured)
     return e.pattern.removed(weights)
 
 
 def columns_removed(e: Evidence, columns: int) -> int:
-    """⌈p · columns / (1 − α)⌉."""
+    """⌈p · columns / (1 − α)⌉, the number of columns to remove."""
     assert isinstance(e.pattern, Structured)
     return e.pattern.removed(columns)
 
 
 def zeros_of_group(e: Evidence) -> int:
-    """The weights that go of every group."""
+    """The number of weights to remove from every group."""
     assert isinstance(e.pattern, SemiStructured)
     return e.pattern.n
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How the algorithm goes; see the sections of the specification.
+    """Parameters of Thanos, after the sections of the specification.
 
-    ties          "low" or "high": which index of equal scores goes first
-    adaptive      False: masks from the weights as they were at the start
-    local         an unstructured mask takes every block's own share
-    shift         columns by which groups begin late
-    spared        the values by which outlier rows are chosen, largest first
-    score_rows    structured columns are scored over "ordinary" or "all" rows
-    power         of S in the sum over a column
-    update        "joint", "sequential", "none", "stale", "triangle", "transposed", "all", "anew",
-                  "blockwise" (structured pruning in blocks of B)
-    step          factor of the multipliers
-    width         columns in a block
+    ties        which index of equal scores is removed first, "low" or "high"
+    adaptive    whether masks come from the updated weights; False: from the original ones
+    local       whether every block removes its own share of an unstructured count
+    shift       columns by which groups begin late
+    spared      values by which outlier rows are chosen, largest first
+    score_rows  rows over which structured columns are scored, "ordinary" or "all"
+    power       power of S in the sum over a column
+    update      "joint", "sequential", "none", "stale", "triangle", "transposed", "all", "anew",
+                "blockwise" (structured pruning in blocks of B)
+    step        factor of the multipliers
+    width       columns of a block
     """
 
     damping: Callable[[Evidence], float] = mean_damping
@@ -81,7 +80,7 @@ class Variation:
 
 
 def simulate(e: Evidence, v: Variation, blocks: int | None = None) -> tuple[Array, Mask]:
-    """Ŵ and the mask of Thanos, done as `v` says; stop after so many blocks."""
+    """Ŵ and mask of Thanos with the parameters `v`, after the first `blocks` blocks if given."""
     c, b = e.shape
     H = e.gram + v.damping(e) * np.eye(b)
     W, mask = e.weight.copy(), np.zeros((c, b), dtype=bool)
@@ -126,7 +125,7 @@ def _block_mask(
 
 
 def smallest(values: Array, count: int, ties: str = "low") -> Mask:
-    """Mask of the `count` smallest, ties to the lower or the higher index."""
+    """Mask of the `count` smallest values; ties go to the lower or the higher index."""
     flat = values.ravel()
     order = np.argsort(flat, kind="stable")
     if ties == "high":
@@ -139,7 +138,7 @@ def smallest(values: Array, count: int, ties: str = "low") -> Mask:
 def _moved(
     e: Evidence, v: Variation, W: Array, mask: Mask, H: Array, block: tuple[int, int]
 ) -> Array:
-    """All rows after one block."""
+    """The weights after the update of one block."""
     j1, j2 = block
     if v.update == "sequential":
         for j in range(j1, j2):
@@ -159,7 +158,7 @@ def _moved(
 
 
 def _rows_of_inverse(v: Variation, H: Array, j1: int, j2: int) -> Array:
-    """R_kJ, or what a mistake puts in its place."""
+    """R_kJ, or what a mistake uses instead."""
     if v.update == "none":
         return np.hstack([np.eye(j2 - j1), np.zeros((j2 - j1, len(H) - j2))])
     if v.update == "stale":
@@ -175,7 +174,7 @@ def _rows_of_inverse(v: Variation, H: Array, j1: int, j2: int) -> Array:
 
 
 def _jointly(W: Array, block: Mask, R: Array, j1: int, step: float) -> Array:
-    """(6) for every row: `block` are the picks in the columns from j1 on, R their rows of R."""
+    """(6) for every row. `block` masks the columns from j1 on, R holds their rows of (H_JJ)⁻¹."""
     moved = W.copy()
     for i in np.flatnonzero(block.any(axis=1)):
         q = np.flatnonzero(block[i])

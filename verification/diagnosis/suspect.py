@@ -1,4 +1,4 @@
-"""One mistake that may be to blame."""
+"""One mistake that may have made a wrong output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from verification.diagnosis.evidence import Array, Mask
 
 @dataclass(frozen=True)
 class Suspect:
-    """One mistake: `make` gives what it would have put out.
+    """One mistake.
 
-    key   stable, for programs
-    rule  the equation or section that it breaks
-    text  for people
+    key   stable name
+    rule  equation or section that it breaks
+    text  description
+    make  returns the weight and mask that an algorithm with this mistake gives
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Mistakes of Thanos, and what each would have made of the input."""
+"""Known mistakes of Thanos, each with the output that it gives."""
 
 from collections.abc import Iterator
 from math import ceil, floor
@@ -10,14 +10,11 @@ from verification.diagnosis.evidence import Array, Evidence
 from verification.diagnosis.simulation import Variation, mean_damping, plain_score, simulate
 from verification.diagnosis.suspect import Suspect
 
-METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
-
-
 _Listed = tuple[str, str, str, Variation]
 
 
 def of_thanos(e: Evidence) -> Iterator[Suspect]:
-    """Mistakes of Thanos that are on a list; the fitted ones are apart."""
+    """The listed mistakes; those with a fitted number are functions of their own below."""
     for key, rule, text, variation in _variations(e):
         yield Suspect(key, rule, text, lambda v=variation: simulate(e, v))  # type: ignore[misc]
 
@@ -167,7 +164,7 @@ def _of_damping(e: Evidence) -> Iterator[_Listed]:
 
 
 def with_fitted_step(e: Evidence, right: Array) -> Suspect | None:
-    """All moves times one factor: the factor that fits the first block best."""
+    """Moves multiplied by the factor that fits the first block best; None if no factor does."""
     J = slice(0, e.width)
     kept = ~e.mask[:, J]
     wanted = (right - e.weight)[:, J][kept]
@@ -181,14 +178,14 @@ def with_fitted_step(e: Evidence, right: Array) -> Suspect | None:
 
 
 def with_damping(e: Evidence, factor: float) -> Suspect:
-    """λ times a factor."""
+    """The mistake of a damping that is `factor` times too large."""
     variation = times_damping(factor)
     return Suspect("damping-off", "section 1", f"λ is {factor:.3g} times what it should be",
                    lambda: simulate(e, variation))  # fmt: skip
 
 
 def times_damping(factor: float) -> Variation:
-    """λ times a factor, all else right."""
+    """Thanos with λ multiplied by a factor, all else right."""
     return Variation(damping=lambda e: factor * mean_damping(e))
 
 

@@ -1,8 +1,8 @@
-"""Pruning in exact rational arithmetic: the answers that rounding can be measured against.
+"""Pruning in exact rational arithmetic, against which rounding errors are measured.
 
-Everything is a fraction; every score is squared, which changes no order and needs no root. The
-way is not the reference's: the moves come from the factor H = Lᵀ D L and theorem T9, and no
-matrix is inverted.
+All numbers are fractions. Scores are squared, which keeps their order and needs no roots. The
+algorithm differs from the reference's: the moves come from the factor H = Lᵀ D L and theorem T9,
+without inverting a matrix.
 """
 
 from verification.exact.pruning import ExactPruned, exact_prune

@@ -1,4 +1,4 @@
-"""Choosing the smallest exactly, and how close the choice was. Spec sections 2, 3 and 6."""
+"""Exact choices of the smallest or largest scores, and how close they were. Spec 2, 3 and 6."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ Place = tuple[int, int]
 
 @dataclass
 class Closeness:
-    """The smallest relative gaps between squared scores that were taken and others.
+    """The smallest relative gaps between squared scores that were chosen and those that were not.
 
-    original  where both weights are as they were given: only the rounding of scores matters
-    moved     where an update has gone before
-    Ties that are exact in any order of summation count for neither; others are gaps of 0.
+    original  between weights as they were given, where only the rounding of scores matters
+    moved     between weights of which an update has moved at least one
+    A tie that is exact in every order of summation does not count; any other tie is a gap of 0.
     """
 
     original: Fraction = field(default_factory=lambda: Fraction(1))
@@ -22,12 +22,12 @@ class Closeness:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One that may be chosen: a weight, a column or a row.
+    """A weight, a column or a row that may be chosen.
 
     place    decides ties, the lower first
-    score    squared
-    settled  not moved by any update so far
-    same     equal scores with the same value here are equal in floating point too; None: never
+    score    squared score
+    settled  whether no update has moved it so far
+    same     candidates with equal scores and equal `same` tie in floating point too; None: never
     """
 
     place: Place
@@ -36,26 +36,19 @@ class Candidate:
     same: object
 
 
-def choose(candidates: Sequence[Candidate], count: int, closeness: Closeness) -> list[Place]:
-    """The places of the `count` smallest, ties to the lower place."""
-    ordered = sorted(candidates, key=lambda candidate: (candidate.score, candidate.place))
+def choose(
+    candidates: Sequence[Candidate], count: int, closeness: Closeness, *, largest: bool = False
+) -> list[Place]:
+    """The places of the `count` smallest or largest scores; ties go to the lower place."""
+    sign = -1 if largest else 1
+    ordered = sorted(candidates, key=lambda candidate: (sign * candidate.score, candidate.place))
     if 0 < count < len(ordered):
         _note(ordered, count, closeness)
     return [candidate.place for candidate in ordered[: max(count, 0)]]
 
 
-def choose_largest(
-    candidates: Sequence[Candidate], count: int, closeness: Closeness
-) -> list[Place]:
-    """The places of the `count` largest, ties to the lower place."""
-    ordered = sorted(candidates, key=lambda candidate: (-candidate.score, candidate.place))
-    if 0 < count < len(ordered):
-        _note(ordered, count, closeness)
-    return [candidate.place for candidate in ordered[:count]]
-
-
 def _note(ordered: Sequence[Candidate], count: int, closeness: Closeness) -> None:
-    """Hold all that were taken against the first that was not, and the others against the last."""
+    """Compare the chosen with the first that was left, and the others with the last chosen."""
     last, following = ordered[count - 1], ordered[count]
     pairs = [(taken, following) for taken in ordered[:count]]
     pairs += [(last, left) for left in ordered[count:]]

@@ -16,7 +16,7 @@ from reference.patterns import (
     column_blocks,
     refuse_outlier_rows,
 )
-from verification.exact.choices import Candidate, Closeness, choose, choose_largest
+from verification.exact.choices import Candidate, Closeness, choose
 from verification.exact.problem import ExactProblem, Row, Rows, exact_problem, solve
 
 LARGEST_WHOLE = 2**24  # float32 holds every whole number below it
@@ -24,7 +24,7 @@ LARGEST_WHOLE = 2**24  # float32 holds every whole number below it
 
 @dataclass(frozen=True)
 class ExactPruned:
-    """The exact answer.
+    """The exact result.
 
     weight     (c, b) fractions, Ŵ
     mask       (c, b), True where a weight was removed
@@ -62,7 +62,7 @@ def exact_prune(
 
 
 class _Run:
-    """A layer on its way: its weights as they are now, and the mask so far."""
+    """The state of a run: the current weights and the mask so far."""
 
     def __init__(self, problem: ExactProblem, pattern: Pattern, method: str) -> None:
         self.problem, self.pattern, self.method = problem, pattern, method
@@ -81,7 +81,7 @@ class _Run:
         return zeroing or (self.method == "thanos" and isinstance(self.pattern, Structured))
 
     def result(self) -> Rows:
-        """Ŵ; methods that only zero have moved nothing."""
+        """Ŵ. Magnitude and Wanda move no weight."""
         if self.method in ("magnitude", "wanda"):
             zero = Fraction(0)
             return [
@@ -98,7 +98,7 @@ class _Run:
             Candidate((i, 0), self._output(i), True, self._summed_exactly(i)) for i in everyone
         ]
         count = pattern.outliers(self.rows)
-        outliers = {i for i, _ in choose_largest(candidates, count, self.closeness)}
+        outliers = {i for i, _ in choose(candidates, count, self.closeness, largest=True)}
         return [i for i in everyone if i not in outliers]
 
     def _summed_exactly(self, i: int) -> bool | None:
@@ -197,11 +197,11 @@ class _Run:
     # Which ties are exact in any order of summation
 
     def _settled(self, i: int, j: int) -> bool:
-        """Not moved by any update: nothing of the row has gone, or nothing couples the column."""
+        """Whether no update has moved a weight: its row lost nothing, or its column is dead."""
         return self.problem.alone(j) or not self._moved[i]
 
     def _same(self, i: int, j: int) -> object:
-        """Equal for two weights whose scores come out of the same floating-point operations."""
+        """A key that is equal for weights whose scores need the same floating-point operations."""
         score = self._score(i, j)
         if score == 0:
             return "zero"
@@ -210,7 +210,7 @@ class _Run:
         return abs(self._current[i][j]), self._factor(j)
 
     def _same_column(self, j: int) -> object:
-        """The same for sums: only where every term and every sum is exact."""
+        """Such a key for columns; None unless every term and every sum is exact."""
         if self._column_score(j) == 0:
             return "zero"
         factor = self._factor(j)
@@ -222,7 +222,7 @@ class _Run:
     # Updates
 
     def move_jointly(self, j1: int, j2: int) -> None:
-        """The best kept weights of the block for its mask, the later columns at their best. T2."""
+        """Move the kept weights of a block, and all later columns, to their optimum. T2."""
         L, D = self.problem.L, self.problem.D
         block = range(j1, j2)
         # C = L_kkᵀ D_k L_kk: what a move of the block costs when all later columns follow.
@@ -259,7 +259,7 @@ class _Run:
                 self._finish(i, j, [-self._current[i][j] if self.mask[i][j] else Fraction(0)])
 
     def _finish(self, i: int, j1: int, move: Row) -> None:
-        """Move the block from j1 on, for good, and with it the later columns to their best."""
+        """Apply a move of the block from j1 on, and move the later columns to their optimum."""
         if not any(move):
             return
         j2 = j1 + len(move)
@@ -272,10 +272,9 @@ class _Run:
                     row[j] += step * share
 
     def _followers(self, mover: int, j2: int) -> Row:
-        """How far the columns from j2 on go with column `mover` < j2, all others before j2 at rest.
+        """How far the columns from j2 on move with column `mover` < j2, the others before j2 fixed.
 
-        They are at their best where E = D Mᵀ is 0, so D_j = −Σ_l<j D_l L_jl from column to
-        column. T9.
+        They are optimal where E = D Mᵀ is 0, so that D_j = −Σ_l<j D_l L_jl, column by column. T9.
         """
         if (mover, j2) not in self._shares:
             L, later = self.problem.L, list[Fraction]()

@@ -1,7 +1,7 @@
-"""Fuzzing of everything that reads files of others: `python -m verification.fuzz`.
+"""Fuzzing of every reader of untrusted files: `python -m verification.fuzz`.
 
-targets.py    the readers, and right files to start from
-mutations.py  how a file is spoiled
-trial.py      one input, held against the rules: a value or a ValueError, in time, in memory
-__main__.py   many of them, on all cores, with a record
+targets.py    the readers, with valid files to start from
+mutations.py  random damage to a file
+trial.py      one damaged input: its reader must return or refuse it, in time and in memory
+__main__.py   many inputs, on all cores, with a record
 """

@@ -1,7 +1,7 @@
-"""`python -m verification.fuzz`: spoiled files for every reader, on all cores, with a record.
+"""`python -m verification.fuzz`: gives damaged files to every reader, on all cores.
 
 Exit status 1 if a reader crashed, hung or took too much memory. `--only TARGET --number N` shows
-one input and what its reader makes of it.
+one input and the result of its reader.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.number is not None:
         return _again(options.only, options.seed, options.number)
     names = [options.only] if options.only else list(targets())
-    origin: dict[str, object] = {  # before the run: who knows what changes meanwhile
+    origin: dict[str, object] = {  # before the run, as files may change meanwhile
         "command": " ".join(["python -m verification.fuzz", *given]),
         "commit": commit(),
         "machine": machine(),
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _jobs(names: Sequence[str], count: int, seed: int) -> list[tuple[str, int, range]]:
-    """All numbers of all targets in parts, the targets in turns."""
+    """The numbers of all inputs in chunks, with the targets taking turns."""
     share = -(-count // len(names))
     return [
         (name, seed, range(start, min(start + CHUNK, share)))
@@ -67,7 +67,7 @@ def _jobs(names: Sequence[str], count: int, seed: int) -> list[tuple[str, int, r
 def _all(
     jobs: Sequence[tuple[str, int, range]], deadline: float
 ) -> tuple[dict[str, FuzzTally], float]:
-    """What came of each target until the deadline, and the most that memory grew by."""
+    """Tallies of all targets until the deadline, and the largest growth of memory in MiB."""
     tallies = {name: FuzzTally() for name, _, _ in jobs}
     peak = 0.0
     with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
@@ -94,7 +94,7 @@ def _add_died(
     jobs: Sequence[tuple[str, int, range]],
     waiting: Sequence[Future[tuple[str, FuzzTally, float]]],
 ) -> None:
-    """A process died: it had one of the first parts without a result, which is a finding."""
+    """Record the death of a worker process: its input is in one of the first unfinished chunks."""
     unfinished = [
         job
         for job, future in zip(jobs, waiting, strict=True)
@@ -106,7 +106,7 @@ def _add_died(
 
 
 def _again(name: str, seed: int, number: int) -> int:
-    """Show one input, and what its reader makes of it."""
+    """Show one input and the result of its reader."""
     target = targets()[name]
     print(made_input(name, target, seed, number))
     tally = run(name, target, seed, range(number, number + 1))
@@ -151,12 +151,17 @@ def _lines(record: dict[str, object]) -> list[str]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m verification.fuzz", description=__doc__)
-    parser.add_argument("--count", type=_positive, default=1_000_000, help="inputs in all")
-    parser.add_argument("--seconds", type=_duration, default=inf, help="then begin no more of them")
+    parser.add_argument("--count", type=_positive, default=1_000_000, help="total number of inputs")
+    parser.add_argument(
+        "--seconds",
+        type=_duration,
+        default=inf,
+        help="begin nothing after this time",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=list(targets()), help="one reader")
+    parser.add_argument("--only", choices=list(targets()), help="fuzz only this reader")
     parser.add_argument("--number", type=int, help="show this input of --only")
-    parser.add_argument("--out", type=Path, help=f"write a record, {OUT.name} in docs/results")
+    parser.add_argument("--out", type=Path, help=f"write a record, like docs/results/{OUT.name}")
     options = parser.parse_args(arguments)
     if options.number is not None and not options.only:
         parser.error("--number needs --only")

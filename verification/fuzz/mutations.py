@@ -1,12 +1,11 @@
-"""How a right file is spoiled: a few random changes, of bytes and of what JSON holds."""
+"""Random damage to a valid file: changes of its bytes and of the values of its JSON."""
 
 import json
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-# What readers stumble over: numbers that are too large, of another type or no numbers, texts that
-# end too early, nesting.
+# Texts that break readers: numbers too large or of another type, unfinished texts, nesting.
 TOKENS = (
     b"-1", b"0", b"1e999", b"NaN", b"Infinity", b"null", b"true", b"[]", b"{}", b'""', b'"',
     b"18446744073709551615", b"9223372036854775807", b"4611686018427387904", b"1" * 400,
@@ -14,7 +13,7 @@ TOKENS = (
     b'"F64"', b'"BOOL"', b'"shape"', b"e99999999", b"1/0", b":", b"+outliers:",
     b"_", b"e-", b"e-9_9_9_9_9_9_9_9", b"9" * 3000, b"[" * 900 + b"]" * 900, b"\x1b[2J", b"\n",
 )  # fmt: skip
-# The same for values of JSON that stays right around them.
+# Values that break readers of valid JSON.
 NODES: tuple[Any, ...] = (
     -1, 0, 1, 2, 2**31, 10**17, 2**53, 2**64, 0.5, -0.0, 1e308, float("inf"), float("nan"), None,
     True, False, "", "..", "../../etc/passwd", "/etc/passwd", "a\0b", "\ud800", "\x1b[2J", "F64",
@@ -26,7 +25,7 @@ MAX_CHANGES = 4
 
 
 def spoiled(rng: Random, seeds: tuple[bytes, ...]) -> bytes:
-    """One of the seeds after one to four changes."""
+    """One of the seeds after 1 to MAX_CHANGES changes."""
     content = rng.choice(seeds)
     for _ in range(rng.randint(1, MAX_CHANGES)):
         content = rng.choice(CHANGES)(rng, content, seeds)
@@ -34,7 +33,7 @@ def spoiled(rng: Random, seeds: tuple[bytes, ...]) -> bytes:
 
 
 def _place(rng: Random, content: bytes) -> int:
-    # Mostly in the first part, where files say what they hold.
+    # Mostly near the start, where files have their headers.
     end = len(content) if rng.random() < 0.3 else min(len(content), 400)
     return rng.randint(0, end)
 
@@ -71,13 +70,13 @@ def _splice(rng: Random, content: bytes, seeds: tuple[bytes, ...]) -> bytes:
 
 
 def _length(rng: Random, content: bytes, _: tuple[bytes, ...]) -> bytes:
-    """The first eight bytes: the length of a header."""
+    """Replace the first eight bytes, the length of a header."""
     length = rng.choice((0, 1, len(content), 2**20, 2**31, 2**63, rng.randrange(2 * 400)))
     return length.to_bytes(8, "little") + content[8:]
 
 
 def _value(rng: Random, content: bytes, _: tuple[bytes, ...]) -> bytes:
-    """What stands between two marks of JSON, for something else; header lengths follow."""
+    """Replace the text between two JSON delimiters, and correct the header length."""
     marks = [at for at, byte in enumerate(content[:2000]) if byte in b":,[]{}"]
     if len(marks) < 2:
         return content
@@ -91,12 +90,12 @@ def _value(rng: Random, content: bytes, _: tuple[bytes, ...]) -> bytes:
 
 
 def _node(rng: Random, content: bytes, _: tuple[bytes, ...]) -> bytes:
-    """One value of the JSON changed, removed, copied or put under another key."""
+    """Replace, remove, copy or rename one value of the JSON."""
     header = 0 if content.startswith(b"{") else int.from_bytes(content[:8], "little")
     text = content[8 : 8 + header] if header else content
     try:
         changed = _with_other_node(rng, json.loads(text))
-    except (ValueError, RecursionError):  # spoiled already, or nested too deeply to write
+    except (ValueError, RecursionError):  # damaged already, or nested too deeply
         return content
     if not header:
         return changed
@@ -115,14 +114,14 @@ def _with_other_node(rng: Random, found: Any) -> bytes:
         del holder[key]
     elif kind == 2:
         other, at = rng.choice(places)
-        holder[key] = json.loads(json.dumps(other[at]))  # a copy: it may hold the place itself
+        holder[key] = json.loads(json.dumps(other[at]))  # a copy, as it may contain this place
     else:
         holder[key] = rng.choice(NODES)
     return json.dumps(found, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
 
 
 def _places(found: Any) -> Iterator[tuple[Any, Any]]:
-    """All (container, key or index) of a value of JSON."""
+    """Every (container, key or index) in a JSON value."""
     waiting = [found]
     while waiting:
         holder = waiting.pop()

@@ -1,4 +1,4 @@
-"""The readers of files of others, and right files to start from."""
+"""The readers of untrusted files, and valid files to start from."""
 
 import json
 from collections.abc import Callable
@@ -8,23 +8,22 @@ from pathlib import Path
 from reference.patterns import parse_pattern
 from verification.certificate import failed
 from verification.conformance.capabilities import Capabilities, read_capabilities
-from verification.conformance.cases import Case, load_case, load_cases
+from verification.conformance.cases import FOLDER, Case, load_case, load_cases
 from verification.conformance.implementation import Answer, Failed, Refused
 from verification.conformance.judge import judge_answer
 from verification.conformance.outputs import OutputsFolder, read_output
 from verification.conformance.tensors import parse_json, parse_tensors
-from verification.vectors import FOLDER
 
 CASE = "thanos-float64-13-unstructured"
 REFUSAL = "refusal-block-size-negative"
 
 
 @dataclass(frozen=True)
-class Target:
+class FuzzTarget:
     """One reader.
 
-    seeds  right inputs
-    read   takes an input and an empty folder to work in; may raise ValueError and OSError only
+    seeds  valid inputs
+    read   takes an input and an empty folder; may raise only ValueError and OSError
     """
 
     seeds: tuple[bytes, ...]
@@ -32,21 +31,21 @@ class Target:
 
 
 def _not_failed(answer: Answer) -> Answer:
-    """Readers of outputs return what is wrong: it is a failure of the one who wrote them."""
+    """Raise ValueError for Failed, which readers of outputs return instead of raising."""
     if isinstance(answer, Failed):
         raise ValueError(answer.message)
     return answer
 
 
 def _judged(case: Case, answer: Answer) -> None:
-    """Answers are others' too: the judge says what is wrong with them and does not fall over."""
+    """Judge an untrusted answer; raises ValueError if a check fails."""
     checks = judge_answer(case, answer, Capabilities("mine", ("thanos",)))
     if failed(checks):
         raise ValueError("failed")
 
 
-def targets() -> dict[str, Target]:
-    """All of them, by name."""
+def targets() -> dict[str, FuzzTarget]:
+    """All readers, by name."""
     case, refusal = load_case(CASE), load_case(REFUSAL)
     files = [FOLDER / "inputs" / f"{CASE}.safetensors", FOLDER / "expected" / f"{CASE}.safetensors"]
     tensors = tuple(file.read_bytes() for file in files)
@@ -81,24 +80,24 @@ def targets() -> dict[str, Target]:
         return _not_failed(OutputsFolder(folder, "thanos").answer(case))
 
     return {
-        "tensors": Target((*tensors, *stored), lambda content, _: parse_tensors(content)),
-        "json": Target((whole, description), lambda content, _: parse_json(content)),
-        "describe": Target(
+        "tensors": FuzzTarget((*tensors, *stored), lambda content, _: parse_tensors(content)),
+        "json": FuzzTarget((whole, description), lambda content, _: parse_json(content)),
+        "describe": FuzzTarget(
             (description,), lambda content, _: read_capabilities(parse_json(content), "thanos", "")
         ),
-        "pattern": Target(
+        "pattern": FuzzTarget(
             (b"unstructured:0.5", b"2:4+outliers:0.1", b"structured:0.3+outliers:0.1"),
             lambda content, _: parse_pattern(content.decode()),
         ),
-        "output": Target(tensors[1:], output),
-        "judge": Target(tensors[1:], judged),
-        "message": Target(
+        "output": FuzzTarget(tensors[1:], output),
+        "judge": FuzzTarget(tensors[1:], judged),
+        "message": FuzzTarget(
             (
                 b"block_size must be at least 1, got -2",
                 b"block_size is -2.0: too small, 1e-3 < nan",
             ),
             lambda content, _: _judged(refusal, Refused(content.decode(errors="replace"))),
         ),
-        "manifest": Target((whole,), cases),
-        "outputs": Target((b'{"refused": "damping must be positive, got 0"}',), outputs),
+        "manifest": FuzzTarget((whole,), cases),
+        "outputs": FuzzTarget((b'{"refused": "damping must be positive, got 0"}',), outputs),
     }

@@ -1,4 +1,4 @@
-"""One spoiled input, held against the rules: a value or a ValueError, in time and in memory."""
+"""Tries damaged inputs: a reader must return or raise ValueError, in time and in memory."""
 
 import faulthandler
 import resource
@@ -12,22 +12,22 @@ from random import Random
 from types import FrameType
 
 from verification.fuzz.mutations import spoiled
-from verification.fuzz.targets import Target, targets
+from verification.fuzz.targets import FuzzTarget, targets
 
 LIMIT = 1.0  # seconds for one input
-# Seconds for many. Nothing can be raised into a loop in C that never comes back to Python: then the
-# process ends itself, and which numbers it had is a finding.
+# Seconds for a chunk of inputs. No exception can interrupt an endless loop in C. After this time
+# the process ends itself, and its chunk is recorded as a finding.
 CHUNK_LIMIT = 300.0
-MEMORY = 2**29  # bytes that a process may come to need beyond what it has at the start
+MEMORY = 2**29  # bytes by which the memory of a process may grow
 
 
 class HangError(BaseException):
-    """Too slow; no Exception, so that no reader catches it."""
+    """A reader is too slow. Not an Exception, so that fewer readers catch it."""
 
 
 @dataclass
 class FuzzTally:
-    """What came of some inputs."""
+    """Counts and findings of some inputs."""
 
     accepted: int = 0
     refused: int = 0
@@ -35,20 +35,20 @@ class FuzzTally:
     findings: list[dict[str, object]] = field(default_factory=list)
 
     def add(self, other: "FuzzTally") -> None:
-        """Put another one to this one."""
+        """Add another tally to this one."""
         self.accepted += other.accepted
         self.refused += other.refused
         self.slowest = max(self.slowest, other.slowest)
         self.findings += other.findings
 
 
-def made_input(name: str, target: Target, seed: int, number: int) -> bytes:
-    """Input `number` of a target: always the same one."""
+def made_input(name: str, target: FuzzTarget, seed: int, number: int) -> bytes:
+    """Input `number` of a target, the same in every run with this seed."""
     return spoiled(Random(f"{seed} {name} {number}"), target.seeds)
 
 
 def run_chunk(job: tuple[str, int, range]) -> tuple[str, FuzzTally, float]:
-    """For a process of a pool: target, seed and numbers. Returns what memory it took, in MiB."""
+    """Try the inputs of a job (target, seed, numbers); also returns the growth of memory in MiB."""
     name, seed, numbers = job
     target = targets()[name]
     before = _peak_memory()
@@ -59,8 +59,8 @@ def run_chunk(job: tuple[str, int, range]) -> tuple[str, FuzzTally, float]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def run(name: str, target: Target, seed: int, numbers: range) -> FuzzTally:
-    """Try inputs one after another, in a folder of their own."""
+def run(name: str, target: FuzzTarget, seed: int, numbers: range) -> FuzzTally:
+    """Try inputs one after another in a new folder."""
     tally = FuzzTally()
     unlimited = resource.getrlimit(resource.RLIMIT_AS)
     _limit_memory(unlimited[1])
@@ -81,10 +81,10 @@ def run(name: str, target: Target, seed: int, numbers: range) -> FuzzTally:
     return tally
 
 
-def _try(target: Target, content: bytes, folder: Path, tally: FuzzTally) -> str:
-    """What is wrong with the reader, "" if nothing."""
+def _try(target: FuzzTarget, content: bytes, folder: Path, tally: FuzzTally) -> str:
+    """The finding about the reader, or ""."""
     try:
-        # Again and again: a destructor, or a reader that catches everything, may swallow the first.
+        # The signal repeats, since a destructor or a bare `except` may swallow the first one.
         signal.setitimer(signal.ITIMER_REAL, LIMIT, LIMIT / 20)
         try:
             target.read(content, folder)
@@ -107,11 +107,11 @@ def _ring(_: int, __: FrameType | None) -> None:
 
 
 def _limit_memory(hard: int) -> None:
-    """From now on an allocation of more than MEMORY is a MemoryError, which is a finding."""
+    """Make an allocation beyond MEMORY more than the present size a MemoryError, a finding."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
 
 
 def _peak_memory() -> float:
-    """The most that this process has used, MiB."""
+    """The peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

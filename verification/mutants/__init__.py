@@ -1,16 +1,16 @@
-"""The judge is judged by slips that a program makes: mutants of the reference.
+"""Tests the judge with mutants of the reference, each with one small mistake.
 
     python -m verification.mutants
 
-sites.py, tables.py, mutators.py    slips, and where they may happen
+sites.py, tables.py, mutators.py    where code may be mutated, and how
 mutant.py                           the mutants of a module
-package.py                          a mutant beside the right reference
-trials.py, running.py               what it has to survive, in a process of its own
-scope.py                            which ones there are to judge
-equivalent.py                       why some survive
+package.py                          imports a mutant beside the right reference
+trials.py, running.py               judges a mutant, in a process of its own
+scope.py                            the mutants that are judged
+equivalent.py                       why some mutants survive
 results.py                          the results file
 
-A mutant that no check kills is equivalent to the right code, or a hole in the judge.
+A mutant that passes every check is equivalent to the right code, or shows a gap in the judge.
 """
 
 from verification.mutants.mutant import Mutant, mutants_of

@@ -1,4 +1,4 @@
-"""Mutants of the source of a module."""
+"""Makes the mutants of a module from its source."""
 
 import ast
 import builtins
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from verification.mutants.mutators import changes
 from verification.mutants.sites import sites
 
-# What binds less tightly than what may stand around it.
+# Expressions that may need brackets in the place of others.
 _LOOSE = (ast.BinOp, ast.BoolOp, ast.Compare, ast.UnaryOp)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One slip in one module.
+    """One mistake in one module.
 
-    id        module:line:column:kind, and a number where one place has several of a kind
+    id        module:line:column:kind, with a number if a place has several of a kind
     kind      the mutator
-    function  the function, with its class, in which it is; "" at the top
-    before    the lines that it changes, as one
-    after     the same with the slip
-    source    the whole module with it
+    function  function with its class, or "" at the top level
+    before    the changed lines, joined
+    after     the same lines with the mistake
+    source    the whole module with the mistake
     """
 
     id: str
@@ -34,7 +34,7 @@ class Mutant:
 
 
 def mutants_of(module: str, source: str) -> Iterator[Mutant]:
-    """All mutants of a module: every one parses, and no two are the same code."""
+    """All mutants of a module; each parses, and no two are the same code."""
     tree = ast.parse(source)
     seen = {ast.dump(tree)}
     known = {*dir(builtins), *_names(tree)}
@@ -64,9 +64,9 @@ def _names(node: ast.AST | None) -> Iterator[str]:
 
 
 def _replaced(source: str, target: ast.AST, replacement: ast.AST | None) -> tuple[str, str]:
-    """The source with another text for a node, and its syntax tree.
+    """The source with a node replaced, and its syntax tree.
 
-    In brackets where the text alone would read as something else.
+    The replacement is in brackets if it would otherwise be parsed differently.
     """
     start, end = _offsets(source, target)
     text = "pass" if replacement is None else ast.unparse(replacement)
@@ -80,7 +80,7 @@ def _replaced(source: str, target: ast.AST, replacement: ast.AST | None) -> tupl
 
 
 def _offsets(source: str, node: ast.AST) -> tuple[int, int]:
-    """First character of a node and the one after its last: the syntax tree counts in bytes."""
+    """Start and end of a node in characters; the syntax tree counts columns in bytes."""
     lines = source.splitlines(keepends=True)
     found = []
     for line, column in (
@@ -93,7 +93,7 @@ def _offsets(source: str, node: ast.AST) -> tuple[int, int]:
 
 
 def _lines(source: str, mutated: str, target: ast.AST) -> tuple[str, str]:
-    """The lines of a node in both sources, each joined to one."""
+    """The lines of a node in both sources, each joined to one line."""
     first, last = target.lineno - 1, target.end_lineno  # type: ignore[attr-defined]
     old, new = source.splitlines(), mutated.splitlines()
     return _joined(old[first:last]), _joined(new[first : last + len(new) - len(old)])

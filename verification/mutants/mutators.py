@@ -1,7 +1,7 @@
-"""The mutations: for one node of a module, what small slips could have stood there instead.
+"""The mutators: small mistakes that could stand in the place of a node.
 
-Every mutator takes a node and yields (kind, the node to be replaced, what replaces it); `None`
-takes a statement away.
+Every mutator takes a node and yields (kind, node to replace, replacement); the replacement `None`
+removes a statement.
 """
 
 import ast
@@ -164,7 +164,7 @@ def name(node: ast.AST) -> Iterator[Change]:
 
 
 def deletion(node: ast.AST) -> Iterator[Change]:
-    """A statement left out: one that changes something that is there, calls, raises or skips."""
+    """A statement left out that changes a variable, calls, raises or skips."""
     plain = isinstance(node, ast.AugAssign | ast.Continue | ast.Raise)
     call = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
     part = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)
@@ -181,7 +181,7 @@ def deletion(node: ast.AST) -> Iterator[Change]:
 
 
 def _assignments(body: list[ast.stmt]) -> Iterator[ast.Assign | ast.AnnAssign]:
-    """From top to bottom, those in loops and branches too."""
+    """All assignments from top to bottom, also in loops and branches."""
     for statement in body:
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             yield statement
@@ -190,7 +190,7 @@ def _assignments(body: list[ast.stmt]) -> Iterator[ast.Assign | ast.AnnAssign]:
 
 
 def returned(node: ast.AST) -> Iterator[Change]:
-    """Another number, sign, mask or index than the one that is returned."""
+    """Another number, sign, mask or index returned."""
     if isinstance(node, ast.FunctionDef) and node.returns is not None:
         form = RETURNS.get(ast.unparse(node.returns))
         for statement in ast.walk(node) if form else ():

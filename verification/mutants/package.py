@@ -1,22 +1,15 @@
-"""The mutated copy of `reference`: under another name, since the judge needs the right one."""
+"""Imports a mutated copy of `reference` under another name, as the judge needs the right one."""
 
 import importlib
 import re
 import sys
-from collections.abc import Callable
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
 
 import reference
-from verification.conformance.builtin import reference as right
-from verification.conformance.callables import DECLARED
-from verification.conformance.storage import stored
 
 FOLDER = Path(reference.__file__).parent
 NAME = "mutant_reference"
@@ -24,12 +17,12 @@ _IMPORTS = re.compile(r"^(\s*(?:from|import)) reference\b", re.MULTILINE)
 
 
 def sources() -> dict[str, str]:
-    """The text of every module of `reference`; "__init__" is the package itself."""
+    """The source of every module of `reference`; "__init__" is the package itself."""
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.py"))}
 
 
 class _Texts(MetaPathFinder, InspectLoader):
-    """Imports modules from their texts."""
+    """An importer of modules from their sources."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self._texts = {
@@ -48,33 +41,8 @@ class _Texts(MetaPathFinder, InspectLoader):
 
 
 def load(texts: dict[str, str]) -> ModuleType:
-    """Import a copy of `reference` with these texts; only once a process. Raises what it raises."""
+    """Import a copy of `reference` with these sources, once per process."""
     if NAME in sys.modules:
         raise RuntimeError("a process takes one mutant: its modules stay")
     sys.meta_path.insert(0, _Texts(texts))
     return importlib.import_module(NAME)
-
-
-def adapted(package: ModuleType) -> Callable[..., Any]:
-    """The same wrapping as `verification.conformance.builtin` gives the right one."""
-
-    def prune(
-        weight: Any,
-        gram: Any,
-        pattern: str,
-        block_size: int,
-        damping: float,
-        *,
-        method: str = "thanos",
-        storage: str | None = None,
-    ) -> tuple[Any, Any, Any]:
-        pruned = getattr(package, method)(
-            weight, gram, package.parse_pattern(pattern), block_size=block_size, damping=damping
-        )
-        rounded = stored(pruned.weight, storage or str(np.asarray(weight).dtype))
-        return rounded, pruned.mask, pruned.block_losses
-
-    for key in DECLARED:
-        if hasattr(right, key):
-            setattr(prune, key, getattr(right, key))
-    return prune

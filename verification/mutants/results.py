@@ -1,4 +1,4 @@
-"""The results file: what is known of every mutant, so that a second run has less to do."""
+"""The results file of mutants; a second run reuses it."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from verification.benchmarks.environment import commit, machine
-from verification.mutants.equivalent import explanation
+from verification.mutants.equivalent import known_survivor
 from verification.mutants.mutant import Mutant
 from verification.mutants.running import Outcome
 from verification.mutants.scope import NOT_JUDGED
 
 ROOT = Path(__file__).parents[2]
-# All that decides about a mutant; what is known for other files is not known for these.
+# Files that decide the fate of a mutant; results of other versions of them are discarded.
 DECIDING = (
     "reference/*.py",
     "verification/catalogue.py",
@@ -32,7 +32,7 @@ DECIDING = (
 
 
 def fingerprint(root: Path = ROOT) -> str:
-    """A hash of the reference, the judge, its vectors and the mutators."""
+    """A hash of the files that DECIDING names: reference, judge, vectors and mutators."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in DECIDING for path in root.glob(pattern)}):
         if path.is_file():
@@ -41,11 +41,11 @@ def fingerprint(root: Path = ROOT) -> str:
     return digest.hexdigest()[:16]
 
 
-class Results:
-    """What is known of some mutants, in memory and in a file."""
+class MutantResults:
+    """The fate of mutants, in memory and in a file."""
 
     def __init__(self, path: Path, command: str, source: str, fresh: bool = False) -> None:
-        """Read what the file knows of the same source; ValueError if it is no results file."""
+        """Read the results of the same source; ValueError if the file is not a results file."""
         self._path, self._command, self._source = path, command, source
         self._origin = {"commit": commit(), "machine": machine()}
         self._known: dict[str, dict[str, Any]] = {}
@@ -60,40 +60,36 @@ class Results:
         return mutant.id in self._known
 
     def add(self, mutant: Mutant, outcome: Outcome) -> None:
-        """Keep it, in the file too."""
+        """Record the fate of a mutant and write the file."""
         entry: dict[str, Any] = {"status": outcome.status}
         if outcome.trial:
             entry["trial"] = outcome.trial
         if outcome.checks:
             entry["checks"] = list(outcome.checks)
         if outcome.status != "killed":
-            known = explanation(mutant)
             entry |= {
                 "function": mutant.function,
                 "before": mutant.before,
                 "after": mutant.after,
-                "why": known.why if known else "",
-                "explanation": known.reason if known else "",
+                **_explained(mutant),
             }
         self._known[mutant.id] = entry
         self._write()
 
     def explain_again(self, mutants: Iterable[Mutant]) -> None:
-        """Take over explanations that have changed since a mutant was judged."""
+        """Update explanations that have changed since a mutant was judged."""
         for mutant in mutants:
             entry = self._known.get(mutant.id)
             if entry and entry["status"] == "survived":
-                known = explanation(mutant)
-                entry["why"] = known.why if known else ""
-                entry["explanation"] = known.reason if known else ""
+                entry.update(_explained(mutant))
         self._write()
 
     def status(self, mutant: Mutant) -> str:
-        """Of a mutant that is known."""
+        """The status of a recorded mutant."""
         return str(self._known[mutant.id]["status"])
 
     def survivors(self) -> dict[str, dict[str, Any]]:
-        """Those that no check killed, and those over which the judge itself fell."""
+        """Mutants that no check killed, and mutants on which the judge itself raised."""
         return {
             name: entry
             for name, entry in sorted(self._known.items(), key=_place)
@@ -110,14 +106,14 @@ class Results:
         }
 
     def counts(self) -> dict[str, int]:
-        """How many there are, by what became of them; survivors by why they may."""
+        """Number of mutants by status, and of survivors by kind of reason."""
         statuses = Counter(entry["status"] for entry in self._known.values())
         whys = Counter(entry["why"] or "unexplained" for entry in self.survivors().values())
         return {"mutants": len(self._known), **dict(sorted(statuses.items())),
                 **{f"survived: {why}": n for why, n in sorted(whys.items())}}  # fmt: skip
 
     def killed_by(self) -> dict[str, int]:
-        """Mutants by every check that failed in the trial that killed them."""
+        """Number of killed mutants by failed check."""
         checks = Counter(
             check
             for entry in self._known.values()
@@ -127,7 +123,7 @@ class Results:
         return dict(checks.most_common())
 
     def _write(self) -> None:
-        """All of it or nothing; one line a mutant."""
+        """Write the whole file atomically, one line per mutant."""
         head = {
             "command": self._command,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -149,7 +145,14 @@ class Results:
         os.replace(beside, self._path)
 
 
+def _explained(mutant: Mutant) -> dict[str, str]:
+    known = known_survivor(mutant)
+    return (
+        {"why": known.why, "explanation": known.reason} if known else {"why": "", "explanation": ""}
+    )
+
+
 def _place(item: tuple[str, Any]) -> tuple[str, int, int, str]:
-    """Order of the ids: by module, line and column."""
+    """Sort key of ids: module, line and column."""
     module, line, column, kind = item[0].split(":")
     return module, int(line), int(column), kind

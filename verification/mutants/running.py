@@ -1,4 +1,4 @@
-"""Running mutants: each in a process of its own, forked from one that holds all the cases."""
+"""Runs mutants, each in a process of its own that is forked with all cases in memory."""
 
 import multiprocessing
 import os
@@ -14,17 +14,17 @@ from verification.mutants.mutant import Mutant
 from verification.mutants.package import load, sources
 from verification.mutants.trials import Trial
 
-LIMIT = 30.0  # seconds; the right one takes two to three on an idle core
-MEMORY = 4 * 2**30  # bytes: a mutant must not take the machine with it
+LIMIT = 30.0  # seconds; the reference takes two to three on an idle core
+MEMORY = 4 * 2**30  # bytes, so that no mutant exhausts the machine
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant.
+    """The fate of a mutant.
 
-    status  "killed", "survived", "timed out", or "crashed": the judge itself raised
-    trial   where it ended
-    checks  all that failed there
+    status  "killed", "survived", "timed out", or "crashed" if the judge itself raised
+    trial   the trial in which it ended
+    checks  the checks that failed there
     """
 
     status: str
@@ -43,7 +43,7 @@ class _Child:
 def run(
     mutants: Iterable[Mutant], trials: Sequence[Trial], jobs: int = 1, limit: float = LIMIT
 ) -> Iterator[tuple[Mutant, Outcome]]:
-    """Judge mutants until the first failure each, `jobs` at a time; in the order they end."""
+    """Judge each mutant until its first failure, `jobs` at a time; yield in order of completion."""
     waiting = iter(mutants)
     children: list[_Child] = []
     while True:
@@ -71,7 +71,7 @@ def _start(mutant: Mutant, trials: Sequence[Trial], limit: float) -> _Child:
 def _end(child: _Child) -> Outcome:
     try:
         outcome = child.connection.recv() if child.connection.poll() else Outcome("timed out")
-    except EOFError:  # it died without a word
+    except EOFError:  # the process died
         outcome = Outcome("killed", "", ("death",))
     child.process.kill()
     child.process.join()
@@ -81,7 +81,7 @@ def _end(child: _Child) -> Outcome:
 
 
 def _judge(mutant: Mutant, trials: Sequence[Trial], connection: Connection) -> None:
-    """In the child."""
+    """Judge a mutant in the child process."""
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     silence = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Which mutants there are to judge: of the equation code, as far as pruning calls it."""
+"""The mutants that are judged: those in equation code that pruning calls."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from verification.mutants.mutant import Mutant, mutants_of
 from verification.mutants.package import sources
 
 MODULES = ("update", "masks", "thanos", "problem", "losses", "baselines", "patterns", "inputs")
-# Functions that pruning never calls, with what tests them instead: they are not mutated.
+# Functions that pruning never calls, and that are not mutated, with the tests that cover them.
 NOT_JUDGED = {
     ("problem", "Gram"): "cases come with G: tests/reference and tests/properties",
     ("problem", "objective"): "no output of an implementation: tests/reference and T4",
@@ -19,7 +19,7 @@ NOT_JUDGED = {
 
 
 def selected(modules: Sequence[str]) -> list[Mutant]:
-    """All mutants of some modules. Raises ValueError for one that does not exist."""
+    """All judged mutants of some modules. Raises ValueError for an unknown module."""
     texts = sources()
     for module in modules:
         if module not in texts or module == "__init__":
@@ -29,7 +29,7 @@ def selected(modules: Sequence[str]) -> list[Mutant]:
 
 
 def is_judged(mutant: Mutant) -> bool:
-    """Whether it is in code that pruning calls."""
+    """Whether a mutant is in code that pruning calls."""
     return not any(
         mutant.module == module and f"{mutant.function}.".startswith(f"{function}.")
         for module, function in NOT_JUDGED

@@ -1,4 +1,4 @@
-"""Where a module may be mutated: its code, and neither words for people nor types."""
+"""The places where a module may be mutated: its code, but no texts and no types."""
 
 import ast
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ _TYPE_NAMES = ("TypeAlias",)
 
 
 def sites(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Every node that may be mutated, with the function that it stands in: "" at the top.
+    """Every node that may be mutated, with its function, "" at the top level.
 
-    Left out: docstrings, annotations, type aliases, imports, decorators, `__all__`, f-strings and
-    all else that a `raise` says (the statement itself counts).
+    Left out are docstrings, annotations, type aliases, imports, decorators, `__all__`, f-strings,
+    and the exception of a `raise` (but not the statement itself).
     """
     yield from _below("", tree)
 
@@ -28,7 +28,7 @@ def _below(function: str, node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
-        # The defaults of a function are a matter of the function as a whole.
+        # The mutator `default` handles the defaults of a function.
         yield from (statement for statement in node.body if not _is_left_out(statement))
     elif isinstance(node, ast.AnnAssign):
         if node.value is not None and ast.unparse(node.annotation) not in _TYPE_NAMES:

@@ -1,4 +1,4 @@
-"""What is easily mistaken for what: the data of the mutators."""
+"""Data of the mutators: what is easily mistaken for what."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""What a mutant has to survive, one trial after another, small and telling ones first."""
+"""The trials of a mutant, in order; those that kill most mutants come first."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ import numpy as np
 from reference.patterns import SWITCHES, Pattern, parse_pattern
 from verification.catalogue import HardInput, catalogue
 from verification.certificate import certify, failed
+from verification.conformance.builtin import adapted
 from verification.conformance.callables import PythonFunction
 from verification.conformance.capabilities import pattern_kinds
 from verification.conformance.cases import Case, load_cases
 from verification.conformance.judge import judge
-from verification.mutants.package import adapted
 
-# Entries of the catalogue in this order, as they tell most; the others follow.
+# Catalogue entries that kill most mutants; the others follow.
 TELLING = (13, 5, 17, 3)
-APART = 4  # the one where outputs and weights make different rows outliers
+APART = 4  # on this entry the two outlier scores choose different rows
 ABLATIONS: tuple[dict[str, Any], ...] = tuple(
     {name: choice} for name, choices in SWITCHES.items() for choice in choices[1:]
 )
@@ -27,10 +27,10 @@ ABLATIONS: tuple[dict[str, Any], ...] = tuple(
 
 @dataclass(frozen=True)
 class Trial:
-    """One input.
+    """One input with its judgement.
 
-    name  the id of a case, or what a switch is tried on
-    run   from the package under trial to the names of the checks that fail, none if all pass
+    name  id of a case, or of an input with a switch
+    run   takes the package under trial; returns the names of the failed checks
     """
 
     name: str
@@ -38,13 +38,13 @@ class Trial:
 
 
 def trials() -> tuple[Trial, ...]:
-    """All cases that implementations are judged with, and the switches of `thanos`."""
+    """All cases of the vectors, and inputs with the switches of `thanos`."""
     first, others = ordered(load_cases())
     return (*map(_case, first), *_switches(), *map(_case, others))
 
 
 def ordered(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-    """One case of every method and pattern, and all refusals; then, by turns, what is left."""
+    """One case of every method and pattern with all refusals; then the rest, taking turns."""
     refusals = [case for case in cases if case.expected == "refusal"]
     groups: dict[object, list[Case]] = {}
     for case in sorted(set(cases) - set(refusals), key=_rank):
@@ -62,7 +62,7 @@ def _rank(case: Case) -> tuple[int, int, str]:
 
 
 def _case(case: Case) -> Trial:
-    case.input, case.answer  # noqa: B018  # read them once, before mutants are forked
+    case.input, case.answer  # noqa: B018  # read the files once, before mutants are forked
 
     def run(package: ModuleType) -> tuple[str, ...]:
         function = PythonFunction(adapted(package), "thanos", "mutant")
@@ -74,7 +74,7 @@ def _case(case: Case) -> Trial:
 
 
 def _switches() -> list[Trial]:
-    """The ablation switches of `thanos`: no case has them, but the certificate knows them."""
+    """Inputs with the ablation switches of `thanos`, which no case has; certificates judge them."""
     known = {entry.number: entry for entry in catalogue("float64")}
     found = [
         _switch(known[number], pattern, switch)

@@ -1,4 +1,4 @@
-"""What a person reads when a property does not hold."""
+"""The exception of a property that does not hold, with its diagnosis."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,10 +9,10 @@ from verification.conformance.text import printable
 from verification.conformance.verify import explanations
 
 
-class Broken(AssertionError):  # noqa: N818 - a verdict, no error of the code that raises it
-    """A property that does not hold: what failed, why presumably, and how to see it again.
+class Broken(AssertionError):  # noqa: N818 - a verdict about an implementation
+    """A property does not hold. The text has the failure, its likely cause and how to see it again.
 
-    The text is made when it is asked for: looking for a small counterexample raises many.
+    The text is made on demand, because the search for a small counterexample raises many of these.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The calls that properties are tested with, as cases of the judge."""
+"""Draws the calls with which properties are tested, as cases of the judge."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from verification.exact import exact_prune
 from verification.strategies import Problem, problems
 from verification.vectors.expected import condition_of, is_certain, rounded_once
 
-# Kinds of patterns, each with one that stands for it when support is asked for.
+# Kinds of patterns, each with an example that decides whether the kind is supported.
 KINDS = {
     "unstructured": "unstructured:0.5",
     "n:m": "2:4",
@@ -32,8 +32,8 @@ Back: TypeAlias = Callable[[Output], Output]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """The most rows and columns of a layer."""
+class SizeLimits:
+    """The largest numbers of rows and columns of a drawn layer."""
 
     rows: int
     columns: int
@@ -41,7 +41,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Precision:
-    """The type that is computed in, and the one of half precision that weights are stored in."""
+    """The type of the arithmetic, and the half-precision type of stored weights, if any."""
 
     dtype: str
     storage: str | None = None
@@ -59,7 +59,7 @@ PRECISIONS = (
 
 
 def case_of(problem: Problem, method: str, precision: Precision) -> Case:
-    """A drawn problem in a precision."""
+    """The case of a drawn problem in one precision."""
     return made_case(
         stored(problem.weight, precision.storage or precision.dtype),
         problem.gram.astype(precision.dtype),
@@ -72,14 +72,14 @@ def case_of(problem: Problem, method: str, precision: Precision) -> Case:
 
 
 def representative(method: str, kind: str, precision: Precision) -> Case:
-    """One whose support is that of all calls like it."""
+    """A case that is supported if all calls of its method, kind and precision are."""
     weight = stored(np.ones((4, 4)), precision.storage or precision.dtype)
     gram = np.eye(4).astype(precision.dtype)
     return made_case(weight, gram, KINDS[kind], method=method, storage=precision.storage)
 
 
 def calls(
-    method: str, kind: str, precision: Precision, sizes: Sizes, *, ties: bool = True
+    method: str, kind: str, precision: Precision, sizes: SizeLimits, *, ties: bool = True
 ) -> st.SearchStrategy[Case]:
     """Calls of a kind of pattern; without `ties` no saliencies are equal."""
     plain, _, outliers = kind.partition("+")
@@ -100,29 +100,23 @@ def _outlier_rows(pattern: Pattern) -> float:
 
 
 def exact_case(case: Case) -> Case:
-    """The same with its exact answer, where right code must find it; as it was elsewhere."""
-    options: dict[str, Any] = {
-        "method": case.method,
-        "block_size": int(case.block_size),
-        "damping": case.damping,
-    }
-    exact = exact_prune(case.weight, case.gram, parse_pattern(case.pattern), **options)
+    """The case with its exact answer if right code must find it, otherwise the case itself."""
+    exact = exact_prune(
+        case.weight,
+        case.gram,
+        parse_pattern(case.pattern),
+        method=case.method,
+        block_size=int(case.block_size),
+        damping=case.damping,
+    )
     condition = condition_of(case.gram, case.damping)
     if not is_certain(exact, case.method, case.dtype, condition):
         return case
-    return made_case(
-        case.weight,
-        case.gram,
-        case.pattern,
-        mask=np.array(exact.mask),
-        exact=rounded_once(exact),
-        condition=condition,
-        **options,
-    )
+    return _with(case, mask=np.array(exact.mask), exact=rounded_once(exact), condition=condition)
 
 
 def removing_nothing(case: Case) -> Case:
-    """The same with a pattern that removes nothing."""
+    """The case with a pattern that removes nothing."""
     pattern = parse_pattern(case.pattern)
     nothing: Pattern = (
         replace(pattern, n=0)
@@ -134,10 +128,10 @@ def removing_nothing(case: Case) -> Case:
 
 @st.composite
 def transformed(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> tuple[Case, Case, Back]:
-    """A case, the same under T7, and the way back for its answer.
+    """A case, its transformation by T7, and a function that transforms the answer back.
 
-    The factors are powers of two, which round nothing: X times t, W times s, rows in another
-    order.
+    X is multiplied by t, W by s, and rows are reordered; t and s are powers of two, so that
+    nothing is rounded.
     """
     case = draw(cases)
     t = 2.0 ** draw(st.integers(-6, 6), label="exponent of t")
@@ -177,7 +171,7 @@ def spoiled(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
 
 
 def hard_cases(hard: HardInput, method: str, kinds: tuple[str, ...]) -> Iterator[Case]:
-    """An entry of the catalogue with its patterns of these kinds."""
+    """The cases of a catalogue entry with its patterns of these kinds."""
     layer = (
         "from verification.catalogue import catalogue\n"
         f"hard = catalogue({hard.gram.dtype.name!r})[{hard.number - 1}]\n"
@@ -198,7 +192,7 @@ def hard_cases(hard: HardInput, method: str, kinds: tuple[str, ...]) -> Iterator
 
 
 def kind_of(pattern: Pattern) -> str:
-    """The key of KINDS."""
+    """The key of a pattern in KINDS."""
     plain = str(pattern).partition(":")[0]
     plain = plain if plain in KINDS else "n:m"
     return plain + ("+outliers" if _outlier_rows(pattern) else "")

@@ -1,8 +1,8 @@
-"""What is tested: properties of the specification, for any implementation, by Hypothesis.
+"""Properties of the specification that Hypothesis tests on any implementation.
 
 A property draws a call, lets the implementation answer, and raises `Broken` with a diagnosis if
-the answer is not as the specification says. Rotations of the inputs, part of T7, are no property
-here: an implementation is given G, which they do not change.
+the answer violates the specification. Rotations of the inputs, part of T7, cannot be tested here,
+because they do not change G.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from verification.plugin.calls import (
     KINDS,
     PRECISIONS,
     Precision,
-    Sizes,
+    SizeLimits,
     calls,
     exact_case,
     hard_cases,
@@ -32,25 +32,25 @@ from verification.plugin.calls import (
     transformed,
 )
 
-TINY = Sizes(4, 8)  # exact arithmetic takes its time
+TINY = SizeLimits(4, 8)  # exact arithmetic takes its time
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How hard to look.
+    """How thoroughly properties are tested.
 
-    examples     of every property
-    sizes        of the layers
-    derandomize  the same examples in every run, so that CI is stable
+    examples     number of examples per property
+    sizes        largest layer
+    derandomize  whether every run has the same examples, which keeps CI stable
     """
 
     examples: int
-    sizes: Sizes
+    sizes: SizeLimits
     derandomize: bool = True
 
     @property
     def settings(self) -> settings:
-        """For Hypothesis: no deadline, no files, the smallest counterexample."""
+        """Settings of Hypothesis: no deadline, no files, the smallest counterexample."""
         return settings(
             max_examples=self.examples,
             derandomize=self.derandomize,
@@ -62,9 +62,9 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile(20, Sizes(6, 12)),
-    "normal": Profile(150, Sizes(8, 24)),
-    "nightly": Profile(2000, Sizes(24, 48), derandomize=False),
+    "quick": Profile(20, SizeLimits(6, 12)),
+    "normal": Profile(150, SizeLimits(8, 24)),
+    "nightly": Profile(2000, SizeLimits(24, 48), derandomize=False),
 }
 
 
@@ -72,8 +72,8 @@ PROFILES = {
 class Property:
     """One property for one method, kind of pattern and precision.
 
-    missing  why it is not supported, None if it is
-    run      raises Broken if it does not hold
+    missing  why it is not supported, or None
+    run      tests it; raises Broken if it does not hold
     """
 
     name: str
@@ -82,7 +82,7 @@ class Property:
 
 
 class Properties:
-    """All of them, for one implementation."""
+    """All properties of one implementation."""
 
     def __init__(self, implementation: Implementation) -> None:
         self._implementation = implementation
@@ -116,9 +116,9 @@ class Properties:
         kind: str,
         precisions: tuple[Precision, ...],
         check: Callable[[st.DataObject, st.SearchStrategy[Case]], None],
-        sizes: Sizes | None = None,
+        sizes: SizeLimits | None = None,
     ) -> Property:
-        """A property of drawn calls, in one of several precisions."""
+        """A property of drawn calls, in the supported ones of some precisions."""
         reasons = {each: self._missing(method, kind, each) for each in precisions}
         supported = [each for each, reason in reasons.items() if reason is None]
         one = f"-{precisions[0]}" if len(precisions) == 1 else ""
@@ -167,7 +167,7 @@ class Properties:
     # The properties ------------------------------------------------------------------------
 
     def _judged(self, case: Case) -> Verdict:
-        """The certificate, and what is known of the answer; the input has not changed."""
+        """Judge a case; raises Broken if a check fails."""
         verdict = judge(case, self._implementation)
         self._passes(verdict)
         return verdict
@@ -181,7 +181,7 @@ class Properties:
         self._judged(data.draw(drawn))
 
     def _exact(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
-        """The answer is that of exact arithmetic, where rounding could not have made another."""
+        """The answer is that of exact arithmetic, unless rounding may lead to another one."""
         self._judged(exact_case(data.draw(drawn)))
 
     def _untouched(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
@@ -194,7 +194,7 @@ class Properties:
             raise Broken(verdict, [check], self._implementation)
 
     def _invariant(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
-        """T7: the answer to the same layer in other units and another order is right for it."""
+        """T7: the answer to a transformed layer, transformed back, is right for the layer."""
         plain, other, back = data.draw(transformed(drawn))
         verdict = self._judged(other)
         assert isinstance(verdict.answer, Output)

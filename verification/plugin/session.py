@@ -1,4 +1,4 @@
-"""The part of the plugin that works: the tests of a session, and what is said about them."""
+"""Adds the tests of an implementation to a pytest session, and reports on them."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from verification.plugin.properties import PROFILES, Properties, Property
 
 
 class Judging:
-    """Registered with pytest if there is something to judge."""
+    """The plugin object of a session with --thanos-impl."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.name = str(config.getoption("thanos_impl"))
@@ -24,7 +24,7 @@ class Judging:
         self.outcomes: list[str] = []
 
     def pytest_report_header(self) -> str:
-        """What is under test."""
+        """The implementation under test, what it supports, and the profile."""
         capabilities = self.implementation.capabilities
         precisions = ", ".join((*capabilities.dtypes, *capabilities.storage))
         return (
@@ -37,7 +37,7 @@ class Judging:
     def pytest_collection_modifyitems(
         self, session: pytest.Session, items: list[pytest.Item]
     ) -> None:
-        """Add the tests before anything selects among them."""
+        """Add the tests before other plugins select among them."""
         collector = _Properties.from_parent(
             session, name="thanos", path=session.config.rootpath, nodeid="thanos"
         )
@@ -45,18 +45,18 @@ class Judging:
         items.extend(collector.collect())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Remember what became of ours."""
+        """Collect the outcomes of the added tests."""
         if report.nodeid.startswith("thanos::") and (report.when == "call" or report.skipped):
             self.outcomes.append(report.outcome)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Unsupported is no pass: a run in which all of ours were skipped judged nothing."""
+        """Fail a session in which every added test was skipped, since nothing was judged."""
         if exitstatus == pytest.ExitCode.OK and self._nothing_judged():
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say so."""
+        """Report a session in which nothing was judged."""
         if self._nothing_judged():
             terminalreporter.write_line(
                 f"thanos: no test is supported by {self.name}: nothing was judged", red=True
@@ -72,7 +72,7 @@ class _Properties(pytest.Collector):
     judging: Judging
 
     def collect(self) -> Iterator[pytest.Item]:
-        """One test of each."""
+        """One test per property."""
         for tested in Properties(self.judging.implementation):
             item = _Test.from_parent(self, name=tested.name)
             item.tested, item.profile = tested, self.judging.profile
@@ -87,7 +87,7 @@ class _Test(pytest.Item):
     profile: str
 
     def runtest(self) -> None:
-        """Skip what is not supported; look for a counterexample otherwise."""
+        """Look for a counterexample; skip the test if the property is not supported."""
         if self.tested.missing:
             pytest.skip(f"not supported: {self.tested.missing}")
         self.tested.run(PROFILES[self.profile])
@@ -95,11 +95,11 @@ class _Test(pytest.Item):
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None
     ) -> str:
-        """A diagnosis in the place of a stack."""
+        """The diagnosis instead of a stack trace."""
         if isinstance(excinfo.value, Broken):
             return str(excinfo.value)
         return str(super().repr_failure(excinfo))
 
     def reportinfo(self) -> tuple[object, None, str]:  # type: ignore[override]
-        """Where it comes from."""
+        """The name of the test in reports."""
         return self.path, None, f"thanos: {self.name}"

@@ -1,5 +1,1 @@
-"""The conformance vectors: data, and `python -m verification.vectors`, which makes it."""
-
-from pathlib import Path
-
-FOLDER = Path(__file__).parent
+"""The conformance vectors: data files, and `python -m verification.vectors`, which makes them."""

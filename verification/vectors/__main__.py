@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from verification.vectors import FOLDER
+from verification.conformance.cases import FOLDER
 from verification.vectors.make import make_vectors
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER

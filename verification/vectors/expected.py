@@ -1,4 +1,4 @@
-"""What can be told for sure of right code that rounds, from the exact answer. docs/vectors.md."""
+"""Decides from the exact answer what right code in floating point must return. docs/vectors.md."""
 
 import math
 from fractions import Fraction
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from verification.exact import ExactPruned
 from verification.thresholds import UNIT_ROUNDOFF
 
-# A choice is taken for sure if scores differ by this many times their rounding error: u for
-# scores of given weights, u κ once they have moved.
+# A choice is certain if scores differ by this many times their rounding error, which is u for
+# scores of the given weights and u κ once the weights have moved.
 CLEAR_ORIGINAL = 128
 CLEAR_MOVED = 16
-# Above this u κ a weight of right code has less than two correct digits: nothing to compare.
+# Above this u κ, weights of right code have fewer than two correct digits and are not compared.
 NO_DIGITS = 0.01
 
 
 def is_certain(exact: ExactPruned, method: str, dtype: str, condition: float) -> bool:
-    """Whether right code in that arithmetic must make the choices of the exact answer.
+    """Whether right code in arithmetic `dtype` must make the same choices as the exact answer.
 
-    Its weights are compared then as well; otherwise only the certificate can tell.
+    If so, its weights are compared too; if not, only a certificate can judge it.
     """
     u = UNIT_ROUNDOFF[dtype]
     if exact.closeness.original < CLEAR_ORIGINAL * Fraction(u):

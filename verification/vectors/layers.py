@@ -1,7 +1,7 @@
 """The layers that the vectors are made of."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference.patterns import Pattern, SemiStructured, parse_pattern
-from verification.catalogue import catalogue, whole_numbers
-from verification.vectors.special import specials
+from verification.catalogue import HardInput, catalogue, whole_numbers
+from verification.conformance.capabilities import METHODS
+from verification.vectors.special import Special, specials
 
-METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
-# Entries whose weights storage can spoil in different ways.
+# Catalogue entries that rounding to half precision can spoil, each in another way.
 STORED = (
     "dead columns",
     "equal columns",
@@ -21,7 +21,7 @@ STORED = (
     "ragged last block",
     "loud column",
 )
-# Sizes at which an error of a whole block or group shows, and n is not half of m.
+# Large layers show errors of whole blocks and groups; n is not half of m.
 LARGE_PATTERNS = {
     "thanos": (
         "unstructured:0.29", "unstructured:0.71", "1:4", "5:8+outliers:0.13",
@@ -35,10 +35,10 @@ LARGE_PATTERNS = {
 
 @dataclass(frozen=True)
 class VectorLayer:
-    """What one pruning case is about.
+    """The input of one pruning case.
 
     name    part of the case's id
-    flags   what is hard about it
+    flags   keys of FLAGS: what is hard about it
     """
 
     name: str
@@ -73,24 +73,14 @@ def _catalogue(dtype: str, storage: str | None) -> Iterator[VectorLayer]:
     for hard in catalogue(dtype):
         if storage and hard.name not in STORED:
             continue
-        weight = _eight_bits(hard.weight) if storage == "bfloat16" else hard.weight
+        if storage == "bfloat16":
+            hard = replace(hard, weight=_eight_bits(hard.weight))
         flags = (hard.name.replace(" ", "-"), *(("storage",) if storage else ()))
         for method in METHODS:
             for pattern in hard.patterns():
                 if method != "thanos" and getattr(pattern, "outlier_rows", False):
                     continue  # the baselines refuse them
-                yield VectorLayer(
-                    f"{hard.number:02d}",
-                    method,
-                    pattern,
-                    weight,
-                    hard.gram,
-                    hard.block_size,
-                    hard.damping,
-                    dtype,
-                    storage,
-                    flags,
-                )
+                yield _layer(hard, f"{hard.number:02d}", method, pattern, dtype, flags, storage)
 
 
 def _large(dtype: str) -> Iterator[VectorLayer]:
@@ -98,43 +88,38 @@ def _large(dtype: str) -> Iterator[VectorLayer]:
         rng = Random(1000 + number)
         weight = whole_numbers(rng, (18, 48), 2**16 - 1) / 2**14
         X = whole_numbers(rng, (48, 90), 8)
-        X += whole_numbers(rng, (48, 1), 2) * whole_numbers(rng, (1, 90), 4)  # what all share
-        X[7] *= 32  # and one that is loud
-        gram = X @ X.T
+        X += whole_numbers(rng, (48, 1), 2) * whole_numbers(rng, (1, 90), 4)  # a common cause
+        X[7] *= 32  # and one loud column
+        block_size = 16 if number % 2 else 32  # 32: the last block is ragged
+        large = Special("large", "large", weight, X @ X.T, patterns, block_size, 2.0**-6)
         for pattern in map(parse_pattern, patterns):
-            yield VectorLayer(
-                f"large-{_text(pattern)}",
-                method,
-                pattern,
-                weight.astype(dtype),
-                gram.astype(dtype),
-                16 if number % 2 else 32,  # 32: the last block is ragged
-                2.0**-6,
-                dtype,
-                None,
-                ("large",),
-            )
+            yield _layer(large, f"large-{_text(pattern)}", method, pattern, dtype, (large.flag,))
 
 
 def _special(dtype: str) -> Iterator[VectorLayer]:
     for special in specials():
         for pattern in map(parse_pattern, special.patterns):
-            yield VectorLayer(
-                special.name,
-                "thanos",
-                pattern,
-                special.weight.astype(dtype),
-                special.gram.astype(dtype),
-                special.block_size,
-                special.damping,
-                dtype,
-                None,
-                (special.flag,),
-            )
+            yield _layer(special, special.name, "thanos", pattern, dtype, (special.flag,))
+
+
+def _layer(
+    source: HardInput | Special,
+    name: str,
+    method: str,
+    pattern: Pattern,
+    dtype: str,
+    flags: tuple[str, ...],
+    storage: str | None = None,
+) -> VectorLayer:
+    weight, gram = source.weight.astype(dtype), source.gram.astype(dtype)
+    block_size, damping = source.block_size, source.damping
+    return VectorLayer(
+        name, method, pattern, weight, gram, block_size, damping, dtype, storage, flags
+    )
 
 
 def _eight_bits(weight: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Weights below 4 on a grid of 1/64: what bfloat16 holds."""
+    """Weights below 4 rounded to a grid of 1/64, which bfloat16 represents exactly."""
     sizes = np.maximum(np.floor(np.abs(weight) * 64), 1) / 64
     rounded: NDArray[np.floating[Any]] = (np.sign(weight) * sizes).astype(weight.dtype)
     return rounded
@@ -148,7 +133,7 @@ def _kind(pattern: Pattern) -> str:
 
 
 def _text(pattern: Pattern) -> str:
-    """What tells patterns of one kind apart in an id."""
+    """The part of an id that tells patterns of one kind apart."""
     if isinstance(pattern, SemiStructured):
         return f"{pattern.n}of{pattern.m}"
     return f"{round(100 * float(pattern.sparsity))}"

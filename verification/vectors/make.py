@@ -1,4 +1,4 @@
-"""Making the vectors: inputs, exact answers, the manifest. docs/vectors.md."""
+"""Makes the vectors: inputs, exact answers, the manifest. docs/vectors.md."""
 
 import json
 from collections.abc import Iterator
@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from verification.conformance.cases import FORMAT
-from verification.conformance.tensors import write_tensors
+from verification.conformance.cases import FORMAT, metadata_of
+from verification.conformance.tensors import TYPES, write_tensors
 from verification.exact import ExactPruned, exact_prune
 from verification.vectors.expected import condition_of, is_certain, rounded_once
 from verification.vectors.flags import FLAGS
 from verification.vectors.layers import VectorLayer, layers
 from verification.vectors.refusals import Refusal, refusals
 
-TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-
 
 def make_vectors(folder: Path) -> int:
-    """Write all files; returns the number of cases. The same bytes on every machine."""
+    """Write all files, with the same bytes on every machine; returns the number of cases."""
     for name in ("inputs", "expected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     cases = [*_prune_cases(folder), *(_refusal_case(folder, each) for each in refusals())]
@@ -34,7 +32,7 @@ def _prune_cases(folder: Path) -> Iterator[dict[str, Any]]:
         write_tensors(
             folder / "inputs" / f"{layer.id}.safetensors",
             {"weight": layer.weight, "gram": layer.gram},
-            _metadata(layer.id, layer.method, str(layer.pattern), layer.block_size, layer.damping,
+            metadata_of(layer.id, layer.method, layer.pattern, layer.block_size, layer.damping,
                       layer.dtype, layer.storage),
             {"weight": TYPES[layer.storage or layer.dtype]},
         )  # fmt: skip
@@ -87,7 +85,7 @@ def _refusal_case(folder: Path, refusal: Refusal) -> dict[str, Any]:
     write_tensors(
         folder / "inputs" / f"{refusal.id}.safetensors",
         {"weight": refusal.weight, "gram": refusal.gram},
-        _metadata(
+        metadata_of(
             refusal.id,
             refusal.method,
             refusal.pattern,
@@ -108,24 +106,4 @@ def _refusal_case(folder: Path, refusal: Refusal) -> dict[str, Any]:
         "flags": [],
         "names": list(refusal.names),
         "values": list(refusal.values),
-    }
-
-
-def _metadata(
-    name: str,
-    method: str,
-    pattern: str,
-    block_size: float,
-    damping: float,
-    dtype: str,
-    storage: str | None,
-) -> dict[str, str]:
-    return {
-        "id": name,
-        "method": method,
-        "pattern": pattern,
-        "block_size": str(block_size),
-        "damping": repr(damping),
-        "dtype": dtype,
-        "storage": storage or "none",
     }

@@ -1,4 +1,4 @@
-"""What every implementation refuses, as cases: spec section 2, last bullet, and section 6."""
+"""Inputs that every implementation must refuse: spec section 2, last bullet, and section 6."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ GRAM = np.diag([1.0, 2.0, 3.0, 4.0])
 
 @dataclass(frozen=True)
 class Refusal:
-    """One input that is refused.
+    """One input that must be refused.
 
-    names   the message has to hold one of these words
-    values  and one of these numbers or texts; empty where no single one is wrong
+    names   words of which the message must hold one
+    values  numbers or texts of which the message must hold one; empty if no single value is wrong
     """
 
     name: str
@@ -46,7 +46,7 @@ class Refusal:
         return f"refusal-{self.name}"
 
 
-# An argument of the text form may be called by its own name or by that of the whole.
+# A message may name an argument of the text form, or the whole pattern.
 SPARSITY, OUTLIERS = ("sparsity", "pattern"), ("outlier_rows", "pattern")
 N, M = ("n", "pattern"), ("m", "pattern")
 

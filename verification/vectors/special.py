@@ -1,4 +1,4 @@
-"""Layers that are made for one rule each, where the catalogue lets a mistake go unseen."""
+"""Layers made for one rule each, whose violation the catalogue does not show."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Special:
-    """One layer, for Thanos alone: `name` is part of the id, `flag` says what is hard."""
+    """One layer, for Thanos only; `name` is part of the case's id, `flag` a key of FLAGS."""
 
     name: str
     flag: str
@@ -43,12 +43,12 @@ def asymmetric(scale: float, difference: float) -> Matrix:
     return G * scale
 
 
-# The scales at which the limit of asymmetry is tried: it is relative.
+# Scales at which the limit of asymmetry, which is relative, is tested.
 SCALES: dict[str, float] = {"small": 2.0**-20, "unit": 1.0, "large": 2.0**20}
 
 
 def _nearly_symmetric(weight: Matrix) -> Iterator[Special]:
-    """2⁻¹⁷ is less than the 1e-5 that section 2 lets pass, and 2⁻¹⁶ more."""
+    """Asymmetry of 2⁻¹⁷, below the 1e-5 that section 2 accepts; 2⁻¹⁶ is above it."""
     for name, scale in SCALES.items():
         gram = asymmetric(scale, 2.0**-17)
         yield Special(
@@ -57,7 +57,7 @@ def _nearly_symmetric(weight: Matrix) -> Iterator[Special]:
 
 
 def _tied_rows(gram: Matrix) -> Special:
-    """Rows of two sizes only: which of them stay as they are is decided by their index."""
+    """Rows of two sizes only, so that the index decides which ones become outlier rows."""
     row = np.array([[1.0, 2.0, 3.0, 4.0]])
     sizes = np.array([[2.0 if i % 3 == 0 else 1.0] for i in range(12)])
     signs = np.array([[1.0 if i % 2 == 0 else -1.0] for i in range(12)])

@@ -1,8 +1,9 @@
-"""Deliberately wrong implementations of the interface that the judge takes, one bug each.
+"""Deliberately wrong implementations, one bug each, with which the judge is tested.
 
-right.py      the right one that all start from, and refusing.py, what it refuses
-bug.py        what a bug says about itself
-layers.py     layers, and the calls, on which the bugs show
+right.py      the right implementation, of which every wrong one is a subclass
+refusing.py   its refusals
+bug.py        the description of a bug
+layers.py     layers and calls on which the bugs show
 counts.py ... the bugs, by theme
 """
 

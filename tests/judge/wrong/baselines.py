@@ -1,12 +1,10 @@
 """Bugs in the baselines, and one method that is handed in as another."""
 
-from typing import Any
-
 import numpy as np
 
 from reference.patterns import Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import bug
+from tests.judge.wrong.bug import bug, with_step
 from tests.judge.wrong.masks import NormNotRooted
 from tests.judge.wrong.right import Right
 
@@ -38,13 +36,6 @@ class GroupsAtBlockStart(Right):
         if j == block[0]:
             self.at_start = weights
         super().reached(self.at_start, mask, j, block)
-
-
-class PivotNotSquared(Right):
-    """SparseGPT's score is W² / U_jj: the pivot of the factor is taken for that of R."""
-
-    def losses_alone(self, weights: Array, J: slice) -> Array:
-        return np.asarray(weights[:, J] ** 2 / np.diag(self.U)[J])
 
 
 class PerLayer(Right):
@@ -83,32 +74,9 @@ class ThroughHalf(Right):
         return weights.astype(np.float16).astype(np.float64), mask
 
 
-class Magnitude(Right):
-    """Magnitude pruning, whatever was asked for."""
-
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("magnitude")
-
-
-class Wanda(Right):
-    """Wanda, whatever was asked for."""
-
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("wanda")
-
-
-class SparseGPT(Right):
-    """SparseGPT, whatever was asked for."""
-
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("sparsegpt")
-
-
-class Thanos(Right):
-    """Thanos, whatever was asked for."""
-
-    def run(self, method: str) -> tuple[Any, Any]:
-        return super().run("thanos")
+def always(method: str) -> type[Right]:
+    """The right implementation with one method, whatever was asked for."""
+    return with_step(run=lambda self, _: Right.run(self, method))
 
 
 LAYER, PLAIN = ("unstructured",), ("unstructured", "n:m", "structured")
@@ -123,8 +91,10 @@ WRONG = [
     bug("SparseGPT: n:m chosen at the block's start", GroupsAtBlockStart, "masks",
         "chosen-at-block-start", method="sparsegpt", patterns=("n:m",),
         features=("m-above-1", "wide-block")),
-    bug("SparseGPT: pivot not squared", PivotNotSquared, "masks", "pivot-not-squared",
-        method="sparsegpt", patterns=("unstructured", "n:m")),
+    # SparseGPT's score is W² / U_jj: the pivot of the factor is taken for that of R.
+    bug("SparseGPT: pivot not squared",
+        with_step(losses_alone=lambda self, weights, J: weights[:, J] ** 2 / np.diag(self.U)[J]),
+        "masks", "pivot-not-squared", method="sparsegpt", patterns=("unstructured", "n:m")),
     bug("Wanda: per layer", PerLayer, "counts", "compared-over-the-layer", method="wanda",
         patterns=LAYER),
     bug("Wanda: norm not rooted", NormNotRooted, "masks", "norm-not-rooted", method="wanda",
@@ -134,13 +104,15 @@ WRONG = [
         patterns=LAYER),
     bug("magnitude: kept weights through float16", ThroughHalf, "kept", None, method="magnitude",
         patterns=PLAIN),
-    bug("magnitude called Thanos", Magnitude, "updates", "another-method", patterns=LAYER),
-    bug("Wanda called Thanos", Wanda, "updates", "another-method", patterns=LAYER),
-    bug("SparseGPT called Thanos", SparseGPT, "updates", "another-method", patterns=PLAIN),
-    bug("Thanos called SparseGPT", Thanos, "updates", "another-method", method="sparsegpt",
+    bug("magnitude called Thanos", always("magnitude"), "updates", "another-method",
+        patterns=LAYER),
+    bug("Wanda called Thanos", always("wanda"), "updates", "another-method", patterns=LAYER),
+    bug("SparseGPT called Thanos", always("sparsegpt"), "updates", "another-method",
         patterns=PLAIN),
-    bug("Wanda called magnitude", Wanda, "masks", "another-method", method="magnitude",
+    bug("Thanos called SparseGPT", always("thanos"), "updates", "another-method",
+        method="sparsegpt", patterns=PLAIN),
+    bug("Wanda called magnitude", always("wanda"), "masks", "another-method", method="magnitude",
         patterns=PLAIN),
-    bug("magnitude called Wanda", Magnitude, "masks", "another-method", method="wanda",
+    bug("magnitude called Wanda", always("magnitude"), "masks", "another-method", method="wanda",
         patterns=PLAIN),
 ]  # fmt: skip

@@ -1,6 +1,5 @@
-"""What a deliberately wrong implementation says about itself."""
+"""The description of a deliberately wrong implementation: its bug and what must catch it."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,7 +12,7 @@ Run: TypeAlias = Callable[[Floats, Floats, str, int, float], tuple[Any, Any]]
 ALL = ("unstructured", "n:m", "structured", "outlier-rows")
 IN_BLOCKS = ("unstructured", "n:m", "outlier-rows")  # structured pruning of Thanos has no blocks
 
-# What a call has to be like, beyond its pattern, for a bug that has the feature to show.
+# Conditions on a call, beyond its pattern, under which a bug with the feature shows.
 FEATURES = {
     "binary-count": "p times the weights is exact as a decimal and not in binary floating point",
     "uneven-count": "p times the weights, or columns, is no whole number",
@@ -46,15 +45,13 @@ class Wrong:
 
     bug        what is wrong
     run        prune(weight, gram, pattern, block_size, damping) -> (weight, mask)
-    check      the check that must fail: of `certify` given the mask, or output, input, refusals
-    diagnosis  the explanation that must come out likeliest; None where none fits
-    method     what it claims to be
-    patterns   kinds of patterns on which it can show: "outlier-rows" for all with outlier rows,
-               n:m, and structured where "structured" is among the kinds or there is no other;
-               the other three kinds for patterns without
-    features   what else a call needs for it to show, keys of FEATURES
+    check      the check that must fail: one of `certify`, or output, input, refusals
+    diagnosis  key of the explanation that must come first; None if there is none
+    method     the method that it claims to be
+    patterns   kinds of patterns on which it shows. "outlier-rows" stands for n:m with outlier rows,
+               and for structured with outlier rows if "structured" is listed or nothing else is
+    features   keys of FEATURES that a call needs for the bug to show
     argument   refusals: the spoiled call, one of `layers.REFUSED`, that it does not refuse properly
-    about      where people make it
     """
 
     bug: str
@@ -65,7 +62,11 @@ class Wrong:
     patterns: tuple[str, ...] = ALL
     features: tuple[str, ...] = ()
     argument: str = ""
-    about: str = ""
+
+
+def with_step(**steps: Callable[..., Any]) -> type[Right]:
+    """The right implementation with some of its steps replaced by other functions of self."""
+    return type("Changed", (Right,), dict(steps))
 
 
 def bug(
@@ -78,12 +79,11 @@ def bug(
     features: tuple[str, ...] = (),
     argument: str = "",
 ) -> Wrong:
-    """A bug that is a subclass of the right implementation; the class says what it is about."""
+    """A bug that is a subclass of the right implementation."""
 
     def run(
         weight: Floats, gram: Floats, pattern: str, block_size: int, damping: float
     ) -> tuple[Any, Any]:
         return kind(weight, gram, pattern, block_size, damping).run(method)
 
-    about = inspect.cleandoc(kind.__doc__ or "")
-    return Wrong(name, run, check, diagnosis, method, patterns, features, argument, about)
+    return Wrong(name, run, check, diagnosis, method, patterns, features, argument)

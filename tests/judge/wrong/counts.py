@@ -7,39 +7,19 @@ import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import bug
+from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
 from tests.judge.wrong.right import Right
 
 TOTALS = ("unstructured", "structured")
 GROUPS = ("n:m", "outlier-rows")
 
 
-class OneTooMany(Right):
-    """A threshold is read from the sorted scores at index k, and `<=` compares with it."""
-
-    def weights_removed(self, weights: int) -> int:
-        return super().weights_removed(weights) + 1
-
-    def columns_removed(self, columns: int) -> int:
-        return super().columns_removed(columns) + 1
-
-
-class OneTooFew(Right):
-    """A threshold is read from the sorted scores at index k - 1, and `<` compares with it."""
-
-    def weights_removed(self, weights: int) -> int:
-        return super().weights_removed(weights) - 1
-
-    def columns_removed(self, columns: int) -> int:
-        return super().columns_removed(columns) - 1
-
-
-class RoundedUp(Right):
-    """The count is the ceiling of p c b: "at least this sparse" instead of "at most"."""
-
-    def weights_removed(self, weights: int) -> int:
-        assert isinstance(self.pattern, Unstructured)
-        return ceil(self.pattern.sparsity * weights)
+def off_by(more: int) -> type[Right]:
+    """The right implementation with counts that are off by a number."""
+    return with_step(
+        weights_removed=lambda self, weights: Right.weights_removed(self, weights) + more,
+        columns_removed=lambda self, columns: Right.columns_removed(self, columns) + more,
+    )
 
 
 class ColumnsRoundedDown(Right):
@@ -83,21 +63,13 @@ class GroupsMisaligned(Right):
         return np.roll(super().of_each_group(np.roll(values, -shift, axis=1)), shift, axis=1)
 
 
-class ColumnsOfAllRows(Right):
-    """⌈pb⌉ columns, without the factor 1/(1 - α) that makes up for the outlier rows."""
-
-    def columns_removed(self, columns: int) -> int:
-        assert isinstance(self.pattern, Structured)
-        return ceil(self.pattern.sparsity * columns)
-
-
 class DeadColumnsExtra(Right):
     """Dead columns are removed beforehand and outside the budget, as in the published code."""
 
     def thanos(self) -> tuple[Array, Mask]:
         weights, mask = super().thanos()
-        # H decouples a dead column: that it goes as well moves nothing else.
-        return self.dead_zeroed(weights), mask | self.dead()
+        # H decouples a dead column, so that removing it too moves nothing else.
+        return np.where(self.dead(), 0.0, weights), mask | self.dead()
 
     def choose(self, weights: Array, mask: Mask, j1: int, j2: int) -> Mask:
         return super().choose(weights, mask, j1, j2) & ~self.dead()[j1:j2]
@@ -110,9 +82,6 @@ class DeadColumnsExtra(Right):
     def dead(self) -> Mask:
         return np.asarray(np.diag(self.G) == 0)
 
-    def dead_zeroed(self, weights: Array) -> Array:
-        return np.where(self.dead(), 0.0, weights)
-
 
 class WholeBlocksOnly(Right):
     """The loop runs over `b // B` blocks: a narrower last one, or one with B > b, is left out."""
@@ -123,71 +92,30 @@ class WholeBlocksOnly(Right):
 
 
 WRONG = [
-    bug("count one too large", OneTooMany, "counts", "count-off-by-one", patterns=TOTALS),
-    bug("count one too small", OneTooFew, "counts", "count-off-by-one", patterns=TOTALS),
-    bug(
-        "count rounded up",
-        RoundedUp,
-        "counts",
-        "count-rounded-up",
-        patterns=("unstructured",),
-        features=("uneven-count",),
-    ),
-    bug(
-        "count of columns rounded down",
-        ColumnsRoundedDown,
-        "counts",
-        "count-off-by-one",
-        patterns=("structured",),
-        features=("uneven-count",),
-    ),
-    bug(
-        "count in binary floating point",
-        InBinary,
-        "counts",
-        "count-in-binary",
-        patterns=("unstructured",),
-        features=("binary-count",),
-    ),
-    bug(
-        "full count in every block",
-        FullCountInEveryBlock,
-        "counts",
-        None,
-        patterns=("unstructured",),
-        features=("many-blocks",),
-    ),
+    # A threshold is read from the sorted scores at index k, and `<=` compares with it.
+    bug("count one too large", off_by(1), "counts", "count-off-by-one", patterns=TOTALS),
+    # A threshold is read from the sorted scores at index k - 1, and `<` compares with it.
+    bug("count one too small", off_by(-1), "counts", "count-off-by-one", patterns=TOTALS),
+    # The count is the ceiling of p c b: "at least this sparse" instead of "at most".
+    bug("count rounded up",
+        with_step(weights_removed=lambda self, weights: ceil(self.pattern.sparsity * weights)),
+        "counts", "count-rounded-up", patterns=("unstructured",), features=("uneven-count",)),
+    bug("count of columns rounded down", ColumnsRoundedDown, "counts", "count-off-by-one",
+        patterns=("structured",), features=("uneven-count",)),
+    bug("count in binary floating point", InBinary, "counts", "count-in-binary",
+        patterns=("unstructured",), features=("binary-count",)),
+    bug("full count in every block", FullCountInEveryBlock, "counts", None,
+        patterns=("unstructured",), features=("many-blocks",)),
     bug("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
-    bug(
-        "groups across borders",
-        GroupsMisaligned,
-        "counts",
-        "group-misaligned",
-        patterns=GROUPS,
-        features=("m-above-1",),
-    ),
-    bug(
-        "columns counted without outlier rows",
-        ColumnsOfAllRows,
-        "counts",
-        "structured-count",
-        patterns=("outlier-rows",),
-        features=("structured-outliers",),
-    ),
-    bug(
-        "dead columns outside the budget",
-        DeadColumnsExtra,
-        "counts",
-        "dead-columns-extra",
-        patterns=("unstructured", "n:m", "structured"),
-        features=("dead-columns",),
-    ),
-    bug(
-        "whole blocks only",
-        WholeBlocksOnly,
-        "counts",
-        None,
-        patterns=("unstructured", "n:m", "outlier-rows"),
-        features=("wide-block",),
-    ),
-]
+    bug("groups across borders", GroupsMisaligned, "counts", "group-misaligned", patterns=GROUPS,
+        features=("m-above-1",)),
+    # ⌈pb⌉ columns, without the factor 1/(1 - α) that makes up for the outlier rows.
+    bug("columns counted without outlier rows",
+        with_step(columns_removed=lambda self, columns: ceil(self.pattern.sparsity * columns)),
+        "counts", "structured-count", patterns=("outlier-rows",),
+        features=("structured-outliers",)),
+    bug("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
+        patterns=("unstructured", "n:m", "structured"), features=("dead-columns",)),
+    bug("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
+        features=("wide-block",)),
+]  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from reference.patterns import Structured
 from tests.judge.wrong.arrays import Array, Floats, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug
+from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
 from tests.judge.wrong.right import Right
 
 
@@ -35,54 +35,12 @@ class StridesIgnored(Right):
         return super().read(matrix.ravel(order="K").reshape(matrix.shape))
 
 
-class Transposed(Right):
-    """The weight comes back as (columns, rows)."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
-        return super().handed_back(weights.T, mask)
-
-
-class MaskTransposed(Right):
-    """The mask comes back as (columns, rows)."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
-        return super().handed_back(weights, mask.T)
-
-
 class MaskOfFloats(Right):
     """The mask comes back as 0.0 and 1.0, ready to be multiplied with."""
 
     def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
         weights, mask = super().handed_back(weights, mask)
         return weights, mask.astype(weights.dtype)
-
-
-class MaskInverted(Right):
-    """The mask is True where a weight is kept, as many libraries have it."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
-        return super().handed_back(weights, ~mask)
-
-
-class AlwaysSingle(Right):
-    """The weight comes back as float32 whatever came in."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
-        return weights.astype(np.float32), mask
-
-
-class AlwaysDouble(Right):
-    """The weight comes back as float64 whatever came in."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
-        return weights, mask
-
-
-class WeightAlone(Right):
-    """The mask is not handed back."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> Any:
-        return weights.astype(self.given_weight.dtype)
 
 
 class WideBlockFails(Right):
@@ -116,13 +74,30 @@ WRONG = [
     bug("weight overwritten", WeightOverwritten, "input", None),
     bug("gram overwritten", GramOverwritten, "input", None),
     bug("strides ignored", StridesIgnored, "updates", None, features=("fortran-order",)),
-    bug("weight transposed", Transposed, "output", None),
-    bug("mask transposed", MaskTransposed, "output", None),
+    # The weight comes back as (columns, rows).
+    bug("weight transposed",
+        with_step(handed_back=lambda self, weights, mask: Right.handed_back(self, weights.T, mask)),
+        "output", None),
+    # The mask comes back as (columns, rows).
+    bug("mask transposed",
+        with_step(handed_back=lambda self, weights, mask: Right.handed_back(self, weights, mask.T)),
+        "output", None),
     bug("mask of floats", MaskOfFloats, "output", None),
-    bug("mask inverted", MaskInverted, "zeros", None),
-    bug("always float32", AlwaysSingle, "output", None),
-    bug("always float64", AlwaysDouble, "output", None, features=("single-precision",)),
-    bug("no mask", WeightAlone, "output", None),
+    # The mask is True where a weight is kept, as many libraries have it.
+    bug("mask inverted",
+        with_step(handed_back=lambda self, weights, mask: Right.handed_back(self, weights, ~mask)),
+        "zeros", None),
+    # The weight comes back as float32 whatever came in.
+    bug("always float32",
+        with_step(handed_back=lambda self, weights, mask: (weights.astype(np.float32), mask)),
+        "output", None),
+    # The weight comes back as float64 whatever came in.
+    bug("always float64", with_step(handed_back=lambda self, weights, mask: (weights, mask)),
+        "output", None, features=("single-precision",)),
+    # The mask is not handed back.
+    bug("no mask",
+        with_step(handed_back=lambda self, weights, mask: weights.astype(self.given_weight.dtype)),
+        "output", None),
     bug("wide block fails", WideBlockFails, "output", None, features=("wide-block",)),
     bug("block of 256 fails", LargeBlockFails, "output", None, patterns=IN_BLOCKS,
         features=("block-of-256",)),

@@ -1,4 +1,4 @@
-"""Layers on which the bugs show, of any seed and size, and the calls that show each of them."""
+"""Layers and calls on which the bugs show, for any seed and size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tests.judge.wrong.bug import Wrong
 
 LARGEST_HALF = 65504.0
 
-# Calls that must be refused, and words of which the message has to hold one.
+# Calls that must be refused, with words of which the message must hold one.
 REFUSED = {
     "weight-nan": ("weight",),
     "weight-integers": ("weight",),
@@ -35,8 +35,8 @@ REFUSED = {
 class Showcase:
     """A call that shows a bug.
 
-    features  what `layer` has to be told
-    refused   the key of REFUSED, what `layer` has to be told as well; "" for a legal call
+    features  features of its layer, an argument of `layer`
+    refused   key of REFUSED, an argument of `layer` too; "" for a legal call
     """
 
     pattern: str
@@ -49,13 +49,13 @@ class Showcase:
 def layer(
     seed: int, rows: int, columns: int, *, features: tuple[str, ...] = (), refused: str = ""
 ) -> tuple[Floats, Floats]:
-    """A weight, (rows, columns), and the Gram matrix of its inputs, float64 unless told otherwise.
+    """A weight, (rows, columns), and the Gram matrix of its inputs, in float64 by default.
 
-    Inputs are correlated, of very different loudness, and one column is far louder than all
-    others, as language models have them.
+    Inputs are correlated and of very different loudness, and one column is far louder than the
+    others, as in language models.
 
-    features  of `bug.FEATURES`; those that concern the call alone change nothing
-    refused   of REFUSED; the same
+    features  keys of `bug.FEATURES`; those that concern only the call have no effect
+    refused   key of REFUSED; likewise
     """
     rng = np.random.default_rng([seed, rows, columns])
     weight: Array = rng.standard_normal((rows, columns))
@@ -110,7 +110,7 @@ def _cancelling_row(rng: np.random.Generator, weight: Array, gram: Array) -> Arr
 
 
 def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats]:
-    """The layer, made one that has to be refused."""
+    """The layer, changed so that it must be refused."""
     matrices: dict[str, Any] = {"weight": weight, "gram": gram}
     norms = np.sqrt(np.diag(gram))
     i, j = np.sort(np.argsort(norms)[-2:])  # the two loudest columns
@@ -131,9 +131,9 @@ def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats
 
 
 def showcases(wrong: Wrong, rows: int, columns: int, block_size: int = 16) -> tuple[Showcase, ...]:
-    """The calls that show a bug on layers of a size, for each kind of pattern.
+    """The calls that show a bug on layers of one size, for each kind of pattern.
 
-    Empty if it cannot show at this size, as when no group of columns fits.
+    Empty if the bug cannot show at this size, for example if no group of columns fits.
     """
     if wrong.argument:
         return _refused_call(wrong.argument, columns, block_size)
@@ -150,7 +150,7 @@ def showcases(wrong: Wrong, rows: int, columns: int, block_size: int = 16) -> tu
 
 
 def _texts(wrong: Wrong, rows: int, columns: int, block_size: int) -> Iterator[str]:
-    """The patterns that have the features, of the kinds on which the bug can show."""
+    """Patterns with the features, of the kinds on which the bug shows."""
     groups = _groups(columns, block_size, "n-not-half" in wrong.features)
     for kind in wrong.patterns:
         if kind == "unstructured":
@@ -168,7 +168,7 @@ def _texts(wrong: Wrong, rows: int, columns: int, block_size: int) -> Iterator[s
 
 
 def _uneven(shares: tuple[str, ...], among: int) -> str:
-    """The first share of a number that is no whole number."""
+    """The first share that is not a whole number of `among`."""
     return next(share for share in shares if (Fraction(share) * among).denominator > 1)
 
 
@@ -181,7 +181,7 @@ def _groups(columns: int, block_size: int, n_not_half: bool) -> str | None:
 
 
 def _share(features: tuple[str, ...], among: int) -> str:
-    """p for a count among so many weights, or columns."""
+    """p for a count among this many weights or columns."""
     if "few-removed" in features:
         return "0.02"
     if "uneven-count" in features:

@@ -4,7 +4,7 @@ import numpy as np
 
 from reference.patterns import SemiStructured, Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug
+from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
 from tests.judge.wrong.right import Right
 
 GROUPS = ("n:m", "outlier-rows")
@@ -44,13 +44,6 @@ class BlockLocal(Right):
         return self.smallest(self.scores(weights[:, j1:j2], j1), count)
 
 
-class ByMagnitude(Right):
-    """The norms of the inputs are left out of (2)."""
-
-    def scores(self, weights: Array, j1: int) -> Array:
-        return np.abs(weights)
-
-
 class NormNotRooted(Right):
     """(2) with G_jj instead of its root: the accumulated squares are taken for norms."""
 
@@ -81,27 +74,6 @@ class Signed(Right):
         return np.sign(weights) * super().scores(weights, j1)
 
 
-class Largest(Right):
-    """The largest scores go: the order of the sort is the wrong one."""
-
-    def smallest(self, values: Array, count: int) -> Mask:
-        return super().smallest(-values, count)
-
-
-class AllRowsValueColumns(Right):
-    """Columns are scored by all rows, although the outlier rows lose none of them."""
-
-    def column_values(self, rows: Mask) -> Array:
-        return super().column_values(np.ones_like(rows))
-
-
-class Unsquared(Right):
-    """Columns are scored by the sum of S instead of S²: a mean as in structured Wanda."""
-
-    def column_values(self, rows: Mask) -> Array:
-        return np.asarray(self.scores(self.W, 0)[rows].sum(axis=0))
-
-
 WRONG = [
     bug("ties to the higher index", TiesToHigher, "vector mask", "tie-to-higher-index",
         patterns=("unstructured", "n:m"), features=("ties",)),
@@ -111,15 +83,25 @@ WRONG = [
         patterns=GROUPS, features=("many-blocks", "m-above-1")),
     bug("mask local to the block", BlockLocal, "masks", "block-local-mask",
         patterns=("unstructured",), features=("many-blocks",)),
-    bug("mask by magnitude", ByMagnitude, "masks", "mask-by-magnitude"),
+    # The norms of the inputs are left out of (2).
+    bug("mask by magnitude", with_step(scores=lambda self, weights, j1: np.abs(weights)),
+        "masks", "mask-by-magnitude"),
     bug("norm not rooted", NormNotRooted, "masks", "norm-not-rooted", patterns=IN_BLOCKS),
     bug("mask by the loss of Optimal Brain Surgeon", ByBrainSurgeon, "masks", "mask-by-obs",
         patterns=IN_BLOCKS),
     bug("norms with damping", NormsOfDamped, "masks", "norms-with-damping", patterns=IN_BLOCKS),
     bug("scores with sign", Signed, "masks", "score-with-sign", patterns=IN_BLOCKS),
-    bug("the largest go", Largest, "masks", None, patterns=("unstructured", "n:m", "structured")),
-    bug("columns scored over all rows", AllRowsValueColumns, "masks", "structured-over-all-rows",
-        patterns=("outlier-rows",), features=("structured-outliers", "loud-row")),
-    bug("columns scored by unsquared sums", Unsquared, "masks", "structured-unsquared",
-        patterns=("structured",), features=("spiky-rows",)),
+    # The largest scores go: the order of the sort is the wrong one.
+    bug("the largest go",
+        with_step(smallest=lambda self, values, count: Right.smallest(self, -values, count)),
+        "masks", None, patterns=("unstructured", "n:m", "structured")),
+    # Columns are scored by all rows, although the outlier rows lose none of them.
+    bug("columns scored over all rows",
+        with_step(column_values=lambda self, rows: Right.column_values(self, np.ones_like(rows))),
+        "masks", "structured-over-all-rows", patterns=("outlier-rows",),
+        features=("structured-outliers", "loud-row")),
+    # Columns are scored by the sum of S instead of S²: a mean as in structured Wanda.
+    bug("columns scored by unsquared sums",
+        with_step(column_values=lambda self, rows: self.scores(self.W, 0)[rows].sum(axis=0)),
+        "masks", "structured-unsquared", patterns=("structured",), features=("spiky-rows",)),
 ]  # fmt: skip

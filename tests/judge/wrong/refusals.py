@@ -6,15 +6,8 @@ import numpy as np
 
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from tests.judge.wrong.arrays import Array, Floats, Mask
-from tests.judge.wrong.bug import Wrong, bug
+from tests.judge.wrong.bug import Wrong, bug, with_step
 from tests.judge.wrong.right import Right
-
-
-class NothingRefused(Right):
-    """Nothing is checked: garbage in, garbage out."""
-
-    def refuse(self, method: str) -> None:
-        pass
 
 
 class NotNamed(Right):
@@ -56,20 +49,6 @@ class NaNAsZero(Right):
 
     def read(self, matrix: Floats) -> Array:
         return np.nan_to_num(super().read(matrix))
-
-
-class IntegersTaken(Right):
-    """A matrix of integers is converted; the weight goes back as integers, cut off."""
-
-    def refuse_matrix(self, name: str, matrix: Floats) -> None:
-        super().refuse_matrix(name, matrix.astype(np.float64))
-
-
-class AsymmetryAveraged(Right):
-    """Any gram is replaced by the mean of itself and its transpose."""
-
-    def refuse_asymmetry(self) -> None:
-        pass
 
 
 class DeadRowTaken(Right):
@@ -130,13 +109,6 @@ class NarrowGroups(Right):
         return super().of_each_group(filled)[:, : values.shape[1]]
 
 
-class OutlierRowsIgnored(Right):
-    """A baseline takes a pattern with outlier rows and prunes them all."""
-
-    def refuse_outlier_rows(self, pattern: Pattern) -> None:
-        pass
-
-
 class Unpruned(Right):
     """What should be refused comes back unpruned, after a line in a log that nobody reads."""
 
@@ -154,13 +126,20 @@ def _bug(name: str, kind: type[Right], refused: str, pattern: str, method: str =
 LAYER = "unstructured"
 
 WRONG = [
-    _bug("nothing refused", NothingRefused, "weight-nan", LAYER),
+    # Nothing is checked: garbage in, garbage out.
+    _bug("nothing refused", with_step(refuse=lambda self, method: None), "weight-nan", LAYER),
     _bug("refusals name nothing", NotNamed, "weight-nan", LAYER),
     _bug("p > 1 - alpha accepted", AllColumnsAtMost, "too-many-columns", "outlier-rows"),
     _bug("p = 1 accepted", EverythingRemoved, "sparsity-one", LAYER),
     _bug("NaN taken for 0", NaNAsZero, "weight-nan", LAYER),
-    _bug("integers accepted", IntegersTaken, "weight-integers", LAYER),
-    _bug("asymmetry averaged", AsymmetryAveraged, "gram-asymmetric", LAYER),
+    # A matrix of integers is converted; the weight goes back as integers, cut off.
+    _bug("integers accepted",
+         with_step(refuse_matrix=lambda self, name, matrix: Right.refuse_matrix(
+             self, name, matrix.astype(np.float64))),
+         "weight-integers", LAYER),
+    # Any gram is replaced by the mean of itself and its transpose.
+    _bug("asymmetry averaged", with_step(refuse_asymmetry=lambda self: None),
+         "gram-asymmetric", LAYER),
     _bug("dead row that is not empty accepted", DeadRowTaken, "gram-dead-row", LAYER),
     _bug("more damping until H is definite", MoreDamping, "gram-indefinite", LAYER),
     _bug("larger gram cut", LargerGramCut, "gram-too-large", LAYER),
@@ -168,7 +147,8 @@ WRONG = [
     _bug("B = 0 taken for one block", WholeLayerForZero, "block-size-zero", LAYER),
     _bug("last group narrower", NarrowGroups, "columns-by-m", "n:m"),
     _bug("group across a block border", NarrowGroups, "block-size-by-m", "n:m"),
-    _bug("Wanda: outlier rows ignored", OutlierRowsIgnored, "outlier-rows", "outlier-rows",
-         method="wanda"),
+    # A baseline takes a pattern with outlier rows and prunes them all.
+    _bug("Wanda: outlier rows ignored", with_step(refuse_outlier_rows=lambda self, pattern: None),
+         "outlier-rows", "outlier-rows", method="wanda"),
     _bug("unpruned instead of refused", Unpruned, "gram-asymmetric", LAYER),
 ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""One plain implementation of all methods, with every step a method that a bug can override.
+"""A plain right implementation of all methods; each step is a method that a bug overrides.
 
-It shares nothing with `reference` and `thanos_torch` but the reading of patterns, so that what it
-gets right says something about the judge. Section numbers are those of docs/specification.md.
+It shares only the reading of patterns with `reference` and `thanos_torch`, so that its passing is
+evidence about the judge. Section numbers are those of docs/specification.md.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.judge.wrong.refusing import Refusing
 
 
 class Right(Refusing):
-    """A layer and how it is pruned: right as it is, and wrong in one way in every subclass."""
+    """The pruning of one layer; every subclass makes one mistake."""
 
     def run(self, method: str) -> tuple[Any, Any]:
         """Refuse or prune; (weight, mask) in the type and shape of the given weight."""
@@ -35,7 +35,7 @@ class Right(Refusing):
     # Section 1: the problem
 
     def prepare(self) -> None:
-        """W, G and H in float64; that H is positive definite is found out here."""
+        """Set W, G and H in float64; raises ValueError if H is not positive definite."""
         self.W = self.read(self.given_weight)
         G = self.read(self.given_gram)
         self.G = (G + G.T) / 2

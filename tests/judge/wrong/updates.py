@@ -6,17 +6,10 @@ import numpy as np
 
 from reference.patterns import SemiStructured
 from tests.judge.wrong.arrays import Array, Indices, Mask
-from tests.judge.wrong.bug import ALL, IN_BLOCKS, bug
+from tests.judge.wrong.bug import ALL, IN_BLOCKS, bug, with_step
 from tests.judge.wrong.right import Right
 
 PUBLISHED_GROUP = 128
-
-
-class StaleInverse(Right):
-    """R is cut out of the inverse of all of H, which still lets the frozen columns move."""
-
-    def inverse_rows(self, j1: int, j2: int) -> Array:
-        return (self.U.T @ self.U)[j1:j2, j1:]
 
 
 class WrongTriangle(Right):
@@ -162,8 +155,10 @@ class NegativeZeros(Right):
 MANY = ("many-blocks",)
 
 WRONG = [
-    bug("stale inverse", StaleInverse, "updates", "stale-inverse", patterns=IN_BLOCKS,
-        features=MANY),
+    # R is cut out of the inverse of all of H, which still lets the frozen columns move.
+    bug("stale inverse",
+        with_step(inverse_rows=lambda self, j1, j2: (self.U.T @ self.U)[j1:j2, j1:]),
+        "updates", "stale-inverse", patterns=IN_BLOCKS, features=MANY),
     bug("wrong triangle", WrongTriangle, "updates", "wrong-triangle"),
     bug("transposed update", TransposeForgotten, "updates", "transposed-update",
         patterns=IN_BLOCKS, features=MANY),

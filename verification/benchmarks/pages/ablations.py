@@ -11,7 +11,13 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.block_sizes import block_size_answer, block_size_figure
-from verification.benchmarks.pages.changes import Change, answer, change_table, changes, meaning
+from verification.benchmarks.pages.changes import (
+    VariantChange,
+    answer,
+    change_table,
+    changes,
+    meaning,
+)
 from verification.benchmarks.pages.page import Page, Sources, joined
 from verification.benchmarks.pages.style import COLOURS, change_axis, draw_change, save
 from verification.benchmarks.pages.tables import (
@@ -80,7 +86,7 @@ def _draw(name: str, sources: Sources, folder: Path, details: Sequence[Detail] =
         save(each.figure(results["runs"]), folder / f"{each.name}.png")
 
 
-def forest(found: list[Change]) -> Any:
+def forest(found: list[VariantChange]) -> Any:
     """Perplexity against the base: a point and its interval for every setting."""
     figure, panel = plt.subplots(figsize=(8, 0.6 + 0.32 * len(found)))
     for row, each in enumerate(reversed(found)):

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.changes import Change, changes
+from verification.benchmarks.pages.changes import VariantChange, changes
 from verification.benchmarks.pages.pairs import Record, percent
 from verification.benchmarks.pages.style import COLOURS, log_axis
 from verification.benchmarks.quality.plan import Run, label
@@ -16,7 +16,7 @@ def _block_size(what: dict[str, Any]) -> int:
     return int(what.get("block_size", Run.block_size))
 
 
-def by_block_size(records: Sequence[Record], base: int = Run.block_size) -> list[Change]:
+def by_block_size(records: Sequence[Record], base: int = Run.block_size) -> list[VariantChange]:
     """Thanos with each block size and all else as usual, in order of size, against the size `base`."""
     plain = [
         record

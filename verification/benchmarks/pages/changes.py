@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verification.benchmarks.pages.names import name as named
-from verification.benchmarks.pages.pairs import INTERVALS, Pair, Record, percent
+from verification.benchmarks.pages.pairs import INTERVALS, PairedRuns, Record, percent
 from verification.benchmarks.pages.tables import timing
 from verification.benchmarks.quality.plan import family, label
 
@@ -25,7 +25,7 @@ def meaning(results: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Change(Pair):
+class VariantChange(PairedRuns):
     """One setting against the base.
 
     name  for people
@@ -47,7 +47,7 @@ def setting(record: Record, base: Record) -> str:
     return ", ".join(parts)
 
 
-def changes(records: Sequence[Record], base_name: str) -> list[Change]:
+def changes(records: Sequence[Record], base_name: str) -> list[VariantChange]:
     """Every setting of pruned runs against the one whose label is `base_name`, the base first."""
     pruned = [record for record in records if "layers" in record]
     base = next(record for record in pruned if label(record["run"]) == base_name)
@@ -70,13 +70,13 @@ def by_pattern(records: Sequence[Record]) -> dict[str, list[Record]]:
     return grouped
 
 
-def _change(name: str, runs: dict[int, Record], base: dict[int, Record]) -> Change:
+def _change(name: str, runs: dict[int, Record], base: dict[int, Record]) -> VariantChange:
     shared = sorted(runs.keys() & base.keys())
     own, usual = ([each[seed] for seed in shared] for each in (runs, base))
-    return Change(own, usual, name, own[0]["run"])
+    return VariantChange(own, usual, name, own[0]["run"])
 
 
-def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
+def change_table(found: Sequence[VariantChange]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows; the base comes first and has no ratios."""
     headings = ["setting", "interval over", "perplexity", "against the first", "error",
                 "against the first", "pruning s", "times the first"]  # fmt: skip
@@ -96,7 +96,7 @@ def change_table(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def answer(found: Sequence[Change]) -> str:
+def answer(found: Sequence[VariantChange]) -> str:
     """In words: what was measured with a higher perplexity than the base, what lower, and where neither was shown.
 
     What one draw shows stands apart from what several do.

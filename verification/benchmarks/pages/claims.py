@@ -11,7 +11,7 @@ from verification.benchmarks.pages import zero_shot
 from verification.benchmarks.pages.groups import (
     OTHERS,
     RUINED,
-    Comparison,
+    MethodComparison,
     against_best,
     groups,
     once,
@@ -75,7 +75,7 @@ HEADINGS = ["claim", "model, pattern, calibration text", "perplexity", "dense", 
             "draws", "verdict"]  # fmt: skip
 
 
-def cases(claim: Claim, sources: Sources) -> list[Comparison]:
+def cases(claim: Claim, sources: Sources) -> list[MethodComparison]:
     """All that was measured of a claim: of each model and pattern, on the most draws, against the most rivals."""
     found = (
         against_best(group, claim.better, claim.than)
@@ -85,23 +85,23 @@ def cases(claim: Claim, sources: Sources) -> list[Comparison]:
     return once((each for each in found if each), lambda each: (each.draws, len(each.rivals)))
 
 
-def outcome(found: Sequence[Comparison]) -> str:
+def outcome(found: Sequence[MethodComparison]) -> str:
     """Plainly, whether a claim holds here; on how little that rests; ruined models count apart."""
     if not found:
         return "not measured yet"
-    kinds: dict[str, list[Comparison]] = {}
+    kinds: dict[str, list[MethodComparison]] = {}
     for case in sorted(found, key=lambda case: not case.usable):
         kinds.setdefault(_where(case), []).append(case)
     return "; ".join(f"{where}: {_held(some)}, {_basis(some)}" for where, some in kinds.items())
 
 
-def _where(case: Comparison) -> str:
+def _where(case: MethodComparison) -> str:
     if not case.usable:
         return "where every model is ruined"
     return f"on {case.group.model}"
 
 
-def _basis(found: Sequence[Comparison]) -> str:
+def _basis(found: Sequence[MethodComparison]) -> str:
     draws = {case.draws for case in found}
     if draws == {1}:
         told = "on one draw" + (" each" if len(found) > 1 else "")
@@ -113,12 +113,12 @@ def _basis(found: Sequence[Comparison]) -> str:
     return f"{told}, {few} of {len(found)} against fewer than the {len(OTHERS)} other methods"
 
 
-def _against_others(case: Comparison) -> bool:
+def _against_others(case: MethodComparison) -> bool:
     """Whether it is held against other methods, not against Thanos in another setting."""
     return case.rivals[0] in OTHERS
 
 
-def _held(found: Sequence[Comparison]) -> str:
+def _held(found: Sequence[MethodComparison]) -> str:
     counts = {word: sum(case.shown == word for case in found) for word in VERDICTS}
     lower, higher = (f"{counts[word]} of {len(found)}" for word in ("lower", "higher"))
     if counts["lower"] == len(found):
@@ -181,14 +181,14 @@ def _in_tasks(sources: Sources) -> str:
     return f"on {DEFAULT_MODEL}, {zero_shot.claimed(records, 'thanos', OTHERS)}"
 
 
-def _against(case: Comparison) -> str:
+def _against(case: MethodComparison) -> str:
     of = f" (of {len(case.rivals)})" if _against_others(case) else ""
     return readable(case.than) + of
 
 
 def draw(sources: Sources, folder: Path) -> None:
     """Write claims.png: a point and its interval for every case."""
-    rows: list[tuple[str, Comparison | None]] = []
+    rows: list[tuple[str, MethodComparison | None]] = []
     for claim in CLAIMS:
         some = cases(claim, sources)
         if some:

@@ -13,7 +13,7 @@ Layers = Mapping[tuple[int, ...], Mapping[str, Any]]  # records by shape
 NOT_SHOWN = "no difference shown"
 
 
-class Pair(NamedTuple):
+class CostPair(NamedTuple):
     """Thanos, and what it is held against."""
 
     name: str
@@ -56,7 +56,7 @@ def between_methods(results: Results) -> list[str]:
     ]
 
 
-def _pairs(results: Results) -> Iterator[Pair]:
+def _pairs(results: Results) -> Iterator[CostPair]:
     """In the order of the runs; without layers where the other was not measured."""
     known = {_options(each["run"]): _large(each) for each in results["runs"]}
     for each in results["runs"]:
@@ -67,12 +67,12 @@ def _pairs(results: Results) -> Iterator[Pair]:
         if method != "thanos":
             continue
         if refit and width == BLOCK_SIZE:
-            yield Pair(f"**{pattern}, refit**", run, own, known.get(plain, {}), "plain Thanos")
+            yield CostPair(f"**{pattern}, refit**", run, own, known.get(plain, {}), "plain Thanos")
         elif width == BLOCK_SIZE:
-            yield Pair(f"**{pattern}**", run, own, sparsegpt, "SparseGPT")
+            yield CostPair(f"**{pattern}**", run, own, sparsegpt, "SparseGPT")
         elif width == WIDER:
             name = f"**{pattern}, B = {WIDER}**, the paper's block size"
-            yield Pair(name, run, own, sparsegpt, "SparseGPT")
+            yield CostPair(name, run, own, sparsegpt, "SparseGPT")
 
 
 def _options(run: Mapping[str, Any]) -> tuple[str, str, int, int]:
@@ -84,7 +84,7 @@ def _large(run: Mapping[str, Any]) -> Layers:
     return {shape: layer for shape, layer in layers.items() if math.prod(shape) >= LARGE}
 
 
-def _line(pair: Pair) -> str:
+def _line(pair: CostPair) -> str:
     seconds, memory = (
         span(pair.ratios(what), "{:.2f}".format) for what in ("seconds", "peak_memory_bytes")
     )
@@ -96,7 +96,7 @@ def _line(pair: Pair) -> str:
     )
 
 
-def _shown(pair: Pair) -> str:
+def _shown(pair: CostPair) -> str:
     """On how many layers the seconds differ by more than their repeats do."""
     unsure = [max(record["spread"] for record in both) for both in pair.both]
     counts = Counter(map(_word, pair.ratios("seconds"), unsure))
@@ -121,7 +121,7 @@ def _of(count: int, total: int, word: str) -> str:
     return every if total > 1 else ""
 
 
-def _missing(pairs: list[Pair]) -> str:
+def _missing(pairs: list[CostPair]) -> str:
     """Patterns that the paper has and this study has not; B matters to two of those it has."""
     wide = {pair.run["pattern"] for pair in pairs if pair.run["block_size"] == WIDER}
     narrow = [pattern for pattern in (UNSTRUCTURED, SEMI) if pattern not in wide]

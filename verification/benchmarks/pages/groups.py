@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from verification.benchmarks.pages.page import Sources, joined
-from verification.benchmarks.pages.pairs import Pair, Record
+from verification.benchmarks.pages.pairs import PairedRuns, Record
 from verification.benchmarks.quality.plan import family, label
 
 OTHERS = ("magnitude", "wanda", "sparsegpt")  # that Thanos is held against
@@ -33,7 +33,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison(Pair):
+class MethodComparison(PairedRuns):
     """A method against another one in a group.
 
     of, than  labels
@@ -105,7 +105,7 @@ def _named(record: Record) -> str:
     return f"{record['model']}, {family(record['run'])}, {record['calibration']['dataset']}{whole}"
 
 
-def against_best(group: Group, of: str, than: Iterable[str]) -> Comparison | None:
+def against_best(group: Group, of: str, than: Iterable[str]) -> MethodComparison | None:
     """Against the best of those that were measured, on the draws that all have; None without any."""
     rivals = tuple(name for name in than if name in group.runs)
     if of not in group.runs or not rivals:
@@ -115,15 +115,17 @@ def against_best(group: Group, of: str, than: Iterable[str]) -> Comparison | Non
         return None
     own, *others = ([group.runs[name][seed] for seed in shared] for name in (of, *rivals))
     compared = (
-        Comparison(own, other, group, of, name, rivals)
+        MethodComparison(own, other, group, of, name, rivals)
         for name, other in zip(rivals, others, strict=True)
     )
     return max(compared, key=lambda each: each.perplexity_ratio.value)
 
 
-def once(found: Iterable[Comparison], rank: Callable[[Comparison], Any]) -> list[Comparison]:
+def once(
+    found: Iterable[MethodComparison], rank: Callable[[MethodComparison], Any]
+) -> list[MethodComparison]:
     """Of what several studies measured of one group, only what ranks highest; of equals the first."""
-    best: dict[tuple[tuple[str, ...], str], Comparison] = {}
+    best: dict[tuple[tuple[str, ...], str], MethodComparison] = {}
     for each in found:
         key = each.group.kind, each.of
         if key not in best or rank(each) > rank(best[key]):

@@ -6,7 +6,13 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.changes import Change, by_pattern, change_table, changes, meaning
+from verification.benchmarks.pages.changes import (
+    VariantChange,
+    by_pattern,
+    change_table,
+    changes,
+    meaning,
+)
 from verification.benchmarks.pages.groups import RUINED
 from verification.benchmarks.pages.page import Page, Sources
 from verification.benchmarks.pages.pairs import percent
@@ -22,17 +28,17 @@ SCORE_STYLES = {"output": ("#D55E00", 0.012), "wanda": ("#0072B2", 0.028)}
 NONE = "thanos"  # the label of a run without outlier rows
 
 
-def by_sparsity(results: dict[str, Any]) -> dict[str, list[Change]]:
+def by_sparsity(results: dict[str, Any]) -> dict[str, list[VariantChange]]:
     """By the pattern without outlier rows: every share and score against no outlier rows."""
     return {name: changes(records, NONE) for name, records in by_pattern(results["runs"]).items()}
 
 
-def share(change: Change) -> float:
+def share(change: VariantChange) -> float:
     """α of a setting."""
     return float(change.what["pattern"].partition("+outliers:")[2] or 0)
 
 
-def score(change: Change) -> str:
+def score(change: VariantChange) -> str:
     """Which score picks the outlier rows."""
     return str(change.what.get("outlier_score", "output"))
 
@@ -67,7 +73,7 @@ In n:m pruning, outlier rows are judged on the page of [claims](claims.md).
 """
 
 
-def _answer(name: str, found: list[Change], dense: float) -> str:
+def _answer(name: str, found: list[VariantChange], dense: float) -> str:
     """The paper's choice first, then what else was shown, and what is left of the model."""
     none = found[0]
     others = [each for each in found if share(each) > 0]  # the rest are controls without any
@@ -79,7 +85,7 @@ def _answer(name: str, found: list[Change], dense: float) -> str:
     )
 
 
-def _shown(word: str, found: list[Change]) -> str:
+def _shown(word: str, found: list[VariantChange]) -> str:
     """Settings with that verdict against no outlier rows; what one draw shows stands apart."""
     shown = [each for each in found if each.verdict == word.lower()]
     told: dict[str, list[str]] = {}
@@ -94,15 +100,15 @@ def _shown(word: str, found: list[Change]) -> str:
     return f"{word}: {', and '.join(parts) or 'none'}."
 
 
-def _setting(change: Change) -> str:
+def _setting(change: VariantChange) -> str:
     return f"{share(change):.0%} by {SCORES[score(change)]}"
 
 
-def _against_none(change: Change) -> str:
+def _against_none(change: VariantChange) -> str:
     return f"{percent(change.perplexity_ratio)} over {change.over}"
 
 
-def _kept(none: Change, others: list[Change], dense: float) -> str:
+def _kept(none: VariantChange, others: list[VariantChange], dense: float) -> str:
     """How far all that is from the dense model: where it is ruined, a difference is of no use."""
     best = min(each.perplexity for each in (none, *others))
     ruined = ", which is of no use" if best > RUINED * dense else ""
@@ -163,7 +169,7 @@ def draw_score(
             yield from (low, high)
 
 
-def _with_score(found: list[Change], which: str) -> list[Change]:
+def _with_score(found: list[VariantChange], which: str) -> list[VariantChange]:
     """None, which is the same for both scores, and the shares that one of them picked."""
     return [found[0], *(each for each in found if share(each) > 0 and score(each) == which)]
 

@@ -34,7 +34,7 @@ INTERVALS = f"""95 % intervals: over several draws, Student's t of the draws on 
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedRuns:
     """One way to prune against another one.
 
     own, other  their records on the draws that both have, in the same order

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from verification.benchmarks.pages.tables import markdown
-from verification.benchmarks.quality.paper_models import MODELS, Evidence, PaperModel
+from verification.benchmarks.quality.paper_models import MODELS, PaperEvidence, PaperModel
 from verification.benchmarks.quality.paper_plan import (
     HEADINGS,
     Protocol,
@@ -67,7 +67,7 @@ def _sizes(model: PaperModel) -> list[str]:
 
 def _evidence() -> str:
     lines = []
-    for evidence in Evidence:
+    for evidence in PaperEvidence:
         labels = [model.label for model in MODELS if model.evidence is evidence]
         lines.append(f"{', '.join(labels)}: {evidence.value}.")
     return _list(lines)

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from verification.benchmarks.pages.changes import (
-    Change,
+    VariantChange,
     answer,
     by_pattern,
     change_table,
@@ -21,7 +21,7 @@ from verification.benchmarks.quality.profiles import PATTERNS_QUESTION
 BASE = "sparsegpt"
 
 
-def against_base(results: dict[str, Any]) -> dict[str, list[Change]]:
+def against_base(results: dict[str, Any]) -> dict[str, list[VariantChange]]:
     """All methods against SparseGPT, in every pattern."""
     return {name: changes(records, BASE) for name, records in by_pattern(results["runs"]).items()}
 
@@ -58,7 +58,7 @@ def draw(sources: Sources, folder: Path) -> None:
     picture(against_base(sources["patterns"]), folder / "patterns.png")
 
 
-def picture(found: dict[str, list[Change]], file: Path) -> None:
+def picture(found: dict[str, list[VariantChange]], file: Path) -> None:
     """A panel for every pattern, a row for every method."""
     rows = [len(some) - 1 for some in found.values()]
     figure, panels = plt.subplots(

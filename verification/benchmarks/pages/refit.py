@@ -7,7 +7,13 @@ from statistics import median
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.groups import RUINED, Comparison, against_best, groups, once
+from verification.benchmarks.pages.groups import (
+    RUINED,
+    MethodComparison,
+    against_best,
+    groups,
+    once,
+)
 from verification.benchmarks.pages.page import Page, Sources, links
 from verification.benchmarks.pages.pairs import INTERVALS, percent, signed
 from verification.benchmarks.pages.style import VERDICTS, change_axis, draw_change, save
@@ -39,7 +45,7 @@ AGAINST = {
         ("wanda + refit", "thanos + refit"),
     ),
 }
-Found = dict[tuple[str, str], list[Comparison]]
+Found = dict[tuple[str, str], list[MethodComparison]]
 HEADINGS = ["model, pattern, calibration text", "what", "against", "perplexity", "layer error", "times its pruning s",
             "draws", "verdict"]  # fmt: skip
 
@@ -89,7 +95,7 @@ def _answers(found: Found) -> Iterator[str]:
     yield from _time([found[pair] for pair in AGAINST["the same method without it"]])
 
 
-def _time(without: Sequence[Sequence[Comparison]]) -> Iterator[str]:
+def _time(without: Sequence[Sequence[MethodComparison]]) -> Iterator[str]:
     """What a refit adds to each method, roughly: runs of one study may be of a fast and a slow hour."""
     medians = [median(each.seconds_ratio for each in some) for some in without if some]
     if medians:
@@ -100,7 +106,7 @@ def _time(without: Sequence[Sequence[Comparison]]) -> Iterator[str]:
         )
 
 
-def _told(of: str, found: Sequence[Comparison]) -> str:
+def _told(of: str, found: Sequence[MethodComparison]) -> str:
     usable = [each for each in found if each.usable]
     if not usable:
         return f"{of}: only where every model is ruined"
@@ -111,11 +117,11 @@ def _told(of: str, found: Sequence[Comparison]) -> str:
     return f"{of}: perplexity {told} ({perplexity}), layer error {error}"
 
 
-def _verdicts(found: Sequence[Comparison]) -> dict[str, int]:
+def _verdicts(found: Sequence[MethodComparison]) -> dict[str, int]:
     return {word: sum(each.shown == word for each in found) for word in VERDICTS}
 
 
-def _sizes(found: Sequence[Comparison]) -> list[str]:
+def _sizes(found: Sequence[MethodComparison]) -> list[str]:
     """How far perplexity and layer error change, and the seconds in the median."""
     changes = [added_percent(each.perplexity_ratio.value) for each in found]
     errors = [added_percent(each.error_ratio.value) for each in found]
@@ -138,7 +144,7 @@ def _span(values: Sequence[float]) -> str:
     return f"{span(values, lambda value: signed(value, 1))} %"
 
 
-def _row(each: Comparison) -> list[str]:
+def _row(each: MethodComparison) -> list[str]:
     return [
         each.group.name,
         each.of,

@@ -1,17 +1,18 @@
-"""How much the calibration draw alone moves layer errors: a recorded spread.
+"""Measures how much the calibration draw alone changes layer errors.
 
 `python -m verification.benchmarks.quality.draws`, half an hour on one core at most; with the
 calibration of `thanos bench --standard`, an hour:
 
     ... --dataset c4 --data data --nsamples 32 --seqlen 1024 --out docs/results/draws-standard.json
 
-The first decoder blocks of a model are pruned by every method with several seeds for the choice
-of calibration windows, all else equal. `thanos bench compare` judges two results with different
-seeds by that spread. Each run of the first seed is made once more with activations that are moved
-by about one rounding: what another machine's order of summation would do.
+Every method prunes the first decoder blocks of a model with several calibration draws, all else
+equal. `thanos bench compare` judges two results with different seeds by that spread. Each run of
+the first seed is repeated with activations moved by about one rounding error, as another order of
+summation on another machine would move them.
 
-The file is a results file like a study's. It is written after every run, and a run that was
-interrupted goes on where it stopped.
+This is not a study of the engine: its runs take seconds, so that they share one process and one
+dense model. The file is a results file like a study's. It is written after every run, and an
+interrupted measurement resumes after the last run in it.
 """
 
 import argparse
@@ -33,8 +34,6 @@ from thanos_torch.models import (
     DEFAULT_MODEL,
     METHODS,
     LoadedModel,
-    ModelReport,
-    calibration_windows,
     evaluation_windows,
     load_model,
     perplexity,
@@ -44,18 +43,20 @@ from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.runtime.files import write_json
 from verification import certify
 from verification.benchmarks.environment import environment
+from verification.benchmarks.quality.plan import Calibration
 from verification.benchmarks.quality.records import Resources, code_fingerprint
+from verification.benchmarks.quality.worker import drawn_windows, layer_record, model_record
 
 RESULTS = Path("docs/results/draws.json")
 HEADER = ("commit", "code", "python", "versions", "machine", "settings")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is measured; by default with the calibration of `thanos bench --quick`.
+class DrawSettings:
+    """What is measured. The default calibration is that of `thanos bench --quick`.
 
-    blocks   how many decoder blocks, the first ones; 0 for all
-    windows  of the evaluation text to take the perplexity on, 0 for none
+    blocks   number of decoder blocks that are pruned, the first ones; 0 for all
+    windows  number of evaluation windows for perplexity; 0 for no perplexity
     """
 
     model: str = DEFAULT_MODEL
@@ -70,23 +71,26 @@ class Settings:
 
 
 def main() -> None:
-    """Measure, or go on measuring, into a file."""
+    """Measure into a file, or resume the measurement that it holds."""
     parser = argparse.ArgumentParser(prog="python -m verification.benchmarks.quality.draws")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    for name, default in asdict(Settings()).items():
+    for name, default in asdict(DrawSettings()).items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
-    parser.add_argument("--data", type=Path, help="folder with a folder for some data sets")
+    parser.add_argument("--data", type=Path, help="folder with a subfolder per data set")
     options = vars(parser.parse_args())
     out, resources = options.pop("out"), Resources(options.pop("data"))
     command = " ".join([parser.prog, *sys.argv[1:]])
     try:
-        measure(Settings(**options), out, command, resources)
+        measure(DrawSettings(**options), out, command, resources)
     except ValueError as error:
         sys.exit(f"draws: {error}")
 
 
-def measure(settings: Settings, out: Path, command: str, resources: Resources) -> None:
-    """Make the runs that `out` lacks; ValueError if those in it had another origin or settings."""
+def measure(settings: DrawSettings, out: Path, command: str, resources: Resources) -> None:
+    """Make the runs that `out` lacks.
+
+    Raises ValueError if the runs in it have another origin or other settings.
+    """
     results: dict[str, Any] = {
         "study": "draws",
         "command": command,
@@ -114,8 +118,8 @@ def measure(settings: Settings, out: Path, command: str, resources: Resources) -
             print(kind, seed, *run.values(), f"{results['wall_seconds']:.0f} s", flush=True)
 
 
-def planned(settings: Settings) -> Iterator[tuple[str, dict[str, str], int]]:
-    """(where it is recorded, the run, its seed) of every run, seed by seed."""
+def planned(settings: DrawSettings) -> Iterator[tuple[str, dict[str, str], int]]:
+    """Every run as (key of the list that records it, run, seed), seed by seed."""
     for seed in range(settings.seeds):
         for kind in ("runs", "repeats") if seed == 0 else ("runs",):
             for pattern in settings.patterns.split(","):
@@ -124,38 +128,33 @@ def planned(settings: Settings) -> Iterator[tuple[str, dict[str, str], int]]:
 
 
 def pruned(
-    settings: Settings,
+    settings: DrawSettings,
     run: dict[str, str],
     seed: int,
     nudged: bool,
     resources: Resources,
 ) -> dict[str, Any]:
-    """One run's record. nudged: with activations moved by about one rounding."""
+    """The record of one run; nudged  whether activations are moved by about one rounding error."""
     dense = loaded_once(settings.model, settings.blocks)
     loaded = replace(dense, model=deepcopy(dense.model))
     if nudged:
         nudge(loaded)
-    windows = calibration_windows(
-        loaded.tokenizer,
-        resources.dataset(settings.dataset),
-        nsamples=settings.nsamples,
-        seqlen=settings.seqlen,
-        seed=seed,
-    )
+    draw = Calibration(settings.dataset, settings.nsamples, settings.seqlen, seed)
+    windows = drawn_windows(loaded, draw, resources)
     pattern = parse_pattern(run["pattern"])
     report = prune_model(loaded.model, windows.ids, pattern, judge=certify, method=run["method"])
-    calibration = {key: getattr(settings, key) for key in ("dataset", "nsamples", "seqlen")}
     return {
         "run": run,
         "model": settings.model,
-        "calibration": {**calibration, "seed": seed},
-        **record(report),
+        "calibration": vars(draw),
+        **model_record(report),
+        "layers": [layer_record(layer) for layer in report.layers],
         **(scored(loaded, settings, resources) if settings.windows else {}),
     }
 
 
-def scored(loaded: LoadedModel, settings: Settings, resources: Resources) -> dict[str, Any]:
-    """The perplexity of a model, as a results file holds it."""
+def scored(loaded: LoadedModel, settings: DrawSettings, resources: Resources) -> dict[str, Any]:
+    """The perplexity of a model, as results files hold it."""
     text = evaluation_windows(
         loaded.tokenizer,
         resources.dataset(settings.dataset),
@@ -165,29 +164,9 @@ def scored(loaded: LoadedModel, settings: Settings, resources: Resources) -> dic
     return perplexity(loaded.model, text.ids).as_dict()
 
 
-def record(report: ModelReport) -> dict[str, Any]:
-    """What a results file holds of a pruned model, as far as it is compared here."""
-    return {
-        "layers": [
-            {
-                "name": layer.name,
-                "shape": layer.shape,
-                "removed": layer.removed,
-                "error": layer.relative_error,
-                "passed": layer.verified,
-            }
-            for layer in report.layers
-        ],
-        "seconds": dict(report.seconds),
-        "verified": report.verified,
-        "sparsity": report.sparsity,
-        "error": report.relative_error,
-    }
-
-
 @cache
 def loaded_once(name: str, blocks: int) -> LoadedModel:
-    """The dense model: loading it takes longer than pruning a block."""
+    """Load the dense model once, as that takes longer than pruning a block."""
     loaded = load_model(name)
     if blocks:
         keep_first_blocks(loaded, blocks)
@@ -195,16 +174,16 @@ def loaded_once(name: str, blocks: int) -> LoadedModel:
 
 
 def keep_first_blocks(loaded: LoadedModel, count: int) -> None:
-    """Leave out a model's later decoder blocks: what the first ones are given does not change."""
+    """Remove a model's later decoder blocks; the inputs of the first ones do not change."""
     del decoder_blocks(loaded.model)[1][count:]
 
 
 @torch.no_grad()
 def nudge(loaded: LoadedModel) -> None:
-    """Move every embedding, and so all activations, by a unit roundoff of float32, up or down.
+    """Move every embedding, and so all activations, up or down by a unit roundoff of float32.
 
-    Not the weights that are pruned: a dequantised model has many equal ones, and which of them go
-    is decided by their place, on every machine alike.
+    The weights that are pruned are not moved. A dequantised model has many equal weights, and
+    their position decides which of them go, which is the same on every machine.
     """
     generator = torch.Generator().manual_seed(0)
     embeddings = loaded.model.get_input_embeddings().weight

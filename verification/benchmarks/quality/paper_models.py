@@ -1,15 +1,15 @@
-"""Which models the labels in the paper's tables mean.
+"""The models of the paper: labels, hub ids, sizes, licences.
 
-The hub ids are those of the published code (github.com/vectozavr/thanos): `Evidence` says where a
-model is named there. Its table script shortens them to "LLama2-1.1B", "Llama-3-1B" and so on; the
-labels are those, in the papers' spelling.
+The hub ids come from the published code (github.com/vectozavr/thanos); `PaperEvidence` says where
+each is named. Its table script shortens them to "LLama2-1.1B", "Llama-3-1B" and so on. The labels
+are these names in the spelling of the models' own papers.
 
-The sizes are those of each model's config.json; models behind a licence gate keep theirs to
-themselves, so it was read in a public copy, `PaperModel.config_read_in`. A test builds every model
-without weights and counts: a wrong size would not give `parameters`.
+The sizes come from each model's config.json. Gated models do not publish theirs, so that it was
+read in a public copy, `PaperModel.config_read_in`. A test builds every model without weights and
+compares its number of parameters.
 
-That OPT's main branches hold pickled weights alone was read for opt-125m and opt-1.3b, and inferred
-for the others.
+The main branches of opt-125m and opt-1.3b hold only pickled weights; for the other OPT models this
+is inferred.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ Shape = tuple[int, int]  # (c, b) of a linear layer
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """The numbers of a config.json.
+class ModelSizes:
+    """Sizes from a config.json.
 
     kv_heads   heads of keys and values
-    positions  tokens that the model can read at once
-    tied       the output head is the embedding
+    positions  longest context, in tokens
+    tied       whether the output head shares the weights of the embedding
     """
 
     hidden: int
@@ -39,19 +39,20 @@ class Sizes:
 
     @property
     def gram_columns(self) -> tuple[int, ...]:
-        """Columns of the distinct inputs of a block, a Gram matrix each.
+        """Columns of each distinct input of a decoder block, which has a Gram matrix of its own.
 
-        Of queries, keys and values; of attention's last layer; of the MLP's first and last.
+        Inputs of the query, key and value projections; of attention's output projection; of the
+        MLP's first layers; of its last layer.
         """
         return (self.hidden, self.hidden, self.hidden, self.intermediate)
 
 
 @dataclass(frozen=True)
-class LlamaSizes(Sizes):
-    """Of a Llama: a gated MLP, no biases."""
+class LlamaSizes(ModelSizes):
+    """Sizes of a Llama, which has a gated MLP and no biases."""
 
     def config(self) -> Any:
-        """For Transformers."""
+        """The configuration object of Transformers."""
         from transformers import LlamaConfig
 
         return LlamaConfig(
@@ -67,7 +68,7 @@ class LlamaSizes(Sizes):
 
     @property
     def block(self) -> dict[str, Shape]:
-        """The layers of a decoder block that are pruned."""
+        """Shapes of the pruned layers of a decoder block, by name."""
         narrow = self.hidden // self.heads * self.kv_heads
         return {
             "self_attn.q_proj": (self.hidden, self.hidden),
@@ -81,18 +82,18 @@ class LlamaSizes(Sizes):
 
 
 @dataclass(frozen=True)
-class OptSizes(Sizes):
-    """Of an OPT: learned positions, biases.
+class OptSizes(ModelSizes):
+    """Sizes of an OPT, which has learned positions and biases.
 
     embedding   width of the embedding
-    norm_first  each layer is normed before it and not behind
+    norm_first  whether the norms come before attention and MLP instead of after them
     """
 
     embedding: int
     norm_first: bool
 
     def config(self) -> Any:
-        """For Transformers."""
+        """The configuration object of Transformers."""
         from transformers import OPTConfig
 
         return OPTConfig(
@@ -109,7 +110,7 @@ class OptSizes(Sizes):
 
     @property
     def block(self) -> dict[str, Shape]:
-        """The layers of a decoder block that are pruned."""
+        """Shapes of the pruned layers of a decoder block, by name."""
         square = (self.hidden, self.hidden)
         return {
             "self_attn.q_proj": square,
@@ -122,7 +123,7 @@ class OptSizes(Sizes):
 
 
 def meta_model(sizes: LlamaSizes | OptSizes) -> Any:
-    """The Transformers model of these sizes without weights."""
+    """A Transformers model of these sizes on the meta device, without weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -131,7 +132,7 @@ def meta_model(sizes: LlamaSizes | OptSizes) -> Any:
         return build.from_config(sizes.config(), dtype=torch.float16)
 
 
-class Evidence(Enum):
+class PaperEvidence(Enum):
     """How a model is known to belong to the paper."""
 
     TABLES = "known, `construct_tables.py` makes tables of these models"
@@ -144,13 +145,13 @@ class Evidence(Enum):
 class PaperModel:
     """One model.
 
-    label       in tables of the paper, and here
-    hub_id      on huggingface.co
-    parameters  all of them, tied ones once
-    licence     of the weights
-    gated       the hub gives them to accounts that accepted the licence
-    pickled     the hub's main branch has no safetensors, and this project reads nothing else
-    oddity      what somebody who compares numbers must know; empty if nothing
+    label       name in the paper's tables
+    hub_id      name on huggingface.co
+    parameters  number of parameters; tied ones count once
+    licence     licence of the weights
+    gated       whether a download needs an account that accepted the licence
+    pickled     whether the hub's main branch lacks safetensors, the only format read here
+    oddity      warning for people who compare numbers; may be empty
     """
 
     label: str
@@ -160,7 +161,7 @@ class PaperModel:
     licence: str
     gated: bool
     pickled: bool
-    evidence: Evidence
+    evidence: PaperEvidence
     config_read_in: str
     oddity: str = ""
 
@@ -174,13 +175,13 @@ def _opt(
     label: str,
     parameters: int,
     shape: tuple[int, int, int],
-    evidence: Evidence,
+    evidence: PaperEvidence,
     read_in: str,
     oddity: str = "",
     *,
     embedding: int | None = None,
 ) -> PaperModel:
-    """An OPT; shape is (hidden, layers, heads). All are four times as wide inside their MLP."""
+    """An OPT of shape (hidden, layers, heads); its MLP is four times as wide as `hidden`."""
     hidden, layers, heads = shape
     sizes = OptSizes(
         hidden=hidden,
@@ -218,7 +219,7 @@ def _llama(
     oddity: str = "",
     *,
     tied: bool = False,
-    evidence: Evidence = Evidence.TABLES,
+    evidence: PaperEvidence = PaperEvidence.TABLES,
 ) -> PaperModel:
     """A Llama.
 
@@ -232,12 +233,18 @@ def _llama(
 
 
 MODELS = (
-    _opt("OPT-125M", 125_239_296, (768, 12, 12), Evidence.TABLES, "inverse-scaling/opt-125m_eval"),
+    _opt(
+        "OPT-125M",
+        125_239_296,
+        (768, 12, 12),
+        PaperEvidence.TABLES,
+        "inverse-scaling/opt-125m_eval",
+    ),
     _opt(
         "OPT-350M",
         331_196_416,
         (1024, 24, 16),
-        Evidence.TABLES,
+        PaperEvidence.TABLES,
         "sartajbhuvaji/facebook-opt-350m-chat",
         "The only OPT that norms behind each layer (do_layer_norm_before is false), so inputs of "
         "layers are not normed and the last norm is missing. Its embedding is 512 wide, with a "
@@ -248,29 +255,29 @@ MODELS = (
         "OPT-1.3B",
         1_315_758_080,
         (2048, 24, 32),
-        Evidence.TABLES,
+        PaperEvidence.TABLES,
         "AlekseyKorshuk/1.3b-dalio-principles-book",
     ),
-    _opt("OPT-2.7B", 2_651_596_800, (2560, 32, 32), Evidence.TIMES, "facebook/opt-2.7b"),
+    _opt("OPT-2.7B", 2_651_596_800, (2560, 32, 32), PaperEvidence.TIMES, "facebook/opt-2.7b"),
     _opt(
         "OPT-6.7B",
         6_658_473_984,
         (4096, 32, 32),
-        Evidence.TIMES,
+        PaperEvidence.TIMES,
         "iproskurina/opt-6.7b-GPTQ-4bit-g128",
     ),
     _opt(
         "OPT-13B",
         12_853_473_280,
         (5120, 40, 40),
-        Evidence.COMMENT,
+        PaperEvidence.COMMENT,
         "inverse-scaling/opt-13b_eval",
     ),
     _opt(
         "OPT-30B",
         29_974_540_288,
         (7168, 48, 56),
-        Evidence.COMMENT,
+        PaperEvidence.COMMENT,
         "lucadiliello/opt-30b-deepspeed-inference-fp16-shard-2",
         "Early copies of its config say _remove_final_layer_norm: true, which drops the last norm; "
         "later ones say false.",
@@ -361,6 +368,6 @@ MODELS = (
         "relaxml/Llama-3.1-405B-Instruct-QTIP-2Bit-TP8",
         "Not in the paper. First published with 16 heads for keys and values, each of the 8 "
         "stored twice: copies of that time have 4 B parameters more.",
-        evidence=Evidence.OURS,
+        evidence=PaperEvidence.OURS,
     ),
 )

@@ -1,29 +1,29 @@
-"""The paper's measurements as plain data: models, methods, patterns, protocol.
+"""The paper's experiments: methods, patterns, protocol, and what they need in memory and on disk.
 
-Read in the published code (construct_tables.py, main.py, lib/data.py): 128 sequences of C4, seed 0;
+From the published code (construct_tables.py, main.py, lib/data.py): 128 sequences of C4, seed 0;
 blocks of 512 columns for Thanos and of 128 for SparseGPT; damping 0.01; unstructured, 4:8 and 2:4
-at 50 %, structured at 30 %; outlier rows 0 and 0.1; seven zero-shot tasks. The code measures
-perplexity in windows as long as the model can read (max_position_embeddings); here they are 2048
-tokens for every model.
+at 50 %, structured at 30 %; outlier rows 0 and 0.1; seven zero-shot tasks. One difference: that
+code measures perplexity in windows of the model's longest context (max_position_embeddings), this
+one in windows of 2048 tokens for every model.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from thanos_torch.evaluation.zero_shot import TASKS
-from verification.benchmarks.quality.paper_models import MODELS, Evidence, PaperModel
+from verification.benchmarks.quality.paper_models import MODELS, PaperEvidence, PaperModel
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 PATTERNS = ("unstructured:0.5", "4:8", "2:4", "structured:0.3")
-OUTLIERS = "+outliers:0.1"  # for Thanos alone: the other methods refuse outlier rows
+OUTLIERS = "+outliers:0.1"  # for Thanos only: the other methods refuse outlier rows
 REFIT_STEPS = 10
-# Magnitude's mask knows nothing of the inputs: no control for what a refit is worth.
+# Without magnitude, whose mask ignores the inputs: it would not show what a refit is worth.
 REFITTED = ("wanda", "sparsegpt", "thanos")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all runs share."""
+    """Settings that all runs share."""
 
     dataset: str = "c4"
     nsamples: int = 128
@@ -39,7 +39,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Pruning:
-    """A method with its pattern in text form; "dense" has none."""
+    """A method with a pattern in text form."""
 
     method: str
     pattern: str
@@ -47,27 +47,24 @@ class Pruning:
 
 
 def prunings() -> Iterator[Pruning]:
-    """What the paper does to a model, dense first; and refits, which are not of the paper."""
-    yield Pruning("dense", "")
-    yield from matrix(PATTERNS)
+    """Every method with every pattern, outlier rows where they are possible, and refits.
 
-
-def matrix(patterns: Iterable[str]) -> Iterator[Pruning]:
-    """Method x pattern, with outlier rows where a pattern may have them, and refits."""
-    for pattern in patterns:
+    The refits are not part of the paper.
+    """
+    for pattern in PATTERNS:
         for method in METHODS:
             yield Pruning(method, pattern)
         if not pattern.startswith("unstructured"):
             yield Pruning("thanos", pattern + OUTLIERS)
         for method in REFITTED:
-            # Structured Thanos is one block, and so at its optimum already: spec T6.
+            # Structured Thanos is one block, so that a refit cannot improve it: spec T6.
             if not (method == "thanos" and pattern.startswith("structured")):
                 yield Pruning(method, pattern, REFIT_STEPS)
 
 
 def paper_models() -> tuple[PaperModel, ...]:
     """The models of the paper's tables."""
-    return tuple(model for model in MODELS if model.evidence is Evidence.TABLES)
+    return tuple(model for model in MODELS if model.evidence is PaperEvidence.TABLES)
 
 
 HALF, SINGLE = 2, 4  # bytes of a number
@@ -75,10 +72,10 @@ HEADINGS = ["model", "hub id", "parameters", "runs", "GPU GiB", "disk GiB", "bef
 
 
 def gpu_bytes(model: PaperModel, protocol: Protocol) -> int:
-    """At the worst moment: the whole model evaluated in 16 bits, or its largest layer pruned.
+    """Estimated peak memory: evaluation of the whole model in 16 bits, or pruning of one block.
 
-    Pruning holds one decoder block, the Gram matrices of its distinct inputs, and a solver's
-    copies of W and G, all but the block in float32.
+    Pruning holds one decoder block in 16 bits, and in float32 the Gram matrices of its distinct
+    inputs and the solver's copies of W and G.
     """
     sizes = model.sizes
     logits = protocol.evaluation_seqlen * sizes.vocabulary * (HALF + SINGLE)
@@ -91,7 +88,7 @@ def gpu_bytes(model: PaperModel, protocol: Protocol) -> int:
 
 
 def disk_bytes(model: PaperModel) -> int:
-    """The download, and the dense model's Gram matrices; no pruned model is written."""
+    """Size of the download and of the dense model's Gram matrices; no pruned model is written."""
     downloads = 2 if model.pickled else 1  # pickled weights are converted first
     columns = [columns for _, columns in model.sizes.block.values()]
     grams = model.sizes.layers * sum(width**2 for width in columns)
@@ -99,8 +96,8 @@ def disk_bytes(model: PaperModel) -> int:
 
 
 def plan_rows(protocol: Protocol, models: Iterable[PaperModel]) -> list[list[str]]:
-    """The rows of `thanos bench --paper --dry-run`, under `HEADINGS`; the last one sums up."""
-    runs = len(list(prunings()))
+    """The table of `thanos bench --paper --dry-run` below HEADINGS; the last row is the total."""
+    runs = 1 + len(list(prunings()))  # and the dense model
     models = sorted(models, key=lambda model: model.parameters)
     rows = [
         [
@@ -122,7 +119,7 @@ def plan_rows(protocol: Protocol, models: Iterable[PaperModel]) -> list[list[str
 
 
 def plan_lines(protocol: Protocol) -> list[str]:
-    """The protocol, in sentences to stand beside the table."""
+    """Sentences that describe the protocol, to be printed with the table."""
     return [
         f"Methods: {', '.join(METHODS)}; {', '.join(REFITTED)} also with {REFIT_STEPS} steps of "
         "refit, but for structured Thanos, which is its own.",
@@ -138,7 +135,7 @@ def plan_lines(protocol: Protocol) -> list[str]:
 
 
 def preparation(model: PaperModel) -> str:
-    """What a user must do by hand."""
+    """Steps that the user must take by hand before the first run."""
     steps = []
     if model.gated:
         steps.append("accept the licence")

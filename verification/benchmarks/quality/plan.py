@@ -1,4 +1,4 @@
-"""What a study runs, as plain data."""
+"""A run of a study as plain data: method, pattern, calibration, evaluation, model."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ from typing import Any
 from reference.patterns import Ablation
 
 PAPER = Ablation()
-# Errors "with dense inputs" of all runs of a study are measured with the same Gram matrices: those
-# of the dense model, on windows from the calibration part of a data set.
+# Errors "with dense inputs" of all runs of a study are measured with the same Gram matrices, which
+# the dense model gives on this many windows from the calibration part of a data set.
 REFERENCE_WINDOWS = 16
 REFERENCE_SEED = 1_000_003
 
@@ -27,12 +27,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a pruned model is measured on.
+    """What a pruned model is evaluated on.
 
-    windows    of the text, evenly spread; None for all of it
-    items      of each zero-shot task, the first ones; 0 for no tasks, None for all
-    reference  the text that gives the dense model's Gram matrices, all runs' yardstick; None for
-               the same data set
+    windows    number of windows, evenly spread over the text; None for all
+    items      number of items of each zero-shot task, the first ones; 0 for no tasks, None for all
+    reference  data set on which the dense model's Gram matrices are collected, with which the
+               errors of all runs are measured; None for `dataset`
     """
 
     dataset: str
@@ -44,7 +44,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """One pruned model; the dense model has the method `dense` and no pattern."""
+    """Settings of one pruned model; the dense model has the method `dense` and no pattern."""
 
     method: str
     pattern: str
@@ -57,10 +57,10 @@ class Run:
     ablation: Ablation = PAPER
 
     def what(self) -> dict[str, Any]:
-        """Method and pattern, and what else is not as usual; JSON-able."""
-        usual = {field.name: field.default for field in fields(self)}
+        """Method, pattern, and every other setting that is not the default; JSON values."""
+        defaults = {field.name: field.default for field in fields(self)}
         named = {name: getattr(self, name) for name in ("refit_steps", "block_size", "damping")}
-        other = {name: value for name, value in named.items() if value != usual[name]}
+        other = {name: value for name, value in named.items() if value != defaults[name]}
         return {
             "method": self.method,
             "pattern": self.pattern,
@@ -69,7 +69,7 @@ class Run:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, all of it; the argument of `from_dict`."""
+        """All settings as JSON values; the argument of `from_dict`."""
         return {
             "run": self.what(),
             "model": self.model,
@@ -79,7 +79,7 @@ class Run:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Run":
-        """What `as_dict` made, after a journey through JSON."""
+        """Rebuild the run that `as_dict` stored."""
         switches = {field.name for field in fields(Ablation)}
         what = stored["run"]
         return cls(
@@ -92,13 +92,13 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A name for files, of its own for every run."""
+        """A unique name for the run's files."""
         text = json.dumps(self.as_dict(), sort_keys=True)
         readable = f"{self.method}-{self.pattern}".replace(":", "_").replace("+", "-").strip("-")
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     def dense(self) -> "Run":
-        """The model before this run; calibrated, for its Gram matrices, as REFERENCE says."""
+        """The run of the dense model, calibrated with REFERENCE_WINDOWS for its Gram matrices."""
         text = self.evaluation
         dataset = text.reference or text.dataset
         reference = Calibration(dataset, REFERENCE_WINDOWS, text.seqlen, REFERENCE_SEED)
@@ -106,14 +106,14 @@ class Run:
 
 
 def dense_runs(runs: Iterable[Run]) -> list[Run]:
-    """The dense run of every model and text in `runs`, each once."""
+    """The dense runs that `runs` are compared with, each once."""
     return list(dict.fromkeys(run.dense() for run in runs))
 
 
 def label(what: dict[str, Any]) -> str:
-    """A method for people; outlier rows, a refit or a switch make it another one.
+    """The name of a method in tables, with its outlier rows, refit and other settings.
 
-    what  as of `Run.what`
+    what  as `Run.what` returns it
     """
     parts = [str(what["method"])]
     if what.get("refit_steps"):
@@ -127,5 +127,5 @@ def label(what: dict[str, Any]) -> str:
 
 
 def family(what: dict[str, Any]) -> str:
-    """The pattern without outlier rows: what is compared with each other."""
+    """The pattern without its outlier rows; runs of one family are compared with each other."""
     return str(what["pattern"]).partition("+")[0]

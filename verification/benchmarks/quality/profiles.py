@@ -1,4 +1,4 @@
-"""The studies of each profile."""
+"""The studies of `thanos bench --quick`, `--standard` and `--paper`: which runs each makes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,35 +10,34 @@ from verification.benchmarks.quality.paper_models import PaperModel
 from verification.benchmarks.quality.paper_plan import (
     METHODS,
     OUTLIERS,
-    PATTERNS,
     REFIT_STEPS,
     REFITTED,
     Protocol,
-    matrix,
     paper_models,
+    prunings,
 )
 from verification.benchmarks.quality.plan import PAPER, Calibration, Evaluation, Run, dense_runs
 
 
 @dataclass(frozen=True)
 class Minutes:
-    """Of one run among others, two at a time, and of a dense run, which has all cores."""
+    """Estimated minutes of a pruning run, two at a time, and of a dense run, alone on all cores."""
 
     run: float
     dense: float
 
 
-# SHORT is a measured pair of runs less
-# what faster Gram matrices save since; LONG adds 10 minutes to it for its windows and items, at the
-# same speed. BRIEF was measured on a slower machine, whose float32 products reach 115 Gflop/s: this
-# profile is to end in time there too. The others took twice as long there as is said here.
+# SHORT is a measured pair of runs, less the time that faster Gram matrices have saved since. LONG
+# adds 10 minutes for its windows and items. BRIEF was measured on a slower machine (115 Gflop/s in
+# float32 products), since the quick profile must end in time there too. The other two take twice
+# as long on that machine.
 BRIEF = Minutes(1.6, 1.4)
 SHORT = Minutes(2.25, 1.4)
 LONG = Minutes(12.25, 9.5)
 
 
 def minutes_of(runs: Iterable[Run]) -> float:
-    """Of runs, each once, with the dense ones that they need."""
+    """Estimated minutes of the distinct runs and of the dense runs that they need."""
     each = list(dict.fromkeys(runs))
     dense = dense_runs(each)
     return sum(_kind(run).run for run in each) + sum(_kind(run).dense for run in dense)
@@ -50,7 +49,7 @@ def _kind(run: Run) -> Minutes:
     return SHORT if run.evaluation.seqlen > 512 else BRIEF
 
 
-# Runs of each profile, all but what a study varies.
+# The base runs, of which a study varies one or a few settings.
 QUICK = Run(
     "thanos",
     "2:4",
@@ -90,9 +89,9 @@ SWITCHES = (
 
 
 def quick_runs() -> Iterator[Run]:
-    """What a quarter of an hour is enough for: Thanos in three patterns, SparseGPT, and refits.
+    """Runs that take a quarter of an hour: Thanos in three patterns, SparseGPT, and refits.
 
-    SparseGPT is left out in unstructured pruning, where the sweep has both.
+    Unstructured pruning has no SparseGPT here, since the sweep compares the two.
     """
     yield replace(QUICK, pattern="unstructured:0.5")
     for pattern in ("2:4", "structured:0.3"):
@@ -103,7 +102,7 @@ def quick_runs() -> Iterator[Run]:
 
 
 def sweep_runs(tenths: Iterable[int]) -> Iterator[Run]:
-    """Sparsities in tenths, all methods; refits at 50 and 70 %."""
+    """All methods at sparsities given in tenths, and refits at 50 and 70 %."""
     for tenth in tenths:
         pattern = f"unstructured:0.{tenth}"
         for method in METHODS:
@@ -113,7 +112,7 @@ def sweep_runs(tenths: Iterable[int]) -> Iterator[Run]:
 
 
 def component_runs(seed: int) -> Iterator[Run]:
-    """One factor of unstructured Thanos at a time, pairs of interest, controls; on one draw."""
+    """Unstructured Thanos with single switches and some pairs changed, and controls; one draw."""
     base = _on_draw(seed)
     for ablation in SWITCHES:
         yield replace(base, ablation=ablation)
@@ -122,7 +121,7 @@ def component_runs(seed: int) -> Iterator[Run]:
 
 
 def setting_runs(seed: int) -> Iterator[Run]:
-    """Block size and damping, on one draw; and refits, which know no blocks."""
+    """Thanos with other block sizes and dampings, and refits, which have no blocks; one draw."""
     base = _on_draw(seed)
     yield base
     for block_size in (8, 32, 512, 2048):  # 2048: the widest layer has fewer columns
@@ -133,7 +132,7 @@ def setting_runs(seed: int) -> Iterator[Run]:
 
 
 def calibration_runs(seed: int) -> Iterator[Run]:
-    """Number and source of the calibration tokens, on one draw; and refits."""
+    """Thanos with other numbers and sources of calibration tokens, and refits; one draw."""
     base = _on_draw(seed)
     yield base
     for nsamples in (1, 4):
@@ -146,8 +145,9 @@ def calibration_runs(seed: int) -> Iterator[Run]:
 def outlier_runs() -> Iterator[Run]:
     """Outlier rows at two structured sparsities.
 
-    On every seed, none and the paper's share of them, picked by two scores; on one, other shares,
-    and refitted controls, which have none. Structured Thanos is its own refit.
+    On every draw: no outlier rows, and the paper's share of them, chosen by either score. On the
+    first draw: other shares, and refits of methods without outlier rows. Structured Thanos has no
+    refit, because a refit would not change it.
     """
     for sparsity in ("structured:0.3", "structured:0.5"):
         for base in _on_every_seed(replace(SWEEP, pattern=sparsity)):
@@ -162,10 +162,10 @@ def outlier_runs() -> Iterator[Run]:
 
 
 def pattern_runs() -> Iterator[Run]:
-    """Structured and 4:8 pruning on the first draw; in part runs of other studies, made once.
+    """Structured and 4:8 pruning on the first draw; runs of other studies are reused.
 
-    4:8 has only methods that move weights, as the whole profile is to end in ten hours: the
-    others are held against them in 2:4.
+    4:8 has only methods that move weights, so that the whole profile ends in ten hours. The other
+    methods are compared with them in 2:4.
     """
     structured = replace(SWEEP, pattern="structured:0.3")
     for method in METHODS[1:]:
@@ -180,25 +180,25 @@ def pattern_runs() -> Iterator[Run]:
 
 
 def headline_runs(seed: int) -> Iterator[Run]:
-    """2:4 with the long evaluation, on one draw. Magnitude needs no draw: once is enough."""
+    """2:4 with the long evaluation on one draw; magnitude, which reads no draw, on the first."""
     for method in METHODS if seed == SEEDS[0] else METHODS[1:]:
         yield replace(_on_draw(seed, HEADLINE), method=method)
 
 
 def headline_refit_runs(seed: int) -> Iterator[Run]:
-    """Refits and what they are held against: a study of their own, as each run takes its time."""
+    """2:4 refits and their baseline on one draw; a study of its own, because each run is long."""
     base = replace(_on_draw(seed, HEADLINE), method="sparsegpt")
     yield base
     yield from _refits(base)
 
 
 def _refits(base: Run) -> Iterator[Run]:
-    """Thanos and its controls, each refitted."""
+    """Refits of Thanos and of its controls."""
     for method in REFITTED:
         yield replace(base, method=method, refit_steps=REFIT_STEPS)
 
 
-# A study for every draw: the first gives answers, and the others say how sure they are.
+# Each of these is one study per draw, so that the first draw gives answers before the others run.
 ABLATIONS: tuple[tuple[str, str, Callable[[int], Iterable[Run]]], ...] = (
     ("components", "What does each component contribute?", component_runs),
     ("settings", "How much do block size and damping matter?", setting_runs),
@@ -221,7 +221,7 @@ def _on_every_seed(run: Run) -> Iterator[Run]:
 def quick_study() -> Study:
     """The one study of `--quick`."""
     question = "What do the methods do to a small model?"
-    return Study("quick", "quick", question, minutes_of(quick_runs()), tuple(quick_runs()))
+    return _study("quick", "quick", question, quick_runs())
 
 
 def standard_studies() -> dict[str, Study]:
@@ -242,19 +242,19 @@ def standard_studies() -> dict[str, Study]:
             for topic, runs in HEADLINES
         ),
     )
-    return {name: _standard(name, question, runs) for name, question, runs in asked}
+    return {name: _study(name, "standard", question, runs) for name, question, runs in asked}
 
 
-def _standard(name: str, question: str, runs: Iterable[Run]) -> Study:
+def _study(name: str, profile: str, question: str, runs: Iterable[Run]) -> Study:
     each = tuple(dict.fromkeys(runs))
-    return Study(name, "standard", question, minutes_of(each), each)
+    return Study(name, profile, question, minutes_of(each), each)
 
 
-HOURS = 24  # a model, on a GPU that holds it; the largest take longer
+HOURS = 24  # estimate for one model on a GPU that holds it; the largest models take longer
 
 
 def paper_studies() -> dict[str, Study]:
-    """By the model's label, the smallest model first."""
+    """The studies of `--paper` by the model's label, the smallest model first."""
     models = sorted(paper_models(), key=lambda model: model.parameters)
     return {
         model.label: Study(
@@ -269,7 +269,7 @@ def paper_studies() -> dict[str, Study]:
 
 
 def paper_runs(model: PaperModel, protocol: Protocol) -> Iterator[Run]:
-    """Every method and pattern on one model; the dense one comes by itself."""
+    """Every method and pattern on one model; the dense run is added by the engine."""
     draw = Calibration(protocol.dataset, protocol.nsamples, protocol.seqlen, protocol.seed)
     text = Evaluation(
         protocol.evaluation_dataset,
@@ -278,7 +278,7 @@ def paper_runs(model: PaperModel, protocol: Protocol) -> Iterator[Run]:
         items=None,
         reference=protocol.dataset,
     )
-    for pruning in matrix(PATTERNS):
+    for pruning in prunings():
         yield Run(
             pruning.method,
             pruning.pattern,

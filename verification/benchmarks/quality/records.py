@@ -1,4 +1,4 @@
-"""Finished runs on the disk, each with what it was made with; one made otherwise is made again."""
+"""Records of finished runs on disk; a record made by other code or from other inputs is stale."""
 
 import json
 from collections.abc import Iterable
@@ -8,22 +8,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import reference
-import thanos_torch
-import verification
 from thanos_torch.runtime.files import write_json
-from verification.benchmarks.environment import content_of, environment
+from verification.benchmarks.environment import ROOT, content_of, environment
 from verification.benchmarks.quality.plan import Run
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What runs are measured with.
+    """Where runs find their data and models, and the devices that they use.
 
-    data    folder with a folder for some data sets, such as `c4`; others come from a hub
-    models  folder with a checkpoint for some models; others come from a hub or a package
-    device  where calibration runs and models are evaluated
-    solver  where layers are pruned
+    data    folder with a subfolder per data set, such as `c4`; a data set without a subfolder is
+            looked up by its name
+    models  folder with a checkpoint per model; a model without one is looked up by its name
+    device  device of calibration and evaluation
+    solver  device on which layers are pruned
     """
 
     data: Path | None = None
@@ -32,15 +30,15 @@ class Resources:
     solver: str = "cpu"
 
     def dataset(self, name: str) -> str:
-        """What `read_text` finds the data set by."""
+        """The folder of a data set, or its name if there is none; for `read_text`."""
         return _inside(self.data, name)
 
     def model(self, name: str) -> str:
-        """What `load_model` finds the model by."""
+        """The folder of a model, or its name if there is none; for `load_model`."""
         return _inside(self.models, name)
 
     def fingerprint(self, model: str, datasets: Iterable[str]) -> dict[str, str]:
-        """The devices, and SHA-256 of the model and texts that are read from a folder."""
+        """The devices, and SHA-256 of the model and of the texts that are read from folders."""
         found = {name: self.dataset(name) for name in datasets}
         return {
             "device": self.device,
@@ -50,7 +48,7 @@ class Resources:
         }
 
     def as_dict(self) -> dict[str, str | None]:
-        """JSON-able; the argument of `from_dict`."""
+        """Fields as JSON values; the argument of `from_dict`."""
         return {
             "data": str(self.data) if self.data else None,
             "models": str(self.models) if self.models else None,
@@ -59,14 +57,14 @@ class Resources:
         }
 
     @classmethod
-    def from_dict(cls, told: dict[str, str | None]) -> "Resources":
-        """What `as_dict` made, after a journey through JSON."""
-        data, models = told["data"], told["models"]
+    def from_dict(cls, stored: dict[str, str | None]) -> "Resources":
+        """Rebuild the resources that `as_dict` stored."""
+        data, models = stored["data"], stored["models"]
         return cls(
             Path(data) if data else None,
             Path(models) if models else None,
-            str(told["device"]),
-            str(told["solver"]),
+            str(stored["device"]),
+            str(stored["solver"]),
         )
 
 
@@ -76,7 +74,7 @@ def _inside(folder: Path | None, name: str) -> str:
 
 @cache
 def _content(found: str) -> str:
-    """SHA-256 of the files of a folder, or of a file; what else was named, by its name."""
+    """SHA-256 of a file or of the files of a folder; any other name stands for itself."""
     path = Path(found)
     if not path.exists():
         return found
@@ -84,40 +82,48 @@ def _content(found: str) -> str:
 
 
 ORIGIN = "origin_of_record"
+# Files that decide the numbers of a run, beside all of thanos_torch but its commands, and the
+# certificate.
+DECIDING = (
+    "reference/patterns.py",
+    "verification/thresholds.py",
+    "verification/benchmarks/quality/plan.py",
+    "verification/benchmarks/quality/worker.py",
+)
 
 
 class RunRecords:
-    """The records of a study, a file a run, in the folder `folder`.
+    """The records of runs in a folder, one file per run.
 
-    A record counts as finished if the code, the packages, the texts, the model and the device are
-    those of now.
+    A run counts as finished if its record was made with the present code, packages, texts, model
+    and devices.
     """
 
     def __init__(self, folder: Path, resources: Resources) -> None:
-        self.folder, self._resources = folder, resources
+        self.folder, self.resources = folder, resources
         folder.mkdir(parents=True, exist_ok=True)
 
     def finished(self, run: Run) -> bool:
-        """Whether there is a record of this run that was made with what there is now."""
+        """Whether there is a record of this run whose origin is the present one."""
         try:
             record = json.loads(self._file(run).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return bool(record[ORIGIN] == origin(run, self._resources))
+        return bool(record[ORIGIN] == origin(run, self.resources))
 
     def write(self, run: Run, record: dict[str, Any]) -> None:
-        """Keep the record of a run, which says itself what it was made with."""
+        """Keep the record of a run; its key ORIGIN says what it was made with."""
         write_json(self._file(run), record)
 
     def read(self, run: Run) -> dict[str, Any]:
-        """What a results file says of a run. Raises RuntimeError if it was not made as it says."""
+        """The record without its origin. Raises RuntimeError if the run is not finished."""
         if not self.finished(run):
             raise RuntimeError(f"code, texts or model changed while {run.key} ran: start again")
         record: dict[str, Any] = json.loads(self._file(run).read_text(encoding="utf-8"))
         return {name: value for name, value in record.items() if name != ORIGIN}
 
     def grams(self, dense: Run) -> Path:
-        """The folder with a dense model's Gram matrices, whole or not there."""
+        """The folder of a dense model's Gram matrices; it exists only when it is complete."""
         return self.folder / f"grams-{dense.key}"
 
     def _file(self, run: Run) -> Path:
@@ -125,7 +131,7 @@ class RunRecords:
 
 
 def origin(run: Run, resources: Resources) -> dict[str, Any]:
-    """What decides the numbers of a run, but for the run itself."""
+    """Everything beside the run's own settings that decides its numbers."""
     made = _environment()
     return {
         "code": code_fingerprint(),
@@ -136,21 +142,20 @@ def origin(run: Run, resources: Resources) -> dict[str, Any]:
     }
 
 
-def code_fingerprint() -> str:
-    """SHA-256 of the code that decides what a run finds; commands and pages may change."""
-    pruning, checks, counts = (
-        Path(str(module.__file__)).parent for module in (thanos_torch, verification, reference)
-    )
-    shown = pruning / "cli"
-    files = [file for file in pruning.rglob("*.py") if shown not in file.parents]
-    files += [*(checks / "certificate").glob("*.py"), checks / "thresholds.py"]
-    files += [checks / "benchmarks" / "quality" / name for name in ("worker.py", "plan.py")]
-    return content_of([*files, counts / "patterns.py"])
+def code_fingerprint(root: Path = ROOT) -> str:
+    """SHA-256 of the code that decides the numbers of a run; commands and pages may change.
+
+    root  the folder that holds the three packages
+    """
+    shown = root / "thanos_torch" / "cli"
+    files = [file for file in root.glob("thanos_torch/**/*.py") if shown not in file.parents]
+    files += root.glob("verification/certificate/*.py")
+    return content_of([*files, *(root / name for name in DECIDING)])
 
 
 @cache
 def _harness() -> dict[str, str]:
-    """What decides the accuracy in zero-shot tasks besides."""
+    """Packages that decide the accuracy in zero-shot tasks."""
     return {name: version(name) for name in ("lm_eval", "datasets", "tokenizers")}
 
 

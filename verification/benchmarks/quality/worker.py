@@ -1,7 +1,7 @@
-"""One run of a study, in a process of its own: `python -m verification.benchmarks.quality.worker`.
+"""Measures one run of a study: `python -m verification.benchmarks.quality.worker TASK`.
 
-A fresh process makes peak memory mean something, and keeps runs from warming each other up.
-Progress goes to the standard output, a JSON list [note, done, of] a line.
+Every run has a fresh process, so that peak memory is its own and no run warms up another one.
+Progress goes to the standard output: one JSON list [note, done, of] per line.
 """
 
 import json
@@ -19,6 +19,7 @@ from reference.patterns import Unstructured, parse_pattern
 from thanos_torch.models import (
     LayerRecord,
     LoadedModel,
+    ModelReport,
     PrunedLayer,
     Windows,
     calibration_windows,
@@ -32,54 +33,59 @@ from thanos_torch.runtime.files import new_folder, whole_file
 from verification import certify
 from verification.benchmarks.environment import environment, peak_memory
 from verification.benchmarks.quality import engine as phases
-from verification.benchmarks.quality.plan import Run
+from verification.benchmarks.quality.plan import Calibration, Run
 from verification.benchmarks.quality.records import ORIGIN, Resources, origin
 
 MAP_CELLS = (24, 64)  # rows and columns of the picture of a mask
-MAP_LAYER = "10.mlp.down_proj"  # a layer from the middle, whose mask the report shows
+MAP_LAYER = "10.mlp.down_proj"  # the report shows the mask of this layer, from the middle
 
 
 def main(task: str) -> None:
-    """Do one run and write its record.
+    """Measure one run and write its record.
 
-    task  JSON: `run` and `resources` as of their `as_dict`, `threads`, `out`, and `grams`, the
-          folder with the dense model's Gram matrices, which the dense run fills; with
-          `only_grams`, it does nothing else
+    task  JSON object: `run` and `resources` as their `as_dict` gives them, `threads`, `out`,
+          `grams` (folder of the dense model's Gram matrices, which the dense run fills), and
+          `only_grams` (whether to fill that folder and stop)
     """
-    told = json.loads(task)
-    run, grams = Run.from_dict(told["run"]), Path(told["grams"])
-    torch.set_num_threads(told["threads"])
-    resources = Resources.from_dict(told["resources"])
-    record = origins(run, resources) | {"threads": told["threads"]}  # before code could change
+    given = json.loads(task)
+    run, grams = Run.from_dict(given["run"]), Path(given["grams"])
+    torch.set_num_threads(given["threads"])
+    resources = Resources.from_dict(given["resources"])
+    record = origins(run, resources) | {"threads": given["threads"]}  # before code could change
     loaded = load_model(resources.model(run.model))
-    draw = {**vars(run.calibration), "dataset": resources.dataset(run.calibration.dataset)}
-    windows = calibration_windows(loaded.tokenizer, **draw)
+    windows = drawn_windows(loaded, run.calibration, resources)
     record |= {"origin": loaded.origin, "calibration_text": text_record(windows)}
     if run.method == "dense":
         save_dense_grams(loaded.model, windows.ids, grams, resources.device)
-        if told["only_grams"]:
+        if given["only_grams"]:
             return
         record["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
     else:
         record |= pruned_record(loaded.model, windows.ids, run, grams, resources)
     record["peak_memory_bytes"] = peak_memory()
     record |= evaluated(loaded, run, resources)
-    with whole_file(Path(told["out"])) as unfinished:
+    with whole_file(Path(given["out"])) as unfinished:
         unfinished.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 
 def origins(run: Run, resources: Resources) -> dict[str, Any]:
-    """What the numbers come from, told by the process that finds them."""
+    """Origin of the numbers, as seen by the process that measures them."""
     made = environment(resources.device)
     kept = ("commit", "date", "machine")
     return {**{name: made[name] for name in kept}, ORIGIN: origin(run, resources)}
 
 
+def drawn_windows(loaded: LoadedModel, draw: Calibration, resources: Resources) -> Windows:
+    """The calibration windows of one draw."""
+    options = {**vars(draw), "dataset": resources.dataset(draw.dataset)}
+    return calibration_windows(loaded.tokenizer, **options)
+
+
 def text_record(windows: Windows) -> dict[str, Any]:
-    """Which windows of which text, by content: where it lies is the machine's own affair."""
-    told = windows.provenance()
+    """Which windows of which text were used, identified by content and without local paths."""
+    found = windows.provenance()
     known = ("file", "part", "tokens", "windows", "text_sha256", "windows_sha256")
-    return {name: told[name] for name in known if name in told}
+    return {name: found[name] for name in known if name in found}
 
 
 def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, 
 def pruned_record(
     model: Any, windows: Tensor, run: Run, grams: Path, resources: Resources
 ) -> dict[str, Any]:
-    """Prune the model in place; what there is to say about it, layer by layer."""
+    """Prune the model in place; returns the results, layer by layer."""
     dense_errors: dict[str, float] = {}
     picture: list[list[float]] = []
 
@@ -137,29 +143,42 @@ def pruned_record(
         on_layer=look,
         progress=tell,
     )
-    layers = [layer_record(layer, dense_errors) for layer in report.layers]
     return {
-        "verified": report.verified,
-        "sparsity": report.sparsity,
-        "error": report.relative_error,
+        **model_record(report),
         "dense_error": sum(dense_errors.values()) / len(dense_errors),
-        "seconds": dict(report.seconds),
-        "layers": layers,
+        "layers": [full_layer_record(layer, dense_errors) for layer in report.layers],
         "mask_picture": {"layer": MAP_LAYER, "density": picture},
     }
 
 
-def layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dict[str, Any]:
-    """One layer in results.json: the numbers, and the certificate's without its words."""
-    certificate: Any = layer.certificate or {"passed": False, "checks": []}
+def model_record(report: ModelReport) -> dict[str, Any]:
+    """The numbers of a whole model that every results file holds."""
+    return {
+        "verified": report.verified,
+        "sparsity": report.sparsity,
+        "error": report.relative_error,
+        "seconds": dict(report.seconds),
+    }
+
+
+def layer_record(layer: LayerRecord) -> dict[str, Any]:
+    """The numbers of one layer that every results file holds."""
     return {
         "name": layer.name,
         "shape": layer.shape,
         "removed": layer.removed,
         "error": layer.relative_error,
+        "passed": layer.verified,
+    }
+
+
+def full_layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dict[str, Any]:
+    """The numbers of one layer in a study, with those of its certificate but not its texts."""
+    certificate: Any = layer.certificate or {"passed": False, "checks": []}
+    return {
+        **layer_record(layer),
         "dense_error": dense_errors.get(layer.name),
         "seconds": layer.seconds,
-        "passed": layer.verified,
         "checks": {check["name"]: check["value"] for check in certificate["checks"]},
         "solver_steps": layer.diagnostics.get("solver_steps"),
         "direct_rows": layer.diagnostics.get("direct_rows"),
@@ -167,9 +186,9 @@ def layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dict[str
 
 
 def save_dense_grams(model: Any, windows: Tensor, folder: Path, device: str) -> None:
-    """The Gram matrices of the dense model, a file a layer, for all other runs to measure with.
+    """Save the Gram matrices of the dense model, one file per layer, for all other runs.
 
-    Pruning nothing at all leaves the model dense, and so are the inputs that it collects.
+    A pruning that removes nothing collects them: the model, and so its inputs, stay dense.
     """
     shutil.rmtree(folder, ignore_errors=True)
     with new_folder(folder) as partial:
@@ -188,12 +207,12 @@ def save_dense_grams(model: Any, windows: Tensor, folder: Path, device: str) -> 
 
 
 def gram_file(folder: Path, layer: str) -> Path:
-    """Where a layer's dense Gram matrix is kept."""
+    """The file of a layer's dense Gram matrix."""
     return folder / f"{layer}.safetensors"
 
 
 def mask_picture(mask: Tensor) -> list[list[float]]:
-    """The share of removed weights in a grid of MAP_CELLS cells."""
+    """The share of removed weights in each cell of a grid of MAP_CELLS rows and columns."""
     pooled = torch.nn.functional.adaptive_avg_pool2d(mask.float()[None], MAP_CELLS)[0]
     return [[round(cell, 3) for cell in row] for row in pooled.tolist()]
 
