@@ -8,14 +8,14 @@ import torch
 
 from thanos_torch import Gram, Pruned
 from thanos_torch.pruning.plan import LayerOptions
-from verification.benchmarks.performance import measure
+from verification.benchmarks.performance import measure, timing
 from verification.benchmarks.performance.cases import METHODS, PATTERNS, GramCell, LayerCell
 from verification.benchmarks.performance.laws import stages_of
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -93,7 +93,7 @@ def test_a_wrong_gram_matrix_does_not_count(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_repeats_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 0.3)
+    monkeypatch.setattr(timing, "SECONDS", 0.3)
 
     def repeats(each: float) -> int:
         return len(list(_until_enough(each)))
@@ -103,17 +103,17 @@ def test_repeats_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _until_enough(each: float) -> Iterator[float]:
     totals: list[float] = []
-    while not measure._enough(totals):
+    while not timing.enough(totals):
         totals.append(each)
         yield each
 
 
 def test_the_last_block_of_each_layer_is_counted_apart() -> None:
-    assert measure._steps([[3, 4, 20], [5, 30], [40]]) == {"before": 4, "last": 30}
-    assert measure._steps([[]]) == {"before": 0, "last": 0}
+    assert timing.mean_steps([[3, 4, 20], [5, 30], [40]]) == {"before": 4, "last": 30}
+    assert timing.mean_steps([[]]) == {"before": 0, "last": 0}
 
 
 def test_two_slow_repeats_do_only_if_neither_was_held_up() -> None:
-    assert measure._enough([3.0, 3.1])
-    assert not measure._enough([4.65, 1.076])
-    assert measure._enough([4.65, 1.076, 1.1])
+    assert timing.enough([3.0, 3.1])
+    assert not timing.enough([4.65, 1.076])
+    assert timing.enough([4.65, 1.076, 1.1])
