@@ -78,6 +78,31 @@ def changed(before: ResultsFile, change: Callable[[Content], None]) -> ResultsFi
     return read_results(file)
 
 
+def pruned(edit: Callable[[Content], object]) -> Callable[[Content], None]:
+    """A change of every pruned run."""
+
+    def change(content: Content) -> None:
+        for run in content["runs"][1:]:
+            edit(run)
+
+    return change
+
+
+def layers(edit: Callable[[Content], object]) -> Callable[[Content], None]:
+    """A change of every layer of every pruned run."""
+    return pruned(lambda run: [edit(layer) for layer in run["layers"]])
+
+
+def with_seed(seed: int, edit: Callable[[Content], object]) -> Callable[[Content], None]:
+    """A change of the pruned runs on one draw."""
+    return pruned(lambda run: edit(run) if run["calibration"]["seed"] == seed else None)
+
+
+def longer(content: Content) -> None:
+    """Calibrate on longer windows."""
+    pruned(lambda run: run["calibration"].update(seqlen=1024))(content)
+
+
 def against(before: ResultsFile, change: Callable[[Content], None]) -> FileComparison:
     return compare(before, changed(before, change), no_results())
 
@@ -195,13 +220,7 @@ def test_rounding_is_none_where_draws_do_not_vary(
 
 def alike(error: float) -> Callable[[Content], None]:
     """Layer errors that no draw moves."""
-
-    def change(content: Content) -> None:
-        for run in content["runs"][1:]:
-            for layer in run["layers"]:
-                layer["error"] = error
-
-    return change
+    return layers(lambda layer: layer.update(error=error))
 
 
 def test_rounding_of_layers_is_none_where_draws_do_not_vary(tmp_path: Path) -> None:
@@ -273,10 +292,6 @@ def test_two_recorded_draws_are_too_few(tmp_path: Path, before: ResultsFile) -> 
 
 
 def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: ResultsFile) -> None:
-    def longer(content: Content) -> None:
-        for run in content["runs"][1:]:
-            run["calibration"]["seqlen"] = 1024
-
     recorded = changed(read_results(made(tmp_path / "r", list(range(100, 106)))), longer)
     other = read_results(made(tmp_path / "other", [1]))
     assert refused(before, other, recorded)
@@ -285,15 +300,14 @@ def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: Res
 def test_of_draws_of_several_kinds_those_like_the_compared_ones_judge(
     tmp_path: Path, before: ResultsFile
 ) -> None:
-    """Two files: one like the others, and one of longer windows, which vary by nothing at all."""
+    """Two files: one of the compared kind, and one of longer windows that do not vary at all."""
 
-    def longer(content: Content) -> None:
-        for run in content["runs"][1:]:
-            run["calibration"]["seqlen"] = 1024
-            run["layers"] = content["runs"][1]["layers"]
+    def longer_and_alike(content: Content) -> None:
+        longer(content)
+        pruned(lambda run: run.update(layers=content["runs"][1]["layers"]))(content)
 
     like, unlike = (made(tmp_path / name, list(range(100, 106))) for name in ("like", "unlike"))
-    file = changed(read_results(unlike), longer).file
+    file = changed(read_results(unlike), longer_and_alike).file
     other = read_results(made(tmp_path / "other", [1]))
     both = compare(before, other, read_draws([file, like]))
     assert [pair.changes for pair in both.pairs] == [
@@ -318,10 +332,7 @@ def test_what_could_not_be_judged_is_said_last(
 
 
 def test_a_dense_model_alone_is_judged(before: ResultsFile) -> None:
-    def only_dense(content: Content) -> None:
-        del content["runs"][1:]
-
-    dense = changed(before, only_dense)
+    dense = changed(before, lambda content: content.update(runs=content["runs"][:1]))
     (pair,) = compare(dense, dense, no_results()).pairs
     assert pair.judged
 
@@ -402,10 +413,7 @@ def test_a_lost_measure_is_a_regression(before: ResultsFile, spoil: Any, words: 
     assert compare(changed(before, spoil), before, no_results()).regressions == []
 
 
-def with_dense_errors(content: Content) -> None:
-    for run in content["runs"][1:]:
-        for layer in run["layers"]:
-            layer["dense_error"] = layer["error"]
+with_dense_errors = layers(lambda layer: layer.update(dense_error=layer["error"]))
 
 
 def test_lost_errors_with_dense_inputs_are_a_regression(before: ResultsFile) -> None:
@@ -491,13 +499,11 @@ def test_a_measure_can_be_lost_between_other_draws(
 
 
 def test_many_lost_certificates_are_one_regression(before: ResultsFile) -> None:
-    def spoil(content: Content) -> None:
-        for layer in content["runs"][1]["layers"]:
-            layer["passed"] = False
-
-    (found,) = against(before, spoil).regressions
+    failed = layers(lambda layer: layer.update(passed=False))
+    found, *others = against(before, failed).regressions
     names = ", ".join(LAYERS[:3])
     assert found == f"thanos 2:4: {names} and 3 more were certified and are not any more"
+    assert len(others) == len(METHODS) - 1
 
 
 def test_an_error_that_is_no_number_is_worse_than_any(before: ResultsFile) -> None:
@@ -569,14 +575,9 @@ DRAWN = {
 
 
 def test_costs_are_judged_on_one_machine_over_all_runs(before: ResultsFile) -> None:
-    def slow(content: Content) -> None:
-        for run in content["runs"][1:]:
-            run["seconds"]["pruning"] *= 1.3
-
-    def elsewhere(content: Content) -> None:
-        content["machine"] = "four cores"
-
-    slower = changed(before, slow)
+    slower = changed(
+        before, pruned(lambda run: run["seconds"].update(pruning=1.3 * run["seconds"]["pruning"]))
+    )
     (found,) = cost_regressions(before, slower, 0.1)
     assert found.startswith("pruning time +30.0 % over 4 runs")
     assert compare(before, slower, no_results()).regressions == []
@@ -587,7 +588,9 @@ def test_costs_are_judged_on_one_machine_over_all_runs(before: ResultsFile) -> N
             run["jobs"] = 2
 
     with pytest.raises(ValueError, match="times compare with one machine only, got two cores and"):
-        cost_regressions(before, changed(before, elsewhere), 0.1)
+        cost_regressions(
+            before, changed(before, lambda content: content.update(machine="four cores")), 0.1
+        )
     with pytest.raises(ValueError, match="with one number of jobs only, got None and 2, None"):
         cost_regressions(before, changed(before, beside_another), 0.1)
     with pytest.raises(ValueError, match="times must be a share of 0 or more, got -1"):
@@ -598,16 +601,11 @@ def test_another_text_of_the_same_name_is_another_draw(
     before: ResultsFile, recorded: ResultsFile
 ) -> None:
     def drawn_from(text: str) -> Callable[[Content], None]:
-        def change(content: Content) -> None:
-            for run in content["runs"][1:]:
-                run["calibration_text"] = {"windows_sha256": text}
-                for layer in run["layers"]:
-                    layer["error"] *= 1.06 if text == "b" else 1.0
-
-        return change
+        return pruned(lambda run: run.update(calibration_text={"windows_sha256": text}))
 
     first = changed(before, drawn_from("a"))
-    second = changed(before, drawn_from("b"))
+    worse = changed(before, layers(lambda layer: layer.update(error=1.06 * layer["error"])))
+    second = changed(worse, drawn_from("b"))
     assert compare(first, first, recorded).regressions == []
     found = compare(first, second, recorded)
     assert found.regressions == []  # 6 % on the same draw would be one
@@ -681,11 +679,7 @@ def test_runs_with_the_same_evaluation_still_compare_their_perplexity(before: Re
 
 def test_windows_that_two_seeds_swapped_do_not_compare(tmp_path: Path) -> None:
     def counted(*windows: int) -> Callable[[Content], None]:
-        def change(content: Content) -> None:
-            for run in content["runs"][1:]:
-                run["windows"] = windows[run["calibration"]["seed"]]
-
-        return change
+        return pruned(lambda run: run.update(windows=windows[run["calibration"]["seed"]]))
 
     two = read_results(made(tmp_path / "two", [0, 1]))
     found = compare(changed(two, counted(4, 8)), changed(two, counted(8, 4)), no_results())
@@ -714,12 +708,7 @@ def test_a_layer_that_failed_on_one_draw_before_is_no_news(tmp_path: Path) -> No
     several = read_results(made(tmp_path / "several", [0, 1, 2]))
 
     def fails_on(seed: int) -> Callable[[Content], None]:
-        def change(content: Content) -> None:
-            for run in content["runs"][1:]:
-                if run["calibration"]["seed"] == seed:
-                    run["layers"][2]["passed"] = False
-
-        return change
+        return with_seed(seed, lambda run: run["layers"][2].update(passed=False))
 
     failing = changed(several, fails_on(1))
     assert compare(failing, failing, no_results()).regressions == []
@@ -730,12 +719,7 @@ def test_a_layer_that_failed_on_one_draw_before_is_no_news(tmp_path: Path) -> No
 
 
 def test_layers_with_other_names_are_lost_and_not_compared(before: ResultsFile) -> None:
-    def renamed(content: Content) -> None:
-        for run in content["runs"][1:]:
-            for layer in run["layers"]:
-                layer["name"] = f"decoder.{layer['name']}"
-
-    found = against(before, renamed)
+    found = against(before, layers(lambda layer: layer.update(name=f"decoder.{layer['name']}")))
     assert "thanos 2:4: layers.0.q_proj is lost" in found.regressions
     measures = {change.measure for pair in found.pairs for change in pair.changes}
     assert measures == {"perplexity"}
