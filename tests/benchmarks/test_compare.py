@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from verification.benchmarks.comparing.compare import (
-    FileComparison,
+    ResultsComparison,
     compare,
     cost_regressions,
     lines,
@@ -103,7 +103,7 @@ def longer(content: Content) -> None:
     pruned(lambda run: run["calibration"].update(seqlen=1024))(content)
 
 
-def against(before: ResultsFile, change: Callable[[Content], None]) -> FileComparison:
+def against(before: ResultsFile, change: Callable[[Content], None]) -> ResultsComparison:
     return compare(before, changed(before, change), no_results())
 
 

@@ -64,7 +64,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class LayerRecord:
+class MeasuredLayer:
     """What a results file records of one pruned layer.
 
     removed  number of weights set to zero
@@ -80,7 +80,7 @@ class LayerRecord:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class MeasuredRun:
     """One run of a results file: a dense model, or a model pruned on one calibration draw.
 
     layers       None for a dense model
@@ -91,7 +91,7 @@ class RunRecord:
 
     key: Key
     draw: Draw
-    layers: tuple[LayerRecord, ...] | None
+    layers: tuple[MeasuredLayer, ...] | None
     perplexity: float | None
     evaluation: str
     sparsity: float
@@ -114,7 +114,7 @@ class RunRecord:
         return {name: logarithm(value) for name, value in found.items() if value is not None}
 
 
-Records = dict[Draw, RunRecord]
+Records = dict[Draw, MeasuredRun]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class ResultsFile:
     runs: dict[Key, Records]
 
     @property
-    def records(self) -> list[RunRecord]:
+    def records(self) -> list[MeasuredRun]:
         """All runs."""
         return [record for records in self.runs.values() for record in records.values()]
 
@@ -213,11 +213,11 @@ def _refusal(file: Path, error: Exception) -> ValueError:
 
 def _record(
     run: Mapping[str, Any], shared: Mapping[str, Any], content: Mapping[str, Any]
-) -> RunRecord:
+) -> MeasuredRun:
     """Raises KeyError for a pruned run without its calibration or a layer without its verdict."""
     seconds, memory = run.get("seconds"), run.get("peak_memory_bytes")
     pruning = seconds.get("pruning") if isinstance(seconds, dict) else None
-    return RunRecord(
+    return MeasuredRun(
         Key(str(run.get("model", shared.get("model"))), _options(run["run"])),
         _draw(run, shared),
         tuple(map(_layer, run["layers"])) if "layers" in run else None,
@@ -230,9 +230,9 @@ def _record(
     )
 
 
-def _layer(layer: Mapping[str, Any]) -> LayerRecord:
+def _layer(layer: Mapping[str, Any]) -> MeasuredLayer:
     errors = layer.get("error"), layer.get("dense_error")
-    return LayerRecord(layer["name"], layer["removed"], layer["passed"], *errors)
+    return MeasuredLayer(layer["name"], layer["removed"], layer["passed"], *errors)
 
 
 def _draw(run: Mapping[str, Any], shared: Mapping[str, Any]) -> Draw:
@@ -267,7 +267,7 @@ def _origin(content: Mapping[str, Any], name: str) -> Any:
 
 
 def measured(records: Records, measure: str) -> dict[Draw, Values]:
-    """A measure of `RunRecord.measured` by draw, for the draws that have it."""
+    """A measure of `MeasuredRun.measured` by draw, for the draws that have it."""
     found = {draw: record.measured(measure) for draw, record in records.items()}
     return {draw: values for draw, values in found.items() if values}
 

@@ -89,7 +89,7 @@ class RunComparison:
 
 
 @dataclass(frozen=True)
-class FileComparison:
+class ResultsComparison:
     """The comparison of two files; the exit status is 1 if there are `regressions`."""
 
     before: ResultsFile
@@ -151,7 +151,7 @@ class FileComparison:
 
 def compare(
     before: ResultsFile, after: ResultsFile, recorded: ResultsFile, costs: list[str] | None = None
-) -> FileComparison:
+) -> ResultsComparison:
     """Compare two results files.
 
     recorded  several draws a run. Their spread judges runs of the same model and kind of
@@ -172,7 +172,7 @@ def compare(
         raise ValueError(f"nothing can be judged: {'; '.join(reasons) or 'no numbers in common'}")
     new = [key.label for key in after.runs if key not in before.runs]
     lost, settings = lost_runs(before, after), _settings(before, after)
-    return FileComparison(before, after, pairs, lost, new, settings, costs or [])
+    return ResultsComparison(before, after, pairs, lost, new, settings, costs or [])
 
 
 def _reasons(pair: RunComparison) -> list[str]:
@@ -285,7 +285,7 @@ def _settings(before: ResultsFile, after: ResultsFile) -> dict[str, tuple[Any, A
     return found
 
 
-def write_comparison(comparison: FileComparison, file: Path) -> None:
+def write_comparison(comparison: ResultsComparison, file: Path) -> None:
     """Write the comparison as JSON."""
     write_results(file, comparison.as_dict(), indent=1)
 
@@ -351,7 +351,7 @@ HEADINGS = [
 ]
 
 
-def rows(comparison: FileComparison) -> list[list[str]]:
+def rows(comparison: ResultsComparison) -> list[list[str]]:
     """Table rows, one for each run that both files have: the numbers after, and their changes."""
     return [_row(pair) for pair in comparison.pairs]
 
@@ -397,7 +397,7 @@ def _moved(before: float, after: float, digits: int) -> str:
     return f"{after:.{digits}f}{change}"
 
 
-def lines(comparison: FileComparison) -> Iterator[str]:
+def lines(comparison: ResultsComparison) -> Iterator[str]:
     """The lines below the table, with the verdict last."""
     for name, (before, after) in comparison.settings.items():
         yield f"setting  {name}: {before} → {after}"
@@ -418,7 +418,7 @@ def lines(comparison: FileComparison) -> Iterator[str]:
     yield _conclusion(comparison)
 
 
-def _conclusion(comparison: FileComparison) -> str:
+def _conclusion(comparison: ResultsComparison) -> str:
     """The number of regressions, and what was not judged."""
     count, runs = len(comparison.regressions), len(comparison.pairs)
     found = f"{count or 'No'} regression{'s' if count > 1 else ''} beyond noise"

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from verification.benchmarks.results import (
     Draw,
-    LayerRecord,
+    MeasuredLayer,
+    MeasuredRun,
     Records,
     ResultsFile,
-    RunRecord,
     named,
 )
 
-Side = list[RunRecord]
+Side = list[MeasuredRun]
 PERPLEXITY = "perplexity"
 # Measures of a layer by their names in a results file, in words.
 OF_LAYERS = {"error": "layer error", "dense_error": "error with dense inputs"}
@@ -91,7 +91,7 @@ def _failing(side: Side) -> set[str]:
     return {layer.name for layer in _layers(side) if not layer.passed}
 
 
-def _layers(side: Side) -> list[LayerRecord]:
+def _layers(side: Side) -> list[MeasuredLayer]:
     return [layer for record in side for layer in record.layers or ()]
 
 
