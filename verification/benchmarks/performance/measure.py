@@ -189,14 +189,14 @@ def _model(cell: ModelCell) -> dict[str, Any]:
     }
 
 
-def measure_model(every: int, model: str = DEFAULT_MODEL) -> dict[str, Any]:
-    """Prune every `every`-th decoder block of a model with Thanos, unstructured 50 %; for JSON.
+def measure_model(every: int) -> dict[str, Any]:
+    """Prune every `every`-th decoder block of SmolLM2-135M with Thanos, unstructured 50 %.
 
     Times are scaled to the whole model as if its blocks were alike. Calibration passes a pruned
     block twice and a dense one once: its time is scaled to two passes of every block. Gram
     matrices count as calibration, because passes have no other purpose.
     """
-    loaded = load_model(model)
+    loaded = load_model(DEFAULT_MODEL)
     windows = calibration_windows(
         loaded.tokenizer, DEFAULT_DATASET, nsamples=WINDOWS, seqlen=LENGTH, seed=0
     ).ids
@@ -225,7 +225,7 @@ def measure_model(every: int, model: str = DEFAULT_MODEL) -> dict[str, Any]:
         if not each.left_dense
     ]
     return {
-        "model": model,
+        "model": DEFAULT_MODEL,
         "dataset": DEFAULT_DATASET,
         "origin": loaded.origin,
         "tokens": WINDOWS * LENGTH,
