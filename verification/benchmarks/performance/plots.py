@@ -42,28 +42,19 @@ def _against_size(
     for panel, pattern in zip(panels, PATTERNS, strict=True):
         for each in results["runs"]:
             run = each["run"]
-            if run["pattern"] != pattern or run["block_size"] != 128:
-                continue
-            colour = COLOURS[run["method"] + (" + refit" if run["refit_steps"] else "")]
             squares = [layer for layer in each["layers"]
                        if layer["passed"] and len(set(layer["shape"])) == 1]  # fmt: skip
-            for held_out in (False, True):
-                some = [layer for layer in squares if layer["held_out"] == held_out]
-                panel.plot([layer["shape"][1] for layer in some],
-                           [layer[measured] / unit for layer in some], "o", color=colour,
-                           markerfacecolor="white" if held_out else colour, markersize=5,
-                           zorder=3)  # fmt: skip
-            if not squares:
-                continue
-            name = f"{run['method']} + refit" if run["refit_steps"] else run["method"]
-            # Magnitude and Wanda cost nearly the same: the wider line shows under the other.
-            wide = 3.5 if run["method"] == "magnitude" else 1.2
-            edges = [layer["shape"][1] for layer in squares]
-            for part, style, width in ((_sizes(min(edges), max(edges)), "-", wide),
-                                (_sizes(max(edges), LARGEST), ":", 1.2)):  # fmt: skip
-                line = [predicted_layer(model, run, (b, b))[said] / unit for b in part]
-                panel.plot(part, line, style, color=colour, linewidth=width,
-                           label=name if style == "-" else None)  # fmt: skip
+            if squares and run["pattern"] == pattern and run["block_size"] == 128:
+                name = run["method"] + (" + refit" if run["refit_steps"] else "")
+                _draw_points(panel, squares, measured, unit, COLOURS[name])
+                edges = [layer["shape"][1] for layer in squares]
+                # Magnitude and Wanda cost nearly the same: the wider line shows under the other.
+                wide = 3.5 if run["method"] == "magnitude" else 1.2
+                for part, style, width in ((_sizes(min(edges), max(edges)), "-", wide),
+                                    (_sizes(max(edges), LARGEST), ":", 1.2)):  # fmt: skip
+                    line = [predicted_layer(model, run, (b, b))[said] / unit for b in part]
+                    panel.plot(part, line, style, color=COLOURS[name], linewidth=width,
+                               label=name if style == "-" else None)  # fmt: skip
         panel.set_xscale("log", base=2)
         panel.set(title=pattern, yscale="log", xlabel="columns b")
         panel.grid(which="major", alpha=0.2)
@@ -75,6 +66,17 @@ def _against_size(
     names += ["fitted", "held out", "beyond all measured"]
     panels[-1].legend(handles, names, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _draw_points(
+    panel: Any, squares: list[dict[str, Any]], measured: str, unit: float, colour: str
+) -> None:
+    for held_out in (False, True):
+        some = [layer for layer in squares if layer["held_out"] == held_out]
+        panel.plot([layer["shape"][1] for layer in some],
+                   [layer[measured] / unit for layer in some], "o", color=colour,
+                   markerfacecolor="white" if held_out else colour, markersize=5,
+                   zorder=3)  # fmt: skip
 
 
 def _sizes(first: int, last: int) -> list[int]:
