@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from verification.benchmarks.comparing.compare import (
-    Comparison,
+    ResultsComparison,
     compare,
     cost_regressions,
     lines,
@@ -18,7 +18,7 @@ from verification.benchmarks.comparing.compare import (
     verdict,
     write_comparison,
 )
-from verification.benchmarks.results import Results, no_results, read_draws, read_results
+from verification.benchmarks.results import ResultsFile, no_results, read_draws, read_results
 
 LAYERS = [f"layers.{index}.{name}" for index in range(3) for name in ("q_proj", "down_proj")]
 METHODS = ("thanos", "sparsegpt", "wanda", "magnitude")
@@ -60,16 +60,16 @@ def made(folder: Path, seeds: list[int], factor: float = 1.0, only: str = "thano
 
 
 @pytest.fixture
-def before(tmp_path: Path) -> Results:
+def before(tmp_path: Path) -> ResultsFile:
     return read_results(made(tmp_path / "before", [0]))
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> Results:
+def recorded(tmp_path: Path) -> ResultsFile:
     return read_results(made(tmp_path / "recorded", list(range(100, 106))))
 
 
-def changed(before: Results, change: Callable[[Content], None]) -> Results:
+def changed(before: ResultsFile, change: Callable[[Content], None]) -> ResultsFile:
     """The same results after a change to their content."""
     content = copy.deepcopy(before.content)
     change(content)
@@ -78,18 +78,43 @@ def changed(before: Results, change: Callable[[Content], None]) -> Results:
     return read_results(file)
 
 
-def against(before: Results, change: Callable[[Content], None]) -> Comparison:
+def pruned(edit: Callable[[Content], object]) -> Callable[[Content], None]:
+    """A change of every pruned run."""
+
+    def change(content: Content) -> None:
+        for run in content["runs"][1:]:
+            edit(run)
+
+    return change
+
+
+def layers(edit: Callable[[Content], object]) -> Callable[[Content], None]:
+    """A change of every layer of every pruned run."""
+    return pruned(lambda run: [edit(layer) for layer in run["layers"]])
+
+
+def with_seed(seed: int, edit: Callable[[Content], object]) -> Callable[[Content], None]:
+    """A change of the pruned runs on one draw."""
+    return pruned(lambda run: edit(run) if run["calibration"]["seed"] == seed else None)
+
+
+def longer(content: Content) -> None:
+    """Calibrate on longer windows."""
+    pruned(lambda run: run["calibration"].update(seqlen=1024))(content)
+
+
+def against(before: ResultsFile, change: Callable[[Content], None]) -> ResultsComparison:
     return compare(before, changed(before, change), no_results())
 
 
-def test_a_file_is_the_same_as_itself(before: Results) -> None:
+def test_a_file_is_the_same_as_itself(before: ResultsFile) -> None:
     found = compare(before, before, no_results())
     assert found.regressions == found.improvements == found.unjudged == found.lost == []
     assert {verdict(pair) for pair in found.pairs} == {"same"}
     assert list(lines(found))[-1] == "No regression beyond noise."
 
 
-def test_two_percent_on_the_same_draw_are_a_regression(tmp_path: Path, before: Results) -> None:
+def test_two_percent_on_the_same_draw_are_a_regression(tmp_path: Path, before: ResultsFile) -> None:
     worse = read_results(made(tmp_path / "worse", [0], 1.02))
     (found,) = compare(before, worse, no_results()).regressions
     assert found.startswith("thanos 2:4: layer error, first 3 blocks +2.00 %")
@@ -99,12 +124,12 @@ def test_two_percent_on_the_same_draw_are_a_regression(tmp_path: Path, before: R
     assert better.startswith("thanos 2:4: layer error, first 3 blocks -1.96 %")
 
 
-def test_rounding_is_none(tmp_path: Path, before: Results) -> None:
+def test_rounding_is_none(tmp_path: Path, before: ResultsFile) -> None:
     rounded = read_results(made(tmp_path / "rounded", [0], 1.002))
     assert compare(before, rounded, no_results()).regressions == []
 
 
-def test_other_seeds_are_none(tmp_path: Path, before: Results, recorded: Results) -> None:
+def test_other_seeds_are_none(tmp_path: Path, before: ResultsFile, recorded: ResultsFile) -> None:
     for seed in range(1, 21):
         other = read_results(made(tmp_path / str(seed), [seed]))
         found = compare(before, other, recorded)
@@ -195,13 +220,7 @@ def test_rounding_is_none_where_draws_do_not_vary(
 
 def alike(error: float) -> Callable[[Content], None]:
     """Layer errors that no draw moves."""
-
-    def change(content: Content) -> None:
-        for run in content["runs"][1:]:
-            for layer in run["layers"]:
-                layer["error"] = error
-
-    return change
+    return layers(lambda layer: layer.update(error=error))
 
 
 def test_rounding_of_layers_is_none_where_draws_do_not_vary(tmp_path: Path) -> None:
@@ -234,7 +253,7 @@ def test_other_draws_show_in_the_first_blocks_what_depth_hides(tmp_path: Path) -
 
 
 def test_what_the_draw_hides_shows_beside_a_control(
-    tmp_path: Path, before: Results, recorded: Results
+    tmp_path: Path, before: ResultsFile, recorded: ResultsFile
 ) -> None:
     """Draws move all errors by 7 %, but the ratio of two methods by far less."""
     worse = read_results(made(tmp_path / "worse", [1], 1.10))
@@ -251,7 +270,7 @@ def test_several_draws_of_their_own_need_no_recorded_ones(tmp_path: Path) -> Non
     assert "layer error / sparsegpt's" in compare(first, worse, no_results()).regressions[0]
 
 
-def refused(before: Results, after: Results, recorded: Results) -> bool:
+def refused(before: ResultsFile, after: ResultsFile, recorded: ResultsFile) -> bool:
     """Whether nothing can be judged but the dense model, which no calibration text touches."""
     reason = "nothing can be judged: too few draws on both sides, and too few recorded ones"
     with pytest.raises(ValueError, match=f"^{reason}$"):
@@ -259,7 +278,7 @@ def refused(before: Results, after: Results, recorded: Results) -> bool:
     return True
 
 
-def test_without_any_spread_nothing_passes(tmp_path: Path, before: Results) -> None:
+def test_without_any_spread_nothing_passes(tmp_path: Path, before: ResultsFile) -> None:
     other = read_results(made(tmp_path / "other", [1]))
     assert refused(before, other, no_results())
     for side in (before, other):
@@ -267,33 +286,28 @@ def test_without_any_spread_nothing_passes(tmp_path: Path, before: Results) -> N
     assert refused(before, other, no_results())
 
 
-def test_two_recorded_draws_are_too_few(tmp_path: Path, before: Results) -> None:
+def test_two_recorded_draws_are_too_few(tmp_path: Path, before: ResultsFile) -> None:
     other = read_results(made(tmp_path / "other", [1]))
     assert refused(before, other, read_results(made(tmp_path / "few", [100, 101])))
 
 
-def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: Results) -> None:
-    def longer(content: Content) -> None:
-        for run in content["runs"][1:]:
-            run["calibration"]["seqlen"] = 1024
-
+def test_recorded_draws_of_another_kind_do_not_judge(tmp_path: Path, before: ResultsFile) -> None:
     recorded = changed(read_results(made(tmp_path / "r", list(range(100, 106)))), longer)
     other = read_results(made(tmp_path / "other", [1]))
     assert refused(before, other, recorded)
 
 
 def test_of_draws_of_several_kinds_those_like_the_compared_ones_judge(
-    tmp_path: Path, before: Results
+    tmp_path: Path, before: ResultsFile
 ) -> None:
-    """Two files: one like the others, and one of longer windows, which vary by nothing at all."""
+    """Two files: one of the compared kind, and one of longer windows that do not vary at all."""
 
-    def longer(content: Content) -> None:
-        for run in content["runs"][1:]:
-            run["calibration"]["seqlen"] = 1024
-            run["layers"] = content["runs"][1]["layers"]
+    def longer_and_alike(content: Content) -> None:
+        longer(content)
+        pruned(lambda run: run.update(layers=content["runs"][1]["layers"]))(content)
 
     like, unlike = (made(tmp_path / name, list(range(100, 106))) for name in ("like", "unlike"))
-    file = changed(read_results(unlike), longer).file
+    file = changed(read_results(unlike), longer_and_alike).file
     other = read_results(made(tmp_path / "other", [1]))
     both = compare(before, other, read_draws([file, like]))
     assert [pair.changes for pair in both.pairs] == [
@@ -305,7 +319,7 @@ def test_of_draws_of_several_kinds_those_like_the_compared_ones_judge(
 
 
 def test_what_could_not_be_judged_is_said_last(
-    tmp_path: Path, before: Results, recorded: Results
+    tmp_path: Path, before: ResultsFile, recorded: ResultsFile
 ) -> None:
     other = read_results(made(tmp_path / "other", [1]))
     wanda = next(key for key in recorded.runs if key.label == "wanda 2:4")
@@ -317,16 +331,13 @@ def test_what_could_not_be_judged_is_said_last(
     assert last == f"No regression beyond noise, but 1 of {of} runs are NOT JUDGED."
 
 
-def test_a_dense_model_alone_is_judged(before: Results) -> None:
-    def only_dense(content: Content) -> None:
-        del content["runs"][1:]
-
-    dense = changed(before, only_dense)
+def test_a_dense_model_alone_is_judged(before: ResultsFile) -> None:
+    dense = changed(before, lambda content: content.update(runs=content["runs"][:1]))
     (pair,) = compare(dense, dense, no_results()).pairs
     assert pair.judged
 
 
-def test_one_bad_layer_shows(before: Results) -> None:
+def test_one_bad_layer_shows(before: ResultsFile) -> None:
     def spoil(content: Content) -> None:
         content["runs"][1]["layers"][3]["error"] *= 1.06
         content["runs"][1]["layers"][4]["error"] *= 0.95
@@ -365,7 +376,7 @@ def spoil_perplexity(content: Content) -> None:
         (spoil_perplexity, "thanos 2:4: perplexity +11.00 %"),
     ],
 )
-def test_what_no_noise_excuses(before: Results, spoil: Any, words: str) -> None:
+def test_what_no_noise_excuses(before: ResultsFile, spoil: Any, words: str) -> None:
     (found,) = against(before, spoil).regressions
     assert found.startswith(words)
 
@@ -396,19 +407,16 @@ def null_error(content: Content) -> None:
         (null_error, f"layer error of {LAYERS[4]} is lost"),
     ],
 )
-def test_a_lost_measure_is_a_regression(before: Results, spoil: Any, words: str) -> None:
+def test_a_lost_measure_is_a_regression(before: ResultsFile, spoil: Any, words: str) -> None:
     assert against(before, spoil).regressions == [f"thanos 2:4: {words}"]
     # What never was there is not lost, and what is new is none.
     assert compare(changed(before, spoil), before, no_results()).regressions == []
 
 
-def with_dense_errors(content: Content) -> None:
-    for run in content["runs"][1:]:
-        for layer in run["layers"]:
-            layer["dense_error"] = layer["error"]
+with_dense_errors = layers(lambda layer: layer.update(dense_error=layer["error"]))
 
 
-def test_lost_errors_with_dense_inputs_are_a_regression(before: Results) -> None:
+def test_lost_errors_with_dense_inputs_are_a_regression(before: ResultsFile) -> None:
     def lose(content: Content, count: int) -> None:
         for layer in content["runs"][1]["layers"][:count]:
             del layer["dense_error"]
@@ -421,12 +429,12 @@ def test_lost_errors_with_dense_inputs_are_a_regression(before: Results) -> None
     assert found == f"thanos 2:4: error with dense inputs of {names} and 3 more is lost"
 
 
-def test_a_layer_is_lost_once_with_all_its_measures(before: Results) -> None:
+def test_a_layer_is_lost_once_with_all_its_measures(before: ResultsFile) -> None:
     (found,) = against(changed(before, with_dense_errors), lose_layer).regressions
     assert found == f"thanos 2:4: {LAYERS[5]} is lost"
 
 
-def test_recorded_draws_do_not_lose_what_they_do_not_measure(before: Results) -> None:
+def test_recorded_draws_do_not_lose_what_they_do_not_measure(before: ResultsFile) -> None:
     def as_draws(windows: int) -> Callable[[Content], None]:
         def change(content: Content) -> None:
             content["study"] = "draws"
@@ -477,7 +485,7 @@ def test_what_one_of_several_seeds_loses_is_lost(tmp_path: Path) -> None:
     ],
 )
 def test_a_measure_can_be_lost_between_other_draws(
-    tmp_path: Path, recorded: Results, lacking: list[int], lost: bool
+    tmp_path: Path, recorded: ResultsFile, lacking: list[int], lost: bool
 ) -> None:
     def spoil(content: Content) -> None:
         for run in content["runs"][1:]:
@@ -490,17 +498,15 @@ def test_a_measure_can_be_lost_between_other_draws(
     assert found == ([f"{method} 2:4: perplexity is lost" for method in METHODS] if lost else [])
 
 
-def test_many_lost_certificates_are_one_regression(before: Results) -> None:
-    def spoil(content: Content) -> None:
-        for layer in content["runs"][1]["layers"]:
-            layer["passed"] = False
-
-    (found,) = against(before, spoil).regressions
+def test_many_lost_certificates_are_one_regression(before: ResultsFile) -> None:
+    failed = layers(lambda layer: layer.update(passed=False))
+    found, *others = against(before, failed).regressions
     names = ", ".join(LAYERS[:3])
     assert found == f"thanos 2:4: {names} and 3 more were certified and are not any more"
+    assert len(others) == len(METHODS) - 1
 
 
-def test_an_error_that_is_no_number_is_worse_than_any(before: Results) -> None:
+def test_an_error_that_is_no_number_is_worse_than_any(before: ResultsFile) -> None:
     def spoil(content: Content) -> None:
         content["runs"][1]["layers"][0]["error"] = float("nan")
 
@@ -508,7 +514,7 @@ def test_an_error_that_is_no_number_is_worse_than_any(before: Results) -> None:
     assert len(against(before, spoil).regressions) == 2
 
 
-def test_rounding_grows_with_depth(before: Results) -> None:
+def test_rounding_grows_with_depth(before: ResultsFile) -> None:
     def deepen(factor: float, block: int) -> Callable[[Content], None]:
         def change(content: Content) -> None:
             for run in content["runs"][1:]:
@@ -537,7 +543,7 @@ def test_a_lost_seed_is_a_lost_run_and_another_seed_is_none(tmp_path: Path) -> N
 
 
 def test_seeds_are_lost_too_where_others_are_new(
-    tmp_path: Path, before: Results, recorded: Results
+    tmp_path: Path, before: ResultsFile, recorded: ResultsFile
 ) -> None:
     three = read_results(made(tmp_path / "three", [0, 1, 2]))
     mixed = read_results(made(tmp_path / "mixed", [0, 3]))
@@ -549,7 +555,7 @@ def test_seeds_are_lost_too_where_others_are_new(
     assert compare(three, other, recorded).lost == []
 
 
-def test_new_runs_and_settings_are_reported(before: Results) -> None:
+def test_new_runs_and_settings_are_reported(before: ResultsFile) -> None:
     def add(content: Content) -> None:
         content["settings"]["threads"] = 2
         content["runs"].append({"run": {"method": "thanos", "pattern": "1:4"}, **DRAWN})
@@ -568,15 +574,10 @@ DRAWN = {
 }
 
 
-def test_costs_are_judged_on_one_machine_over_all_runs(before: Results) -> None:
-    def slow(content: Content) -> None:
-        for run in content["runs"][1:]:
-            run["seconds"]["pruning"] *= 1.3
-
-    def elsewhere(content: Content) -> None:
-        content["machine"] = "four cores"
-
-    slower = changed(before, slow)
+def test_costs_are_judged_on_one_machine_over_all_runs(before: ResultsFile) -> None:
+    slower = changed(
+        before, pruned(lambda run: run["seconds"].update(pruning=1.3 * run["seconds"]["pruning"]))
+    )
     (found,) = cost_regressions(before, slower, 0.1)
     assert found.startswith("pruning time +30.0 % over 4 runs")
     assert compare(before, slower, no_results()).regressions == []
@@ -587,25 +588,24 @@ def test_costs_are_judged_on_one_machine_over_all_runs(before: Results) -> None:
             run["jobs"] = 2
 
     with pytest.raises(ValueError, match="times compare with one machine only, got two cores and"):
-        cost_regressions(before, changed(before, elsewhere), 0.1)
+        cost_regressions(
+            before, changed(before, lambda content: content.update(machine="four cores")), 0.1
+        )
     with pytest.raises(ValueError, match="with one number of jobs only, got None and 2, None"):
         cost_regressions(before, changed(before, beside_another), 0.1)
     with pytest.raises(ValueError, match="times must be a share of 0 or more, got -1"):
         cost_regressions(before, before, -1)
 
 
-def test_another_text_of_the_same_name_is_another_draw(before: Results, recorded: Results) -> None:
+def test_another_text_of_the_same_name_is_another_draw(
+    before: ResultsFile, recorded: ResultsFile
+) -> None:
     def drawn_from(text: str) -> Callable[[Content], None]:
-        def change(content: Content) -> None:
-            for run in content["runs"][1:]:
-                run["calibration_text"] = {"windows_sha256": text}
-                for layer in run["layers"]:
-                    layer["error"] *= 1.06 if text == "b" else 1.0
-
-        return change
+        return pruned(lambda run: run.update(calibration_text={"windows_sha256": text}))
 
     first = changed(before, drawn_from("a"))
-    second = changed(before, drawn_from("b"))
+    worse = changed(before, layers(lambda layer: layer.update(error=1.06 * layer["error"])))
+    second = changed(worse, drawn_from("b"))
     assert compare(first, first, recorded).regressions == []
     found = compare(first, second, recorded)
     assert found.regressions == []  # 6 % on the same draw would be one
@@ -645,7 +645,7 @@ def texts(digits: str) -> dict[str, Any]:
     ],
 )
 def test_perplexities_of_other_windows_are_not_compared_and_that_is_said(
-    before: Results, first: Content, second: Content, words: str
+    before: ResultsFile, first: Content, second: Content, words: str
 ) -> None:
     found = against(changed(before, evaluated(**first)), evaluated(**{**first, **second}))
     measures = {change.measure for pair in found.pairs for change in pair.changes}
@@ -662,7 +662,7 @@ def test_perplexities_of_other_windows_are_not_compared_and_that_is_said(
     assert found.as_dict()["runs"][1]["evaluation"] == words.split(" → ")
 
 
-def test_runs_with_the_same_evaluation_still_compare_their_perplexity(before: Results) -> None:
+def test_runs_with_the_same_evaluation_still_compare_their_perplexity(before: ResultsFile) -> None:
     def change(content: Content) -> None:
         content["runs"][1]["windows"] = 8
         content["runs"][2]["perplexity"] *= 1.11
@@ -679,11 +679,7 @@ def test_runs_with_the_same_evaluation_still_compare_their_perplexity(before: Re
 
 def test_windows_that_two_seeds_swapped_do_not_compare(tmp_path: Path) -> None:
     def counted(*windows: int) -> Callable[[Content], None]:
-        def change(content: Content) -> None:
-            for run in content["runs"][1:]:
-                run["windows"] = windows[run["calibration"]["seed"]]
-
-        return change
+        return pruned(lambda run: run.update(windows=windows[run["calibration"]["seed"]]))
 
     two = read_results(made(tmp_path / "two", [0, 1]))
     found = compare(changed(two, counted(4, 8)), changed(two, counted(8, 4)), no_results())
@@ -692,7 +688,7 @@ def test_windows_that_two_seeds_swapped_do_not_compare(tmp_path: Path) -> None:
     }
 
 
-def test_why_nothing_could_be_judged_is_said(before: Results) -> None:
+def test_why_nothing_could_be_judged_is_said(before: ResultsFile) -> None:
     dense = changed(before, lambda content: content.update(runs=content["runs"][:1]))
     with pytest.raises(
         ValueError,
@@ -703,7 +699,7 @@ def test_why_nothing_could_be_judged_is_said(before: Results) -> None:
         against(dense, evaluated(perplexity=None))
 
 
-def test_python_is_among_what_differs(before: Results) -> None:
+def test_python_is_among_what_differs(before: ResultsFile) -> None:
     found = against(before, lambda content: content.update(python="3.99"))
     assert found.settings == {"python": (None, "3.99")}
 
@@ -712,12 +708,7 @@ def test_a_layer_that_failed_on_one_draw_before_is_no_news(tmp_path: Path) -> No
     several = read_results(made(tmp_path / "several", [0, 1, 2]))
 
     def fails_on(seed: int) -> Callable[[Content], None]:
-        def change(content: Content) -> None:
-            for run in content["runs"][1:]:
-                if run["calibration"]["seed"] == seed:
-                    run["layers"][2]["passed"] = False
-
-        return change
+        return with_seed(seed, lambda run: run["layers"][2].update(passed=False))
 
     failing = changed(several, fails_on(1))
     assert compare(failing, failing, no_results()).regressions == []
@@ -727,19 +718,14 @@ def test_a_layer_that_failed_on_one_draw_before_is_no_news(tmp_path: Path) -> No
     assert all("layers.1.q_proj was certified and is not any more" in what for what in found)
 
 
-def test_layers_with_other_names_are_lost_and_not_compared(before: Results) -> None:
-    def renamed(content: Content) -> None:
-        for run in content["runs"][1:]:
-            for layer in run["layers"]:
-                layer["name"] = f"decoder.{layer['name']}"
-
-    found = against(before, renamed)
+def test_layers_with_other_names_are_lost_and_not_compared(before: ResultsFile) -> None:
+    found = against(before, layers(lambda layer: layer.update(name=f"decoder.{layer['name']}")))
     assert "thanos 2:4: layers.0.q_proj is lost" in found.regressions
     measures = {change.measure for pair in found.pairs for change in pair.changes}
     assert measures == {"perplexity"}
 
 
-def test_rows_and_json(tmp_path: Path, before: Results) -> None:
+def test_rows_and_json(tmp_path: Path, before: ResultsFile) -> None:
     found = compare(before, read_results(made(tmp_path / "worse", [0], 1.02)), no_results())
     row = next(row for row in rows(found) if row[0] == "thanos 2:4")
     assert row[1].endswith("+2.00 %")
@@ -758,7 +744,7 @@ def test_what_is_no_results_file(tmp_path: Path, text: str) -> None:
         read_results(tmp_path)
 
 
-def test_a_layer_without_what_is_judged_is_named(before: Results) -> None:
+def test_a_layer_without_what_is_judged_is_named(before: ResultsFile) -> None:
     for missing in ("name", "removed", "passed"):
 
         def forget(content: Content, missing: str = missing) -> None:
@@ -768,7 +754,7 @@ def test_a_layer_without_what_is_judged_is_named(before: Results) -> None:
             changed(before, forget)
 
 
-def test_results_that_are_not_there(tmp_path: Path, before: Results) -> None:
+def test_results_that_are_not_there(tmp_path: Path, before: ResultsFile) -> None:
     with pytest.raises(ValueError, match="results must be a file, or a folder"):
         read_results(tmp_path / "none")
     with pytest.raises(ValueError, match="have no run in common"):

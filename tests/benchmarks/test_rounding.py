@@ -12,7 +12,7 @@ from verification.benchmarks.comparing.noise import (
     ROUNDING_AT_DEPTH,
     ROUNDING_OF_A_LAYER,
     ROUNDING_OF_PERPLEXITY,
-    Change,
+    MeasureChange,
     block_of,
 )
 from verification.benchmarks.results import no_results, read_results
@@ -37,14 +37,14 @@ def moved_by_rounding() -> list[list[float]]:
     return found
 
 
-def other_code(old: str, new: str) -> list[dict[str, Change]]:
+def other_code(old: str, new: str) -> list[dict[str, MeasureChange]]:
     """Runs of the whole model by two commits that round otherwise."""
     found = compare(read_results(FOLDER / old), read_results(FOLDER / new), no_results())
     assert not found.regressions
     return [{change.measure: change for change in pair.changes} for pair in found.pairs]
 
 
-def moved(change: Change) -> float:
+def moved(change: MeasureChange) -> float:
     return abs(math.log(change.ratio.value))
 
 

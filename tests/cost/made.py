@@ -13,6 +13,14 @@ from verification.benchmarks.performance.cases import (
     PeakCell,
     full,
 )
+from verification.benchmarks.performance.cost import gathered
+from verification.benchmarks.performance.cost_model import (
+    CostModel,
+    Steps,
+    gram_work,
+    pass_work,
+    predicted_layer,
+)
 from verification.benchmarks.performance.laws import (
     COUNTS,
     GRAM_LAW,
@@ -25,14 +33,6 @@ from verification.benchmarks.performance.laws import (
     memory_law,
     stages_of,
 )
-from verification.benchmarks.performance.model import (
-    CostModel,
-    Steps,
-    gram_work,
-    pass_work,
-    predicted_layer,
-)
-from verification.benchmarks.performance.run import gathered
 
 PEAK = 1e15  # faster than any coefficient here
 THREADS = 2

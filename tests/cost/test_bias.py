@@ -9,8 +9,8 @@ from tests.cost.made import known, results
 from verification.benchmarks.pages.cost import page
 from verification.benchmarks.pages.cost_bias import by_size, in_answer, on_the_largest, wider_blocks
 from verification.benchmarks.pages.cost_sections import UNCHECKED, margin, predictions
-from verification.benchmarks.performance import run
-from verification.benchmarks.performance.model import label
+from verification.benchmarks.performance import cost
+from verification.benchmarks.performance.cost_model import label
 
 THANOS = {
     "method": "thanos",
@@ -204,7 +204,7 @@ def test_wider_blocks_are_told_of_the_largest_fitted_layer(
 @pytest.fixture(name="study", scope="module")
 def made() -> dict[str, Any]:
     study = results(known())
-    return study | run.conclusions(study)
+    return study | cost.conclusions(study)
 
 
 @pytest.mark.parametrize("other", ["method", "pattern", "block_size", "refit_steps"])

@@ -1,21 +1,29 @@
 """What is measured: every stage has its time, and no time counts without its certificate."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.models.tiny import llama_config, random_model, save_checkpoint
 from thanos_torch import Gram, Pruned
 from thanos_torch.pruning.plan import LayerOptions
-from verification.benchmarks.performance import measure
-from verification.benchmarks.performance.cases import METHODS, PATTERNS, GramCell, LayerCell
+from verification.benchmarks.performance import measure, timing
+from verification.benchmarks.performance.cases import (
+    METHODS,
+    PATTERNS,
+    GramCell,
+    LayerCell,
+    ModelCell,
+)
 from verification.benchmarks.performance.laws import stages_of
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -92,8 +100,27 @@ def test_a_wrong_gram_matrix_does_not_count(monkeypatch: pytest.MonkeyPatch) -> 
     assert not measure.measure(GramCell(16, 32, False))["passed"]
 
 
+def test_a_whole_model_has_all_stages_and_is_certified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = save_checkpoint(random_model(llama_config()), tmp_path)
+    for name, value in (("DEFAULT_MODEL", str(small)), ("WINDOWS", 4), ("LENGTH", 32)):
+        monkeypatch.setattr(measure, name, value)
+    found = measure.measure_model(every=2)  # two of three blocks
+    assert (found["blocks"], found["pruned_blocks"], len(found["layers"])) == (3, 2, 14)
+    assert found["stages"].keys() == {*timing.MAIN_STAGES, "update"}
+    assert all(seconds > 0 for seconds in found["stages"].values())
+    assert sum(found["stages"].values()) == pytest.approx(found["seconds"]["pruning"])
+    assert found["pruning_of_all"] == pytest.approx(1.5 * found["seconds"]["pruning"])
+    monkeypatch.setattr(measure, "measure_model", lambda every: found)
+    record = measure.measure(ModelCell(every=2))
+    assert record["passed"]
+    assert record["seconds"]["pruning"] == found["pruning_of_all"]
+    assert record["steps"]["last"] > 0
+
+
 def test_repeats_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 0.3)
+    monkeypatch.setattr(timing, "SECONDS", 0.3)
 
     def repeats(each: float) -> int:
         return len(list(_until_enough(each)))
@@ -103,17 +130,17 @@ def test_repeats_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _until_enough(each: float) -> Iterator[float]:
     totals: list[float] = []
-    while not measure._enough(totals):
+    while not timing.enough(totals):
         totals.append(each)
         yield each
 
 
 def test_the_last_block_of_each_layer_is_counted_apart() -> None:
-    assert measure._steps([[3, 4, 20], [5, 30], [40]]) == {"before": 4, "last": 30}
-    assert measure._steps([[]]) == {"before": 0, "last": 0}
+    assert timing.mean_steps([[3, 4, 20], [5, 30], [40]]) == {"before": 4, "last": 30}
+    assert timing.mean_steps([[]]) == {"before": 0, "last": 0}
 
 
 def test_two_slow_repeats_do_only_if_neither_was_held_up() -> None:
-    assert measure._enough([3.0, 3.1])
-    assert not measure._enough([4.65, 1.076])
-    assert measure._enough([4.65, 1.076, 1.1])
+    assert timing.enough([3.0, 3.1])
+    assert not timing.enough([4.65, 1.076])
+    assert timing.enough([4.65, 1.076, 1.1])

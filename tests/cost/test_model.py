@@ -6,14 +6,7 @@ import pytest
 
 from tests.cost.made import PEAK, THREADS, known, results
 from thanos_torch.runtime.clock import FEW_COLUMNS
-from verification.benchmarks.performance.laws import (
-    COUNTS,
-    PRODUCTS,
-    Work,
-    certificate_law,
-    trailing,
-)
-from verification.benchmarks.performance.model import (
+from verification.benchmarks.performance.cost_model import (
     BOUNDS,
     Steps,
     checked,
@@ -22,6 +15,13 @@ from verification.benchmarks.performance.model import (
     fit_law,
     predicted_layer,
     summary,
+)
+from verification.benchmarks.performance.laws import (
+    COUNTS,
+    PRODUCTS,
+    Work,
+    certificate_law,
+    trailing,
 )
 
 TERMS = ("b³", "c b²", "c b", "constant")

@@ -17,8 +17,8 @@ from verification.benchmarks.pages.cost_between import between_methods
 from verification.benchmarks.pages.cost_sections import growth, hours, needed
 from verification.benchmarks.pages.cost_stages import by_size, stages
 from verification.benchmarks.performance import cases as plan
+from verification.benchmarks.performance import cost
 from verification.benchmarks.performance import measure as measuring
-from verification.benchmarks.performance import run
 from verification.benchmarks.performance.growth import last_step, sides
 
 SCRIPT = """
@@ -26,11 +26,11 @@ import sys
 from pathlib import Path
 import torch
 from tests.cost.made import tiny
-from verification.benchmarks.performance import cases as plan, run
+from verification.benchmarks.performance import cases as plan, cost
 
 torch.set_num_threads(int(sys.argv[2]))
-run.PROFILES["quick"] = tiny
-run.run_cost(Path(sys.argv[1]), "quick", "test", lambda note, done, of: print(done, flush=True))
+cost.PROFILES["quick"] = tiny
+cost.run_cost(Path(sys.argv[1]), "quick", "test", lambda note, done, of: print(done, flush=True))
 """
 KILLED_AT = 6
 
@@ -61,8 +61,8 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         measured.append(cell)
         return honest(cell)
 
-    monkeypatch.setattr(run, "measure", counting)
-    monkeypatch.setattr(run, "slowed", lambda yardsticks: [])
+    monkeypatch.setattr(cost, "measure", counting)
+    monkeypatch.setattr(cost, "slowed", lambda yardsticks: [])
     monkeypatch.setitem(plan.PROFILES, "quick", tiny)
     said = CliRunner().invoke(app, ["bench", "cost", "--quick", "--out", str(out)])
     assert measured == tiny()[done:], said.output
@@ -89,24 +89,24 @@ def test_other_code_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     def begin() -> None:
-        run.run_cost(tmp_path / "cost", "quick", "test", lambda note, done, of: None)
+        cost.run_cost(tmp_path / "cost", "quick", "test", lambda note, done, of: None)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure", stop)
+        patch.setattr(cost, "measure", stop)
         with pytest.raises(KeyboardInterrupt):
             begin()
         with pytest.raises(KeyboardInterrupt):  # the same run may go on
             begin()
     for name, value in (("code_fingerprint", lambda: "other"), ("INPUTS", "independent")):
         with monkeypatch.context() as patch:
-            patch.setattr(run, name, value)
+            patch.setattr(cost, name, value)
             with pytest.raises(ValueError, match="holds an unfinished run that differs"):
                 begin()
 
 
 def test_the_page_says_what_the_file_says() -> None:
     study = results(known())
-    study |= run.conclusions(study)
+    study |= cost.conclusions(study)
     stored = json.loads(json.dumps(study, allow_nan=False))
     shown = page(stored)
     assert shown == page(study)
@@ -126,12 +126,12 @@ def test_the_page_says_what_the_file_says() -> None:
 
 
 def test_the_stopwatch_is_where_its_fingerprint_looks() -> None:
-    assert all(file.is_file() for file in run._STOPWATCH)
+    assert all(file.is_file() for file in cost._STOPWATCH)
 
 
 def test_a_model_that_fails_is_not_called_checked() -> None:
     study = results(known(), held_out_factor=3.0)
-    study |= run.conclusions(study)
+    study |= cost.conclusions(study)
     failed = [what for what, kept, _ in verdicts(study) if not kept]
     assert failed
     assert f"promises, {len(failed)} do NOT hold**: {'; '.join(failed)}." in page(study)
@@ -139,7 +139,7 @@ def test_a_model_that_fails_is_not_called_checked() -> None:
 
 def test_what_a_slow_machine_adds_is_no_error_of_the_model() -> None:
     study = results(known())
-    usual = run.conclusions(study)
+    usual = cost.conclusions(study)
     told = _times_told(page({**study, **usual}))
     layers = [layer for each in study["runs"] for layer in each["layers"]]
     for number, each in enumerate((*layers, *study["gram"], *study["pass"])):
@@ -150,7 +150,7 @@ def test_what_a_slow_machine_adds_is_no_error_of_the_model() -> None:
                 each[name] *= 2.0
             if "stages" in each:
                 each["stages"] = {name: 2.0 * spent for name, spent in each["stages"].items()}
-    slow = run.conclusions(study)
+    slow = cost.conclusions(study)
     assert _times_told(page({**study, **slow})) == told
     for quantity, found in slow["errors"].items():
         assert found["held out"]["worst"] == pytest.approx(
@@ -169,7 +169,7 @@ def _times_told(text: str) -> tuple[str, str]:
 
 def test_methods_are_held_against_each_other_on_large_layers_that_both_have() -> None:
     study = results(known())
-    study |= run.conclusions(study)
+    study |= cost.conclusions(study)
     for each in study["runs"]:
         for layer in each["layers"]:
             layer["seconds"] = 1.0
@@ -190,6 +190,6 @@ def test_other_verdicts_fail_too(spoil: str) -> None:
         study["runs"][0]["layers"][3]["passed"] = False
     else:
         study["yardstick_seconds"] = [1.0] * 10 + [1.5] * 10
-    study |= run.conclusions(study)
+    study |= cost.conclusions(study)
     failed = [what for what, holds, _ in verdicts(study) if not holds]
     assert failed == [{"certificate": "certificates", "steadiness": "steady machine"}[spoil]]

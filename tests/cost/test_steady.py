@@ -8,9 +8,9 @@ import pytest
 from tests.cost.made import known, results, tiny
 from verification.benchmarks.pages.cost_sections import _scaled as scaled_in_words
 from verification.benchmarks.performance import cases as plan
-from verification.benchmarks.performance import run
+from verification.benchmarks.performance import cost
 from verification.benchmarks.performance.measure import measure
-from verification.benchmarks.performance.stages import (
+from verification.benchmarks.performance.steadiness import (
     TRIES,
     at_usual_speed,
     scales,
@@ -71,10 +71,10 @@ def test_slow_cells_are_measured_again_and_the_steadier_record_stays(
         if note.startswith("again") and counts[hopeless] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "measure", shaken)
+    monkeypatch.setattr(cost, "measure", shaken)
     with pytest.raises(KeyboardInterrupt):
-        run.run_cost(tmp_path / "cost", "quick", "test", stop)
-    results = run.run_cost(tmp_path / "cost", "quick", "test", lambda note, done, of: None)
+        cost.run_cost(tmp_path / "cost", "quick", "test", stop)
+    results = cost.run_cost(tmp_path / "cost", "quick", "test", lambda note, done, of: None)
     asked = {mended: 2, hopeless: TRIES}
     assert counts == {cell: asked.get(cell, 1) for cell in tiny()}
     assert sorted(results["tries"]) == [1] * (len(tiny()) - 2) + [2, TRIES]

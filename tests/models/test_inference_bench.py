@@ -22,7 +22,7 @@ from verification.benchmarks.inference.measure import (
     refuse_different,
     verdict,
 )
-from verification.benchmarks.inference.plots import draw, draw_sizes
+from verification.benchmarks.inference.plots import draw_inference, draw_sizes
 from verification.benchmarks.pages.inference import answers, page
 from verification.benchmarks.pages.size import page as size_page
 from verification.benchmarks.pages.size import rows
@@ -42,7 +42,7 @@ TINY = replace(
 class InProcess:
     """Measures in the test's own process: importing everything again takes long."""
 
-    def __init__(self, work: Path, threads: int, progress: run.Progress) -> None:
+    def __init__(self, work: Path, threads: int, progress: object) -> None:
         self.work, self.threads = work, threads
 
     def run(self, kind: str, **asked: Any) -> Any:
@@ -88,7 +88,7 @@ def test_the_page_and_the_plot_need_nothing_but_the_data(
     assert "**Not measured**: 2:4 on the sparse units of a GPU" in text
     again["runs"][1]["verified"] = True
     assert "certified when they were pruned: 1 of 2." in page(again)
-    draw(again, tmp_path / "plot.png")
+    draw_inference(again, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     text = size_page(again)
     assert results["commit"] in text
@@ -199,7 +199,7 @@ def test_the_plot_shows_the_intervals_of_the_tables(
     known["layers"][1]["ratio"] = compare([0.5] * 5, [1.0] * 5)  # too few for an interval
     figures: list[Any] = []
     monkeypatch.setattr(plots, "save", lambda figure, _: figures.append(figure))
-    draw(known, Path("unused"))
+    draw_inference(known, Path("unused"))
     plt.close(figures[0])
     single, whole = figures[0].axes
     assert bars(single, 1) == [known["layers"][0]["ratio"]["interval"]]
@@ -218,7 +218,7 @@ def bars(axes: Any, direction: int) -> list[Any]:
 def test_only_wanda_unstructured_removes_another_number(
     results: dict[str, Any], pattern: Pattern
 ) -> None:
-    """As the inference_page on bytes says of files and methods."""
+    """As the page on bytes says of files and methods."""
     gram = torch.eye(16) + 0.1
     weight = torch.randn(12, 16, generator=torch.Generator().manual_seed(0))
     removed = {

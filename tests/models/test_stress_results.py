@@ -10,7 +10,7 @@ from tests.stress.big_checkpoint import PATTERN
 from tests.stress.synthetic import llama_config
 from thanos_torch.models import LayerOptions, Rules
 from thanos_torch.pruning.dry_run import PlannedLayer, memory_parts, meta_model, planned_layers
-from verification.benchmarks.performance.model import BOUNDS, CostModel
+from verification.benchmarks.performance.cost_model import BOUNDS, CostModel
 from verification.benchmarks.performance.predict import predicted_model, whole_memory
 
 OF_THE_PROGRAM = 0.42e9  # bytes of a process that has imported torch and Transformers, no more

@@ -1,4 +1,4 @@
-"""Benchmarks that measure `thanos_torch`: every result certified before it is reported.
+"""The benchmarks of `thanos bench`: every result is certified before it is reported.
 
-The only part of `verification` that imports torch.
+Only this part of `verification` measures `thanos_torch` and needs PyTorch.
 """

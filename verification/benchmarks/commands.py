@@ -1,6 +1,5 @@
-"""`thanos bench`: the verified benchmark suite, and its subcommands."""
+"""The command `thanos bench` and its subcommands: compare, cost, inference, speed."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +13,13 @@ from thanos_torch.cli.options import Device, check_device
 from thanos_torch.evaluation import wheel_data
 from thanos_torch.evaluation.zero_shot import require_harness
 from thanos_torch.models import DEFAULT_MODEL, load_model
+from thanos_torch.runtime.files import whole_file
 from verification.benchmarks.quality.engine import JOBS, Study
 from verification.benchmarks.quality.plan import Run
 from verification.benchmarks.quality.records import Resources
+from verification.benchmarks.results import RESULTS, write_results
 
-RECORDS = "runs"  # folder in `out` with the finished runs of all studies
+RECORDS = "runs"  # folder in `out` for the finished runs of all studies
 
 
 def bench(
@@ -82,8 +83,8 @@ def bench(
     from verification.benchmarks.pages.build import REPORT, build
 
     pages = build(out, out / "pages")
-    for inference_page in pages:
-        say(f"{inference_page.question} {out / 'pages' / inference_page.name}.md")
+    for page in pages:
+        say(f"{page.question} {out / 'pages' / page.name}.md")
     if pages:
         say(f"All pages to look at: {out / 'pages' / REPORT}")
     raise typer.Exit(0 if all(results) else 1)
@@ -135,10 +136,9 @@ def _show_plan(studies: list[Study], paper: bool) -> None:
 
 
 def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
-    """Measure one study, and show what came of it; whether all of it is certified."""
-    from thanos_torch.runtime.files import whole_file
+    """Measure one study, write and show its results; returns whether everything is certified."""
     from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
-    from verification.benchmarks.quality.engine import RESULTS, verified
+    from verification.benchmarks.quality.engine import verified
 
     command = command_line()
     if any(run.model == DEFAULT_MODEL for run in study.runs):
@@ -149,9 +149,7 @@ def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
     shown = _Bars(study.name, study.total)
     with shown.progress:
         results = study.measure(out / RECORDS, shown.show, command, resources, jobs)
-    (out / study.name).mkdir(parents=True, exist_ok=True)
-    with whole_file(out / study.name / RESULTS) as unfinished:  # compact: there are many layers
-        unfinished.write_text(json.dumps(results, allow_nan=False) + "\n", encoding="utf-8")
+    write_results(out / study.name / RESULTS, results)
     table(f"{study.name}: {study.question}", HEADINGS, rows(results))
     console.print(source(results))
     console.print(verdict(results))
@@ -159,7 +157,7 @@ def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
 
 
 class _Bars:
-    """One bar for all runs, and one for each run at work."""
+    """A progress bar for all runs of a study, and one for each run at work."""
 
     def __init__(self, name: str, total: int) -> None:
         self.progress = bars()
@@ -168,7 +166,7 @@ class _Bars:
         self._shares: dict[str, float] = {}
 
     def show(self, run: Run, note: str, done: int, of: int) -> None:
-        """A run reports."""
+        """Show the progress of a run; see `engine.measure`."""
         from verification.benchmarks.quality.engine import share_done
 
         key = run.key
@@ -180,6 +178,9 @@ class _Bars:
             self._tasks[key], completed=self._shares[key], note=note, visible=not finished
         )
         self.progress.update(self._all, completed=sum(self._shares.values()))
+
+
+Threads = Annotated[int, typer.Option(help="Threads for torch; 0: as it finds.")]
 
 
 def compare(
@@ -230,7 +231,7 @@ def cost(
         bool,
         typer.Option("--quick", help="Small layers only, to see that all works: 2 minutes."),
     ] = False,
-    threads: Annotated[int, typer.Option(help="Threads for torch; 0: as it finds.")] = 0,
+    threads: Threads = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for cost.json, cost.md and plots; progress beside it.")
     ] = Path("results/cost"),
@@ -240,29 +241,21 @@ def cost(
     A run that was stopped goes on where it was. Exit status 0 means that every time counted is
     certified, and that the model kept its bounds on sizes that it was not fitted to.
     """
-    if threads < 0:
-        raise ValueError(f"threads must be 0 or more, got {threads}")
-    if threads:
-        torch.set_num_threads(threads)
-    from thanos_torch.models import DEFAULT_MODEL, load_model
-    from thanos_torch.runtime.files import whole_file
+    _use_threads(threads)
     from verification.benchmarks.pages.cost import page, verdicts
-    from verification.benchmarks.performance.plots import draw_all
-    from verification.benchmarks.performance.run import run_cost
+    from verification.benchmarks.performance.cost import run_cost
+    from verification.benchmarks.performance.plots import draw_cost
 
     if not quick:
-        load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
+        load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, which is not measured
     profile, command = "quick" if quick else "standard", command_line()
     with progress_bar("cost") as progress:
         results = run_cost(out, profile, command, progress)
-    with whole_file(out / "cost.md") as unfinished:
-        unfinished.write_text(page(results), encoding="utf-8")
-    draw_all(results, out)
-    found = verdicts(results)
-    for what, holds, how in found:
-        console.print(f"{'passed' if holds else 'FAILED'}  {what}: {how}")
+    _write_page(out / "cost.md", page(results))
+    draw_cost(results, out)
+    holds = _show_verdicts(verdicts(results))
     say(f"Results and plots: {out}")
-    raise typer.Exit(0 if all(holds for _, holds, _ in found) else 1)
+    raise typer.Exit(0 if holds else 1)
 
 
 def inference(
@@ -283,10 +276,9 @@ def inference(
 
     Exit status 0 means that everything was measured and every layer of the models certified.
     """
-    if threads < 0:
-        raise ValueError(f"threads must be 0 or more, got {threads}")
+    _check_threads(threads)
     check_device(device)
-    from verification.benchmarks.inference.plots import draw, draw_sizes
+    from verification.benchmarks.inference.plots import draw_inference, draw_sizes
     from verification.benchmarks.inference.run import QUICK, STANDARD, run_inference
     from verification.benchmarks.pages import size
     from verification.benchmarks.pages.inference import (
@@ -298,17 +290,16 @@ def inference(
         page,
     )
 
-    load_model(model)  # downloads it if need be: set-up, not a part of what is measured
+    load_model(model)  # downloads it if need be: set-up, which is not measured
     settings = replace(QUICK if quick else STANDARD, threads=threads, device=device)
     command = command_line()
     with progress_bar("inference") as progress:
         profile = "quick" if quick else "standard"
         results = run_inference(model, settings, progress, command, profile)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "inference.json").write_text(json.dumps(results, allow_nan=False) + "\n")
-    (out / "inference.md").write_text(page(results))
-    draw(results, out / "inference.png")
-    (out / "size.md").write_text(size.page(results))
+    write_results(out / "inference.json", results)
+    _write_page(out / "inference.md", page(results))
+    draw_inference(results, out / "inference.png")
+    _write_page(out / "size.md", size.page(results))
     draw_sizes(results, out / "size.png")
     table("Single layers", LAYER_HEADINGS, layer_rows(results))
     table(model, MODEL_HEADINGS, model_rows(results))
@@ -325,7 +316,7 @@ def speed(
         typer.Option("--quick", help="Fewer repeats; every fifth block of the model: 5 minutes."),
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda (layers only).")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads for torch; 0: as it finds.")] = 0,
+    threads: Threads = 0,
     out: Annotated[Path, typer.Option(help="Folder for speed.json, speed.md, speed.png.")] = Path(
         "results/speed"
     ),
@@ -338,28 +329,46 @@ def speed(
         raise ValueError("device must be cpu where torch finds no CUDA, got 'cuda'")
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be cpu or cuda, got {device!r}")
-    if threads < 0:
-        raise ValueError(f"threads must be 0 or more, got {threads}")
-    if threads:
-        torch.set_num_threads(threads)
+    _use_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     from verification.benchmarks.pages.speed import HEADINGS, page, rows, verdicts
-    from verification.benchmarks.performance.plots import draw
-    from verification.benchmarks.performance.run import run_speed
+    from verification.benchmarks.performance.plots import draw_speed
+    from verification.benchmarks.performance.speed import run_speed
 
-    load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, not a part of what is measured
+    load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, which is not measured
     with progress_bar("speed") as progress:
         results = run_speed(quick, device, command_line(), progress)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "speed.json").write_text(json.dumps(results, allow_nan=False) + "\n")
-    (out / "speed.md").write_text(page(results))
-    draw(results, out / "speed.png")
+    write_results(out / "speed.json", results)
+    _write_page(out / "speed.md", page(results))
+    draw_speed(results, out / "speed.png")
     table("Cost of pruning a layer, in products of b x b by b x b", HEADINGS, rows(results))
-    found = verdicts(results)
-    for what, holds, how in found:
-        console.print(f"{'passed' if holds else 'FAILED'}  {what}: {how}")
+    holds = _show_verdicts(verdicts(results))
     say(f"Results and plot: {out}")
-    raise typer.Exit(0 if all(holds for _, holds, _ in found) else 1)
+    raise typer.Exit(0 if holds else 1)
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 0:
+        raise ValueError(f"threads must be 0 or more, got {threads}")
+
+
+def _use_threads(threads: int) -> None:
+    """Set torch's number of threads; 0 leaves it as it is."""
+    _check_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _write_page(file: Path, text: str) -> None:
+    with whole_file(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _show_verdicts(verdicts: list[tuple[str, bool, str]]) -> bool:
+    """Print each promise and whether it holds; returns whether all of them hold."""
+    for what, holds, how in verdicts:
+        console.print(f"{'passed' if holds else 'FAILED'}  {what}: {how}")
+    return all(holds for _, holds, _ in verdicts)
 
 
 app = typer.Typer(rich_markup_mode=None)  # the command `bench` of the program `thanos`

@@ -1,9 +1,8 @@
-"""Where numbers come from: commit, versions, machine."""
+"""The origin of numbers (commit, versions, machine), a clock, and the memory of this process."""
 
 import hashlib
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -17,11 +16,12 @@ import torch
 from thanos_torch.runtime.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, if this is in one
+Progress = Callable[[str, int, int], None]  # what is measured, how much of it is done, of how much
 PACKAGES = ("thanos-pruning", "torch", "numpy", "scipy", "transformers")
 
 
 def environment(device: str = "cpu") -> dict[str, object]:
-    """What a results file says about its origin; device  where most of the work was done."""
+    """The origin of a results file's numbers. `device` is where most of the work was done."""
     return {
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -32,10 +32,9 @@ def environment(device: str = "cpu") -> dict[str, object]:
 
 
 def commit() -> str:
-    """The commit of the checkout; `unknown` outside of one.
+    """The commit of the checkout; `unknown` if this package is not inside its own checkout.
 
-    Marked as dirty if files differ from it, but for those that are results themselves. Installed
-    into a folder of another project, this is not that one's commit.
+    It ends in "-dirty" if tracked files differ from the commit. Results and pages do not count.
     """
     try:
         root = _git("rev-parse", "--show-toplevel")
@@ -57,7 +56,7 @@ def _git(*arguments: str) -> str:
 
 
 def machine(device: str = "cpu") -> str:
-    """Processor, usable cores and memory in words, and the GPU if that is the device."""
+    """The processor, usable cores and memory in words, and the GPU if it is the device."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -69,30 +68,30 @@ def machine(device: str = "cpu") -> str:
     words = f"{name}, {cores()} cores, {memory:.0f} GiB"
     if device == "cpu":
         return words
-    import torch
-
     return f"{torch.cuda.get_device_name(device)}; {words}"
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held, in bytes."""
+    """The peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux: getrusage would count what the parent process held as well
+    if status.exists():  # Linux: getrusage would include the memory of the parent process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
+    import resource  # Windows has none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def clock(run: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds of one call; on a device, until its work is done."""
+    """Seconds of one call. On a GPU it ends when the queued work is done."""
     if device != "cpu":
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -103,9 +102,9 @@ def clock(run: Callable[[], object], device: str = "cpu") -> float:
 
 
 def content_of(files: Iterable[Path]) -> str:
-    """Short SHA-256 of files by name and content, whatever their order and folder.
+    """A short SHA-256 of the files' names and contents; their order and folders do not matter.
 
-    What is no file, as a folder beside them, does not count.
+    Folders are skipped.
     """
     digest = hashlib.sha256()
     for file in sorted(file for file in files if file.is_file()):

@@ -1,22 +1,22 @@
-"""What results files hold, in the form that they are compared in."""
+"""Results files: the one reader and writer of their JSON, and the typed record of a run."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Logarithms beyond this are cut off: an error of 0 has none, and NaN is worse than any number.
+from thanos_torch.runtime.files import whole_file
+
+RESULTS = "results.json"  # the results file of a folder
+# Logarithms are cut off here: an error of 0 has none, and NaN counts as worse than any number.
 FAR = math.log(1e12)
-# Of the checkout, where there is one: a file for every kind of calibration.
+# Recorded calibration draws of the checkout, if there is one: a file for each kind of calibration.
 RECORDED = sorted((Path(__file__).parents[2] / "docs" / "results").glob("draws*.json"))
-DRAW = ("dataset", "nsamples", "seqlen", "seed")
-JUDGED = ("name", "removed", "passed")  # that every layer has
+NAMED = 3  # layers or runs that a message names; it counts the others
 
-NAMED = 3  # of many that are told at once
-
-# Logarithms by layer; perplexity, which no layer has alone, stands under "".
+# Logarithms by layer name. Perplexity is a number of the whole model and stands under "".
 Values = dict[str, float]
 
 
@@ -24,34 +24,35 @@ Values = dict[str, float]
 class Draw:
     """How a run was calibrated. Runs with the same draw saw the same tokens.
 
-    tokens  SHA-256 of those: a data set of one name may be another text elsewhere
+    tokens  SHA-256 of the tokens, as data sets of one name may hold different texts; None if the
+            file does not record it
     """
 
-    dataset: str | None
-    nsamples: int | None
-    seqlen: int | None
-    seed: int | None
-    tokens: str | None
+    dataset: str | None = None
+    nsamples: int | None = None
+    seqlen: int | None = None
+    seed: int | None = None
+    tokens: str | None = None
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """All but the seed and its tokens: draws of one kind vary in the same way."""
+        """Data set and sizes: draws of one kind differ in their seed and vary in the same way."""
         return self.dataset, self.nsamples, self.seqlen
 
 
-Records = dict[Draw, dict[str, Any]]
+DENSE = Draw()  # a dense model is not calibrated
 
 
 @dataclass(frozen=True)
 class Key:
-    """What was run: a model and the options. Runs with the same key differ in their draw alone."""
+    """What was run: the model and the options. Runs with the same key differ in their draw only."""
 
     model: str
     options: tuple[tuple[str, str], ...]
 
     @property
     def label(self) -> str:
-        """For people: the options, without names where they need none."""
+        """The options for people: method and pattern by value, the others as name=value."""
         return " ".join(
             value if name in ("method", "pattern") else f"{name}={value}"
             for name, value in self.options
@@ -63,19 +64,78 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Results:
-    """A results file; runs by what was run and by draw."""
+class MeasuredLayer:
+    """What a results file records of one pruned layer.
+
+    removed  number of weights set to zero
+    passed   whether its certificate passed
+    error, dense_error  relative layer error with the inputs of the pruned and of the dense model
+    """
+
+    name: str
+    removed: int
+    passed: bool
+    error: float | None
+    dense_error: float | None
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """One run of a results file: a dense model, or a model pruned on one calibration draw.
+
+    layers       None for a dense model
+    evaluation   the evaluation text in words, as far as it is recorded
+    pruning_seconds, peak_memory_bytes  None if not recorded
+    machine, threads, jobs  what times depend on, as text
+    """
+
+    key: Key
+    draw: Draw
+    layers: tuple[MeasuredLayer, ...] | None
+    perplexity: float | None
+    evaluation: str
+    sparsity: float
+    pruning_seconds: float | None
+    peak_memory_bytes: float | None
+    machine: str
+    threads: str
+    jobs: str
+
+    @property
+    def pruned(self) -> bool:
+        """False for a dense model."""
+        return self.layers is not None
+
+    def measured(self, measure: str) -> Values:
+        """`error` or `dense_error` of each layer, or `perplexity`, where recorded; logarithms."""
+        if measure == "perplexity":
+            return {} if self.perplexity is None else {"": logarithm(self.perplexity)}
+        found = {layer.name: getattr(layer, measure) for layer in self.layers or ()}
+        return {name: logarithm(value) for name, value in found.items() if value is not None}
+
+
+Records = dict[Draw, MeasuredRun]
+
+
+@dataclass(frozen=True)
+class ResultsFile:
+    """A results file: its JSON, and its runs by key and draw."""
 
     file: Path
     content: dict[str, Any]
     runs: dict[Key, Records]
 
     @property
-    def unmeasured(self) -> frozenset[str]:
-        """Measures that such a file does not take, so that it cannot have lost them.
+    def records(self) -> list[MeasuredRun]:
+        """All runs."""
+        return [record for records in self.runs.values() for record in records.values()]
 
-        `quality.draws` takes no errors with dense inputs, and perplexities only if it is asked
-        for windows.
+    @property
+    def unmeasured(self) -> frozenset[str]:
+        """Measures that this kind of file never holds, so that it cannot have lost them.
+
+        `quality.draws` measures no errors with dense inputs, and perplexity only if it is asked
+        for evaluation windows.
         """
         if self.content.get("study") != "draws":
             return frozenset()
@@ -83,39 +143,58 @@ class Results:
         return frozenset({"dense_error"} if scored else {"dense_error", "perplexity"})
 
     def origin(self, name: str) -> Any:
-        """A value of the file's header, which older files keep in "environment"."""
-        return self.content.get(name, self.content.get("environment", {}).get(name))
+        """A value of the file's header, or of its "environment", where older files keep it."""
+        return _origin(self.content, name)
 
     def as_dict(self) -> dict[str, Any]:
-        """Where the numbers come from; JSON-able."""
+        """Where the numbers come from, for JSON."""
         names = ("study", "profile", "command", "commit", "date", "machine")
         return {"file": str(self.file), **{name: self.origin(name) for name in names}}
 
 
-def read_results(path: Path) -> Results:
-    """A results file, or the results.json of a folder; ValueError if there is none.
+def write_results(file: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+    """Write a results file in one step; the folder is made. Raises ValueError for NaN.
 
-    What all runs share, the model and the calibration, may stand in "settings" alone.
+    Files with many layers are written on one line, without an indent.
     """
-    file = path / "results.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(f"results must be a file, or a folder with results.json, got {path}")
+    text = json.dumps(content, indent=indent, allow_nan=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def read_content(file: Path) -> dict[str, Any]:
+    """The JSON of a results file. Raises ValueError, naming the file, if it cannot be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        shared, runs = content.get("settings", {}), content["runs"]
-        grouped: dict[Key, Records] = {}
-        for record in runs:
-            key = Key(str(record.get("model", shared.get("model"))), _options(record["run"]))
-            grouped.setdefault(key, {})[_draw(record, shared)] = record
-            for layer in record.get("layers", ()):
-                _ = [layer[name] for name in JUDGED]
-    except (UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is no results file: {type(error).__name__} {error}") from error
-    return Results(file, content, grouped)
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _refusal(file, error) from error
+    return content
 
 
-def read_draws(files: Iterable[Path]) -> Results:
-    """The runs of several results files as of one, for how much their draws vary."""
+def read_results(path: Path) -> ResultsFile:
+    """Read a results file, or results.json of a folder, into typed records.
+
+    The model and the calibration may stand in "settings" if all runs share them. Raises ValueError
+    if the file is missing or is no results file of whole models.
+    """
+    file = path / RESULTS if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"results must be a file, or a folder with {RESULTS}, got {path}")
+    content = read_content(file)
+    grouped: dict[Key, Records] = {}
+    try:
+        shared = content.get("settings", {})
+        for run in content["runs"]:
+            record = _record(run, shared, content)
+            grouped.setdefault(record.key, {})[record.draw] = record
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _refusal(file, error) from error
+    return ResultsFile(file, content, grouped)
+
+
+def read_draws(files: Iterable[Path]) -> ResultsFile:
+    """Merge the runs of several results files, to estimate how much calibration draws vary."""
     found = no_results()
     for file in files:
         for key, records in read_results(file).runs.items():
@@ -123,56 +202,78 @@ def read_draws(files: Iterable[Path]) -> Results:
     return found
 
 
-def no_results() -> Results:
-    """In the place of a file that there is none of."""
-    return Results(Path(), {}, {})
+def no_results() -> ResultsFile:
+    """An empty results file."""
+    return ResultsFile(Path(), {}, {})
 
 
-def _draw(record: Mapping[str, Any], shared: Mapping[str, Any]) -> Draw:
-    """How a run was calibrated; a dense model was not. KeyError where a pruned one does not say."""
-    if "layers" not in record:
-        return Draw(None, None, None, None, None)
-    calibration = {**shared, **record.get("calibration", {})}
-    tokens = record.get("calibration_text", {}).get("windows_sha256")
-    dataset, nsamples, seqlen, seed = (calibration[name] for name in DRAW)
-    return Draw(dataset, nsamples, seqlen, seed, tokens)
+def _refusal(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file} is no results file: {type(error).__name__} {error}")
+
+
+def _record(
+    run: Mapping[str, Any], shared: Mapping[str, Any], content: Mapping[str, Any]
+) -> MeasuredRun:
+    """Raises KeyError for a pruned run without its calibration or a layer without its verdict."""
+    seconds, memory = run.get("seconds"), run.get("peak_memory_bytes")
+    pruning = seconds.get("pruning") if isinstance(seconds, dict) else None
+    return MeasuredRun(
+        Key(str(run.get("model", shared.get("model"))), _options(run["run"])),
+        _draw(run, shared),
+        tuple(map(_layer, run["layers"])) if "layers" in run else None,
+        run.get("perplexity"),
+        _evaluation(run),
+        run.get("sparsity", 0.0),
+        float(pruning) if pruning else None,
+        float(memory) if isinstance(memory, int | float) and memory else None,
+        *(str(run.get(name, _origin(content, name))) for name in ("machine", "threads", "jobs")),
+    )
+
+
+def _layer(layer: Mapping[str, Any]) -> MeasuredLayer:
+    errors = layer.get("error"), layer.get("dense_error")
+    return MeasuredLayer(layer["name"], layer["removed"], layer["passed"], *errors)
+
+
+def _draw(run: Mapping[str, Any], shared: Mapping[str, Any]) -> Draw:
+    if "layers" not in run:
+        return DENSE
+    calibration = {**shared, **run.get("calibration", {})}
+    tokens = run.get("calibration_text", {}).get("windows_sha256")
+    settings = {name: calibration[name] for name in ("dataset", "nsamples", "seqlen", "seed")}
+    return Draw(**settings, tokens=tokens)
 
 
 def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """In an order of their own; an option that is not set is none."""
+    """The options that are set, as text: method, pattern, then the others by name."""
     order = sorted(run, key=lambda name: (name != "method", name != "pattern", name))
     return tuple((name, str(run[name])) for name in order if run[name] not in (None, ""))
 
 
-def layer_values(records: Records, name: str) -> dict[Draw, Values]:
-    """Logarithms of a layer's number, as "error", by draw and layer, where it is recorded."""
-    return _some(
-        records,
-        lambda record: {
-            layer["name"]: logarithm(layer[name])
-            for layer in record.get("layers", ())
-            if layer.get(name) is not None
-        },
-    )
+def _evaluation(run: Mapping[str, Any]) -> str:
+    text = run.get("evaluation_text", {}).get("windows_sha256")
+    recorded = {
+        "{} windows": run.get("windows"),
+        "of {} tokens": run.get("seqlen"),
+        "({} scored)": run.get("tokens"),
+        "of text {}": text and text[:12],
+    }
+    found = [words.format(value) for words, value in recorded.items() if value is not None]
+    return " ".join(found) or "windows that are not told"
 
 
-def perplexity_values(records: Records) -> dict[Draw, Values]:
-    """Logarithms of perplexity by draw."""
-    return _some(
-        records,
-        lambda record: (
-            {"": logarithm(record["perplexity"])} if record.get("perplexity") is not None else {}
-        ),
-    )
+def _origin(content: Mapping[str, Any], name: str) -> Any:
+    return content.get(name, content.get("environment", {}).get(name))
 
 
-def _some(records: Records, values: Callable[[dict[str, Any]], Values]) -> dict[Draw, Values]:
-    found = {draw: values(record) for draw, record in records.items()}
-    return {draw: each for draw, each in found.items() if each}
+def measured(records: Records, measure: str) -> dict[Draw, Values]:
+    """A measure of `MeasuredRun.measured` by draw, for the draws that have it."""
+    found = {draw: record.measured(measure) for draw, record in records.items()}
+    return {draw: values for draw, values in found.items() if values}
 
 
 def logarithm(value: float) -> float:
-    """Cut off at FAR to both sides; that of NaN is FAR."""
+    """The logarithm, cut off at ± FAR; FAR for NaN."""
     if math.isnan(value):
         return FAR
     return min(max(math.log(value), -FAR), FAR) if value > 0 else -FAR
@@ -185,6 +286,6 @@ def common_layers(samples: Iterable[Values]) -> list[str]:
 
 
 def named(names: list[str]) -> str:
-    """For people: the first of many, and how many more there are."""
+    """The first NAMED of some names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

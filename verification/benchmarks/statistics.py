@@ -1,11 +1,12 @@
-"""Numbers that vary: an estimate with its interval, and when two of them differ.
+"""Estimates with confidence intervals, and the rule that decides whether two numbers differ.
 
-Errors and perplexities are positive and vary by factors, so their logarithms are averaged and
-Student's t gives the interval: it is honest for three seeds already. Timings have outliers, so
-they get a median and an interval made of order statistics, which assumes no distribution.
+Errors and perplexities are positive and vary by factors. Their logarithms are averaged, with
+Student's t for the interval, which is valid from two values on. Timings have outliers: they get a
+median, and an interval made of order statistics, which assumes no distribution.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -20,10 +21,11 @@ Verdict = Literal["higher", "lower", "no difference", "no verdict"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, where it is known to be, and from how many numbers.
+    """A value and its confidence interval.
 
-    low, high  the interval that covers the true value with probability `level`; None where there
-               are too few numbers for one
+    low, high  ends of the interval that covers the true value with probability `level`; None if
+               there are too few numbers for an interval
+    count      how many numbers the estimate is made from
     """
 
     value: float
@@ -33,27 +35,27 @@ class Estimate:
     level: float = LEVEL
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The fields, for JSON."""
         return asdict(self)
 
 
 def added_percent(ratio: float) -> float:
-    """What a ratio adds to 1, in %."""
+    """A ratio as a relative change in %: 1.02 is +2."""
     return 100 * (ratio - 1)
 
 
 def mean(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """With Student's t interval; of one number without."""
+    """The mean with Student's t interval; a single number has no interval."""
     return _mean(_numbers("values", values), level)
 
 
 def geometric_mean(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """Of positive numbers, with Student's t interval of their logarithms."""
+    """The geometric mean of positive numbers; Student's t interval of their logarithms."""
     return _exp(_mean(_logarithms("values", values), level))
 
 
 def median(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """With the narrowest interval of order statistics that reaches the level.
+    """The median with the narrowest interval of order statistics that reaches the level.
 
     The true median lies between the k-th smallest and the k-th largest of n numbers with
     probability 1 − 2 P(Binomial(n, ½) < k). Below 6 numbers no k reaches 95 %.
@@ -69,22 +71,23 @@ def median(values: ArrayLike, level: float = LEVEL) -> Estimate:
 
 
 def paired_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> Estimate:
-    """The geometric mean of after / before over pairs that share what moves both, as a draw."""
+    """The geometric mean of after / before over pairs, as two runs on one calibration draw.
+
+    Raises ValueError if the lists differ in length, or hold a number that is not positive.
+    """
     first, second = _logarithms("before", before), _logarithms("after", after)
-    if len(first) != len(second):
-        raise ValueError(f"before and after must be pairs, got {len(first)} and {len(second)}")
-    return _exp(_mean(second - first, level))
+    return _exp(_mean(_added(first, second), level))
 
 
 def independent_ratio(
     before: ArrayLike, after: ArrayLike, *others: ArrayLike, level: float = LEVEL, freedom: int = 1
 ) -> Estimate:
-    """The ratio of geometric means of draws that have nothing to do with each other.
+    """The ratio after / before of the geometric means of two independent samples.
 
-    others   more draws that vary in the same way, about a mean of their own: for the spread alone
-    freedom  that an interval needs at least
+    others   further samples with means of their own; they only add to the estimate of the variance
+    freedom  the fewest degrees of freedom that give an interval
 
-    Student's t with a common variance: the draws of all sides are made in the same way.
+    Student's t with one variance for all samples (`scipy.stats.ttest_ind` takes two samples only).
     """
     first, second = _logarithms("before", before), _logarithms("after", after)
     groups = [first, second, *(_logarithms("others", each) for each in others)]
@@ -99,7 +102,7 @@ def independent_ratio(
 
 @dataclass(frozen=True)
 class Spread:
-    """A standard deviation that was measured, and from how many independent numbers."""
+    """A measured standard deviation, and its degrees of freedom."""
 
     deviation: float
     freedom: int
@@ -108,21 +111,18 @@ class Spread:
 def perplexity_ratio(
     before: ArrayLike, after: ArrayLike, rounding: Spread | None = None, level: float = LEVEL
 ) -> Estimate:
-    """Of two models on the same windows, which have the same number of scored tokens.
+    """The ratio of two models' perplexities on the same windows of equally many scored tokens.
 
     before, after  (windows,) mean negative log-likelihood of each window's tokens, in nats, in the
                    order of the text
-    rounding       of the ratio's logarithm, by rounding alone
+    rounding       spread of the ratio's logarithm that rounding alone causes
 
-    A window that is hard for one model is hard for the other: their difference varies far less
-    than either, and the ratio of perplexities is exp of its mean. Neighbours in a text are alike,
-    so that n windows are not n independent numbers: Student's t is of the means of stretches of
-    √n windows each ("batch means").
+    A window that is hard for one model is hard for the other, so their difference varies far less
+    than either. The ratio of perplexities is exp of its mean. Neighbouring windows of a text are
+    alike and not independent. Student's t is therefore taken over the means of stretches of √n
+    windows each ("batch means").
     """
-    first, second = _numbers("before", before), _numbers("after", after)
-    if len(first) != len(second):
-        raise ValueError(f"before and after must be pairs, got {len(first)} and {len(second)}")
-    added = second - first
+    added = _added(_numbers("before", before), _numbers("after", after))
     count, value = len(added), float(added.mean())
     if count < 2:
         return _exp(Estimate(value, None, None, count, level))
@@ -134,7 +134,7 @@ def perplexity_ratio(
 
 
 def _reach(spreads: Sequence[Spread], level: float) -> float:
-    """Half an interval of a sum of independent errors, with Satterthwaite's degrees of freedom."""
+    """Half the width of the interval of a sum of independent errors (Welch-Satterthwaite)."""
     variances = np.array([each.deviation**2 for each in spreads])
     total = float(variances.sum())
     if total == 0:
@@ -144,15 +144,15 @@ def _reach(spreads: Sequence[Spread], level: float) -> float:
 
 
 def in_words(verdict: Verdict) -> str:
-    """A verdict for a page; without a difference none was shown, which is not the same as none."""
+    """A verdict for a page. "No difference" reads "not shown to differ": absence is not proved."""
     return verdict if verdict in ("lower", "higher") else "not shown to differ"
 
 
 def difference(ratio: Estimate, tolerance: float = 0.0, deterministic: bool = False) -> Verdict:
-    """Whether a ratio differs from 1: its whole interval lies beyond 1 ± tolerance, in logarithms.
+    """Whether a ratio differs from 1: its whole interval lies outside of exp(± tolerance).
 
-    deterministic  both numbers are from the same draw by code that gives the same answer again up
-                   to the tolerance: then one pair is enough. Otherwise one pair is no verdict.
+    deterministic  judge the value alone if there is no interval. That is right for one pair of
+                   numbers if the code repeats its answer on the same draw up to the tolerance.
     """
     low, high = ratio.low, ratio.high
     if low is None or high is None:
@@ -163,7 +163,7 @@ def difference(ratio: Estimate, tolerance: float = 0.0, deterministic: bool = Fa
 
 
 def gain(change: Estimate) -> Verdict:
-    """Whether what is added differs from 0: the whole interval lies on one side of it."""
+    """Whether a change differs from 0: its whole interval lies on one side of 0."""
     if change.low is None or change.high is None:
         return "no verdict"
     return _side(change.low, change.high, 0.0)
@@ -178,24 +178,33 @@ def _side(low: float, high: float, tolerance: float) -> Verdict:
 
 
 def pooled_deviation(groups: Sequence[NDArray[np.float64]]) -> float:
-    """The standard deviation within groups that have means of their own."""
+    """The common standard deviation of groups, each about its own mean."""
     freedom = sum(len(group) - 1 for group in groups)
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
     return math.sqrt(squares / freedom)
 
 
 def t_factor(freedom: float, level: float) -> float:
-    """How many standard errors an interval of this level reaches to either side."""
+    """Half the width of Student's t interval of this level, in standard errors."""
     return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def _mean(values: NDArray[np.float64], level: float) -> Estimate:
-    """Student's t interval of a mean."""
+    """The mean with SciPy's Student's t interval."""
     n, value = len(values), float(values.mean())
     if n < 2:
         return Estimate(value, None, None, n, level)
-    reach = pooled_deviation([values]) / math.sqrt(n) * t_factor(n - 1, level)
-    return Estimate(value, value - reach, value + reach, n, level)
+    with warnings.catch_warnings():  # equal numbers: the interval is exact, the p-value is not
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = stats.ttest_1samp(values, 0.0).confidence_interval(level)
+    return Estimate(value, float(interval.low), float(interval.high), n, level)
+
+
+def _added(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """After − before, pair by pair."""
+    if len(before) != len(after):
+        raise ValueError(f"before and after must be pairs, got {len(before)} and {len(after)}")
+    return after - before
 
 
 def _exp(estimate: Estimate) -> Estimate:
@@ -209,7 +218,7 @@ def _exp(estimate: Estimate) -> Estimate:
 
 
 def _factor(logarithm: float) -> float:
-    """Exp, without the overflow that two numbers of very different size would bring."""
+    """Exp, limited so that two numbers of very different size do not overflow."""
     return math.exp(min(max(logarithm, -700.0), 700.0))
 
 

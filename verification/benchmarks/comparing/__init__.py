@@ -1,1 +1,1 @@
-"""Two results files against each other: what changed, and what of it is more than noise."""
+"""Compare two results files: which changes are more than noise, and what was lost."""

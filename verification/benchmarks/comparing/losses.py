@@ -1,21 +1,26 @@
-"""What no noise excuses: what is lost, certificates that fail, and other counts."""
+"""Regressions that no noise excuses: lost runs and measures, failed certificates, other counts."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from verification.benchmarks.results import Draw, Records, Results, named, perplexity_values
+from verification.benchmarks.results import (
+    Draw,
+    MeasuredLayer,
+    MeasuredRun,
+    Records,
+    ResultsFile,
+    named,
+)
 
-Side = list[dict[str, Any]]
-# By their names in a results file.
+Side = list[MeasuredRun]
 PERPLEXITY = "perplexity"
+# Measures of a layer by their names in a results file, in words.
 OF_LAYERS = {"error": "layer error", "dense_error": "error with dense inputs"}
-LAYER = "name"
 
 
-def lost_runs(before: Results, after: Results) -> list[str]:
-    """Runs that `after` lacks, and draws of those that it has.
+def lost_runs(before: ResultsFile, after: ResultsFile) -> list[str]:
+    """The runs that `after` lacks, and the draws that it lacks of the runs that it has.
 
-    Where no draw is shared, the two are other draws and none is lost.
+    If the two files share no draw of a run, they hold different draws and none is lost.
     """
     lost = [key.label for key in before.runs if key not in after.runs]
     for key, first in before.runs.items():
@@ -26,9 +31,9 @@ def lost_runs(before: Results, after: Results) -> list[str]:
 
 
 def broken(first: Records, second: Records, unmeasured: frozenset[str]) -> Iterator[str]:
-    """In words, what broke in a run that both have, draw by draw where they share some.
+    """Describe what broke in a run that both files have, draw by draw if they share draws.
 
-    unmeasured  measures that the second file does not take, so that they are not lost
+    unmeasured  measures that the second file never holds, so that they are not lost
     """
     shared = [draw for draw in first if draw in second]
     if not shared:
@@ -42,73 +47,58 @@ def broken(first: Records, second: Records, unmeasured: frozenset[str]) -> Itera
 
 
 def _broken(before: Side, after: Side, unmeasured: frozenset[str]) -> Iterator[str]:
-    """Of one draw, or of other draws on either side."""
-    names = list(dict.fromkeys(layer["name"] for record in before for layer in _layers(record)))
-    # What failed in one of other draws was not sound before.
+    """Compare one draw with itself, or all draws of one side with other draws."""
+    names = list(dict.fromkeys(layer.name for layer in _layers(before)))
+    # A layer that failed on any draw before was not sound before.
     failing = _failing(after) - _failing(before)
     failed = [name for name in names if name in failing]
     if failed:
         was, now = ("were", "are") if len(failed) > 1 else ("was", "is")
         yield f"{named(failed)} {was} certified and {now} not any more"
     yield from _lost(names, before, after, unmeasured)
-    yield from _other_counts(before, after)
-
-
-def _lost(names: list[str], before: Side, after: Side, unmeasured: frozenset[str]) -> Iterator[str]:
-    """Layers, and measures of what is left."""
-    layers = _missing(LAYER, before, after)
-    yield from (f"{name} is lost" for name in names if name in layers)
-    for measure, words in OF_LAYERS.items():
-        missing = _missing(measure, before, after) - layers
-        if missing and measure not in unmeasured:
-            yield f"{words} of {named([name for name in names if name in missing])} is lost"
-    if PERPLEXITY not in unmeasured and _missing(PERPLEXITY, before, after):
-        yield f"{PERPLEXITY} is lost"
-
-
-def _missing(measure: str, before: Side, after: Side) -> set[str]:
-    """The layers where a draw had it and none has it, or all had it and one has not."""
-    first, second = ([held(record, measure) for record in side] for side in (before, after))
-    lost = first[0].union(*first) - second[0].union(*second)
-    return lost | (first[0].intersection(*first) - second[0].intersection(*second))
-
-
-def held(record: dict[str, Any], measure: str) -> set[str]:
-    """The layers that have a measure; perplexity stands under ""."""
-    if measure == PERPLEXITY:
-        return {""} if record.get(PERPLEXITY) is not None else set()
-    return {layer["name"] for layer in _layers(record) if layer.get(measure) is not None}
-
-
-def _other_counts(before: Side, after: Side) -> Iterator[str]:
-    """Layers that lose another number of weights."""
     first, second = (
-        {layer["name"]: layer["removed"] for record in side for layer in _layers(record)}
-        for side in (before, after)
+        {each.name: each.removed for each in _layers(side)} for side in (before, after)
     )
     for name, count in first.items():
         if name in second and count != second[name]:
             yield f"{name} lost {count} weights and loses {second[name]} now"
 
 
-def _failing(records: Side) -> set[str]:
-    """The layers without a certificate."""
-    layers = (layer for record in records for layer in _layers(record))
-    return {layer["name"] for layer in layers if not layer["passed"]}
+def _lost(names: list[str], before: Side, after: Side, unmeasured: frozenset[str]) -> Iterator[str]:
+    """Lost layers, and lost measures of the layers that are left."""
+    layers = _missing(*([{each.name for each in _layers([record])} for record in side]
+                        for side in (before, after)))  # fmt: skip
+    yield from (f"{name} is lost" for name in names if name in layers)
+    for measure in (*OF_LAYERS, PERPLEXITY):
+        if measure in unmeasured:
+            continue
+        missing = _missing(*([set(record.measured(measure)) for record in side]
+                             for side in (before, after)))  # fmt: skip
+        if measure == PERPLEXITY and missing:
+            yield f"{PERPLEXITY} is lost"
+        elif missing - layers:
+            left = [name for name in names if name in missing - layers]
+            yield f"{OF_LAYERS[measure]} of {named(left)} is lost"
 
 
-def _layers(record: dict[str, Any]) -> list[dict[str, Any]]:
-    layers: list[dict[str, Any]] = record.get("layers", [])
-    return layers
+def _missing(before: list[set[str]], after: list[set[str]]) -> set[str]:
+    """Names that some draw had and none has, or that all draws had and one has not."""
+    lost = before[0].union(*before) - after[0].union(*after)
+    return lost | (before[0].intersection(*before) - after[0].intersection(*after))
 
 
-HASH_DIGITS = 12
+def _failing(side: Side) -> set[str]:
+    return {layer.name for layer in _layers(side) if not layer.passed}
+
+
+def _layers(side: Side) -> list[MeasuredLayer]:
+    return [layer for record in side for layer in record.layers or ()]
 
 
 def evaluation_change(first: Records, second: Records) -> tuple[str, str] | None:
-    """In words, what the perplexities of either side are of, if that differs.
+    """The evaluation texts of both sides' perplexities in words; None if they are the same.
 
-    Of the draws that both have, or of all where they have none in common.
+    Compares the draws that both have, or all draws if they have none in common.
     """
     before, after = _evaluations(first), _evaluations(second)
     shared = [draw for draw in before if draw in after]
@@ -118,26 +108,10 @@ def evaluation_change(first: Records, second: Records) -> tuple[str, str] | None
         sides = [sorted(set(side.values())) for side in (before, after)]
     if sides[0] == sides[1] or not all(sides):
         return None
-    return _words(sides[0]), _words(sides[1])
+    was, now = (" and ".join(dict.fromkeys(side)) for side in sides)
+    return was, now
 
 
 def _evaluations(records: Records) -> dict[Draw, str]:
-    """By draw, of the runs that have a perplexity."""
-    return {draw: _evaluation(records[draw]) for draw in perplexity_values(records)}
-
-
-def _evaluation(record: dict[str, Any]) -> str:
-    """As much as the record tells."""
-    text = record.get("evaluation_text", {}).get("windows_sha256")
-    told = {
-        "{} windows": record.get("windows"),
-        "of {} tokens": record.get("seqlen"),
-        "({} scored)": record.get("tokens"),
-        "of text {}": text and text[:HASH_DIGITS],
-    }
-    found = [form.format(value) for form, value in told.items() if value is not None]
-    return " ".join(found) or "windows that are not told"
-
-
-def _words(evaluations: list[str]) -> str:
-    return " and ".join(dict.fromkeys(evaluations))
+    """The evaluation by draw, of the runs that have a perplexity."""
+    return {draw: each.evaluation for draw, each in records.items() if each.perplexity is not None}

@@ -1,8 +1,8 @@
-"""When a change is more than noise: on the same draw, and between different draws."""
+"""When a change is more than noise, on the same calibration draw and between different draws."""
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,32 +19,31 @@ from verification.benchmarks.statistics import (
     paired_ratio,
 )
 
-# The same draw gives the same numbers up to rounding, which can tip a close choice of a mask. That
-# changes what the next decoder block is given, so that it grows with depth: rounding of all
-# activations moved the mean over the first three blocks by at most 0.11 %, one layer in them by
-# 0.8 %, but code that only rounds otherwise moved the mean of all thirty by 1.8 % and perplexity
-# by 4.5 % (docs/comparing.md). A bug in a method shows in the first blocks as in the last.
+# Tolerances for the same draw, which gives the same numbers up to rounding. Rounding can tip a
+# close choice of a mask, which changes the inputs of the next decoder block, so it grows with
+# depth. Rounding all activations moved the mean over the first three blocks by at most 0.11 % and
+# one layer in them by 0.8 %; code that rounds differently moved the mean of all thirty blocks by
+# 1.8 % and perplexity by 4.5 % (docs/comparing.md). A bug in a method shows in the first blocks.
 FIRST_BLOCKS = 3
 ROUNDING = 0.005
 ROUNDING_OF_A_LAYER = 0.04
 ROUNDING_AT_DEPTH = 0.05
 ROUNDING_OF_PERPLEXITY = 0.10
-# Chance that two results that differ by their draws alone are called different, by any of the
-# tests between different draws that a comparison makes.
+# Chance that any test of a comparison calls two results different that differ by their draws alone.
 FALSE_ALARM = 0.01
-ENOUGH_DRAWS = 3  # for an interval of Student's t that says something
+ENOUGH_DRAWS = 3  # the fewest draws for a useful Student's t interval
 
 Samples = Mapping[Draw, Values]
 
 
 @dataclass(frozen=True)
-class Change:
+class MeasureChange:
     """One measure of one run, before and after.
 
-    ratio    after / before; its interval where draws vary
-    verdict  higher and lower are more than noise
-    basis    what noise was judged by, in words
-    layers   layers that got worse on the same draw by more than a layer's rounding
+    ratio    after / before; with an interval if there are enough draws
+    verdict  "higher" and "lower" are more than noise
+    basis    how noise was judged, in words
+    layers   layers that got worse on the same draw by more than rounding of one layer
     """
 
     measure: str
@@ -61,16 +60,8 @@ class Change:
         return self.verdict == "higher" or bool(self.layers)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "measure": self.measure,
-            "before": self.before,
-            "after": self.after,
-            "ratio": self.ratio.as_dict(),
-            "verdict": self.verdict,
-            "basis": self.basis,
-            "layers": self.layers,
-        }
+        """The fields, for JSON."""
+        return asdict(self)
 
 
 def same_draw(
@@ -79,14 +70,13 @@ def same_draw(
     after: Samples,
     tolerance: float,
     layer_tolerance: float = math.inf,
-) -> Change:
-    """Compare draws that both sides have, layer by layer; tolerances are of logarithms.
+) -> MeasureChange:
+    """Compare the draws that both sides have, layer by layer; tolerances are of logarithms.
 
-    A mean over the draws beyond the tolerance is a change, however many they are and however much
-    they differ: what code does on a draw it does again, up to rounding, and that the tolerance is
-    for. If no draw moved by more than rounding, neither did their mean. An interval over the draws
-    would ask whether all draws move alike, which code that got worse on one of them need not do,
-    and of three draws it reaches so far that hardly anything lies beyond it.
+    It is a change if the mean over the draws moved by more than the tolerance. On one draw code
+    repeats its answer up to rounding, which the tolerance allows for, so no interval is needed. An
+    interval over draws would ask whether all draws move alike; code that got worse on one of them
+    need not move the others. And with three draws it is too wide to detect anything.
     """
     draws = [draw for draw in before if draw in after]
     layers = common_layers([side[draw] for draw in draws for side in (before, after)])
@@ -96,7 +86,7 @@ def same_draw(
         name: float(np.mean([after[d][name] - before[d][name] for d in draws])) for name in layers
     }
     of_a_layer = f", of a layer {100 * layer_tolerance:g} %" if layer_tolerance < math.inf else ""
-    return Change(
+    return MeasureChange(
         measure,
         math.exp(first.mean()),
         math.exp(second.mean()),
@@ -114,16 +104,16 @@ def other_draws(
     recorded: Samples,
     tolerance: float,
     tests: int,
-) -> Change:
-    """Compare draws that have nothing in common by how much draws vary, in logarithms.
+) -> MeasureChange:
+    """Compare different draws by how much draws vary; in logarithms.
 
-    recorded   more draws of the same run and kind, for nothing but their spread; may be empty
-    tolerance  that the same draw has: what rounding alone does is no difference here either
-    tests      how many such tests there are in all: each gets its share of FALSE_ALARM
+    recorded   more draws of the same run and kind, used for their spread only; may be empty
+    tolerance  tolerance of the same draw: rounding alone is no difference here either
+    tests      number of such tests in the whole comparison; each gets its share of FALSE_ALARM
 
-    The draw moves all layers together, so a draw is one number: the mean over the layers. Rounding
-    that tips other choices on every draw is part of their spread, so the tolerance is not added to
-    it. It counts where draws hardly vary: no draw moves the perplexity of magnitude pruning.
+    A draw moves all layers together, so each draw is one number: the mean over the layers. Rounding
+    differs from draw to draw and is part of their spread, so the tolerance is not added to it. The
+    tolerance decides if draws hardly vary: perplexity of magnitude pruning is the same on all.
     """
     sides = [list(side.values()) for side in (before, after, recorded) if side]
     layers = common_layers([values for side in sides for values in side])
@@ -136,11 +126,11 @@ def other_draws(
     values = geometric_mean(first).value, geometric_mean(second).value
     source = f"{len(recorded)} recorded draws" if recorded else "their own draws"
     where = f", {len(layers)} layers" if layers != [""] else ""
-    return Change(measure, *values, ratio, verdict, _basis(ratio, tolerance, source, where))
+    return MeasureChange(measure, *values, ratio, verdict, _basis(ratio, tolerance, source, where))
 
 
 def _basis(ratio: Estimate, tolerance: float, source: str, where: str) -> str:
-    """What other draws were judged by: the larger of their spread and rounding."""
+    """In words, how different draws were judged: by the larger of their spread and rounding."""
     if ratio.high is None:
         return "too few draws on both sides, and too few recorded ones"
     reach = math.log(ratio.high / ratio.value)
@@ -150,17 +140,17 @@ def _basis(ratio: Estimate, tolerance: float, source: str, where: str) -> str:
 
 
 def beyond_rounding(ratio: Estimate, tolerance: float) -> Verdict:
-    """Of the value alone."""
+    """Whether the value differs from 1 by more than the tolerance, whatever its interval."""
     return difference(without_interval(ratio), tolerance, deterministic=True)
 
 
 def without_interval(ratio: Estimate) -> Estimate:
-    """The value alone."""
+    """The estimate without its interval."""
     return replace(ratio, low=None, high=None)
 
 
 def first_blocks(samples: Samples) -> dict[Draw, Values]:
-    """Without the layers of later decoder blocks, where rounding has grown."""
+    """The layers of the first decoder blocks only, before rounding has grown."""
     return {
         draw: {name: value for name, value in values.items() if block_of(name) < FIRST_BLOCKS}
         for draw, values in samples.items()
@@ -168,17 +158,17 @@ def first_blocks(samples: Samples) -> dict[Draw, Values]:
 
 
 def is_deep(samples: Iterable[Values]) -> bool:
-    """Whether any layer that all samples have is beyond the first blocks."""
+    """Whether a layer that all samples have lies behind the first blocks."""
     return any(block_of(name) >= FIRST_BLOCKS for name in common_layers(samples))
 
 
 def block_of(layer: str) -> int:
-    """The decoder block that a layer's name tells; 0 where it tells none."""
+    """The number of the decoder block in a layer's name; 0 if it has none."""
     return next((int(part) for part in layer.split(".") if part.isdigit()), 0)
 
 
 def against(samples: Samples, control: Samples) -> dict[Draw, Values]:
-    """Logarithms of the ratio to a control with the same draw: what moves both cancels."""
+    """Logarithms of the ratio to a control run on the same draw: the effect of the draw cancels."""
     return {
         draw: {name: value - control[draw][name] for name, value in values.items()
                if name in control[draw]}
@@ -188,5 +178,5 @@ def against(samples: Samples, control: Samples) -> dict[Draw, Values]:
 
 
 def means(samples: Iterable[Values], layers: list[str]) -> NDArray[np.float64]:
-    """The mean logarithm over the layers of each sample."""
+    """The mean logarithm over some layers, for each sample."""
     return np.array([np.mean([values[name] for name in layers]) for values in samples])

@@ -1,1 +1,1 @@
-"""Pruned models at work: latency, memory and bytes in every form. `thanos bench inference`."""
+"""Latency, memory and bytes of a pruned model in every form: `thanos bench inference`."""

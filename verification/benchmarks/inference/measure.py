@@ -1,4 +1,4 @@
-"""Single layers: nn.Linear with zeros in it against the compact layer, by size and tokens."""
+"""The measurements of the inference benchmark: layers, latency, and memory; run as a process."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reference.patterns import Structured
 from thanos_torch.forms import CompactLinear, compact_linear, form_bytes
 from verification.benchmarks.environment import clock, peak_memory
-from verification.benchmarks.inference.run import Variant, model_bytes
+from verification.benchmarks.inference.variants import Variant, model_bytes
 from verification.benchmarks.quality.worker import tell
 from verification.benchmarks.statistics import Estimate, difference, in_words, median
 
@@ -24,7 +24,7 @@ from verification.benchmarks.statistics import Estimate, difference, in_words, m
 def alternate(
     runs: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds of every run in every round. One warm-up each; rounds have orders of their own."""
+    """Seconds of every run in every round, after one warm-up each; each round is shuffled."""
     for run in runs.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -37,7 +37,7 @@ def alternate(
 
 
 def summary(values: list[float]) -> dict[str, Any]:
-    """Median and quartiles, JSON-able."""
+    """Median and quartiles, for JSON."""
     low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [
         values[0]
     ] * 3  # fmt: skip
@@ -45,9 +45,9 @@ def summary(values: list[float]) -> dict[str, Any]:
 
 
 def compare(values: list[float], base: list[float]) -> dict[str, Any]:
-    """The ratio to `base`, round by round: median, quartiles, interval of the median.
+    """The ratio to `base`, round by round: median, quartiles, and interval of the median.
 
-    The interval is that of `statistics.median`; None where there are too few ratios.
+    The interval is that of `statistics.median`; None if there are too few ratios.
     """
     ratios = [value / other for value, other in zip(values, base, strict=True)]
     found = median(ratios)
@@ -56,48 +56,44 @@ def compare(values: list[float], base: list[float]) -> dict[str, Any]:
 
 
 def verdict(ratio: Mapping[str, Any]) -> str:
-    """Of what `compare` found for times: faster or slower only if the interval leaves out 1."""
+    """A result of `compare` in words: faster or slower only if the interval excludes 1."""
     low, high = ratio["interval"] or (None, None)
     said = in_words(difference(Estimate(ratio["median"], low, high, ratio["repeats"])))
     return {"lower": "faster", "higher": "slower"}.get(said, said)
 
 
-# Copies of a layer take turns until they are this large together: in a model the weights of a layer
-# are in no cache either when its turn comes.
-TURN_BYTES = 2**30
-Progress = Callable[[str, int, int], None]
-
-
 def time_layers(
-    shapes: list[tuple[int, int]],
+    shapes: list[list[int]],
     sparsity: float,
     outlier_rows: list[float],
-    repeats: dict[int, int],
-    progress: Progress,
-    turn_bytes: int = TURN_BYTES,
+    repeats: dict[str, int],
+    turn_bytes: int,
 ) -> list[dict[str, Any]]:
-    """Times of all shapes, shares of outlier rows, and numbers of tokens; float32.
+    """Time nn.Linear against the compact layer for all shapes, outlier rows and tokens; float32.
 
-    repeats  by the number of tokens
+    repeats     number of repeats by the number of tokens
+    turn_bytes  copies of a layer take turns until they are this large together, so that weights
+                are not in a cache, as in a model
     """
-    cases = [(shape, share) for shape in shapes for share in outlier_rows]
+    cases = [(rows, columns, share) for rows, columns in shapes for share in outlier_rows]
     found: list[dict[str, Any]] = []
-    for number, (shape, share) in enumerate(cases):
-        progress(f"layer {shape[0]} x {shape[1]}", number, len(cases))
+    for number, (rows, columns, share) in enumerate(cases):
+        tell(f"layer {rows} x {columns}", number, len(cases))
         pattern = Structured(sparsity, share)
-        linear, compact = layers(shape, pattern)
+        linear, compact = layers((rows, columns), pattern)
         count = max(1, turn_bytes // linear.weight.nbytes)
+        sizes = {
+            "dense": linear.weight.nbytes,
+            "compact": form_bytes("compact", pattern, (rows, columns), 4),
+        }
         for tokens, times in repeats.items():
             found.append(
                 {
-                    "shape": list(shape),
+                    "shape": [rows, columns],
                     "pattern": str(pattern),
-                    "tokens": tokens,
-                    "bytes": {
-                        "dense": linear.weight.nbytes,
-                        "compact": form_bytes("compact", pattern, shape, 4),
-                    },
-                    **time_one(linear, compact, tokens, times, count),
+                    "tokens": int(tokens),
+                    "bytes": sizes,
+                    **time_one(linear, compact, int(tokens), times, count),
                 }
             )
     return found
@@ -107,7 +103,7 @@ def time_layers(
 def time_one(
     linear: nn.Linear, compact: CompactLinear, tokens: int, repeats: int, copies: int
 ) -> dict[str, Any]:
-    """Seconds of both, in turns. RuntimeError if they do not compute the same."""
+    """Time both layers in turns. Raises RuntimeError if they do not compute the same."""
     x = torch.randn(tokens, linear.in_features)
     refuse_different(linear, compact, x)
     dense_turn, compact_turn = cycle(_copies(linear, copies)), cycle(_copies(compact, copies))
@@ -122,7 +118,7 @@ def time_one(
 
 
 def layers(shape: tuple[int, int], pattern: Structured) -> tuple[nn.Linear, CompactLinear]:
-    """The same random layer in both forms."""
+    """A random pruned layer as nn.Linear and in compact form."""
     rows, columns = shape
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(shape, dtype=torch.bool)
@@ -135,7 +131,7 @@ def layers(shape: tuple[int, int], pattern: Structured) -> tuple[nn.Linear, Comp
 
 
 def refuse_different(linear: nn.Linear, compact: nn.Module, x: Tensor) -> None:
-    """No time without the right answer: RuntimeError beyond what rounding explains."""
+    """Raise RuntimeError if the layers differ by more than rounding: no time for a wrong answer."""
     bound = nn.functional.linear(x.abs(), linear.weight.abs(), linear.bias.abs())
     limit = linear.in_features * 2**-23 * bound  # of sums in any two orders
     if not bool(((compact(x) - linear(x)).abs() <= limit).all()):
@@ -143,7 +139,7 @@ def refuse_different(linear: nn.Linear, compact: nn.Module, x: Tensor) -> None:
 
 
 def _copies(layer: nn.Module, count: int) -> list[nn.Module]:
-    """The layer, and others with weights of their own in memory."""
+    """The layer and copies of it, each with its own weights in memory."""
     return [layer, *(copy.deepcopy(layer) for _ in range(count - 1))]
 
 
@@ -151,11 +147,14 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def main(task: str, out: str) -> None:
-    """Do what `task` says, JSON of {"kind", ...}, and write the result to the file `out`."""
+    """Run one measurement and write its result, as JSON, to the file `out`.
+
+    task  JSON of {"kind", "threads", arguments of the measurement}
+    """
     asked = json.loads(task)
     torch.set_num_threads(asked.pop("threads"))
     kinds: dict[str, Callable[..., Any]] = {
-        "layers": _layers,
+        "layers": time_layers,
         "latency": _latency,
         "memory": _memory,
     }
@@ -163,30 +162,13 @@ def main(task: str, out: str) -> None:
     Path(out).write_text(json.dumps(result, allow_nan=False))
 
 
-def _layers(
-    shapes: list[list[int]],
-    sparsity: float,
-    outlier_rows: list[float],
-    repeats: dict[str, int],
-    turn_bytes: int,
-) -> list[dict[str, Any]]:
-    return time_layers(
-        [(rows, columns) for rows, columns in shapes],
-        sparsity,
-        outlier_rows,
-        {int(tokens): times for tokens, times in repeats.items()},
-        tell,
-        turn_bytes,
-    )
-
-
 @torch.inference_mode()
 def _latency(
     variants: list[dict[str, str]], prompt: int, tokens: int, repeats: int, device: str
 ) -> list[dict[str, Any]]:
-    """All variants in turns; the first one is what the others are compared with, and runs twice.
+    """Time all variants in turns and compare them with the first one, which runs twice.
 
-    Its second run is the control: what it differs by is what the machine differs by.
+    Its second run is the control: any difference comes from the machine.
     """
     models: list[Any] = []
     for number, variant in enumerate(variants):
@@ -212,32 +194,32 @@ def _latency(
 
 
 class _Rounds:
-    """What is timed of every model."""
+    """The two calls that are timed for each model."""
 
     def __init__(self, models: list[Any], ids: torch.Tensor, prompt: int) -> None:
         self._models, self._ids, self._prompt = models, ids, prompt
 
     def prefill(self, number: int) -> Any:
-        """One pass of the prompt that leaves a cache; logits of the last token alone."""
+        """A call that reads the prompt into a cache, with logits of the last token only."""
         model, prompt = self._models[number], self._ids[:, : self._prompt]
         return lambda: model(prompt, use_cache=True, logits_to_keep=1)
 
     def decode(self, number: int) -> Any:
-        """The tokens after the prompt, one by one, with the cache; the prompt is not timed."""
+        """A call that decodes the tokens after the prompt one by one; the prompt is not timed."""
         model, ids, prompt = self._models[number], self._ids, self._prompt
         cache = model(ids[:, :prompt], use_cache=True, logits_to_keep=1).past_key_values
 
         def run() -> None:
             for at in range(prompt, ids.shape[1]):
                 model(ids[:, at : at + 1], past_key_values=cache, use_cache=True)
-            cache.crop(prompt - ids.shape[1])  # a negative count: so many tokens are forgotten
+            cache.crop(prompt - ids.shape[1])  # a negative count removes so many tokens
 
         return run
 
 
 @torch.inference_mode()
 def _memory(variant: dict[str, str], prompt: int, tokens: int, device: str) -> dict[str, Any]:
-    """Of one model alone: its weights, and the most that is held while it works."""
+    """Memory of one model alone: its weights, and the peak while it loads and while it runs."""
     model: Any = None
 
     def load() -> None:
@@ -263,7 +245,7 @@ def _peak(device: str) -> int:
 
 
 def _forget_peak(device: str) -> None:
-    """From now on `_peak` says what was held at most since; on Linux and on a GPU."""
+    """Reset the peak that `_peak` reports; on Linux and on a GPU only."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
     elif CLEAR_REFS.exists():

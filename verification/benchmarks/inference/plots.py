@@ -1,4 +1,4 @@
-"""The plots of an inference.json: how fast the compact layer is, and how small the forms."""
+"""The plots of inference.json: time of the compact layer and of models, and bytes of the forms."""
 
 import math
 from pathlib import Path
@@ -6,15 +6,14 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.style import save
+from verification.benchmarks.pages.style import SERIES, save
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 SHOWN = "median and 95 % interval"
-POINT = 3  # smaller than most intervals, which it would hide
+POINT = 3  # small, so that a point does not hide its interval
 
 
-def draw(results: dict[str, Any], file: Path) -> None:
-    """Time of the compact layer over nn.Linear's, and of each model over the dense one's."""
+def draw_inference(results: dict[str, Any], file: Path) -> None:
+    """Plot the time of the compact layer over nn.Linear's, and of models over the dense one's."""
     figure, (layers, models) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     _layers(layers, results["layers"])
     _models(models, results["runs"][1:] or results["runs"])
@@ -22,7 +21,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
 
 
 def draw_sizes(results: dict[str, Any], file: Path) -> None:
-    """Bytes of the pruned layers in every form, in 32 and 16 bits, as shares of dense ones."""
+    """Plot the bytes of the pruned layers in each form, 32 and 16 bits, relative to dense."""
     by_pattern = {
         run["run"]["pattern"]: run["sizes"]["formulas"] for run in results["runs"] if "sizes" in run
     }
@@ -35,7 +34,7 @@ def draw_sizes(results: dict[str, Any], file: Path) -> None:
             for pattern, form in names
         ]
         places = [place + 0.38 * (number - 0.5) for place in range(len(names))]
-        bars = axes.barh(places, shares, 0.36, color=COLOURS[number], label=f"{bits} bits")
+        bars = axes.barh(places, shares, 0.36, color=SERIES[number], label=f"{bits} bits")
         axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
     axes.axvline(100, color="grey", linewidth=0.8)
     axes.set_yticks(range(len(names)), [f"{pattern}, {form}" for pattern, form in names])
@@ -48,7 +47,7 @@ def draw_sizes(results: dict[str, Any], file: Path) -> None:
 def _layers(axes: Any, layers: list[dict[str, Any]]) -> None:
     names = list(dict.fromkeys("{}×{}".format(*each["shape"]) for each in layers))
     series = list(dict.fromkeys((each["pattern"], each["tokens"]) for each in layers))
-    for number, ((pattern, tokens), colour) in enumerate(zip(series, COLOURS, strict=False)):
+    for number, ((pattern, tokens), colour) in enumerate(zip(series, SERIES, strict=False)):
         own = [each for each in layers if (each["pattern"], each["tokens"]) == (pattern, tokens)]
         ratios = [each["ratio"] for each in own]
         places = [names.index("{}×{}".format(*each["shape"])) for each in own]
@@ -81,7 +80,7 @@ def _models(axes: Any, runs: list[dict[str, Any]]) -> None:
             xerr=_errors(ratios),
             fmt="o",
             markersize=POINT,
-            color=COLOURS[number],
+            color=SERIES[number],
             label=what,
         )
     axes.axvline(1, color="grey", linewidth=0.8)
@@ -92,12 +91,12 @@ def _models(axes: Any, runs: list[dict[str, Any]]) -> None:
 
 
 def _legend_above(axes: Any, title: str) -> None:
-    """Where it hides nothing, whatever was measured."""
+    """A legend above the axes, where it hides no points."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, title=title, fontsize=7)
 
 
 def _errors(ratios: list[dict[str, Any]]) -> list[list[float]]:
-    """From the median to the ends of its interval; without one, NaN draws no bar."""
+    """Distances from the medians to the ends of their intervals; NaN, no bar, without interval."""
     ends = [ratio["interval"] or (math.nan, math.nan) for ratio in ratios]
     return [
         [ratio["median"] - low for ratio, (low, _) in zip(ratios, ends, strict=True)],

@@ -1,10 +1,8 @@
 """Builds every page whose results are there: `python -m verification.benchmarks.pages.build`."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from thanos_torch.runtime.files import whole_file
 from verification.benchmarks.pages.ablations import CALIBRATION, COMPONENTS, SETTINGS
@@ -21,7 +19,7 @@ from verification.benchmarks.pages.quick import QUICK
 from verification.benchmarks.pages.readme import with_table
 from verification.benchmarks.pages.refit import REFIT
 from verification.benchmarks.pages.sweep import SWEEP
-from verification.benchmarks.quality.engine import RESULTS
+from verification.benchmarks.results import RESULTS, read_content
 
 PAGES: tuple[Page, ...] = (
     QUICK,
@@ -89,11 +87,7 @@ def _read(results: Path, page: Page) -> Sources | None:
             if page.whole:
                 return None
             continue
-        try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} is no results file: {error}") from error
-        sources[name] = found
+        sources[name] = read_content(file)
     return sources or None
 
 

@@ -1,12 +1,11 @@
 """The pages of what has a command of its own: speed, cost, inference."""
 
-from verification.benchmarks.inference.plots import draw as draw_inference
-from verification.benchmarks.inference.plots import draw_sizes
+from verification.benchmarks.inference.plots import draw_inference, draw_sizes
 from verification.benchmarks.pages.cost import page as cost_page
 from verification.benchmarks.pages.inference import page as inference_page
 from verification.benchmarks.pages.page import Page
 from verification.benchmarks.pages.size import page as size_page
-from verification.benchmarks.performance.plots import draw_all as draw_cost
+from verification.benchmarks.performance.plots import draw_cost
 
 COST = Page(
     "cost",

@@ -5,8 +5,8 @@ from verification.benchmarks.pages import cost_bias as bias
 from verification.benchmarks.pages import cost_sections as sections
 from verification.benchmarks.pages import cost_stages as stages
 from verification.benchmarks.pages.cost_sections import GIB, Results, hours, needed, pruning
-from verification.benchmarks.performance.model import BOUNDS, NAMES, checked
-from verification.benchmarks.performance.stages import SLOWED, STEADY, at_usual_speed
+from verification.benchmarks.performance.cost_model import BOUNDS, NAMES, checked
+from verification.benchmarks.performance.steadiness import SLOWED, STEADY, at_usual_speed
 
 
 def verdicts(results: Results) -> list[tuple[str, bool, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from verification.benchmarks.pages.pairs import signed
 from verification.benchmarks.pages.tables import markdown, span
 from verification.benchmarks.performance.cases import BLOCK_SIZE, UNSTRUCTURED
-from verification.benchmarks.performance.model import label
+from verification.benchmarks.performance.cost_model import label
 from verification.benchmarks.performance.predict import LLAMAS
 
 Results = Mapping[str, Any]

@@ -5,10 +5,10 @@ from typing import Any
 
 from verification.benchmarks.pages import cost_bias as bias
 from verification.benchmarks.pages.tables import markdown
+from verification.benchmarks.performance.cost_model import NAMES, label
 from verification.benchmarks.performance.growth import last_step, sides
 from verification.benchmarks.performance.laws import STAGES
-from verification.benchmarks.performance.model import NAMES, label
-from verification.benchmarks.performance.stages import scales
+from verification.benchmarks.performance.steadiness import scales
 
 Results = Mapping[str, Any]
 HOUR, GIB = 3600.0, 2.0**30

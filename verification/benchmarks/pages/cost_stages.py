@@ -6,8 +6,8 @@ from typing import Any
 from verification.benchmarks.pages.cost_sections import Results
 from verification.benchmarks.pages.tables import markdown
 from verification.benchmarks.performance.cases import BLOCK_SIZE
+from verification.benchmarks.performance.cost_model import label
 from verification.benchmarks.performance.laws import STAGES
-from verification.benchmarks.performance.model import label
 
 Record = Mapping[str, Any]
 MOST_SIZES = 4  # in the tables by size

@@ -24,6 +24,9 @@ COLOURS = {
     "thanos + refit": "#7A3300",
 }
 
+# Lines of one plot that are no methods.
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
 # Of perplexity against another method.
 VERDICTS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
 

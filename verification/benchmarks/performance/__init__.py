@@ -1,1 +1,1 @@
-"""The cost of pruning: seconds and memory of layers, a cost model, its predictions."""
+"""Seconds and memory of pruning: `thanos bench speed` and `thanos bench cost`."""

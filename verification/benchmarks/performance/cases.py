@@ -1,9 +1,9 @@
-"""What `thanos bench cost` measures: layers, Gram matrices, passes; fitted and held-out sizes."""
+"""The cells of `thanos bench cost`: layers, Gram matrices and passes, fitted and held-out sizes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from reference.patterns import Pattern, SemiStructured, Structured, Unstructured, parse_pattern
+from reference.patterns import parse_pattern
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import LayerOptions
 
@@ -12,34 +12,35 @@ METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 BLOCK_SIZE, REFIT_STEPS = 128, 10
 WIDER = 512  # the paper's block size
 Shape = tuple[int, int]
-# Squares, lines through the middle one on which one side grows alone, a last block that is ragged,
-# as many columns as the widest held-out layer has, in few rows, and sizes that are no powers of
-# two: the rows of those that are map to the same places of the caches.
+# The cost model is fitted to these (rows, columns): squares; lines through the middle square on
+# which one side grows alone; a ragged last block; few rows of the widest held-out layer's columns;
+# and sizes that are no powers of two, as the rows of powers of two share places in the caches.
 FITTED = (
     *((256, 256), (512, 512), (1024, 1024), (2048, 2048)),
     *((1024, 256), (1024, 512), (1024, 2048)),
     *((256, 1024), (512, 1024), (2048, 1024)),
     *((512, 576), (512, 4096), (640, 1408), (1408, 640)),
 )
-# Between those, in the shapes of a real model's layers too, and up to four times their weights.
+# The cost model is checked on these: sizes in between, shapes of real layers, and layers of up to
+# four times as many weights.
 HELD_OUT = (
     *((768, 768), (1536, 576), (576, 1536), (1536, 1536), (1280, 2560), (896, 2304)),
     *((1024, 4096), (4096, 1024), (3072, 3072), (4096, 4096)),
 )
-LARGE = 8 * 2**20  # weights, from which on a layer is measured for fewer methods
+LARGE = 8 * 2**20  # layers of more weights are measured for fewer methods
 BLOCK_SIZES = {"fitted": (16, 32, 64, 256, 512, 1024), "held out": (24, 48, 96, 160, 320, 384)}
 BLOCK_SIZE_SHAPES = ((512, 512), (1024, 1024), (2048, 2048))
 
 
 @dataclass(frozen=True)
 class LayerCell:
-    """One method on one layer, (rows, columns)."""
+    """Pruning a layer (rows, columns) by one method."""
 
     rows: int
     columns: int
     method: str
     pattern: str
-    held_out: bool
+    held_out: bool = False
     block_size: int = BLOCK_SIZE
     refit_steps: int = 0
     kind: str = "layer"
@@ -53,7 +54,7 @@ class LayerCell:
 
 @dataclass(frozen=True)
 class GramCell:
-    """Adding one batch of so many tokens to the Gram matrix of so many columns."""
+    """Adding one batch of `tokens` tokens to a Gram matrix of `columns` columns."""
 
     columns: int
     tokens: int
@@ -82,7 +83,7 @@ class PeakCell:
 
 @dataclass(frozen=True)
 class ModelCell:
-    """All stages of pruning SmolLM2-135M, every so many-th decoder block of it."""
+    """Pruning SmolLM2-135M with calibration: every `every`-th decoder block."""
 
     every: int
     kind: str = "model"
@@ -92,12 +93,12 @@ Cell = LayerCell | GramCell | PassCell | PeakCell | ModelCell
 
 
 def key(cell: Cell) -> str:
-    """What tells a cell from all others, for people and files."""
+    """All fields of a cell as text, which no other cell has."""
     return " ".join(f"{name}={value}" for name, value in asdict(cell).items())
 
 
 def full() -> list[Cell]:
-    """The grid: cells of one shape stand together, so that its layer is made once."""
+    """The standard grid. Cells of one shape follow each other, so that its layer is made once."""
     return [
         PeakCell(2048),
         *_passes(),
@@ -109,7 +110,7 @@ def full() -> list[Cell]:
 
 
 def quick() -> list[Cell]:
-    """Small sizes only: to see that all works, not to predict from."""
+    """A grid of small sizes, to see that everything works; too small to predict from."""
     fitted = ((128, 128), (256, 256), (512, 512), (128, 512), (256, 512), (512, 128))
     held_out = ((384, 384), (512, 768), (768, 768))
     gram = [GramCell(b, tokens, b == 384) for b in (256, 384, 512) for tokens in (512, 1024, 2048)]
@@ -118,12 +119,12 @@ def quick() -> list[Cell]:
 
 
 PROFILES = {"standard": full, "quick": quick}
-# Rows or columns of the layers where another variable grows alone.
+# Rows or columns of the layers on which one other variable grows alone.
 BASES = {"standard": 1024, "quick": 512}
 
 
 def _by_size(fitted: Iterable[Shape], held_out: tuple[Shape, ...]) -> list[Cell]:
-    """Held-out sizes in between fitted ones: a machine that slows down is no error of the model."""
+    """Mix held-out and fitted sizes, so that a machine that slows down affects both alike."""
     shapes = sorted([*fitted, *held_out], key=lambda shape: (shape[0] * shape[1], shape))
     return [cell for shape in shapes for cell in _layers(shape, shape in held_out)]
 
@@ -145,7 +146,7 @@ def _layers(shape: Shape, held_out: bool) -> Iterator[Cell]:
 
 
 def _grams() -> list[GramCell]:
-    """Held-out ones in between, as for layers."""
+    """Gram matrices by operations: held-out and fitted ones mixed, as for layers."""
     batch = BATCH_TOKENS
     fitted = [(columns, batch) for columns in (256, 512, 640, 1024, 1408, 2048)]
     fitted += [(1024, tokens) for tokens in (256, 512, 1024)]
@@ -162,47 +163,3 @@ def _passes() -> Iterator[Cell]:
             yield PassCell(hidden, 7 * hidden // 2, tokens, False)
     for hidden, intermediate, tokens in ((768, 2048, 1024), (2048, 8192, BATCH_TOKENS)):
         yield PassCell(hidden, intermediate, tokens, True)
-
-
-SHAPES = ((1024, 1024), (2048, 2048), (1024, 2816), (4096, 4096))
-SPEED_PATTERNS: tuple[Pattern, ...] = (
-    Unstructured(0.5),
-    SemiStructured(2, 4),
-    SemiStructured(4, 8),
-    Structured(0.3),
-)
-UNSTRUCTURED_SHARE, SEMI_SHARE = 0.6, 0.8
-AIM = 0.5
-# Choosing masks must not dominate.
-SELECTION_SHARE = 0.5
-# Pruning all layers of a model, over the two passes of 16 thousand tokens that calibrate it.
-MODEL_SHARE = 0.25
-MEMORY_FACTOR, MEMORY_EXTRA = 2, 32 * 2**20
-# How many times more than its operations or its weights tell a block size or a shape may cost.
-CLIFF = 2.0
-
-
-@dataclass(frozen=True)
-class Published:
-    """Product units of the published procedure on this machine, in this run: 50 %, and 2:4."""
-
-    unstructured: float
-    semi: float
-
-    def limit(self, method: str, pattern: Pattern) -> float:
-        """At most so many units: Thanos a share of SparseGPT's, our own SparseGPT all of them.
-
-        Structured pruning has no published counterpart: it has to be below all the others.
-        """
-        if method == "sparsegpt":
-            return self.unstructured if isinstance(pattern, Unstructured) else self.semi
-        unstructured, semi = UNSTRUCTURED_SHARE * self.unstructured, SEMI_SHARE * self.semi
-        if isinstance(pattern, Structured):
-            return min(unstructured, semi)
-        return unstructured if isinstance(pattern, Unstructured) else semi
-
-
-def memory_limit(shape: tuple[int, int]) -> int:
-    """Bytes beyond the input and the result."""
-    rows, columns = shape
-    return MEMORY_FACTOR * 4 * (rows * columns + columns**2) + MEMORY_EXTRA

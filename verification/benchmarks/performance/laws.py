@@ -1,4 +1,4 @@
-"""Which operations each stage of each method is made of: the terms of the cost model."""
+"""The terms of the cost model: which operations each stage of each method consists of."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from thanos_torch.methods.update import ENTRIES, MIN_ROWS
 from thanos_torch.runtime.clock import FEW_COLUMNS
 
 STAGES = ("prepare", "factor", "masks", "solve", "update", "refit")
-SOLVER = "solve: joint"  # whose time depends on the steps that it takes
+SOLVER = "solve: joint"  # the law whose time depends on the number of solver steps
 _FIXED = ("blocks", "constant")
 _CERTIFICATE = ("b³ / threads", "c b² / threads", "c b", "b²", "constant")
 
 
 @cache
 def stages_of(method: str, pattern: str, refit_steps: int) -> tuple[str, ...]:
-    """The stages that take time, in their order."""
+    """The stages of a method that take time, in their order."""
     zeroing = method in ("magnitude", "wanda")
     chosen_on_the_way = method == "sparsegpt" and isinstance(parse_pattern(pattern), SemiStructured)
     left_out = {"solve"} if zeroing else {"masks"} if chosen_on_the_way else set()
@@ -33,7 +33,7 @@ def stages_of(method: str, pattern: str, refit_steps: int) -> tuple[str, ...]:
 
 @cache
 def needs_inverse(method: str, pattern: str) -> bool:
-    """Whether U is made: layers that read one input share it, and it takes memory of its own."""
+    """Whether the method needs U. Layers that read one input share it; it takes extra memory."""
     joint = method == "thanos" and isinstance(parse_pattern(pattern), Structured)
     return method in ("thanos", "sparsegpt") and not joint
 
@@ -48,7 +48,7 @@ def law(stage: str, method: str, pattern: str) -> tuple[str, tuple[str, ...]]:
     if stage == "refit":
         return "refit", ("b³", "c b²", "refit products", "refit passes", "b²", "constant")
     if stage == "factor":
-        # LAPACK's and the triangle's small parts: their number grows with the columns.
+        # "columns" counts the small parts in LAPACK and in the inverse of the triangle.
         kind = "triangle and its inverse" if needs_inverse(method, pattern) else "triangle"
         return f"factor: {kind}", ("b³", "b²", "columns", "constant")
     if stage == "masks":
@@ -71,7 +71,7 @@ def law(stage: str, method: str, pattern: str) -> tuple[str, tuple[str, ...]]:
 
 @cache
 def certificate_law(method: str, pattern: str, refit_steps: int) -> tuple[str, tuple[str, ...]]:
-    """The same for the certificate of a layer."""
+    """The name and terms of the law for the seconds of a layer's certificate."""
     name = f"certificate: {method} {_family(pattern)}" + (" with refit" if refit_steps else "")
     if method == "thanos" and isinstance(parse_pattern(pattern), Unstructured):
         choosing = ("trailing / threads", "spreads", "lengths", "looks", "blocks")
@@ -81,14 +81,14 @@ def certificate_law(method: str, pattern: str, refit_steps: int) -> tuple[str, t
 
 @cache
 def memory_law(method: str, pattern: str, refit_steps: int) -> tuple[str, tuple[str, ...]]:
-    """The same for the most bytes in use beyond W and G, the result included."""
+    """The name and terms of the law for the most bytes beyond W and G, with the result."""
     name = f"memory: {method} {_family(pattern)}" + (" with refit" if refit_steps else "")
     return name, ("c b", "b²", "c B", "last block²", "part", "constant")
 
 
-# Of the solver, on the made inputs of this study. What later columns can make up for is easy: a
-# block takes few steps while little of what is left is its own. The last block, behind which
-# nothing is left, takes several times as many here; on real layers, a quarter more.
+# Steps of the solver on the random inputs of this benchmark. A block is easy while many columns
+# behind it can compensate, so it takes few steps if it is a small part of the columns that are
+# left. The last block takes several times as many here, and a quarter more on real layers.
 STEPS_LAW = ("steps of a block", ("constant", "width / rest"))
 LAST_STEPS_LAW = ("steps of the last block", ("constant", "last block / b"))
 GRAM_LAW = ("gram", ("gram products", "b²", "tokens b", "constant"))
@@ -104,18 +104,18 @@ def _family(pattern: str) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """One layer, or one pass.
+    """The size of a piece of work: pruning a layer, adding to a Gram matrix, or a forward pass.
 
     rows, columns  c and b
     block_size     B
     pattern        in its text form
     steps          conjugate-gradient steps of a block, the mean over all but the last
-    last_steps     of the last, which may take several times as many
-    refit_steps    of the refit
-    tokens         of a batch or window
-    weights        of a decoder block, for a forward pass over it
-    widths         what a token's activations in that block add up to
-    threads        that the products of a large layer's certificate run on
+    last_steps     steps of the last block, which may take several times as many
+    refit_steps    steps of the refit
+    tokens         tokens of a batch or window
+    weights        number of weights of a decoder block, for a forward pass
+    widths         sum of the input and output widths of that block's linear layers
+    threads        threads of the products in a large layer's certificate
     """
 
     rows: int = 0
@@ -132,7 +132,7 @@ class Work:
 
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
-        """Borders (j1, j2) of the blocks of columns."""
+        """The blocks of columns as (j1, j2)."""
         return list(column_blocks(self.columns, self.block_size))
 
     @cached_property
@@ -142,72 +142,72 @@ class Work:
 
     @cached_property
     def removed_columns(self) -> int:
-        """How many columns a structured pattern removes: s."""
+        """The number of columns that a structured pattern removes: s."""
         pattern = parse_pattern(self.pattern)
         assert isinstance(pattern, Structured)
         return pattern.removed(self.columns)
 
 
 def trailing(work: Work) -> float:
-    """Products that move the columns behind every block: Σ 2 c w (b − j2)."""
+    """Products that update the columns behind each block: Σ 2 c w (b − j2)."""
     return sum(2 * work.rows * (j2 - j1) * (work.columns - j2) for j1, j2 in work.blocks)
 
 
 def within(work: Work) -> float:
-    """Products with a block's own part of U, one: Σ 2 c w²."""
+    """One product with each block's own part of U: Σ 2 c w²."""
     return sum(2 * work.rows * (j2 - j1) ** 2 for j1, j2 in work.blocks)
 
 
 def steps(work: Work) -> float:
-    """Products of the solver, two a step: Σ 4 c w² s."""
+    """Two products for each step of the solver: Σ 4 c w² s."""
     blocks = zip(work.blocks, work.block_steps, strict=True)
     return sum(4 * work.rows * (j2 - j1) ** 2 * taken for (j1, j2), taken in blocks)
 
 
 def passes(work: Work) -> float:
-    """Numbers that the solver's steps pass over: Σ c w s."""
+    """Numbers that the solver's steps read: Σ c w s."""
     blocks = zip(work.blocks, work.block_steps, strict=True)
     return sum(work.rows * (j2 - j1) * taken for (j1, j2), taken in blocks)
 
 
 def width_of_rest(work: Work) -> float:
-    """How much of what is left a block takes, w / (b − j1): the mean over all but the last."""
+    """A block's share of the columns that are left, w / (b − j1): mean over all but the last."""
     shares = [(j2 - j1) / (work.columns - j1) for j1, j2 in work.blocks[:-1]]
     return sum(shares) / len(shares) if shares else 0.0
 
 
 def systems(work: Work) -> float:
-    """Products that make every block's R and its inverse: Σ w³."""
+    """Products for each block's R and its inverse: Σ w³."""
     return sum((j2 - j1) ** 3 for j1, j2 in work.blocks)
 
 
 def looks(work: Work) -> float:
-    """Scores that the residual mask (3) looks at: Σ c (b − j1)."""
+    """Scores that the residual mask (3) compares: Σ c (b − j1)."""
     return sum(work.rows * (work.columns - j1) for j1, _ in work.blocks)
 
 
 def sweeps(work: Work) -> float:
-    """Numbers that SparseGPT's rank-one updates touch within blocks: Σ c w (w − 1) / 2."""
+    """Numbers that SparseGPT's rank-one updates change within blocks: Σ c w (w − 1) / 2."""
     return sum(work.rows * (j2 - j1) * (j2 - j1 - 1) / 2 for j1, j2 in work.blocks)
 
 
 def lengths(work: Work) -> float:
-    """Numbers whose columns' lengths bound the errors of scores: Σ j1 (b − j1)."""
+    """Numbers in the column lengths that bound the errors of scores: Σ j1 (b − j1)."""
     return sum(j1 * (work.columns - j1) for j1, _ in work.blocks)
 
 
 def spreads(work: Work) -> float:
-    """The same for every row: a certificate adds up a small share of these: Σ c j1 (b − j1)."""
+    """`lengths` for every row, Σ c j1 (b − j1); a certificate adds up a small share of these."""
     return work.rows * lengths(work)
 
 
 def judging_threads(work: Work) -> int:
-    """A small layer is judged on one thread: see `blas_threads`."""
+    """Threads of a certificate: one for a small layer, see `blas_threads`."""
     return work.threads if work.columns >= FEW_COLUMNS else 1
 
 
 def least_squares(work: Work) -> float:
-    """Structured, the triangular solve and both products by M: c k² + 2 c k s + c s²."""
+    """Structured, k = b − s: triangular solve and both products by M, c k² + 2 c k s + 2 c s²."""
     s = work.removed_columns
     kept = work.columns - s
     return work.rows * (kept**2 + 2 * kept * s + 2 * s**2)
@@ -219,7 +219,7 @@ def refit_products(work: Work) -> float:
 
 
 def refit_passes(work: Work) -> float:
-    """Numbers that the refit passes over: c b (steps + 1)."""
+    """Numbers that the refit reads: c b (steps + 1)."""
     return work.rows * work.columns * (work.refit_steps + 1)
 
 
@@ -230,14 +230,14 @@ def gram_products(work: Work) -> float:
 
 
 def factor_bytes(work: Work) -> float:
-    """Most bytes while U is made: W in its units, H in float64, a quarter of it more, a panel."""
+    """Most bytes while U is made: the scaled W, H in float64, a quarter of H, and a panel."""
     return 4 * work.rows * work.columns + 10.5 * work.columns**2
 
 
 def part(work: Work) -> float:
-    """Numbers of the last block that the solver holds at one time: its rows go in parts.
+    """Numbers of the last block that the solver holds at one time, as it takes rows in parts.
 
-    That is where memory peaks: alone among blocks it mostly needs float64.
+    Memory peaks there: it is the block that mostly needs float64.
     """
     start, end = work.blocks[-1]
     return min(work.rows, max(MIN_ROWS, ENTRIES // (end - start))) * (end - start)
@@ -278,9 +278,9 @@ COUNTS: dict[str, Callable[[Work], float]] = {
     "tokens widths": lambda work: work.tokens * work.widths,
 }
 
-# Counts that are products, and float32 operations that each of them takes as long as: no machine is
-# faster than its own peak, however little of one kind was measured. What counts for a thread has
-# one thread's, and a certificate's are in float64, of which a vector holds half as many.
+# Counts that are matrix products, with the float32 operations that take as long. They bound the
+# coefficients from below: no machine is faster than its own peak, even if little of a kind was
+# measured. Counts "/ threads" run on one thread, and certificates in float64, at half the speed.
 PRODUCTS = {
     "trailing": 1,
     "trailing / threads": 2,
@@ -289,3 +289,21 @@ PRODUCTS = {
     "gram products": 1,
     "tokens weights": 2,
 }
+
+
+def operations(method: str, work: Work) -> float:
+    """Floating-point operations of matrix products that pruning a layer cannot do without.
+
+    For Thanos and SparseGPT: the factor (Cholesky and the inverse of a triangle), the update of
+    the columns, and the work within blocks. Thanos takes two products a solver step, one before
+    the first step, and two for E_k and the block's new weights. Structured: see `least_squares`.
+    """
+    rows, columns = work.rows, work.columns
+    if isinstance(parse_pattern(work.pattern), Structured):
+        removed = work.removed_columns
+        kept = columns - removed
+        return columns**3 / 3 + rows * kept**2 + 2 * rows * kept * removed
+    factor_and_update = 2 * columns**3 / 3 + rows * columns**2
+    if method == "sparsegpt":
+        return factor_and_update + within(work) / 2
+    return factor_and_update + steps(work) + 3 * within(work)

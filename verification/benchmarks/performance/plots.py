@@ -1,4 +1,4 @@
-"""The plots of a cost.json: what was measured as points, the model as lines."""
+"""The plots of cost.json and of speed.json."""
 
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,20 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from verification.benchmarks.pages.cost_stages import largest_common
-from verification.benchmarks.pages.style import COLOURS, log_axis, save
+from verification.benchmarks.pages.style import COLOURS, SERIES, log_axis, save
 from verification.benchmarks.performance.cases import PATTERNS
+from verification.benchmarks.performance.cost_model import CostModel, label, predicted_layer
 from verification.benchmarks.performance.growth import sides
 from verification.benchmarks.performance.laws import STAGES
-from verification.benchmarks.performance.model import CostModel, label, predicted_layer
-from verification.benchmarks.performance.stages import at_usual_speed
+from verification.benchmarks.performance.steadiness import at_usual_speed
 
-STAGE_COLOURS = dict(
-    zip(STAGES, ("#BBBBBB", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7"), strict=True)
-)
+BLUE, RED, GREEN, PINK = SERIES
+STAGE_COLOURS = dict(zip(STAGES, ("#BBBBBB", BLUE, "#E69F00", RED, GREEN, PINK), strict=True))
 LARGEST = 16384  # columns, up to which lines are drawn
 
 
-def draw_all(results: dict[str, Any], folder: Path) -> None:
-    """Write time.png, stages.png, growth.png and memory.png."""
+def draw_cost(results: dict[str, Any], folder: Path) -> None:
+    """Write time.png, stages.png, growth.png and memory.png: points measured, lines predicted."""
     results = at_usual_speed(results)
     memory_title = "MiB beyond W and G, one b x b layer"
     for name, figure in (
@@ -37,34 +36,25 @@ def draw_all(results: dict[str, Any], folder: Path) -> None:
 def _against_size(
     results: dict[str, Any], measured: str, said: str, unit: float, title: str
 ) -> Any:
-    """A panel a pattern: square layers; filled points were fitted, hollow ones held out."""
+    """A panel for each pattern: square layers; filled points are fitted, hollow ones held out."""
     model = CostModel.from_dict(results["model_fitted"])
     figure, panels = plt.subplots(1, len(PATTERNS), figsize=(11, 3.8), sharey=True)
     for panel, pattern in zip(panels, PATTERNS, strict=True):
         for each in results["runs"]:
             run = each["run"]
-            if run["pattern"] != pattern or run["block_size"] != 128:
-                continue
-            colour = COLOURS[run["method"] + (" + refit" if run["refit_steps"] else "")]
             squares = [layer for layer in each["layers"]
                        if layer["passed"] and len(set(layer["shape"])) == 1]  # fmt: skip
-            for held_out in (False, True):
-                some = [layer for layer in squares if layer["held_out"] == held_out]
-                panel.plot([layer["shape"][1] for layer in some],
-                           [layer[measured] / unit for layer in some], "o", color=colour,
-                           markerfacecolor="white" if held_out else colour, markersize=5,
-                           zorder=3)  # fmt: skip
-            if not squares:
-                continue
-            name = f"{run['method']} + refit" if run["refit_steps"] else run["method"]
-            # Magnitude and Wanda cost nearly the same: both must be seen.
-            wide = 3.5 if run["method"] == "magnitude" else 1.2
-            edges = [layer["shape"][1] for layer in squares]
-            for part, style, width in ((_sizes(min(edges), max(edges)), "-", wide),
-                                (_sizes(max(edges), LARGEST), ":", 1.2)):  # fmt: skip
-                line = [predicted_layer(model, run, (b, b))[said] / unit for b in part]
-                panel.plot(part, line, style, color=colour, linewidth=width,
-                           label=name if style == "-" else None)  # fmt: skip
+            if squares and run["pattern"] == pattern and run["block_size"] == 128:
+                name = run["method"] + (" + refit" if run["refit_steps"] else "")
+                _draw_points(panel, squares, measured, unit, COLOURS[name])
+                edges = [layer["shape"][1] for layer in squares]
+                # Magnitude and Wanda cost nearly the same: the wider line shows under the other.
+                wide = 3.5 if run["method"] == "magnitude" else 1.2
+                for part, style, width in ((_sizes(min(edges), max(edges)), "-", wide),
+                                    (_sizes(max(edges), LARGEST), ":", 1.2)):  # fmt: skip
+                    line = [predicted_layer(model, run, (b, b))[said] / unit for b in part]
+                    panel.plot(part, line, style, color=COLOURS[name], linewidth=width,
+                               label=name if style == "-" else None)  # fmt: skip
         panel.set_xscale("log", base=2)
         panel.set(title=pattern, yscale="log", xlabel="columns b")
         panel.grid(which="major", alpha=0.2)
@@ -76,6 +66,17 @@ def _against_size(
     names += ["fitted", "held out", "beyond all measured"]
     panels[-1].legend(handles, names, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _draw_points(
+    panel: Any, squares: list[dict[str, Any]], measured: str, unit: float, colour: str
+) -> None:
+    for held_out in (False, True):
+        some = [layer for layer in squares if layer["held_out"] == held_out]
+        panel.plot([layer["shape"][1] for layer in some],
+                   [layer[measured] / unit for layer in some], "o", color=colour,
+                   markerfacecolor="white" if held_out else colour, markersize=5,
+                   zorder=3)  # fmt: skip
 
 
 def _sizes(first: int, last: int) -> list[int]:
@@ -120,15 +121,14 @@ def _stages(results: dict[str, Any]) -> Any:
     return figure
 
 
-VARIABLE_COLOURS = {"c": "#0072B2", "b": "#D55E00", "B": "#009E73", "p": "#CC79A7"}
 VARIABLE_NAMES = {"c": "rows c", "b": "columns b", "B": "block size B", "p": "share removed p"}
 
 
-def draw(results: dict[str, Any], file: Path) -> None:
-    """Seconds against each variable over its value at 1024 x 1024, B = 128, p = 0.5."""
+def draw_speed(results: dict[str, Any], file: Path) -> None:
+    """Write the plot of speed.json: seconds over each variable, relative to its base value."""
     base = {"c": 1024, "b": 1024, "B": 128, "p": 0.5}
     figure, axes = plt.subplots(figsize=(6, 4))
-    for name, colour in VARIABLE_COLOURS.items():
+    for (name, words), colour in zip(VARIABLE_NAMES.items(), SERIES, strict=True):
         points = sorted(results["growth"]["sweeps"][name])
         slope = results["growth"]["exponents"][name]
         axes.plot(
@@ -136,7 +136,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
             [seconds for _, seconds in points],
             "o-",
             color=colour,
-            label=f"{VARIABLE_NAMES[name]} (slope {slope:.2f})",
+            label=f"{words} (slope {slope:.2f})",
         )
     axes.set(
         xscale="log",

@@ -1,6 +1,6 @@
-"""What the cost model says of whole models: Llama 3, and SmolLM2 to be held against the real one.
+"""Predictions of the cost model for whole models: Llama 3, and SmolLM2 to check against.
 
-Layers, and which of them read one input, are taken from the model's own code on the meta device.
+The model's own code, on the meta device, says which layers it has and which of them read one input.
 """
 
 from collections import defaultdict
@@ -15,25 +15,25 @@ from reference.patterns import parse_pattern
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.dry_run import PlannedLayer, memory_parts, meta_model, planned_layers
 from thanos_torch.pruning.plan import LayerOptions, Rules
-from verification.benchmarks.performance.laws import GRAM_LAW, PASS_LAW, Work, needs_inverse
-from verification.benchmarks.performance.model import (
+from verification.benchmarks.performance.cost_model import (
     NONE,
     CostModel,
     Steps,
     predicted_layer,
     steps_taken,
 )
+from verification.benchmarks.performance.laws import GRAM_LAW, PASS_LAW, Work, needs_inverse
 
-HEAD = 64  # numbers of an attention head, in blocks that are timed
-GROUPS = 4  # heads of queries for each of keys and values
+HEAD = 64  # width of an attention head, in blocks that are timed
+GROUPS = 4  # query heads for each key and value head
 
 
 @dataclass(frozen=True)
 class DecoderBlock:
     """A decoder block with random weights.
 
-    weights  of its linear layers
-    widths   numbers a token in what its parts read and put out
+    weights  number of weights of its linear layers
+    widths   sum of the input and output widths of its linear layers
     """
 
     block: nn.Module
@@ -51,7 +51,7 @@ class DecoderBlock:
 
 
 def decoder_block(hidden: int, intermediate: int) -> DecoderBlock:
-    """One of Llama 3's form, in float32."""
+    """A decoder block with Llama 3's architecture, in float32."""
     heads = max(1, hidden // HEAD)
     model = _build(hidden, intermediate, 1, heads, max(1, heads // GROUPS), 8, "cpu")
     block = model.model.layers[0]
@@ -67,7 +67,7 @@ def decoder_block(hidden: int, intermediate: int) -> DecoderBlock:
 def llama(
     hidden: int, intermediate: int, layers: int, heads: int, key_heads: int, vocabulary: int
 ) -> Any:
-    """A whole model in bfloat16 that takes no memory: all of it is on the meta device."""
+    """A Llama in bfloat16 on the meta device, where it takes no memory."""
     return _build(hidden, intermediate, layers, heads, key_heads, vocabulary, "meta").bfloat16()
 
 
@@ -100,8 +100,8 @@ VOCABULARY = 128256
 
 
 @dataclass(frozen=True)
-class Target:
-    """A Llama, by its published configuration."""
+class LlamaSize:
+    """The published configuration of a Llama 3 model."""
 
     name: str
     hidden: int
@@ -111,15 +111,15 @@ class Target:
     key_heads: int = 8
 
     def build(self, layers: int) -> Any:
-        """The model with so many decoder blocks, on the meta device."""
+        """The model with `layers` decoder blocks, on the meta device."""
         shape = self.hidden, self.intermediate, layers, self.heads, self.key_heads
         return llama(*shape, VOCABULARY)
 
 
 LLAMAS = (
-    Target("Llama-3 8B", 4096, 14336, 32, 32),
-    Target("Llama-3 70B", 8192, 28672, 80, 64),
-    Target("Llama-3 405B", 16384, 53248, 126, 128),
+    LlamaSize("Llama-3 8B", 4096, 14336, 32, 32),
+    LlamaSize("Llama-3 70B", 8192, 28672, 80, 64),
+    LlamaSize("Llama-3 405B", 16384, 53248, 126, 128),
 )
 WINDOWS, LENGTH = 128, 2048  # of calibration text, in the published protocol
 
@@ -128,11 +128,11 @@ def predictions(
     model: CostModel,
     runs: Iterable[Mapping[str, Any]],
     least: Steps,
-    targets: Iterable[Target] = LLAMAS,
+    targets: Iterable[LlamaSize] = LLAMAS,
 ) -> list[dict[str, Any]]:
-    """Every run on every target: seconds by stage, bytes. Blocks are alike: one is built.
+    """Predict every run on every target: seconds by stage, and bytes. One block stands for all.
 
-    least  the least steps of the solver: real layers may need more than the random ones measured
+    least  least steps of the solver: real layers may need more than the measured random ones
     """
     found = []
     asked = list(runs)
@@ -148,7 +148,7 @@ def predictions(
 
 
 def small_model(model: CostModel, run: Mapping[str, Any], measured: Mapping[str, Any]) -> Any:
-    """The same for the model that was measured as a whole, with its own steps of the solver."""
+    """Predict the model that was measured as a whole, with its measured solver steps."""
     built = meta_model(measured["model"])
     tokens, length = measured["tokens"], measured["length"]
     taken = steps_taken(measured)
@@ -164,11 +164,11 @@ def predicted_model(
     least: Steps = NONE,
     taken: Steps | None = None,
 ) -> dict[str, Any]:
-    """All decoder blocks that were built: seconds by stage, bytes by what takes them.
+    """Predict all decoder blocks of `built`: seconds by stage, and bytes by purpose.
 
     length  tokens of a window
-    least   the least steps of the solver, whatever the model says
-    taken   its steps, whatever the model says
+    least   least steps of the solver, if the cost model predicts fewer
+    taken   steps of the solver, in place of the cost model's
     """
     layers = planned_layers(built, Rules(_options(run)))
     seconds: dict[str, float] = defaultdict(float)
@@ -177,7 +177,7 @@ def predicted_model(
         said = predicted_layer(model, run, layer.shape, least, taken)
         stages = dict(said["stages"])
         if layer.reads != layer.name and needs_inverse(run["method"], run["pattern"]):
-            stages["factor"] = 0.0  # one `FactorCache` for all readers
+            stages["factor"] = 0.0  # layers that read one input share the factor
         for stage, spent in stages.items():
             seconds[stage] += spent
         seconds["certificates"] += said["certificate"]
@@ -189,7 +189,10 @@ def predicted_model(
     seconds["calibration"] = _calibration(model, layers, tokens, length)
     parts = memory_parts(built, layers, tokens)
     certificate = parts.pop("certificate")
-    del parts["program and libraries"], parts["solver"]  # of this process; known better here
+    del (
+        parts["program and libraries"],
+        parts["solver"],
+    )  # of this process
     return {
         "seconds": dict(seconds),
         "memory": {**parts, "layer at work": work},
@@ -200,7 +203,7 @@ def predicted_model(
 def _calibration(
     model: CostModel, layers: Iterable[PlannedLayer], tokens: int, length: int
 ) -> float:
-    """Every decoder block runs twice over all windows: see `prune_model`."""
+    """Seconds of the passes: each decoder block runs twice over all windows (`prune_model`)."""
     blocks: dict[int, list[PlannedLayer]] = defaultdict(list)
     for layer in layers:
         blocks[layer.block].append(layer)
@@ -217,7 +220,7 @@ def _calibration(
 
 
 def whole_memory(one: Mapping[str, Any]) -> dict[str, Any]:
-    """What `predicted_model` says, added up; certificates come after the layer's work is done."""
+    """Peak bytes of a `predicted_model`; a layer's certificate runs after its pruning is done."""
     parts, at_work = one["memory"], one["memory"]["layer at work"]
     peak = sum(parts.values())
     judged = peak - at_work + max(at_work, one["certificate_bytes"])

@@ -1,11 +1,11 @@
-"""The yardstick: SparseGPT with the operations of its authors' published code, one for one.
+"""SparseGPT with the operations of its authors' published code, as the base of the speed limits.
 
-A product unit depends on more than products: the faster a machine multiplies, the more units its
-memory costs. So the limits are shares of what the published procedure takes on the same machine
-in the same run. It is written anew here (the original is tied to CUDA and to a layer object):
-three Cholesky calls for the inverse's factor, a sort for each block's threshold, a rank-one update
-of the rest of the block for each column, one product for the columns behind it, and the losses
-that it adds up.
+Time in units of matrix products depends on the machine: the faster it multiplies, the more units
+its memory traffic costs. The limits are therefore shares of the time of the published procedure, on
+the same machine in the same run. The original is tied to CUDA and to a layer object, so it is
+written anew here, operation by operation: three Cholesky calls for the inverse's factor, a sort
+for each block's threshold, a rank-one update of the rest of the block for each column, one product
+for the columns behind the block, and the sum of the losses.
 """
 
 import torch

@@ -1,13 +1,12 @@
-"""Other solvers for the masked systems of a block, against `thanos_torch.methods.solver`.
+"""Compare other solvers for the masked systems of a block with `thanos_torch.methods.solver`.
 
     python -m verification.benchmarks.performance.solvers --out docs/results/solvers.json
 
-Every candidate solves μ_iq R_qq = W_iq for all rows of one block, in float32 apart from what its
-name says. What it costs is compared at what it reaches: the largest residual of a row, relative.
+Every candidate solves μ_iq R_qq = W_iq for all rows of one block, in float32 unless its name says
+otherwise. Times are reported together with accuracy: the largest relative residual of a row.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -21,12 +20,13 @@ from torch import Tensor
 from thanos_torch.methods.factor import Factor
 from thanos_torch.methods.solver import solver_for
 from verification.benchmarks.environment import clock, environment
+from verification.benchmarks.results import write_results
 
 ROWS, BLOCK = 1024, 128
 DENSITIES = (0.1, 0.5, 0.9)
 INPUTS = ("independent", "neighbours alike")
 ALIKE = 0.95  # correlation of neighbouring columns
-PART = 256  # rows of batched systems at one time
+PART = 256  # rows whose systems are solved as one batch
 SUB_BLOCK = 16
 REPEATS = 5
 Solver = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, int]]
@@ -38,14 +38,14 @@ def jacobi(system: Tensor, mask: Tensor, right: Tensor) -> tuple[Tensor, int]:
 
 
 def shared_inverse(system: Tensor, mask: Tensor, right: Tensor) -> tuple[Tensor, int]:
-    """Conjugate gradients, preconditioned by (R⁻¹)_qq out of the one inverse."""
+    """Conjugate gradients, preconditioned by (R⁻¹)_qq of the inverse that all rows share."""
     return _conjugate_gradients(system, mask, right, torch.linalg.inv(system))
 
 
 def batched_cholesky(
     system: Tensor, mask: Tensor, right: Tensor, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, int]:
-    """A B x B system for every row, the identity off its picks."""
+    """A B x B system for every row, with the identity outside of its picks."""
     solutions = []
     for start in range(0, len(mask), PART):
         systems = _filled(system.to(dtype), mask[start : start + PART])
@@ -56,7 +56,7 @@ def batched_cholesky(
 
 
 def gathered_cholesky(system: Tensor, mask: Tensor, right: Tensor) -> tuple[Tensor, int]:
-    """The systems cut down to the most picks that any row has: small where the mask is sparse."""
+    """Systems of the size of the most picks in any row, which is small for a sparse mask."""
     most = int(mask.sum(dim=1).max())
     picks = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     solution = torch.zeros_like(right)
@@ -138,7 +138,7 @@ def measure(inputs: str, density: float) -> list[dict[str, Any]]:
 
 
 def block(inputs: str, density: float) -> tuple[Tensor, Tensor, Tensor]:
-    """A block's part of U, (B, B), picks and weights, (ROWS, B)."""
+    """A random block: its part of U, (B, B), and its picks and weights, (ROWS, B)."""
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(4 * BLOCK, 8 * BLOCK, generator=generator)
     if inputs == "neighbours alike":
@@ -156,7 +156,7 @@ def block(inputs: str, density: float) -> tuple[Tensor, Tensor, Tensor]:
 def _conjugate_gradients(
     system: Tensor, mask: Tensor, right: Tensor, preconditioner: Tensor
 ) -> tuple[Tensor, int]:
-    """To a residual of 1e-7 in every row; a preconditioner of 1 costs no product."""
+    """Iterate to a relative residual of 1e-7 in every row; an identity preconditioner is free."""
     picks, x, r = mask.to(right.dtype), torch.zeros_like(right), right.clone()
     plain = torch.equal(preconditioner, torch.eye(len(system)))
     goal = 1e-7 * right.norm(dim=1, keepdim=True)
@@ -206,7 +206,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure all, and write the file."""
+    """Measure all candidates on all blocks, and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, required=True)
     out: Path = parser.parse_args().out
@@ -221,7 +221,7 @@ def main() -> None:
             row for inputs in INPUTS for density in DENSITIES for row in measure(inputs, density)
         ],
     }
-    out.write_text(json.dumps(results, indent=1) + "\n")
+    write_results(out, results, indent=1)
     print(table(results))
 
 
