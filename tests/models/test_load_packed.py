@@ -9,7 +9,7 @@ import torch
 from tests.models.families import FAMILIES
 from tests.models.packs import ROWS, pruned
 from tests.models.tiny import random_windows
-from thanos_torch.checkpoint.packed import PackedFolder
+from thanos_torch.checkpoint.packed_format import PackedFolder
 from thanos_torch.forms import CompactLinear
 from thanos_torch.models import load_model, load_packed, pack_checkpoint
 

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from tests.models.tiny import byte_tokenizer
 from thanos_torch.models import Windows, calibration_windows, evaluation_windows
-from thanos_torch.text.text import read_text
+from thanos_torch.text.sources import read_text
 
 
 def calibration(dataset: str, **changes: Any) -> Windows:

@@ -1,14 +1,17 @@
 """Typed records of a pruned model's layers, its verdicts, and `thanos.json`."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-from thanos_torch.checkpoint.masks import PackedMask
+from thanos_torch.checkpoint.masks import PackedMask, Place
+from thanos_torch.checkpoint.shards import RECORD
 from thanos_torch.methods.result import Pruned
 
 # The words of `verification.Certificate.verdict`.
@@ -280,3 +283,28 @@ class ModelReport:
             {"rank": number, "layers": pruned[number], **asdict(share)}
             for number, share in enumerate(self.ranks)
         ]
+
+
+def read_record(folder: str | Path) -> dict[str, Any] | None:
+    """The content of `thanos.json` in a folder; None without one. Raises ValueError if damaged."""
+    file = Path(folder) / RECORD
+    if not file.is_file():
+        return None
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for layer in record["layers"]:
+            _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
+        places_of(record)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
+    found: dict[str, Any] = record
+    return found
+
+
+def places_of(record: Mapping[str, Any]) -> dict[str, Place]:
+    """Where the checkpoint has the weights of a record's layers, as far as the record says it."""
+    return {
+        layer["name"]: Place.from_dict(layer["stored"])
+        for layer in record["layers"]
+        if layer["stored"]
+    }

@@ -30,7 +30,7 @@ from thanos_torch.cli.options import (
     described,
     read_rules,
 )
-from thanos_torch.cli.shown import show_plan, show_record
+from thanos_torch.cli.prune_tables import show_plan, show_record
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,

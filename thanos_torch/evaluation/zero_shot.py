@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.evaluation.task_data import LAYOUTS, SPLIT, read_items
-from thanos_torch.text.text import hub_revision
+from thanos_torch.text.sources import hub_revision
 
 Progress = Callable[[int, int], None]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from thanos_torch.forms.bitmask import Bitmask
 from thanos_torch.forms.compact import Compact
-from thanos_torch.forms.form import Form
+from thanos_torch.forms.form import Form, bytes_of_bits
 from thanos_torch.forms.nm import MOST, PackedNM, code_bits
 
 FORMS = ("bitmask", "nm", "compact")
@@ -132,8 +132,3 @@ def semi_structured_bytes(rows: int, columns: int, itemsize: int) -> int:
     itemsize · c·b/2 + c·b/8
     """
     return itemsize * rows * columns // 2 + rows * columns // 8
-
-
-def bytes_of_bits(bits: int) -> int:
-    """⌈bits / 8⌉."""
-    return -(-bits // 8)

@@ -65,8 +65,13 @@ def refuse_indices(name: str, indices: Tensor, below: int) -> None:
         raise ValueError(f"{name} must be ascending indices below {below}")
 
 
+def bytes_of_bits(bits: int) -> int:
+    """⌈bits / 8⌉."""
+    return -(-bits // 8)
+
+
 def pack_bits(flags: Tensor) -> Tensor:
-    """Flags of any shape, bool, as ceil(count / 8) bytes, uint8; the last is filled with zeros."""
+    """Bool flags of any shape as uint8, (⌈count / 8⌉,): as `numpy.packbits`, zeros at the end."""
     flat = flags.reshape(-1)
     padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
     packed = torch.zeros(len(padded), dtype=torch.uint8, device=flags.device)
@@ -77,8 +82,8 @@ def pack_bits(flags: Tensor) -> Tensor:
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
     """The first `count` flags, bool, (count,)."""
-    if packed.numel() != -(-count // 8):
-        raise ValueError(f"packed must hold {-(-count // 8)} bytes, got {packed.numel()}")
+    if packed.numel() != bytes_of_bits(count):
+        raise ValueError(f"packed must hold {bytes_of_bits(count)} bytes, got {packed.numel()}")
     flags = torch.empty(len(packed), 8, dtype=torch.bool, device=packed.device)
     for place in range(8):
         flags[:, place] = ((packed >> (7 - place)) & 1).bool()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from thanos_torch.checkpoint.load import LoadedModel
-from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place, write_masks
+from thanos_torch.checkpoint.masks import PackedMask, Place, write_masks
 from thanos_torch.checkpoint.record import Judge, ModelReport, PrunedLayer
-from thanos_torch.checkpoint.shards import INDEX, RECORD, concatenate, inside
+from thanos_torch.checkpoint.shards import INDEX, MASKS, RECORD, concatenate, inside
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import InMemory, OnDisk
 from thanos_torch.pruning.card import CARD

@@ -8,8 +8,7 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.checkpoint.masks import MASKS
-from thanos_torch.checkpoint.shards import INDEX, RECORD, inside
+from thanos_torch.checkpoint.shards import INDEX, MASKS, RECORD, inside
 from thanos_torch.pruning.card import CARD
 
 # Copied byte for byte from the top of the folder: configuration and tokenizer.

@@ -102,7 +102,7 @@ def _facts(solved: Solved) -> dict[str, Any]:
 
 def _send(ranks: Ranks, result: PrunedLayer) -> None:
     ranks.send_to_first(result.pruned.weight)
-    ranks.send_to_first(torch.from_numpy(PackedMask.of(result.pruned.mask).bits))
+    ranks.send_to_first(PackedMask.of(result.pruned.mask).bits)
     if result.before_refit is not None:
         ranks.send_to_first(result.before_refit)
 
@@ -119,7 +119,7 @@ def _receive(
     device = gram.device
     weight = run.ranks.receive(owner, layer.shape, dtype).to(device)
     bits = run.ranks.receive(owner, (-(-rows * columns // 8),), torch.uint8)
-    mask = torch.from_numpy(PackedMask(bits.numpy(), layer.shape).unpacked()).to(device)
+    mask = PackedMask(bits, layer.shape).unpacked().to(device)
     losses = torch.tensor(facts["block_losses"], dtype=torch.float64, device=device)
     pruned = Pruned(weight, mask, losses, Diagnostics(**facts["record"]["diagnostics"]))
     before_refit = None

@@ -9,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.text.text import Part, read_text
+from thanos_torch.text.sources import Part, read_text
 
 TOKEN_SUFFIXES = (".npy", ".safetensors")
 
