@@ -134,7 +134,7 @@ def test_short_documents_are_packed(tmp_path: Path) -> None:
         ('{"texts": 1}', r"line 2: KeyError\('text'\)"),
         ("no json", "line 2: JSONDecodeError"),
         ("[1]", "line 2: TypeError"),
-        ('{"text": 1}', "line 2: text is 1"),
+        ('{"text": 1}', r"line 2: TypeError\('text is 1'\)"),
         ("[" * 100_000, "line 2: RecursionError"),
     ],
 )

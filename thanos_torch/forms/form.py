@@ -1,4 +1,4 @@
-"""The interface of all storage forms of a pruned weight, and packing of bits."""
+"""The interface of all storage forms of a pruned weight; their checks, and packing of bits."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -10,11 +10,11 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Form(Protocol):
-    """A pruned weight, (c, b), stored in fewer bytes: `thanos_torch.forms.choose` says how many."""
+    """A pruned weight, (c, b), stored in fewer bytes."""
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """By name."""
+        """The stored tensors by name."""
 
     def mask(self) -> Tensor:
         """(c, b) bool, True where a weight was removed."""
@@ -24,17 +24,17 @@ class Form(Protocol):
 
 
 def stored_bytes(form: Form) -> int:
-    """The bytes of all its tensors."""
+    """The bytes of all tensors of a form."""
     return sum(tensor.nbytes for tensor in form.tensors.values())
 
 
 def bits_of(tensor: Tensor) -> Tensor:
-    """The same memory as integers: −0.0 is no zero there, and NaN equals itself."""
+    """The same memory as integers, among which −0.0 is not zero and NaN equals itself."""
     return tensor.contiguous().view(_INTEGERS[tensor.itemsize])
 
 
 def refuse_unfit(weight: Tensor, mask: Tensor) -> None:
-    """ValueError unless weight and mask fit, and every removed weight is +0.0, all bits zero."""
+    """Raise ValueError unless the mask fits the weight and every removed weight is +0.0."""
     if weight.dim() != 2 or not weight.is_floating_point():
         raise ValueError(
             f"weight must be a matrix of floating-point numbers, got {weight.dtype} "
@@ -51,7 +51,7 @@ def refuse_unfit(weight: Tensor, mask: Tensor) -> None:
 
 
 def outlier_rows(mask: Tensor) -> Tensor:
-    """Indices of rows without a removed weight, int32; none if no row lost anything."""
+    """Indices of rows without a removed weight, int32; empty if no row has any."""
     whole = ~mask.any(dim=1)
     if bool(whole.all()):
         whole = torch.zeros_like(whole)
@@ -59,10 +59,16 @@ def outlier_rows(mask: Tensor) -> Tensor:
 
 
 def refuse_indices(name: str, indices: Tensor, below: int) -> None:
-    """ValueError unless these are different indices in their order, none as large as `below`."""
+    """Raise ValueError unless the indices are in [0, below) and strictly ascending."""
     ordered = indices.dim() == 1 and bool((indices.diff() > 0).all())
     if not ordered or (len(indices) and not (indices[0] >= 0 and indices[-1] < below)):
         raise ValueError(f"{name} must be ascending indices below {below}")
+
+
+def refuse_shape(name: str, tensor: Tensor, expected: tuple[int, int]) -> None:
+    """Raise ValueError unless a tensor has the expected shape."""
+    if tensor.shape != expected:
+        raise ValueError(f"{name} must have the shape {expected}, got {tuple(tensor.shape)}")
 
 
 def bytes_of_bits(bits: int) -> int:
