@@ -107,7 +107,7 @@ def _is_gguf(source: str) -> bool:
 
 
 def _checkpoint_folder(source: str) -> tuple[Path, str]:
-    """The folder with the model's checkpoint, converted or downloaded if need be, and its origin."""
+    """The folder with the model's checkpoint, converted or downloaded if needed, and its origin."""
     path = Path(source)
     if source == DEFAULT_MODEL:
         return _smollm2_folder(), SMOLLM2_ORIGIN
@@ -161,7 +161,7 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
 
 
 def checkpoint_folder(source: str) -> Path:
-    """The checkpoint folder of `smollm2-135m` or of a folder. Raises ValueError for other sources."""
+    """The checkpoint folder of `smollm2-135m` or of a folder. Raises ValueError for others."""
     if source == DEFAULT_MODEL:
         return _smollm2_folder()
     if not Path(source).is_dir():

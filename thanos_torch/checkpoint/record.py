@@ -30,7 +30,7 @@ def verdict_of(certificate: Stored | None) -> str:
 
 
 def recorded(entry: Mapping[str, Any]) -> str:
-    """The verdict that `thanos.json` records of a layer or of the model; FAILED if it is unknown."""
+    """The verdict in `thanos.json` on a layer or on the model; FAILED if it is unknown."""
     if entry.get("verified") is True:
         return PASSED
     return NOT_DECIDABLE if entry.get("verdict") == NOT_DECIDABLE else FAILED

@@ -9,10 +9,10 @@ import typer
 
 from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, count_verdicts, reasons, worst
 from thanos_torch.cli.display import progress_bar, say, say_first, table
+from thanos_torch.cli.exit_status import OF_VERDICT
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
     DAMPING,
-    EXIT_STATUS,
     METHOD,
     NCountsZeros,
     PatternText,
@@ -149,7 +149,7 @@ def certify(
     show_verdict(original, pruned, found)
     if json_file:
         json_file.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
-    raise typer.Exit(EXIT_STATUS[found.verdict])
+    raise typer.Exit(OF_VERDICT[found.verdict])
 
 
 def _refuse_alone(options: dict[str, Any]) -> None:

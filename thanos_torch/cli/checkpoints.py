@@ -17,7 +17,8 @@ from thanos_torch.checkpoint.record import (
     together,
 )
 from thanos_torch.cli.display import say, say_first, table
-from thanos_torch.cli.options import EXIT_STATUS, check_writable
+from thanos_torch.cli.exit_status import OF_VERDICT
+from thanos_torch.cli.options import check_writable
 from thanos_torch.models import (
     MASKS,
     PackedLayer,
@@ -66,7 +67,7 @@ def inspect(
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if record or (folder / MASKS).is_file():
         say("All zeros hold." if not problems else "NOT all that was pruned holds.")
-    raise typer.Exit(EXIT_STATUS[verdict])
+    raise typer.Exit(OF_VERDICT[verdict])
 
 
 def _kind(layer: SeenLayer) -> str:

@@ -9,7 +9,6 @@ import torch
 import typer
 
 from reference.patterns import SWITCHES, Pattern, SemiStructured, parse_pattern
-from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, PASSED
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
 
@@ -26,9 +25,6 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
-
-# 2 is a bad command line.
-EXIT_STATUS = {PASSED: 0, FAILED: 1, NOT_DECIDABLE: 3}
 
 
 def read_pattern(text: str, n_counts_zeros: bool) -> Pattern:

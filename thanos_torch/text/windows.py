@@ -132,7 +132,7 @@ def check_stride(stride: int, seqlen: int) -> None:
 
 
 def check_windows(model: nn.Module, windows: Tensor) -> None:
-    """Raise ValueError if windows, (windows, seqlen), are too long for a model or hold unknown ids."""
+    """Raise ValueError if windows, (windows, seqlen), do not suit a model: length, token ids."""
     most = _of_text_config(model, "max_position_embeddings")
     if most is not None and windows.shape[1] > most:
         raise ValueError(f"seqlen must be at most {most} for this model, got {windows.shape[1]}")

@@ -10,6 +10,7 @@ import typer
 from rich.progress import TaskID
 
 from thanos_torch.cli.display import bars, command_line, console, progress_bar, say, table
+from thanos_torch.cli.exit_status import done_if
 from thanos_torch.cli.options import Device, check_device
 from thanos_torch.evaluation import wheel_data
 from thanos_torch.evaluation.zero_shot import require_harness
@@ -86,7 +87,7 @@ def bench(
         say(f"{inference_page.question} {out / 'pages' / inference_page.name}.md")
     if pages:
         say(f"All pages to look at: {out / 'pages' / REPORT}")
-    raise typer.Exit(0 if all(results) else 1)
+    raise typer.Exit(done_if(all(results)))
 
 
 def _chosen(quick: bool, standard: bool, names: list[str] | None) -> list[Study]:
@@ -222,7 +223,7 @@ def compare(
     table(f"{names[0]} → {names[1]}", HEADINGS, rows(found))
     for line in lines(found):
         say(line)
-    raise typer.Exit(1 if found.regressions else 0)
+    raise typer.Exit(done_if(not found.regressions))
 
 
 def cost(
@@ -262,7 +263,7 @@ def cost(
     for what, holds, how in found:
         console.print(f"{'passed' if holds else 'FAILED'}  {what}: {how}")
     say(f"Results and plots: {out}")
-    raise typer.Exit(0 if all(holds for _, holds, _ in found) else 1)
+    raise typer.Exit(done_if(all(holds for _, holds, _ in found)))
 
 
 def inference(
@@ -316,7 +317,7 @@ def inference(
     for line in (*answers(results), *size.answers(results)):
         say(line)
     say(f"Results, pages and plots: {out}")
-    raise typer.Exit(0 if all(run.get("verified", True) for run in results["runs"]) else 1)
+    raise typer.Exit(done_if(all(run.get("verified", True) for run in results["runs"])))
 
 
 def speed(
@@ -359,7 +360,7 @@ def speed(
     for what, holds, how in found:
         console.print(f"{'passed' if holds else 'FAILED'}  {what}: {how}")
     say(f"Results and plot: {out}")
-    raise typer.Exit(0 if all(holds for _, holds, _ in found) else 1)
+    raise typer.Exit(done_if(all(holds for _, holds, _ in found)))
 
 
 app = typer.Typer(rich_markup_mode=None)  # the command `bench` of the program `thanos`
