@@ -60,7 +60,7 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
     """
     if _is_gguf(source):
         return _from_gguf(source, Path(source))
-    folder, origin = _checkpoint_folder(source)
+    folder, origin = _folder_and_origin(source)
     from transformers import AutoModelForCausalLM
 
     with quiet_transformers(), _load_errors(source):
@@ -88,7 +88,7 @@ def stream_model(
 
     A .gguf file is converted to a checkpoint in the cache folder first. Errors as for `load_model`.
     """
-    folder, origin = _checkpoint_folder(source)
+    folder, origin = _folder_and_origin(source)
     with quiet_transformers(), _load_errors(source):
         streamed = StreamedModel(folder, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(folder, trust_remote_code)
@@ -106,7 +106,7 @@ def _is_gguf(source: str) -> bool:
     return source.endswith(".gguf") and Path(source).is_file()
 
 
-def _checkpoint_folder(source: str) -> tuple[Path, str]:
+def _folder_and_origin(source: str) -> tuple[Path, str]:
     """The folder with the model's checkpoint, converted or downloaded if needed, and its origin."""
     path = Path(source)
     if source == DEFAULT_MODEL:

@@ -72,14 +72,7 @@ class PackedSizes:
         return {
             **{name: list(getattr(self, name)) for name in names},
             "layers": [
-                {
-                    "name": layer.name,
-                    "shape": list(layer.shape),
-                    "pattern": layer.pattern,
-                    "forms": sorted(layer.forms),
-                    "bytes": list(layer.bytes),
-                }
-                for layer in self.layers.values()
+                {**asdict(layer), "forms": sorted(layer.forms)} for layer in self.layers.values()
             ],
         }
 

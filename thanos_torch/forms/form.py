@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)  # the highest first
 
 
 class Form(Protocol):
@@ -80,19 +81,14 @@ def pack_bits(flags: Tensor) -> Tensor:
     """Bool flags of any shape as uint8, (⌈count / 8⌉,): as `numpy.packbits`, zeros at the end."""
     flat = flags.reshape(-1)
     padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    packed = torch.zeros(len(padded), dtype=torch.uint8, device=flags.device)
-    for place in range(8):
-        packed |= padded[:, place].to(torch.uint8) << (7 - place)
-    return packed
+    return (padded.view(torch.uint8) * _BITS.to(flags.device)).sum(dim=1, dtype=torch.uint8)
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
     """The first `count` flags, bool, (count,)."""
     if packed.numel() != bytes_of_bits(count):
         raise ValueError(f"packed must hold {bytes_of_bits(count)} bytes, got {packed.numel()}")
-    flags = torch.empty(len(packed), 8, dtype=torch.bool, device=packed.device)
-    for place in range(8):
-        flags[:, place] = ((packed >> (7 - place)) & 1).bool()
+    flags = (packed[:, None] & _BITS.to(packed.device)).bool()  # (bytes, 8)
     return flags.view(-1)[:count]
 
 
