@@ -139,7 +139,7 @@ def _seen(
         removed = mask.unpacked()
         lost = int((weight[removed] != 0).sum())
         if lost:
-            problems.append(f"{lost} of {int(removed.sum())} removed weights are zero no longer")
+            problems.append(f"{lost} of {int(removed.sum())} removed weights are not zero")
         if layer and int(removed.sum()) != layer["removed"]:
             problems.append(
                 f"its mask removes {int(removed.sum())} weights, {RECORD} says {layer['removed']}"

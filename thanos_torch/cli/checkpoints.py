@@ -41,9 +41,9 @@ def inspect(
 ) -> None:
     """Show sparsity and n:m patterns of a checkpoint, and whether masks and record hold.
 
-    In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero any more,
-    that thanos.json says otherwise than the weights, or that a certificate in it had failed.
-    Exit status 3 means that the worst of all this is a certificate that was not decidable.
+    In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero, that
+    thanos.json and the weights disagree, or that a certificate in thanos.json failed. Exit status
+    3 means that nothing failed, but that a certificate in thanos.json is not decidable.
     """
     check_writable(json_file, "--json")
     record = read_record(folder)
@@ -124,7 +124,7 @@ def pack(
     sizes = pack_checkpoint(folder, out, form)
     table(f"{folder}, packed", PACK_HEADINGS, _size_rows(sizes))
     dense, packed = sizes.total
-    say(f"{dense} bytes are {packed} now ({packed / dense:.1%}), compared bit for bit: {out}")
+    say(f"{dense} bytes became {packed} ({packed / dense:.1%}), compared bit for bit: {out}")
 
 
 def unpack(
