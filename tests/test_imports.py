@@ -1,4 +1,4 @@
-"""Who imports whom, as design.md says, and what each part can do without."""
+"""Who may import whom, folder by folder, and what each part can do without."""
 
 import ast
 import subprocess
@@ -100,6 +100,13 @@ def test_nobody_imports_the_benchmarks_from_below() -> None:
     below = [*(ROOT / "thanos_torch").rglob("*.py"), *(ROOT / "reference").rglob("*.py")]
     for file in below:
         assert not any(within(name, {"verification.benchmarks"}) for name in imported(file)), file
+
+
+@pytest.mark.parametrize("part", ["checkpoint", "pruning", "models", "evaluation", "cli"])
+def test_one_file_opens_checkpoints(part: str) -> None:
+    files = parts_of(ROOT / "thanos_torch")[part]
+    found = {file.name for file in files if any(within(n, {"safetensors"}) for n in imported(file))}
+    assert found <= {"shards.py"}
 
 
 def test_no_class_name_occurs_twice() -> None:

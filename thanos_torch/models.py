@@ -5,7 +5,7 @@ from thanos_torch.certifying.checkpoint import CheckpointVerdict, judge_checkpoi
 from thanos_torch.certifying.layers import GramReader, GramWriter, Judged, judge_again
 from thanos_torch.certifying.original import Original
 from thanos_torch.certifying.provenance import Asked, Provenance
-from thanos_torch.checkpoint.inspect import SeenLayer, inspect_folder, places_of, read_record
+from thanos_torch.checkpoint.inspect import SeenLayer, inspect_folder
 from thanos_torch.checkpoint.load import (
     DEFAULT_MODEL,
     LoadedModel,
@@ -15,12 +15,18 @@ from thanos_torch.checkpoint.load import (
     stream_model,
 )
 from thanos_torch.checkpoint.load_packed import PackedModel, load_packed
-from thanos_torch.checkpoint.masks import MASKS, PackedMask, read_masks
+from thanos_torch.checkpoint.masks import PackedMask, read_masks
 from thanos_torch.checkpoint.pack import pack_checkpoint, unpack_checkpoint
-from thanos_torch.checkpoint.packed import PackedFolder, PackedLayer, PackedSizes
+from thanos_torch.checkpoint.packed_format import PackedFolder, PackedLayer, PackedSizes
 from thanos_torch.checkpoint.reapply import HeldMasks, reapply_checkpoint, reapply_masks
-from thanos_torch.checkpoint.record import LayerRecord, ModelReport, PrunedLayer
-from thanos_torch.checkpoint.shards import PACKED, RECORD, Tensors
+from thanos_torch.checkpoint.record import (
+    LayerRecord,
+    ModelReport,
+    PrunedLayer,
+    places_of,
+    read_record,
+)
+from thanos_torch.checkpoint.shards import MASKS, PACKED, RECORD, Tensors
 from thanos_torch.checkpoint.streamed import StreamedModel
 from thanos_torch.evaluation.perplexity import Perplexity, perplexity
 from thanos_torch.pruning.card import model_card
@@ -32,7 +38,7 @@ from thanos_torch.pruning.whole_model import prune_model
 from thanos_torch.runtime.files import refuse_unusable, stamp
 from thanos_torch.runtime.progress import discard_progress, has_progress, versions
 from thanos_torch.runtime.ranks import Ranks, joined
-from thanos_torch.text.text import DEFAULT_DATASET
+from thanos_torch.text.sources import DEFAULT_DATASET
 from thanos_torch.text.windows import Windows, calibration_windows, evaluation_windows
 
 __all__ = [

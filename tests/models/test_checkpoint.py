@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -59,7 +60,7 @@ def test_the_same_zeros_and_logits_come_back(tmp_path: Path, dtype: torch.dtype)
         weight = again.get_submodule(record.name).weight
         mask = masks[record.name].unpacked()
         assert mask.sum() == record.removed == weight.numel() // 2
-        assert (weight == 0).numpy()[mask].all()
+        assert (weight == 0)[mask].all()
         assert torch.equal(weight == 0, loaded.model.get_submodule(record.name).weight == 0)
     windows = tiny.random_windows()
     assert torch.equal(again(windows).logits, loaded.model(windows).logits)
@@ -161,12 +162,33 @@ def test_a_stamp_changes_with_the_files(tmp_path: Path) -> None:
     assert stamp(tmp_path) != stamps[1]
 
 
+PLACE = Place(("a.weight", "b.weight"))
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 8)])
-def test_masks_come_back(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_masks_come_back_from_a_folder_or_a_file(tmp_path: Path, shape: tuple[int, int]) -> None:
     mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    place = Place(("a.weight", "b.weight"))
-    write_masks(tmp_path / MASKS, {"layer": PackedMask.of(mask)}, {"layer": place})
-    assert read_places(tmp_path / MASKS) == {"layer": place}
-    packed = read_masks(tmp_path / MASKS)["layer"]
-    assert torch.equal(torch.from_numpy(packed.unpacked()), mask)
-    assert packed.bits.size == (mask.numel() + 7) // 8
+    write_masks(tmp_path / MASKS, {"layer": PackedMask.of(mask)}, {"layer": PLACE})
+    for source in (tmp_path, tmp_path / MASKS, str(tmp_path)):
+        assert read_places(source) == {"layer": PLACE}
+        packed = read_masks(source)["layer"]
+        assert torch.equal(packed.unpacked(), mask)
+        assert packed.bits.tolist() == np.packbits(mask.numpy()).tolist()
+
+
+def test_equal_masks_are_equal_files(tmp_path: Path) -> None:
+    masks = {name: PackedMask.of(torch.ones(2, 3) > 0) for name in "ba"}
+    for number in range(16):  # safetensors itself orders metadata at random
+        write_masks(tmp_path / str(number), masks, {"a": PLACE})
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+
+
+def test_damaged_masks_are_refused(tmp_path: Path) -> None:
+    mask = PackedMask(torch.zeros(1, dtype=torch.uint8), (3, 5))
+    write_masks(tmp_path / MASKS, {"layer": mask}, {})
+    with pytest.raises(ValueError, match=r"masks.safetensors is damaged: the mask of layer does"):
+        read_masks(tmp_path)
+    (tmp_path / MASKS).write_bytes(b"rubbish")
+    for read in (read_masks, read_places):
+        with pytest.raises(ValueError, match=r"masks.safetensors"):
+            read(tmp_path)

@@ -18,6 +18,7 @@ from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
 from thanos_torch.cli import app as verify_command
 from thanos_torch.cli import prune as prune_command
+from thanos_torch.cli.exit_status import MEANINGS
 from thanos_torch.models import MASKS, RECORD, read_masks
 from verification import certify
 from verification.benchmarks import commands as bench_command
@@ -357,6 +358,12 @@ def test_verify_judges_on_one_thread_and_gives_the_others_back(
     assert seen == [{1}, {2}]
     widest = max(case.weight.shape[1] for case in load_cases() if case.weight.ndim == 2)
     assert widest <= verify_command.COLUMNS
+
+
+def test_the_help_has_the_exit_statuses(thanos: Thanos) -> None:
+    shown = thanos("--help").out
+    for status, meaning in MEANINGS.items():
+        assert f"  {status.value}  {meaning}\n" in shown
 
 
 def test_a_study_with_tasks_asks_for_the_harness_before_it_measures(

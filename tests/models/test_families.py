@@ -39,7 +39,7 @@ def test_all_layers_are_pruned_certified_and_come_back(family: str, tmp_path: Pa
     assert set(masks) == set(layers) == set(expected)
     for name, layer in layers.items():
         zeros = layer.read() == 0
-        assert torch.equal(zeros, torch.from_numpy(masks[name].unpacked())), name
+        assert torch.equal(zeros, masks[name].unpacked()), name
         assert (zeros.view(len(zeros), -1, 4).sum(dim=-1) == 2).all(), name
     changed = {layer.parameter for layer in layers.values()}
     for name, before in dense.state_dict().items():

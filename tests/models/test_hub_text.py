@@ -8,8 +8,8 @@ import datasets
 import huggingface_hub
 import pytest
 
-from thanos_torch.text import text
-from thanos_torch.text.text import read_text
+from thanos_torch.text import sources
+from thanos_torch.text.sources import read_text
 
 Rows = list[dict[str, Any]]
 
@@ -27,7 +27,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, Any]], dict[str
     def split_names(**arguments: Any) -> list[str]:
         return list(splits)
 
-    monkeypatch.setattr(text, "hub_revision", lambda path: "abc123")
+    monkeypatch.setattr(sources, "hub_revision", lambda path: "abc123")
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr(datasets, "get_dataset_split_names", split_names)
     return asked, splits
@@ -62,7 +62,7 @@ def test_texts_are_asked_for_by_part(hub: Any) -> None:
 def test_no_more_is_read_than_is_needed(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, splits = hub
     splits["train"] = [{"text": "ten chars."}] * 5
-    monkeypatch.setattr(text, "MOST_CHARACTERS", 25)
+    monkeypatch.setattr(sources, "MOST_CHARACTERS", 25)
     found = read_text("someone/stories:short", "calibration")
     assert found.rows == 3
     assert found.origin["read"] == "the first 25 characters"

@@ -9,9 +9,17 @@ import torch
 from tests.models.families import FAMILIES
 from tests.models.packs import ROWS, pruned
 from tests.models.tiny import random_windows
-from thanos_torch.checkpoint.packed import PackedFolder
+from thanos_torch.checkpoint.packed_format import PackedFolder
 from thanos_torch.forms import CompactLinear
 from thanos_torch.models import load_model, load_packed, pack_checkpoint
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """A folder with a Llama: `dense`, `pruned` by whole columns, and `packed`."""
+    pack_checkpoint(pruned("Llama", ROWS, tmp_path), tmp_path / "packed")
+    return tmp_path
+
 
 FAMILIES_THAT_RUN = [
     "Llama", "OPT", "OPT 350m", "Qwen2", "Gemma 2", "Phi-3", "GPT-2", "GPT-NeoX", "BLOOM",
@@ -40,13 +48,11 @@ def test_the_logits_are_those_of_the_pruned_model(family: str, tmp_path: Path) -
     )
 
 
-def test_it_generates_with_a_cache(tmp_path: Path) -> None:
-    folder = pruned("Llama", ROWS, tmp_path)
-    pack_checkpoint(folder, tmp_path / "packed")
+def test_it_generates_with_a_cache(llama: Path) -> None:
     ids = random_windows()[:1, :8]
     options = {"max_new_tokens": 8, "do_sample": False}
-    found = load_packed(tmp_path / "packed").loaded.model.generate(ids, **options)
-    assert torch.equal(found, load_model(str(folder)).model.generate(ids, **options))
+    found = load_packed(str(llama / "packed")).loaded.model.generate(ids, **options)
+    assert torch.equal(found, load_model(str(llama / "pruned")).model.generate(ids, **options))
 
 
 def test_other_forms_run_dense(tmp_path: Path) -> None:
@@ -91,10 +97,8 @@ def test_a_compact_layer_is_never_made_dense(
     assert {f"{name}.bias" for name in packed.compact} <= set(read)
 
 
-def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
-    folder = pruned("Llama", ROWS, tmp_path)
-    pack_checkpoint(folder, tmp_path / "packed")
-    file = tmp_path / "packed" / "config.json"
+def test_weights_that_are_missing_are_named(llama: Path) -> None:
+    file = llama / "packed" / "config.json"
     file.write_text(file.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
     with pytest.raises(ValueError, match=r"lacks weights: model.layers.2"):
-        load_packed(tmp_path / "packed")
+        load_packed(llama / "packed")

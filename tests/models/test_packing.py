@@ -18,6 +18,7 @@ from thanos_torch.models import (
     MASKS,
     PACKED,
     PackedLayer,
+    PackedSizes,
     pack_checkpoint,
     places_of,
     read_masks,
@@ -39,15 +40,20 @@ def expected_bytes(layer: PackedLayer, itemsize: int, parts: int) -> int:
     return whole
 
 
+def there_and_back(folder: Path, tmp_path: Path, form: str = "auto") -> PackedSizes:
+    """Pack a checkpoint and unpack it again: every file must be the same."""
+    sizes = pack_checkpoint(folder, tmp_path / "packed", form)
+    unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
+    assert digests(tmp_path / "again") == digests(folder)
+    return sizes
+
+
 @pytest.mark.parametrize(("family", "pattern"), CASES)
 def test_packed_and_unpacked_every_file_is_the_same(
     family: str, pattern: str, tmp_path: Path
 ) -> None:
     folder = pruned(family, pattern, tmp_path)
-    sizes = pack_checkpoint(folder, tmp_path / "packed")
-    unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
-    assert digests(tmp_path / "again") == digests(folder)
-
+    sizes = there_and_back(folder, tmp_path)
     group = FAMILIES[family].block(0) | FAMILIES[family].block(1)
     assert {name: layer.shape for name, layer in sizes.layers.items()} == group
     for name, layer in sizes.layers.items():
@@ -64,12 +70,10 @@ def test_packed_and_unpacked_every_file_is_the_same(
 @pytest.mark.parametrize("form", ["auto", "bitmask"])
 def test_other_dtypes_and_a_form_for_all(dtype: torch.dtype, form: str, tmp_path: Path) -> None:
     folder = pruned("Llama", ROWS, tmp_path, dtype)
-    sizes = pack_checkpoint(folder, tmp_path / "packed", form)
+    sizes = there_and_back(folder, tmp_path, form)
     assert {f for layer in sizes.layers.values() for f in layer.forms} == {
         "compact" if form == "auto" else "bitmask"
     }
-    unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
-    assert digests(tmp_path / "again") == digests(folder)
 
 
 def test_the_packed_file_holds_what_the_formulas_say_behind_its_header(
@@ -85,11 +89,9 @@ def test_the_packed_file_holds_what_the_formulas_say_behind_its_header(
 
 def test_layers_that_no_form_makes_smaller_stay_dense(tmp_path: Path) -> None:
     folder = pruned("Llama", "unstructured:0.01", tmp_path)
-    sizes = pack_checkpoint(folder, tmp_path / "packed")
+    sizes = there_and_back(folder, tmp_path)
     assert all(layer.forms == {"dense"} for layer in sizes.layers.values())
     assert sizes.masks[0] == sizes.masks[1] == (tmp_path / "packed" / MASKS).stat().st_size
-    unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
-    assert digests(tmp_path / "again") == digests(folder)
 
 
 def test_experts_of_one_tensor_may_be_packed_or_not(tmp_path: Path) -> None:
@@ -100,10 +102,7 @@ def test_experts_of_one_tensor_may_be_packed_or_not(tmp_path: Path) -> None:
     shutil.copytree(folder, shrunk)
     masks = {k: v for k, v in read_masks(folder / MASKS).items() if k != dropped}
     write_masks(shrunk / MASKS, masks, places_of(record))
-    sizes = pack_checkpoint(shrunk, tmp_path / "packed")
-    assert dropped not in sizes.layers
-    unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
-    assert digests(tmp_path / "again") == digests(shrunk)
+    assert dropped not in there_and_back(shrunk, tmp_path).layers
 
 
 def spoil(file: Path, find: str, replacement: str) -> None:
@@ -113,27 +112,26 @@ def spoil(file: Path, find: str, replacement: str) -> None:
 
 
 def test_damage_is_noticed_and_nothing_is_left(columns: Path, tmp_path: Path) -> None:
+    def refused(message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
+
     pack_checkpoint(columns, tmp_path / "packed")
     file = tmp_path / "packed" / "model.packed.safetensors"
     tensors = load_file(file)
     name = next(name for name in tensors if name.endswith(":columns"))
     tensors[name][0, 0] += 1
     save_file(tensors, file)
-    with pytest.raises(ValueError, match=r"model.safetensors does not come out as it was"):
-        unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
+    refused("model.safetensors does not come out as it was")
     tensors[name.replace(":columns", ":kept")] += 1000
     save_file(tensors, file)
-    with pytest.raises(ValueError, match="proj is damaged"):
-        unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
+    refused("proj is damaged")
     file.unlink()
-    with pytest.raises(ValueError, match="it is missing"):
-        unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
+    refused("it is missing")
     spoil(tmp_path / "packed" / PACKED, '"model.safetensors"', '"../model.safetensors"')
-    with pytest.raises(ValueError, match="no file in a folder"):
-        unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
+    refused("no file in a folder")
     spoil(tmp_path / "packed" / PACKED, '"files"', '"fils"')
-    with pytest.raises(ValueError, match="is damaged: KeyError"):
-        unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
+    refused("is damaged: KeyError")
     assert [entry.name for entry in tmp_path.iterdir()] == ["packed"]
 
 
@@ -153,7 +151,7 @@ def test_the_commands(columns: Path, tmp_path: Path, thanos: Thanos) -> None:
     assert done.status == 0
     dense = sum(file.stat().st_size for file in columns.iterdir())
     packed = sum(file.stat().st_size for file in (tmp_path / "packed").iterdir())
-    assert f"{dense} bytes are {packed} now" in done.out
+    assert f"{dense} bytes became {packed}" in done.out
     assert "down_proj 20 x 28" in done.out
     done = thanos("unpack", tmp_path / "packed", "--out", tmp_path / "again")
     assert done.status == 0

@@ -13,8 +13,9 @@ from torch import Tensor
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from tests.models.families import FAMILIES
-from thanos_torch.checkpoint.masks import Place, first_rows, row_codes
+from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import tensor_files
+from thanos_torch.checkpoint.streamed import first_rows, row_codes
 from thanos_torch.models import RECORD, load_model, places_of, reapply_masks
 from thanos_torch.network.layers import decoder_blocks, prunable_layers
 

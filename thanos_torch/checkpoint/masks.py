@@ -1,4 +1,4 @@
-"""Pruning masks as bits, and the names and orientation of a layer's weight in a checkpoint."""
+"""Pruning masks as bits, where a checkpoint has the weight of each layer, and the file of both."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,19 +6,43 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from thanos_torch.checkpoint.shards import MASKS, read_metadata, read_tensors, write_small
+from thanos_torch.forms.form import bytes_of_bits, pack_bits, unpack_bits
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A (rows, columns) mask, True where a weight was removed.
+
+    bits   uint8, (⌈rows · columns / 8⌉,), on the CPU: row by row, the highest bit first
+    shape  (rows, columns)
+    """
+
+    bits: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Self:
+        """Pack a bool tensor (rows, columns)."""
+        rows, columns = mask.shape
+        return cls(pack_bits(mask).cpu(), (rows, columns))
+
+    def unpacked(self) -> Tensor:
+        """The mask, (rows, columns) bool."""
+        rows, columns = self.shape
+        return unpack_bits(self.bits, rows * columns).view(self.shape)
 
 
 @dataclass(frozen=True)
 class Place:
-    """The weight of a layer, (c, b), in the tensors of a checkpoint.
+    """Where a checkpoint has the weight of a layer, (c, b).
 
-    tensors     names; several have equally many rows, which follow each other
-    transposed  each is stored inputs first, (b, rows)
-    expert      it is this slice of a 3-D tensor; None: all of a matrix
+    tensors     names; several tensors hold equally many rows each, in this order
+    transposed  each tensor is stored inputs first, (b, rows)
+    expert      the weight is this slice of a 3-D tensor; None: all of a matrix
     """
 
     tensors: tuple[str, ...]
@@ -33,16 +57,14 @@ class Place:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def erase(self, tensors: Mapping[str, Tensor], removed: Tensor) -> int:
-        """Set entries to zero in place, those of `removed`, (c, b); how many were not.
+        """Set the entries of `removed`, (c, b), to zero in place; returns how many were not zero.
 
-        Only what is in `tensors` is touched: a checkpoint's file may hold a part of the weight.
+        `tensors` may lack some of the weight's tensors, because they are in another file.
         """
         lost = 0
         for name, mask in zip(self.tensors, removed.chunk(len(self.tensors)), strict=True):
             if name in tensors:
-                matrix = self._matrix(name, tensors[name])
-                lost += int(((matrix != 0) & mask).sum())
-                matrix.masked_fill_(mask, 0.0)
+                lost += erase(self._matrix(name, tensors[name]), mask)
         return lost
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,7 +73,7 @@ class Place:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """What `as_dict` made. Raises KeyError or TypeError for anything else."""
+        """Read what `as_dict` wrote. Raises KeyError or TypeError for anything else."""
         return cls(tuple(map(str, stored["tensors"])), stored["transposed"], stored["expert"])
 
     def _matrix(self, name: str, tensor: Tensor) -> Tensor:
@@ -65,81 +87,66 @@ class Place:
         return tensor.T if self.transposed else tensor
 
 
-def row_codes(shape: torch.Size) -> Tensor:
-    """A stand-in for a parameter (..., c, b): every row of one column holds its own number."""
-    rows = shape[:-1]
-    return torch.arange(float(rows.numel()), dtype=torch.float64).view(*rows, 1)
-
-
-def first_rows(codes: Mapping[str, Tensor]) -> dict[str, int]:
-    """The row that each tensor begins with, for those that hold rows in their order."""
-    found: dict[str, int] = {}
-    for name, tensor in codes.items():
-        numbers = tensor.flatten()
-        first = int(numbers[0])
-        ordered = torch.arange(first, first + len(numbers), dtype=numbers.dtype)
-        if tensor.shape == (len(numbers), 1) and torch.equal(numbers, ordered):
-            found[name] = first
-    return found
-
-
-MASKS = "masks.safetensors"  # in a pruned checkpoint's folder
-
-
-@dataclass(frozen=True)
-class PackedMask:
-    """A (rows, columns) mask, True where a weight was removed, row by row in `numpy.packbits`."""
-
-    bits: NDArray[np.uint8]
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, mask: Tensor) -> Self:
-        """Pack a bool tensor (rows, columns)."""
-        rows, columns = mask.shape
-        return cls(np.packbits(mask.cpu().numpy()), (rows, columns))
-
-    def unpacked(self) -> NDArray[np.bool_]:
-        """The mask, (rows, columns) bool."""
-        rows, columns = self.shape
-        return np.unpackbits(self.bits, count=rows * columns).astype(bool).reshape(rows, columns)
+def erase(weight: Tensor, removed: Tensor) -> int:
+    """Set the entries of `removed` to zero in place, both (c, b); returns how many were not."""
+    lost = int(((weight != 0) & removed).sum())
+    weight.masked_fill_(removed, 0.0)
+    return lost
 
 
 def write_masks(file: Path, masks: Mapping[str, PackedMask], places: Mapping[str, Place]) -> None:
-    """One uint8 tensor a layer; the metadata holds `shapes` and `places` by layer, as JSON.
+    """Write one uint8 tensor per layer; the metadata holds `shapes` and `places`, JSON by layer.
 
-    places  of these layers and others, which are not written
-
-    One entry for all, because the writer puts several in an order of its own, another every time.
+    places  may hold other layers too, which are not written
     """
-    from safetensors.numpy import save_file
-
-    shapes = json.dumps({name: mask.shape for name, mask in masks.items()})
-    bits = {name: mask.bits for name, mask in masks.items()}
     known = {name: places[name].as_dict() for name in masks if name in places}
-    save_file(bits, file, metadata={"places": json.dumps(known), "shapes": shapes})
+    metadata = {
+        "places": json.dumps(known),
+        "shapes": json.dumps({name: mask.shape for name, mask in masks.items()}),
+    }
+    write_small(file, {name: mask.bits for name, mask in masks.items()}, metadata)
 
 
-def read_places(file: Path) -> dict[str, Place]:
-    """Where the checkpoint of a saved run has the weights of the layers with masks."""
-    from safetensors import safe_open
+def mask_file(source: str | Path) -> Path:
+    """The file with the masks: `source`, or masks.safetensors in the folder `source`.
 
-    with safe_open(file, framework="numpy") as stored:
-        metadata = stored.metadata() or {}
+    Raises ValueError if there is none.
+    """
+    path = Path(source)
+    file = path / MASKS if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"masks: there is no {file}")
+    return file
+
+
+def read_masks(source: str | Path) -> dict[str, PackedMask]:
+    """The masks of a pruned checkpoint, by layer; `source` is its folder or its file of masks.
+
+    Raises ValueError if there is no such file or if it is damaged.
+    """
+    file = mask_file(source)
+    masks: dict[str, PackedMask] = {}
     try:
-        known = json.loads(metadata["places"])
+        shapes = json.loads(read_metadata(file).get("shapes", "{}"))
+        bits = read_tensors(dict.fromkeys(shapes, file))
+        for name, (rows, columns) in shapes.items():
+            size = bytes_of_bits(rows * columns)
+            if bits[name].dtype != torch.uint8 or bits[name].shape != (size,):
+                raise ValueError(f"the mask of {name} does not fit its shape")
+            masks[name] = PackedMask(bits[name], (rows, columns))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"masks: {file} is damaged: {error}") from error
+    return masks
+
+
+def read_places(source: str | Path) -> dict[str, Place]:
+    """Where the checkpoint has the weights of the layers with masks; `source` as for `read_masks`.
+
+    Raises ValueError if the file does not say it.
+    """
+    file = mask_file(source)
+    try:
+        known = json.loads(read_metadata(file)["places"])
         return {name: Place.from_dict(place) for name, place in known.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} does not say where the weights are: {error!r}") from error
-
-
-def read_masks(file: Path) -> dict[str, PackedMask]:
-    """The masks of a saved run, by layer."""
-    from safetensors import safe_open
-
-    masks: dict[str, PackedMask] = {}
-    with safe_open(file, framework="numpy") as stored:
-        shapes = json.loads((stored.metadata() or {}).get("shapes", "{}"))
-        for name, (rows, columns) in shapes.items():
-            masks[name] = PackedMask(stored.get_tensor(name), (rows, columns))
-    return masks

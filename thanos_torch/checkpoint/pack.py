@@ -1,4 +1,4 @@
-"""`thanos pack` and `thanos unpack`: a pruned checkpoint in fewer bytes, and every bit back."""
+"""Pack a pruned checkpoint into fewer bytes, and unpack it with every bit back."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from reference.patterns import Pattern, parse_pattern
-from thanos_torch.checkpoint.inspect import places_of, read_record
-from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place
-from thanos_torch.checkpoint.packed import (
+from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks
+from thanos_torch.checkpoint.packed_format import (
     DENSE,
     ExactFile,
     PackedFolder,
@@ -22,56 +21,37 @@ from thanos_torch.checkpoint.packed import (
     packed_name,
     plus,
 )
-from thanos_torch.checkpoint.reapply import masks_in
-from thanos_torch.checkpoint.shards import PACKED, RECORD, read_tensors, weight_files, write_shard
+from thanos_torch.checkpoint.record import places_of, read_record
+from thanos_torch.checkpoint.shards import (
+    MASKS,
+    PACKED,
+    RECORD,
+    read_tensors,
+    weight_files,
+    write_shard,
+)
 from thanos_torch.forms import FORMS, Form, bits_of, form_of, pack, stored_bytes
 from thanos_torch.runtime.files import new_folder, write_json
 
 AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class Part:
-    """A layer, or some of its rows: what one tensor of the checkpoint holds of it.
-
-    mask    of the whole layer, of which this is number `number` of `count` parts
-    """
-
-    layer: str
-    pattern: Pattern
-    place: Place
-    mask: PackedMask
-    number: int
-    count: int
-
-    def removed(self) -> Tensor:
-        """Its part of the mask, (c, b) bool."""
-        return torch.from_numpy(self.mask.unpacked()).chunk(self.count)[self.number]
-
-
-def pack_checkpoint(folder: Path, out: Path, form: str = AUTO) -> PackedSizes:
+def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> PackedSizes:
     """Write a pruned checkpoint in packed form; one file of weights is in memory at a time.
 
-    form  of `thanos_torch.forms.FORMS` for every layer, or AUTO: the one for its pattern, or
-          none where that would not be smaller
+    form  one of `thanos_torch.forms.FORMS` for every layer, or AUTO: the form for the layer's
+          pattern, or none if that would not be smaller
 
-    Every tensor is compared with what comes out again before `out` gets its name: all of it is
-    written or nothing. Raises ValueError for a checkpoint that `thanos prune` did not write, whose
-    zeros do not hold, or for a form that does not suit a layer.
+    Every packed tensor is unpacked and compared before `out` is there: all of it is written or
+    nothing. Raises ValueError for a checkpoint that `thanos prune` did not write, for removed
+    weights that are not zero, and for a form that does not suit a layer.
     """
+    folder, out = Path(folder), Path(out)
     if form not in (AUTO, *FORMS):
         raise ValueError(f"form must be one of {', '.join((AUTO, *FORMS))}, got {form!r}")
     record = _record(folder)
-    parts = parts_of(folder, record)
-    patterns = {part.layer: part for each in parts.values() for part in each}
-    sizes = PackedSizes(
-        {
-            each["name"]: PackedLayer(each["name"], patterns[each["name"]].mask.shape,
-                                      each["options"]["pattern"])
-            for each in record["layers"]
-            if each["name"] in patterns
-        }
-    )  # fmt: skip
+    parts = _parts_of(folder, record)
+    sizes = _sizes_of(record, parts)
     exact: dict[str, ExactFile] = {}
     pieces: dict[str, list[Piece]] = {}
     with new_folder(out) as partial:
@@ -86,16 +66,16 @@ def pack_checkpoint(folder: Path, out: Path, form: str = AUTO) -> PackedSizes:
             write_shard(target, shard.tensors)
             headers = exact[file.name].header_bytes, ExactFile.of(target).header_bytes
             sizes.headers = plus(sizes.headers, headers)
-        # Packed weights say which of them were removed: no need to store that twice.
-        said = all(DENSE not in layer.forms for layer in sizes.layers.values())
-        masks = ExactFile.of(folder / MASKS) if said else None
+        # Packed weights tell which weights were removed: no need to store that twice.
+        masks_follow = all(DENSE not in layer.forms for layer in sizes.layers.values())
+        masks = ExactFile.of(folder / MASKS) if masks_follow else None
         content = {
             "files": {name: file.as_dict() for name, file in exact.items()},
             "masks": masks.as_dict() if masks else None,
             "tensors": {name: [p.as_dict() for p in each] for name, each in pieces.items()},
         }
         write_json(partial / PACKED, content)
-        beside = copy_others(folder, partial, {*exact, MASKS})
+        beside = _copy_others(folder, partial, {*exact, MASKS})
         sizes.beside = beside, beside + (partial / PACKED).stat().st_size
         held = (folder / MASKS).stat().st_size
         sizes.masks = held, 0 if masks else held
@@ -104,9 +84,58 @@ def pack_checkpoint(folder: Path, out: Path, form: str = AUTO) -> PackedSizes:
     return sizes
 
 
-def parts_of(folder: Path, record: dict[str, Any]) -> dict[str, list[Part]]:
-    """Which parts of pruned layers each tensor holds. ValueError where the record is silent."""
-    masks, places = masks_in(folder), places_of(record)
+def unpack_checkpoint(packed: str | Path, out: str | Path) -> None:
+    """Write every file of the checkpoint as it was before packing, all of them or nothing.
+
+    One tensor is in memory at a time. Raises ValueError if a file of weights or masks comes out
+    different, because the packed file was damaged.
+    """
+    source = PackedFolder(packed)
+    with new_folder(Path(out)) as partial:
+        for name, file in source.files.items():
+            file.write(partial / name, source.read)
+        if source.masks:
+            source.masks.write(
+                partial / MASKS, lambda layer: PackedMask.of(source.mask(layer)).bits
+            )
+        _copy_others(source.path, partial, source.packed_files())
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer, or those of its rows that one tensor of the checkpoint holds.
+
+    place   where the tensor has these rows
+    mask    of the whole layer, which has `count` parts; this is part `number`
+    """
+
+    layer: str
+    pattern: Pattern
+    place: Place
+    mask: PackedMask
+    number: int
+    count: int
+
+    def removed(self) -> Tensor:
+        """The mask of these rows, (rows, b) bool."""
+        return self.mask.unpacked().chunk(self.count)[self.number]
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    if (folder / PACKED).is_file():
+        raise ValueError(f"{folder} is packed already")
+    record = read_record(folder)
+    if record is None:
+        raise ValueError(f"{folder} has no {RECORD}: only what `thanos prune` wrote can be packed")
+    return record
+
+
+def _parts_of(folder: Path, record: dict[str, Any]) -> dict[str, list[Part]]:
+    """The parts of pruned layers that each tensor holds.
+
+    Raises ValueError if the record does not say how a layer was pruned or where it is.
+    """
+    masks, places = read_masks(folder), places_of(record)
     asked = {each["name"]: each["options"].get("pattern") for each in record["layers"]}
     parts: dict[str, list[Part]] = {}
     for name, mask in masks.items():
@@ -122,8 +151,20 @@ def parts_of(folder: Path, record: dict[str, Any]) -> dict[str, list[Part]]:
     return parts
 
 
-def copy_others(source: Path, target: Path, taken: set[str]) -> int:
-    """Copy all that is in a folder but what is `taken`; how many bytes that was."""
+def _sizes_of(record: dict[str, Any], parts: dict[str, list[Part]]) -> PackedSizes:
+    """The packed layers in the order of the record, their bytes not yet counted."""
+    by_layer = {part.layer: part for each in parts.values() for part in each}
+    sizes = PackedSizes({})
+    for layer in record["layers"]:
+        name = layer["name"]
+        if name in by_layer:
+            shape = by_layer[name].mask.shape
+            sizes.layers[name] = PackedLayer(name, shape, layer["options"]["pattern"])
+    return sizes
+
+
+def _copy_others(source: Path, target: Path, taken: set[str]) -> int:
+    """Copy the files of a folder that are not in `taken`; returns their bytes."""
     others = [other for other in sorted(source.rglob("*")) if other.is_file()]
     copied = [other for other in others if str(other.relative_to(source)) not in taken]
     for other in copied:
@@ -136,7 +177,7 @@ def copy_others(source: Path, target: Path, taken: set[str]) -> int:
 class _Shard:
     """The packed counterpart of one file of weights.
 
-    tensors  what it holds
+    tensors  the content of the packed file
     """
 
     def __init__(self, form: str, sizes: PackedSizes) -> None:
@@ -144,7 +185,7 @@ class _Shard:
         self._form, self._sizes = form, sizes
 
     def add(self, name: str, whole: Tensor, parts: list[Part]) -> list[Piece]:
-        """Pack a tensor; its pieces, none if it is stored as it is."""
+        """Pack a tensor; returns its pieces, none if it is stored as it is."""
         pieces: list[Piece] = []
         tensors: dict[str, Tensor] = {}
         rest = whole.nbytes
@@ -157,7 +198,7 @@ class _Shard:
             rows, columns = matrix.shape
             kind, pattern = (self._name(part), part.pattern) if form else (DENSE, None)
             piece = Piece(part.layer, part.number, kind, pattern, (rows, columns), part.place)
-            tensors |= {piece.key(key): value for key, value in piece.tensors(form, matrix).items()}
+            tensors |= piece.tensors(form, matrix)
             pieces.append(piece)
             after = stored_bytes(form) if form else matrix.nbytes
             layer = self._sizes.layers[part.layer]
@@ -169,8 +210,7 @@ class _Shard:
             self.tensors[name] = whole
             return []
         for piece in _left(name, whole, pieces):
-            matrix = piece.place.read(lambda _: whole)
-            tensors |= {piece.key(key): value for key, value in piece.tensors(None, matrix).items()}
+            tensors |= piece.tensors(None, piece.place.read(lambda _: whole))
             pieces.append(piece)
         self.tensors |= tensors
         return pieces
@@ -179,7 +219,7 @@ class _Shard:
         return form_of(part.pattern) if self._form == AUTO else self._form
 
     def _packed(self, matrix: Tensor, part: Part) -> Form | None:
-        """None if it stays dense. Raises ValueError if the form does not suit it."""
+        """None if the matrix stays dense. Raises ValueError if the form does not suit it."""
         removed = part.removed()
         form = pack(self._name(part), matrix, removed, part.pattern) if removed.any() else None
         if form is None or (self._form == AUTO and stored_bytes(form) >= matrix.nbytes):
@@ -191,35 +231,8 @@ class _Shard:
 
 
 def _left(name: str, whole: Tensor, pieces: list[Piece]) -> Iterator[Piece]:
-    """The experts of a tensor that no piece has."""
+    """Dense pieces for the experts of a tensor that are in none of `pieces`."""
     if whole.dim() == 3:
         for expert in sorted(set(range(len(whole))) - {piece.place.expert for piece in pieces}):
             rows, columns = whole.shape[1:]
             yield Piece("", 0, DENSE, None, (rows, columns), Place((name,), False, expert))
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    if (folder / PACKED).is_file():
-        raise ValueError(f"{folder} is packed already")
-    record = read_record(folder)
-    if record is None:
-        raise ValueError(f"{folder} has no {RECORD}: only what `thanos prune` wrote can be packed")
-    return record
-
-
-def unpack_checkpoint(packed: Path, out: Path) -> None:
-    """Write every file of the checkpoint as it was, all of them or nothing.
-
-    One tensor is in memory at a time. Raises ValueError if a file of weights or masks comes out
-    otherwise: then what holds it was damaged.
-    """
-    source = PackedFolder(packed)
-    with new_folder(out) as partial:
-        for name, file in source.files.items():
-            file.write(partial / name, source.read)
-        if source.masks:
-            source.masks.write(
-                partial / MASKS,
-                lambda layer: torch.from_numpy(PackedMask.of(source.mask(layer)).bits),
-            )
-        copy_others(packed, partial, source.packed_files())

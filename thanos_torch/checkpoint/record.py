@@ -1,24 +1,27 @@
-"""Typed records of a pruned model's layers, its verdicts, and `thanos.json`."""
+"""Records of a pruned model and its layers, their verdicts, and `thanos.json`, which holds them."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-from thanos_torch.checkpoint.masks import PackedMask
+from thanos_torch.checkpoint.masks import PackedMask, Place
+from thanos_torch.checkpoint.shards import RECORD
 from thanos_torch.methods.result import Pruned
 
 # The words of `verification.Certificate.verdict`.
 PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
-AS_ASKED = "dense, as asked"  # a layer that nobody has to judge
+AS_ASKED = "dense, as asked"  # a layer that was to stay dense, and so has no certificate
 Stored = Mapping[str, Any]  # a certificate as a JSON file holds it
 
 
 def verdict_of(certificate: Stored | None) -> str:
-    """One of PASSED, FAILED and NOT_DECIDABLE; FAILED if nobody judged."""
+    """A certificate's verdict: PASSED, NOT_DECIDABLE or FAILED. FAILED without a certificate."""
     if certificate is None:
         return FAILED
     if certificate["passed"] is True:
@@ -27,14 +30,14 @@ def verdict_of(certificate: Stored | None) -> str:
 
 
 def recorded(entry: Mapping[str, Any]) -> str:
-    """The verdict in `thanos.json`, on a layer or on all; FAILED for a word that is not known."""
+    """The verdict in `thanos.json` on a layer or on the model; FAILED if it is unknown."""
     if entry.get("verified") is True:
         return PASSED
     return NOT_DECIDABLE if entry.get("verdict") == NOT_DECIDABLE else FAILED
 
 
 def together(verdicts: Iterable[str]) -> str:
-    """FAILED if one is, else NOT_DECIDABLE if one is, else PASSED."""
+    """The joint verdict: FAILED if one is, else NOT_DECIDABLE if one is, else PASSED."""
     found = set(verdicts)
     return next((word for word in (FAILED, NOT_DECIDABLE) if word in found), PASSED)
 
@@ -45,7 +48,7 @@ def counted(layers: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def count_verdicts(verdicts: Sequence[str]) -> tuple[str, str]:
-    """How many passed, "N of M", and ", K not decidable", which is empty if none is."""
+    """How many passed, as "N of M", and ", K not decidable", or "" if every verdict is clear."""
     passed, undecided = verdicts.count(PASSED), verdicts.count(NOT_DECIDABLE)
     more = f", {undecided} {NOT_DECIDABLE}" if undecided else ""
     return f"{passed} of {len(verdicts)}", more
@@ -67,7 +70,7 @@ def _reason(check: Mapping[str, Any], verdict: str) -> str:
 
 
 def worst(certificates: Iterable[Stored | None], check: str) -> float | None:
-    """The largest value of a check in some certificates, NaN first; None if nobody made it."""
+    """The largest value of a check in the certificates; NaN counts as largest, None if no value."""
     values = [
         float(each["value"])
         for certificate in certificates
@@ -95,7 +98,7 @@ Judge = Callable[..., LayerVerdict]
 
 @dataclass(frozen=True)
 class PrunedLayer:
-    """A layer that was just pruned, for those who want to look at it; float32.
+    """A layer that was just pruned, in float32: what `on_layer` callbacks get.
 
     weight  (c, b), before
     gram    (b, b), the Gram matrix that it was pruned with
@@ -112,22 +115,22 @@ class PrunedLayer:
 
 @dataclass
 class LayerRecord:
-    """What happened to one layer.
+    """The result for one layer.
 
     name            as in the model, as `Layer.name`
     shape           (c, b)
     removed         weights removed, the count of the mask
     relative_error  tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W, of the float32 result
     seconds         of pruning (and refitting) alone
-    certificate     the judge's verdict on the float32 result; None: uncertified, nobody judged
-    stored_exactly  the model holds that result, rounded once to its dtype
-    diagnostics     how the numbers were made
+    certificate     the judge's verdict on the float32 result; None if there was no judge
+    stored_exactly  whether the model holds that result, rounded once to its dtype
+    diagnostics     how the numbers were computed
     options         what was asked for: pattern, method, block_size, damping, refit_steps,
                     and ablation: the switches that are not as in the paper, if there are any
     left_dense      why the layer was not pruned; empty if it was
     asked_dense     whether that is what was asked for
     rank            of the process that pruned it, 0 if there was one
-    stored          where the checkpoint has its weight, of `Place`; None if that is not known
+    stored          the `Place` of its weight in the checkpoint; None if that is not known
     """
 
     name: str
@@ -152,7 +155,7 @@ class LayerRecord:
 
     @property
     def verdict(self) -> str:
-        """The judge's, if the model holds what was judged; AS_ASKED for a layer left dense so."""
+        """The judge's verdict; FAILED if the model does not hold what was judged. Or AS_ASKED."""
         if self.asked_dense:
             return AS_ASKED
         return verdict_of(self.certificate) if self.stored_exactly else FAILED
@@ -169,7 +172,7 @@ class LayerRecord:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """What `as_dict` made, after a journey through JSON."""
+        """Read what `as_dict` wrote, also after a round trip through JSON."""
         own = {entry.name: stored[entry.name] for entry in fields(cls)}
         return cls(**{**own, "shape": tuple(own["shape"])})
 
@@ -190,7 +193,7 @@ class RankShare:
 
 @dataclass
 class ModelReport:
-    """What happened to a model.
+    """The result for a model.
 
     layers   one record for each layer of the decoder blocks, in the order of the model
     others   names of other matrices in the blocks, which are never pruned: routers, say
@@ -280,3 +283,28 @@ class ModelReport:
             {"rank": number, "layers": pruned[number], **asdict(share)}
             for number, share in enumerate(self.ranks)
         ]
+
+
+def read_record(folder: str | Path) -> dict[str, Any] | None:
+    """The content of `thanos.json` in a folder; None without one. Raises ValueError if damaged."""
+    file = Path(folder) / RECORD
+    if not file.is_file():
+        return None
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for layer in record["layers"]:
+            _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
+        places_of(record)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
+    found: dict[str, Any] = record
+    return found
+
+
+def places_of(record: Mapping[str, Any]) -> dict[str, Place]:
+    """Where the checkpoint has the weights of a record's layers, as far as the record says it."""
+    return {
+        layer["name"]: Place.from_dict(layer["stored"])
+        for layer in record["layers"]
+        if layer["stored"]
+    }

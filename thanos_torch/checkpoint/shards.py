@@ -1,8 +1,11 @@
-"""Safetensors files of a checkpoint: find tensors, read them one at a time, join files."""
+"""Safetensors files of a checkpoint: find them, read tensors one at a time, write and join files.
+
+Every other module of this package reads and writes safetensors through this one.
+"""
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,20 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.checkpoint.masks import MASKS
 from thanos_torch.runtime.files import begin, whole_file
 
-WHOLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-PACKED = "packed.json"  # in a folder of `thanos pack`
-RECORD = "thanos.json"  # what a pruned checkpoint's folder says of its making
+# Files in the folder of a checkpoint.
+WHOLE = "model.safetensors"  # all weights, if they are in one file
+INDEX = "model.safetensors.index.json"  # else the file of each tensor
+MASKS = "masks.safetensors"  # the masks of a pruned checkpoint
+RECORD = "thanos.json"  # how a pruned checkpoint was made
+PACKED = "packed.json"  # marks the folder that `thanos pack` writes
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
     """The file of every tensor of a checkpoint, by the tensor's name.
 
-    Raises ValueError, naming the file, if one is missing or damaged, is no safetensors file, or
-    lies outside of `folder`, and for a packed checkpoint.
+    Raises ValueError, naming the file, if a file is missing, damaged, not in the safetensors
+    format or outside of `folder`, and if the checkpoint is packed.
     """
     refuse_packed(folder)
     if (folder / WHOLE).exists():
@@ -48,17 +52,34 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     return {name: files[shard] for name, shard in wanted.items()}
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The checkpoint's weight files.
+
+    If the folder has no index and no model.safetensors, every .safetensors file except
+    masks.safetensors. Raises ValueError if there is no such file, if a file is a link out of the
+    folder, and for whatever `tensor_files` refuses.
+    """
+    refuse_packed(folder)
+    if (folder / WHOLE).exists() or (folder / INDEX).exists():
+        return sorted(set(tensor_files(folder).values()))
+    names = sorted(file.name for file in folder.glob("*.safetensors") if file.name != MASKS)
+    found = [inside(folder, name) for name in names]
+    if not found:
+        raise ValueError(f"{folder} holds no weights: no .safetensors file")
+    return found
+
+
 def refuse_packed(folder: Path) -> None:
-    """Raise ValueError for a folder of `thanos pack`, whose weights are no plain tensors."""
+    """Raise ValueError for a folder that `thanos pack` wrote: its weights are not plain tensors."""
     if (folder / PACKED).is_file():
         raise ValueError(f"{folder} is packed: unpack it first, or load it with load_packed")
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` of a checkpoint folder.
+    """The path of the file `name` in a checkpoint folder.
 
-    Raises ValueError if the path leaves the folder, through a link or otherwise. The links of the
-    hub's cache may lead to the files of the same model.
+    Raises ValueError if the path leaves the folder, through a link or otherwise. Links in the hub's
+    cache may lead to the files of the same model.
     """
     path, root = folder / name, folder.resolve()
     if root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir():
@@ -70,52 +91,83 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+class Tensors:
+    """Every tensor in a folder's safetensors files, by name; never the whole model in memory.
+
+    folder  the folder
+    files   the file of each tensor
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ValueError for a folder without safetensors, or with a bad index or file."""
+        self.folder, self.files = folder, dict[str, Path]()
+        for file in weight_files(folder):
+            for name in tensor_names(file):
+                if name in self.files:
+                    raise ValueError(f"{name} is both in {self.files[name]} and in {file}")
+                self.files[name] = file
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read a tensor. Raises ValueError if the folder has none of that name."""
+        return read_tensors(self._file_of(name))[name]
+
+    def described(self, name: str) -> Tensor:
+        """A tensor's dtype and shape, on the meta device. Errors as for reading it."""
+        return describe_tensors(self._file_of(name))[name]
+
+    def _file_of(self, name: str) -> dict[str, Path]:
+        if name not in self.files:
+            raise ValueError(f"no safetensors file holds {name}")
+        return {name: self.files[name]}
+
+
 def tensor_names(file: Path) -> list[str]:
-    """Names of the tensors in a file. Raises ValueError if it is damaged or missing."""
+    """Names of the tensors in a file. Raises ValueError if the file is damaged or missing."""
     with _opened(file) as stored:
         return list(stored.keys())
 
 
+def read_metadata(file: Path) -> dict[str, str]:
+    """The file's own metadata. Raises ValueError if the file is damaged or missing."""
+    with _opened(file) as stored:
+        return stored.metadata() or {}
+
+
 def read_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     """Tensors by name, each from its file. Raises ValueError for a damaged or missing file."""
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(set(files.values())):
-        with _opened(file) as stored:
-            for name in (name for name, where in files.items() if where == file):
-                tensors[name] = stored.get_tensor(name)
-    return tensors
+    return _collected(files, lambda stored, name: stored.get_tensor(name))
 
 
 def describe_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     """The same tensors without their content, on the meta device."""
+
+    def described(stored: Any, name: str) -> Tensor:
+        part = stored.get_slice(name)
+        return without_content(name, part.get_dtype(), part.get_shape())
+
+    return _collected(files, described)
+
+
+def _collected(files: Mapping[str, Path], read: Callable[[Any, str], Tensor]) -> dict[str, Tensor]:
+    """What `read` makes of each tensor in its file; every file is opened once."""
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(files.values())):
         with _opened(file) as stored:
             for name in (name for name, where in files.items() if where == file):
-                part = stored.get_slice(name)
-                tensors[name] = without_content(part.get_dtype(), part.get_shape())
+                tensors[name] = read(stored, name)
     return tensors
 
 
-def without_content(dtype: str, shape: Sequence[int]) -> Tensor:
-    """A tensor on the meta device, of a dtype by its name in safetensors files."""
+def without_content(name: str, dtype: str, shape: Sequence[int]) -> Tensor:
+    """The tensor `name` on the meta device; `dtype` as safetensors files spell it.
+
+    Raises ValueError if PyTorch has no such dtype.
+    """
     from safetensors.torch import _TYPES  # the one table of what the format's dtypes are in torch
 
+    if dtype not in _TYPES:
+        raise ValueError(f"{name} has the dtype {dtype}, which PyTorch does not have")
     return torch.empty(tuple(shape), dtype=_TYPES[dtype], device="meta")
-
-
-def write_shard(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one safetensors file, all of it or nothing. Raises OSError where the disk is full."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    begin("shard write")
-    with whole_file(file) as unfinished:
-        try:
-            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, unfinished, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise OSError(f"{file} cannot be written: {error}") from error
 
 
 @contextmanager
@@ -131,90 +183,85 @@ def _opened(file: Path) -> Iterator[Any]:
         raise ValueError(f"{file} cannot be read: {reason}") from error
 
 
-class Tensors:
-    """Every tensor in a folder's safetensors files, by name; never the whole model in memory.
+def write_shard(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write one file of weights, all of it or nothing. Raises OSError if the disk is full.
 
-    folder  where they are
-    files   the file of each tensor
+    metadata  by default what Transformers writes
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ValueError for a folder without safetensors, or with a bad index or file."""
-        self.folder, self.files = folder, dict[str, Path]()
-        for file in weight_files(folder):
-            for name in tensor_names(file):
-                if name in self.files:
-                    raise ValueError(f"{name} is both in {self.files[name]} and in {file}")
-                self.files[name] = file
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Read a tensor; ValueError if there is none of that name."""
-        return read_tensors(self._file_of(name))[name]
-
-    def described(self, name: str) -> Tensor:
-        """A tensor's dtype and shape, on the meta device; ValueError if there is none."""
+    begin("shard write")
+    with whole_file(file) as unfinished:
         try:
-            return describe_tensors(self._file_of(name))[name]
-        except KeyError as error:
-            raise ValueError(f"{name} is of a type that torch has not: {error}") from None
-
-    def _file_of(self, name: str) -> dict[str, Path]:
-        if name not in self.files:
-            raise ValueError(f"no safetensors file holds {name}")
-        return {name: self.files[name]}
+            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, unfinished, metadata=dict(metadata or {"format": "pt"}))
+        except SafetensorError as error:
+            raise OSError(f"{file} cannot be written: {error}") from error
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The checkpoint's weight files.
+def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors that fit into memory twice; equal content gives equal files.
 
-    If the folder has no index and no model.safetensors, every .safetensors file but
-    masks.safetensors. Raises ValueError if there are none, if they are packed, if one is a link out
-    of the folder, or if a checkpoint's index or files are bad.
+    The library's own writer orders the entries of the metadata at random.
     """
-    refuse_packed(folder)
-    if (folder / WHOLE).exists() or (folder / INDEX).exists():
-        return sorted(set(tensor_files(folder).values()))
-    names = sorted(file.name for file in folder.glob("*.safetensors") if file.name != MASKS)
-    found = [inside(folder, name) for name in names]
-    if not found:
-        raise ValueError(f"{folder} holds no weights: no .safetensors file")
-    return found
+    from safetensors.torch import save
+
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    length = int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8 : 8 + length])
+    with file.open("wb") as written:
+        written.write(_new_header(metadata, entries))
+        written.write(memoryview(content)[8 + length :])
 
 
-_ALIGNMENT = 8  # the format wants its header to end at a multiple of this
+def read_header(file: Path) -> bytes:
+    """The JSON text of a file's header, without the 8 bytes that hold its length.
+
+    For a file that was read before, and so is known to be sound.
+    """
+    with file.open("rb") as content:
+        return content.read(int.from_bytes(content.read(8), "little"))
+
+
+def with_length(header: bytes) -> bytes:
+    """A header as it starts a file: its length in 8 bytes, then its text."""
+    return len(header).to_bytes(8, "little") + header
 
 
 def concatenate(files: Iterable[Path], target: Path) -> None:
     """Write `target` with all tensors of some files; no name may occur twice.
 
-    Their metadata are JSON objects, as those of masks: what has one name there is joined too.
+    The values of their metadata must be JSON objects, as those of masks are: objects of one name
+    are merged.
     """
-    header: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     metadata: dict[str, dict[str, Any]] = {}
     parts: list[tuple[Path, int]] = []
     size = 0
     for file in files:
-        start, content = _header(file)
+        header = read_header(file)
+        content, start = json.loads(header), len(with_length(header))
         for name, value in content.pop("__metadata__", {}).items():
             metadata[name] = metadata.get(name, {}) | json.loads(value)
         for name, entry in content.items():
-            begin, end = entry["data_offsets"]
-            header[name] = {**entry, "data_offsets": [size + begin, size + end]}
+            first, last = entry["data_offsets"]
+            entries[name] = {**entry, "data_offsets": [size + first, size + last]}
         size += file.stat().st_size - start
         parts.append((file, start))
-    joined_metadata = {name: json.dumps(value) for name, value in sorted(metadata.items())}
-    text = json.dumps({"__metadata__": joined_metadata, **header}).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
     with target.open("wb") as joined:
-        joined.write(len(text).to_bytes(8, "little") + text)
+        joined.write(
+            _new_header({name: json.dumps(value) for name, value in metadata.items()}, entries)
+        )
         for file, start in parts:
             with file.open("rb") as part:
                 part.seek(start)
                 shutil.copyfileobj(part, joined)
 
 
-def _header(file: Path) -> tuple[int, dict[str, Any]]:
-    """Where the data starts, and what the header says."""
-    with file.open("rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        return 8 + length, json.loads(content.read(length))
+def _new_header(metadata: Mapping[str, str], entries: Mapping[str, Any]) -> bytes:
+    """The start of a file, padded with spaces: the format aligns the data to 8 bytes."""
+    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **entries}).encode()
+    return with_length(text + b" " * (-len(text) % 8))

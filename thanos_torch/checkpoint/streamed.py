@@ -1,4 +1,4 @@
-"""Stream a model from disk: all but its decoder blocks in memory, blocks loaded one at a time."""
+"""Stream a model from disk: one decoder block at a time, everything else stays in memory."""
 
 import os
 import re
@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.checkpoint.masks import Place, first_rows, row_codes
+from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import describe_tensors, read_tensors, tensor_files
 from thanos_torch.network.layers import decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
 
 
 class Conversion:
-    """Between the tensors of a checkpoint and the parameters and buffers of `model`."""
+    """Converts between the tensors of a checkpoint and the parameters and buffers of a model."""
 
     def __init__(self, model: Any) -> None:
         from transformers.conversion_mapping import get_model_conversion_mapping
@@ -30,7 +30,7 @@ class Conversion:
         self._known = model.state_dict()
 
     def place(self, name: str) -> tuple[str, bool]:
-        """The model's name for a checkpoint's tensor; True if its numbers are rearranged too."""
+        """The model's name for a checkpoint's tensor, and whether its numbers are rearranged."""
         from transformers.core_model_loading import rename_source_key
 
         base = self._model.base_model_prefix
@@ -44,8 +44,8 @@ class Conversion:
     def load(self, tensors: Mapping[str, Tensor]) -> Any:
         """Put checkpoint tensors into the model, in the dtypes that `from_pretrained` would choose.
 
-        They may be on the meta device, all of them. Returns Transformers' account of what is
-        missing, unexpected, or of another shape.
+        Either all tensors or none are on the meta device. Returns Transformers' report on missing
+        and unexpected tensors. Raises ValueError for a tensor of another shape.
         """
         from transformers.core_model_loading import convert_and_load_state_dict_in_model
         from transformers.modeling_utils import LoadStateDictConfig
@@ -66,7 +66,10 @@ class Conversion:
         return account
 
     def revert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A part of the model's state as a checkpoint has it. Only after everything was loaded."""
+        """Convert a part of the model's state to the checkpoint's names and layout.
+
+        Only after all tensors were loaded once, on the meta device or with content.
+        """
         from transformers.core_model_loading import revert_weight_conversion
 
         reverted: dict[str, Tensor] = revert_weight_conversion(self._model, dict(state))
@@ -89,13 +92,16 @@ def quiet_transformers() -> Iterator[None]:
 
 
 class StreamedModel:
-    """Built from a checkpoint's config.json; weights are on the meta device until they are read.
+    """A model built from a checkpoint's config.json, whose weights are read when they are needed.
+
+    Until then they are on the meta device.
 
     model    the causal language model, in evaluation mode
-    folder   of the checkpoint; `trusted` if code in it may run
+    folder   the checkpoint's folder
+    trusted  whether code in the folder may run
     files    the file of every tensor of the checkpoint
-    dtypes   of these tensors
-    sizes    of these tensors, in bytes
+    dtypes   the dtype of every tensor
+    sizes    the bytes of every tensor
     outside  names of the checkpoint's tensors outside of the decoder blocks
     inside   for each decoder block, names of the checkpoint's tensors in it
     """
@@ -116,14 +122,14 @@ class StreamedModel:
         self._refuse_one_way()
 
     def load_for(self, tokens: Tensor) -> None:
-        """Read what the blocks need from outside to be run on some tokens."""
+        """Read the tensors outside of the blocks that running the blocks on `tokens` needs."""
         self.load_outside(head=False)
         embedding = self.model.get_input_embeddings()
         if isinstance(embedding, nn.Embedding):
             keep_rows(embedding, tokens)
 
     def load_outside(self, *, head: bool = True) -> None:
-        """Read all that lies outside of the blocks, or all but the output head."""
+        """Read all tensors outside of the blocks; without `head` all but the output head."""
         output = self.model.get_output_embeddings()
         own = {f"{name}." for name, module in self.model.named_modules() if module is output}
         wanted = [
@@ -142,7 +148,7 @@ class StreamedModel:
             self._conversion.load(tensors)
 
     def block_state(self, index: int) -> dict[str, Tensor]:
-        """The weights of a block by the model's names; they are not copied."""
+        """The weights of a block by the model's names, not copied."""
         start = f"{self.prefix}.{index}."
         return {f"{start}{name}": value for name, value in self.blocks[index].state_dict().items()}
 
@@ -165,7 +171,7 @@ class StreamedModel:
     def places(self, index: int) -> dict[str, Place]:
         """Where the checkpoint has the weights of a block's layers, by layer.
 
-        Layers whose rows are not found there, in their order, are left out.
+        A layer is left out if the checkpoint does not hold its rows in their order.
         """
         layers = prunable_layers(self.blocks, self.prefix)[index]
         own = {self._places[name][0]: name for name in self.inside[index]}
@@ -197,12 +203,12 @@ class StreamedModel:
             setattr(owner, own, empty if is_buffer else nn.Parameter(empty, requires_grad=False))
 
     def _own_name(self, name: str) -> str:
-        """Where `block_tensors` finds a tensor: a rearranged one under the checkpoint's name."""
+        """The key of a tensor in `block_tensors`: rearranged ones have the checkpoint's name."""
         place, rearranged = self._places[name]
         return name if rearranged else place
 
     def _reverted(self, state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-        """Those tensors of the checkpoint that differ from the model's in more than the name."""
+        """Converted back: the tensors that differ from the model's in more than the name."""
         rearranged = [name for name in names if self._places[name][1]]
         found = self._conversion.revert(state) if rearranged else {}
         return {name: found[name] for name in rearranged if name in found}
@@ -228,7 +234,7 @@ class StreamedModel:
             raise ValueError(f"it lacks weights: {', '.join(missing)}")
 
     def _refuse_one_way(self) -> None:
-        """What the model makes of a block's tensors must lead back to them."""
+        """Raise ValueError if a block's tensors cannot be converted back to the checkpoint's."""
         for index, names in enumerate(self.inside):
             rearranged = {name for name in names if self._places[name][1]}
             lost = rearranged - self._reverted(self.block_state(index), names).keys()
@@ -236,8 +242,34 @@ class StreamedModel:
                 raise ValueError(f"{min(lost)} cannot be written as it was read")
 
 
+def row_codes(shape: torch.Size) -> Tensor:
+    """A dummy parameter with one column that numbers the rows of a parameter of `shape`.
+
+    Passing it through the conversion shows where each row ends up.
+    """
+    rows = shape[:-1]
+    return torch.arange(float(rows.numel()), dtype=torch.float64).view(*rows, 1)
+
+
+def first_rows(codes: Mapping[str, Tensor]) -> dict[str, int]:
+    """The number of each tensor's first row, for matrices that hold consecutive rows in order."""
+    found: dict[str, int] = {}
+    for name, tensor in codes.items():
+        numbers = tensor.flatten()
+        first = int(numbers[0])
+        ordered = torch.arange(first, first + len(numbers), dtype=numbers.dtype)
+        if tensor.shape == (len(numbers), 1) and torch.equal(numbers, ordered):
+            found[name] = first
+    return found
+
+
 def skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: bool) -> Any:
-    """The model without weights, but with the buffers that no checkpoint holds."""
+    """The model of a folder without its weights, but with the buffers that checkpoints leave out.
+
+    tensors  of the checkpoint; they decide the dtype if config.json does not
+
+    Raises ValueError for a quantised model.
+    """
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""The command line, `thanos`: the only place that joins pruning and its judge."""
+"""The entry point of the program `thanos`; also works without the extra `models`."""
 
 import sys
 from importlib.metadata import version
@@ -8,7 +8,7 @@ MODELS = "pip install 'thanos-pruning[models,verification]'"
 
 
 def main() -> None:
-    """Entry point of the program `thanos`. Its exit statuses: `thanos_torch.cli.app.run`."""
+    """Run the program `thanos`; `exit_status.py` lists its exit statuses."""
     try:
         from thanos_torch.cli.app import run
     except ModuleNotFoundError as error:
@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def _without_models(arguments: list[str], error: ModuleNotFoundError) -> int | str:
-    """Do what needs no extra: judge. Returns an exit status, or a message for status 1."""
+    """Run a command that needs no extra. Returns an exit status, or a message for status 1."""
     if arguments == [VERSION]:
         show_version()
         return 0

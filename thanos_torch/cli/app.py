@@ -1,4 +1,4 @@
-"""The program `thanos`: its commands, and their exit statuses."""
+"""The program `thanos` with all its commands; needs the extra `models`."""
 
 import sys
 from importlib.metadata import entry_points
@@ -10,11 +10,17 @@ from thanos_torch.cli import show_version
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.checkpoints import inspect, pack, reapply, unpack
 from thanos_torch.cli.evaluate import evaluate
+from thanos_torch.cli.exit_status import MEANINGS, ExitStatus
 from thanos_torch.cli.prune import prune
 from thanos_torch.runtime.clock import blas_threads
 from verification.conformance.command import main
 
-COLUMNS = 48  # of the widest layer that it judges
+COLUMNS = 48  # of the widest layer that `thanos verify` judges
+
+# Typer keeps the lines of a paragraph that starts with \b.
+EXIT_STATUSES = "\b\nExit statuses:\n" + "\n".join(
+    f"  {status.value}  {meaning}" for status, meaning in MEANINGS.items()
+)
 
 
 def verify(context: typer.Context) -> None:
@@ -24,11 +30,12 @@ def verify(context: typer.Context) -> None:
     """
     with blas_threads(COLUMNS):
         status = main(context.args, program="thanos verify")
-    raise typer.Exit(status)
+    raise typer.Exit(ExitStatus(status))
 
 
 app = typer.Typer(
     help="Prune language models with Thanos, and prove that every layer was pruned right.",
+    epilog=EXIT_STATUSES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,7 +56,7 @@ def program(
         typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
-    """What `thanos` takes without a command."""
+    """The options of `thanos` itself."""
 
 
 app.command()(prune)
@@ -62,19 +69,15 @@ app.command("eval")(evaluate)
 for command in entry_points(group="thanos.commands"):
     app.add_typer(command.load(), name=command.name)
 app.command(
-    # The judge reads its options itself: they are the same without this program.
+    # The judge parses its own options, so that they are the same without the extra `models`.
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )(verify)
 
 
 def run() -> None:
-    """Run a command, and say in one line why it cannot go on.
-
-    Exit status 0: all was done and verified. 1: something was not. 2: there is no such command or
-    option. 3: nothing failed, but a layer is not decidable.
-    """
+    """Run a command. An error ends it with one line and status FAILED of `ExitStatus`."""
     try:
         app()
     except (ValueError, OSError) as error:
-        sys.exit(f"thanos: {error}")
+        sys.exit(f"thanos: {error}")  # Python prints the text and exits with 1

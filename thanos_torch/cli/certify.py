@@ -1,18 +1,24 @@
 """`thanos certify`: judge a pruned checkpoint again, and show the verdict."""
 
-import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, count_verdicts, reasons, worst
-from thanos_torch.cli.display import progress_bar, say, say_first, table
+from thanos_torch.cli.display import (
+    grouped,
+    kind_of,
+    progress_bar,
+    say,
+    say_first,
+    table,
+    write_result,
+)
+from thanos_torch.cli.exit_status import OF_VERDICT
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
     DAMPING,
-    EXIT_STATUS,
     METHOD,
     NCountsZeros,
     PatternText,
@@ -38,19 +44,17 @@ HEADINGS = ["layers", "number", "asked for", "replay", "loss / exact", "gap of r
 
 
 def show_verdict(original: str, pruned: Path, found: CheckpointVerdict) -> None:
-    """Where everything comes from, a table with one line for each kind of layer, and the verdict.
+    """Print the provenance, a table with one row per kind of layer, and the verdict.
 
-    Of each kind of layer the table has the worst: `replay` is the distance from the exact replay
-    over what is allowed.
+    A row has the worst value of its layers; `replay` is the distance from the exact replay divided
+    by the allowed distance.
     """
     say(found.provenance.first_line())
     for warning in found.provenance.warnings():
         say(f"WARNING, not the default: {warning}.")
-    kinds: dict[tuple[str, str], list[Judged]] = defaultdict(list)
-    for layer in found.judged:
-        shape = " x ".join(map(str, layer.shape))
-        asked = layer.options.described()
-        kinds[f"{layer.name.rpartition('.')[2]} {shape}", asked].append(layer)
+    kinds = grouped(
+        found.judged, lambda each: (kind_of(each.name, each.shape), each.options.described())
+    )
     rows = [_row(kind, asked, layers) for (kind, asked), layers in kinds.items()]
     table(f"{pruned}, from {original}", HEADINGS, rows)
     for verdict in (FAILED, NOT_DECIDABLE):
@@ -76,7 +80,7 @@ def _changed(name: str, what: str) -> str:
 
 
 def _row(kind: str, asked: str, layers: list[Judged]) -> list[str]:
-    """One line of the table, as in HEADINGS."""
+    """A row of the table with HEADINGS."""
     certificates = [layer.certificate for layer in layers]
     passed = count_verdicts([layer.verdict for layer in layers])
     numbers = [
@@ -147,13 +151,15 @@ def certify(
             dense, pruned, asked, gram, judge, include=include or (), progress=show
         )
     show_verdict(original, pruned, found)
-    if json_file:
-        json_file.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
-    raise typer.Exit(EXIT_STATUS[found.verdict])
+    write_result(json_file, found.as_dict())
+    raise typer.Exit(OF_VERDICT[found.verdict])
 
 
 def _refuse_alone(options: dict[str, Any]) -> None:
-    """What was asked for comes from one source as a whole. Raises BadParameter."""
+    """Raise BadParameter if an option stands without --pattern or --recipe.
+
+    What was asked for comes either from the command line alone or from thanos.json alone.
+    """
     for name, value in options.items():
         if value not in (None, []):
             option = f"--{name.replace('_', '-')}"

@@ -1,12 +1,11 @@
 """`thanos inspect`, `thanos pack`, `thanos unpack` and `thanos reapply`."""
 
-import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from thanos_torch.checkpoint.packed_format import plus
 from thanos_torch.checkpoint.record import (
     FAILED,
     NOT_DECIDABLE,
@@ -16,11 +15,11 @@ from thanos_torch.checkpoint.record import (
     recorded,
     together,
 )
-from thanos_torch.cli.display import say, say_first, table
-from thanos_torch.cli.options import EXIT_STATUS, check_writable
+from thanos_torch.cli.display import grouped, kind_of, say, say_first, table, write_result
+from thanos_torch.cli.exit_status import OF_VERDICT
+from thanos_torch.cli.options import check_writable
 from thanos_torch.models import (
     MASKS,
-    PackedLayer,
     PackedSizes,
     SeenLayer,
     inspect_folder,
@@ -42,41 +41,36 @@ def inspect(
 ) -> None:
     """Show sparsity and n:m patterns of a checkpoint, and whether masks and record hold.
 
-    In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero any more,
-    that thanos.json says otherwise than the weights, or that a certificate in it had failed.
-    Exit status 3 means that the worst of all this is a certificate that was not decidable.
+    In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero, that
+    thanos.json and the weights disagree, or that a certificate in thanos.json failed. Exit status
+    3 means that nothing failed, but that a certificate in thanos.json is not decidable.
     """
     check_writable(json_file, "--json")
     record = read_record(folder)
     seen = list(inspect_folder(folder, record))
-    groups: dict[str, list[SeenLayer]] = defaultdict(list)
-    for layer in seen:
-        groups[layer.name if layers else _kind(layer)].append(layer)
+    groups = grouped(seen, lambda layer: layer.name if layers else _kind(layer))
     table(str(folder), HEADINGS, [_row(name, group) for name, group in groups.items()])
     problems = [f"{layer.name}: {problem}" for layer in seen for problem in layer.problems]
     say_first(problems)
     certificates = _say_certificates(record)
     verdict = FAILED if problems else certificates
-    if json_file:
-        content = {
-            "holds": verdict == PASSED,
-            "certificates": certificates,
-            "layers": [layer.as_dict() for layer in seen],
-        }
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {
+        "holds": verdict == PASSED,
+        "certificates": certificates,
+        "layers": [layer.as_dict() for layer in seen],
+    }
+    write_result(json_file, content)
     if record or (folder / MASKS).is_file():
         say("All zeros hold." if not problems else "NOT all that was pruned holds.")
-    raise typer.Exit(EXIT_STATUS[verdict])
+    raise typer.Exit(OF_VERDICT[verdict])
 
 
 def _kind(layer: SeenLayer) -> str:
-    last = layer.name.rpartition(".")[2]
-    rows, columns = layer.seen.shape
-    return f"{last} {rows} x {columns}" + (f", {layer.asked}" if layer.asked else "")
+    return kind_of(layer.name, layer.seen.shape) + (f", {layer.asked}" if layer.asked else "")
 
 
 def _row(name: str, group: list[SeenLayer]) -> list[str]:
-    """One line of the table, as in HEADINGS."""
+    """A row of the table with HEADINGS."""
     zeros = sum(layer.seen.zeros for layer in group)
     weights = sum(layer.seen.shape[0] * layer.seen.shape[1] for layer in group)
     return [
@@ -90,7 +84,7 @@ def _row(name: str, group: list[SeenLayer]) -> list[str]:
 
 
 def _pattern_of(group: list[SeenLayer]) -> str:
-    """What all of them show: by chance some may show more."""
+    """The pattern that all layers show; by chance single layers may show more."""
     if len({layer.seen.describe() for layer in group}) == 1:
         return group[0].seen.describe()
     common = set.intersection(*(set(layer.seen.n_of_m) for layer in group))
@@ -98,13 +92,13 @@ def _pattern_of(group: list[SeenLayer]) -> str:
 
 
 def _say_certificates(record: dict[str, Any] | None) -> str:
-    """Print what the certificates in a record said, and return it; PASSED without a record."""
+    """Print and return the joint verdict of a record's certificates; PASSED without a record."""
     if record is None:
         say("There is no thanos.json: nothing is known of what was asked for.")
         return PASSED
     pruned = [layer for layer in record["layers"] if layer["options"]]
-    open_ones = [layer for layer in pruned if recorded(layer) == NOT_DECIDABLE]
-    say_first([f"{layer['name']} is {NOT_DECIDABLE}: {_reason(layer)}" for layer in open_ones])
+    undecided = [layer for layer in pruned if recorded(layer) == NOT_DECIDABLE]
+    say_first([f"{layer['name']} is {NOT_DECIDABLE}: {_reason(layer)}" for layer in undecided])
     say(f"Certificates passed when it was pruned: {''.join(counted(pruned))}.")
     return together(recorded(layer) for layer in pruned)
 
@@ -116,7 +110,7 @@ def _reason(layer: dict[str, Any]) -> str:
         return "its record does not say why"
 
 
-PACKED_HEADINGS = ["layer", "layers", "pattern", "form", "dense bytes", "packed bytes", "share"]
+PACK_HEADINGS = ["layer", "layers", "pattern", "form", "dense bytes", "packed bytes", "share"]
 
 
 def pack(
@@ -128,9 +122,9 @@ def pack(
 ) -> None:
     """Store a pruned checkpoint in fewer bytes; thanos unpack brings back every bit of it."""
     sizes = pack_checkpoint(folder, out, form)
-    table(f"{folder}, packed", PACKED_HEADINGS, rows(sizes))
+    table(f"{folder}, packed", PACK_HEADINGS, _size_rows(sizes))
     dense, packed = sizes.total
-    say(f"{dense} bytes are {packed} now ({packed / dense:.1%}), compared bit for bit: {out}")
+    say(f"{dense} bytes became {packed} ({packed / dense:.1%}), compared bit for bit: {out}")
 
 
 def unpack(
@@ -142,23 +136,20 @@ def unpack(
     say(f"Every file is as it was, by its SHA-256. Written to {out}.")
 
 
-def rows(sizes: PackedSizes) -> list[list[str]]:
-    """One for each kind of layer, and for what else there is, as in PACKED_HEADINGS."""
-    kinds: dict[str, list[PackedLayer]] = defaultdict(list)
-    for layer in sizes.layers.values():
-        shape = f"{layer.shape[0]} x {layer.shape[1]}"
-        kinds[f"{layer.name.rpartition('.')[2]} {shape}, {layer.pattern}"].append(layer)
+def _size_rows(sizes: PackedSizes) -> list[list[str]]:
+    """Table rows: one per layer kind, then other tensors, headers, masks, other files, total."""
+    kinds = grouped(
+        sizes.layers.values(), lambda layer: (kind_of(layer.name, layer.shape), layer.pattern)
+    )
     shown = [
         [
-            kind.partition(",")[0],
+            kind,
             str(len(layers)),
-            layers[0].pattern,
+            pattern,
             ", ".join(sorted({form for layer in layers for form in layer.forms})),
-            *_counts(
-                sum(layer.bytes[0] for layer in layers), sum(layer.bytes[1] for layer in layers)
-            ),
+            *_counts(*plus(*(layer.bytes for layer in layers))),
         ]
-        for kind, layers in kinds.items()
+        for (kind, pattern), layers in kinds.items()
     ]
     for what, counts in (
         ("other tensors", sizes.others),

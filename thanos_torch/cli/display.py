@@ -1,9 +1,12 @@
-"""Progress bars and tables in a terminal."""
+"""What commands show and write: lines, tables, progress bars, and the file of `--json`."""
 
+import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -21,17 +24,20 @@ console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty
 
 SHOWN = 10  # lines of one kind that are printed
 
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+
 
 def command_line() -> str:
-    """This command, as a results file names it: of a path only its last part, the rest is ours."""
+    """This command as results files name it, without the folders of absolute paths."""
     parts = (Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:])
     return " ".join(["thanos", *parts])
 
 
 def bars(*counts: ProgressColumn) -> Progress:
-    """Bars with the time left and a note, on the error stream; `counts` stand before the time.
+    """Progress bars on the error stream, with `counts`, the time left and the field `note`.
 
-    Tasks need the field `note`. In a file, which would collect the remains of bars, there are none.
+    They are shown in a terminal only, because a file would collect the remains of bars.
     """
     errors = Console(stderr=True)
     return Progress(
@@ -48,7 +54,7 @@ def bars(*counts: ProgressColumn) -> Progress:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """One bar; call what is yielded with (note, done, of)."""
+    """Show one progress bar; call the yielded function with (note, done, of)."""
     with bars(MofNCompleteColumn()) as progress:
         task = progress.add_task(what, total=None, note="")
 
@@ -59,17 +65,17 @@ def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def say(line: str) -> None:
-    """Print a line that stays one line, however narrow the terminal: paths can be copied."""
+    """Print a line without breaking it in a narrow terminal, so that paths can be copied."""
     console.print(_printable(line), soft_wrap=True)
 
 
 def _printable(line: str) -> str:
-    """A line without control characters: names in a stranger's files may hold some."""
+    """A line without control characters, which names in a stranger's files may hold."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
 def say_first(lines: Sequence[str], shown: int = SHOWN) -> None:
-    """Print the first lines, and how many more there are; JSON files hold all."""
+    """Print the first lines, and how many more there are."""
     for line in lines[:shown]:
         say(line)
     if len(lines) > shown:
@@ -77,7 +83,7 @@ def say_first(lines: Sequence[str], shown: int = SHOWN) -> None:
 
 
 def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
-    """Print a table; the first column to the left, the others to the right."""
+    """Print a table; the first column is aligned to the left, the others to the right."""
     say(title)  # the table's own title would be broken to the table's width
     drawn = Table()
     for index, heading in enumerate(headings):
@@ -85,3 +91,22 @@ def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         drawn.add_row(*map(_printable, row))
     console.print(drawn)
+
+
+def kind_of(name: str, shape: Sequence[int]) -> str:
+    """The kind of a layer: the last part of its name, and its shape, as in `q_proj 64 x 64`."""
+    return f"{name.rpartition('.')[2]} {' x '.join(map(str, shape))}"
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items by their key, in the order of the first item of each key."""
+    groups: dict[Key, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
+
+
+def write_result(file: Path | None, content: dict[str, Any]) -> None:
+    """Write the file of `--json`, if there is one."""
+    if file:
+        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

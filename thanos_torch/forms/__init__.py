@@ -1,4 +1,4 @@
-"""Forms in which a pruned weight is really smaller, on the disk and at work. See docs/forms.md."""
+"""Storage forms that make a pruned weight smaller on disk, in memory or at work: docs/forms.md."""
 
 from thanos_torch.forms.bitmask import Bitmask
 from thanos_torch.forms.choose import FORMS, form_bytes, form_from, form_of, pack

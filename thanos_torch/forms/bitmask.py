@@ -1,4 +1,4 @@
-"""A storage form for any mask: one bit a weight, and the kept weights."""
+"""The storage form for any mask: one bit per weight, and the kept weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from thanos_torch.forms.form import pack_bits, refuse_unfit, unpack_bits
 
 @dataclass(frozen=True)
 class Bitmask:
-    """For unstructured masks, and for all that fit no other form.
+    """A pruned weight, (c, b), for unstructured masks and all others that no other form takes.
 
-    bits    uint8, (⌈c·b/8⌉,): a bit a weight, row by row, 1 where it was removed
+    bits    uint8, (⌈c·b/8⌉,): a bit per weight, row by row, 1 where it was removed
     values  the kept weights, row by row
     """
 
@@ -23,14 +23,14 @@ class Bitmask:
 
     @classmethod
     def pack(cls, weight: Tensor, mask: Tensor) -> Self:
-        """Weight and mask (c, b). Raises ValueError if a removed weight is not +0.0."""
+        """Pack a weight by its mask, both (c, b). Raises ValueError if they do not fit."""
         refuse_unfit(weight, mask)
         rows, columns = weight.shape
         return cls((rows, columns), pack_bits(mask), weight[~mask])
 
     @classmethod
     def of(cls, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Self:
-        """From its tensors. Raises ValueError where their sizes do not fit."""
+        """Make a form from its `tensors`. Raises ValueError if their sizes do not fit."""
         form = cls(shape, tensors["bits"], tensors["values"])
         kept = int((~form.mask()).sum())
         if form.values.shape != (kept,):
@@ -39,7 +39,7 @@ class Bitmask:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """By name, as `of` wants them."""
+        """The stored tensors by name."""
         return {"bits": self.bits, "values": self.values}
 
     def mask(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Choose a storage form for a pattern; the size of each form in bytes, exactly."""
+"""Choose a storage form for a pattern, and the exact size of every form in bytes."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,15 @@ from torch import Tensor
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from thanos_torch.forms.bitmask import Bitmask
 from thanos_torch.forms.compact import Compact
-from thanos_torch.forms.form import Form
+from thanos_torch.forms.form import Form, bytes_of_bits
 from thanos_torch.forms.nm import MOST, PackedNM, code_bits
 
 FORMS = ("bitmask", "nm", "compact")
+INDEX_BYTES = 4  # an index of a row or column, int32
 
 
 def form_of(pattern: Pattern) -> str:
-    """The name of the form that is smallest for a pattern."""
+    """The name of the smallest form for a pattern."""
     if isinstance(pattern, Structured):
         return "compact"
     packs = isinstance(pattern, SemiStructured) and pattern.n and pattern.m <= MOST
@@ -22,11 +23,11 @@ def form_of(pattern: Pattern) -> str:
 
 
 def pack(name: str, weight: Tensor, mask: Tensor, pattern: Pattern) -> Form:
-    """A weight, (c, b), in the form of that name.
+    """Pack a weight by its mask, both (c, b), in the form `name`.
 
-    pattern  that it was pruned to
+    pattern  the pattern that the weight was pruned to
 
-    Raises ValueError if the form does not suit the pattern or the mask.
+    Raises ValueError if there is no such form or if it does not suit the pattern or the mask.
     """
     if name == "bitmask":
         return Bitmask.pack(weight, mask)
@@ -39,9 +40,9 @@ def pack(name: str, weight: Tensor, mask: Tensor, pattern: Pattern) -> Form:
 def form_from(
     name: str, shape: tuple[int, int], tensors: Mapping[str, Tensor], pattern: Pattern
 ) -> Form:
-    """The form of that name, of a weight of that shape, from its tensors.
+    """Make the form `name` of a weight of shape (c, b) from its stored tensors.
 
-    Raises ValueError or KeyError for tensors that are not those of the form.
+    Raises ValueError or KeyError if they are not the tensors of such a form.
     """
     if name == "bitmask":
         return Bitmask.of(shape, tensors)
@@ -52,9 +53,11 @@ def form_from(
 
 
 def form_bytes(name: str, pattern: Pattern, shape: tuple[int, int], itemsize: int) -> int:
-    """What a weight of that shape takes, pruned to the pattern: exactly, without pruning it.
+    """The exact bytes of a weight, of shape (c, b) and pruned to the pattern, in the form `name`.
 
     itemsize  bytes of one number
+
+    Raises ValueError if there is no such form or if it does not suit the pattern.
     """
     rows, columns = shape
     outliers = 0 if isinstance(pattern, Unstructured) else pattern.outliers(rows)
@@ -80,21 +83,18 @@ def _n_of_m(name: str, pattern: Pattern) -> tuple[int, int]:
     return pattern.n, pattern.m
 
 
-INDEX_BYTES = 4  # an index of a row or column, int32
-
-
 def dense_bytes(rows: int, columns: int, itemsize: int) -> int:
-    """Itemsize · c · b."""
+    """Bytes of the dense weight: itemsize · c · b."""
     return itemsize * rows * columns
 
 
 def bitmask_bytes(rows: int, columns: int, removed: int, itemsize: int) -> int:
-    """A bit a weight, and the kept weights: itemsize · (c·b − removed) + ⌈c·b / 8⌉."""
+    """Bytes of a bit per weight and of the kept weights: itemsize · (c·b − removed) + ⌈c·b / 8⌉."""
     return itemsize * (rows * columns - removed) + bytes_of_bits(rows * columns)
 
 
 def nm_bytes(rows: int, columns: int, n: int, m: int, outliers: int, itemsize: int) -> int:
-    """The kept weights, a code for each group, and where the outlier rows are.
+    """Bytes of the kept weights, of a code per group, and of the indices of o outlier rows.
 
     itemsize · ((c−o)·b·(m−n)/m + o·b) + ⌈(c−o)·(b/m)·⌈log2 C(m, n)⌉ / 8⌉ + 4·o
     """
@@ -106,9 +106,9 @@ def nm_bytes(rows: int, columns: int, n: int, m: int, outliers: int, itemsize: i
 def compact_bytes(
     rows: int, columns: int, removed_columns: int, outliers: int, itemsize: int
 ) -> int:
-    """The kept columns of all rows, what outlier rows have beside them, and two lists of indices.
+    """Bytes of the kept columns, of the outlier rows' other columns, and of two lists of indices.
 
-    itemsize · (c·(b−s) + o·s) + 4·(b−s + o)
+    s columns are removed from all rows but o outlier rows: itemsize · (c·(b−s) + o·s) + 4·(b−s + o)
     """
     kept = columns - removed_columns
     numbers = rows * kept + outliers * removed_columns
@@ -118,22 +118,17 @@ def compact_bytes(
 def compact_module_bytes(
     rows: int, columns: int, removed_columns: int, outliers: int, itemsize: int
 ) -> int:
-    """In memory, as `CompactLinear` without its bias: the removed columns are listed as well.
+    """Bytes in memory of a `CompactLinear` without its bias.
 
-    `compact_bytes` + 4·s if there are outlier rows, the same if there are none.
+    `compact_bytes`, and 4·s for the indices of the removed columns if there are outlier rows.
     """
     stored = compact_bytes(rows, columns, removed_columns, outliers, itemsize)
     return stored + (INDEX_BYTES * removed_columns if outliers else 0)
 
 
 def semi_structured_bytes(rows: int, columns: int, itemsize: int) -> int:
-    """2:4 on a GPU, 16-bit numbers: half of them, and two bits for each, whose place it is.
+    """Bytes of torch's 2:4 format in 16-bit: half of the values, 2 bits of position for each.
 
     itemsize · c·b/2 + c·b/8
     """
     return itemsize * rows * columns // 2 + rows * columns // 8
-
-
-def bytes_of_bits(bits: int) -> int:
-    """⌈bits / 8⌉."""
-    return -(-bits // 8)

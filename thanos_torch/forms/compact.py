@@ -1,4 +1,4 @@
-"""Structured pruning: the kept columns as one dense matrix, and a linear layer for it."""
+"""The storage form of structured pruning, kept columns as a dense matrix, and its linear layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,20 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thanos_torch.forms.form import outlier_rows, refuse_indices, refuse_unfit
+from thanos_torch.forms.form import outlier_rows, refuse_indices, refuse_shape, refuse_unfit
+
+_TENSORS = ("kept", "columns", "outliers", "beside")
 
 
 @dataclass(frozen=True)
 class Compact:
-    """s columns were removed from all rows but o outlier rows.
+    """A pruned weight, (c, b), of which s columns were removed from all rows but o outlier rows.
 
-    Outlier rows are split: what they have in the kept columns lies with the other rows, so that one
-    product serves all rows in their order, and a small one adds what outlier rows have beside it.
+    Outlier rows are split. Their kept columns are stored with those of the other rows, so that one
+    product serves all rows in their order; a small product adds their other columns.
 
-    kept      int32, (b−s,), ascending: the columns that all rows have
-    columns   (c, b−s): these columns
-    outliers  int32, (o,), ascending: the rows that have the other columns too
-    beside    (o, s): those columns of these rows
+    kept      int32, (b−s,), ascending: the indices of the columns that all rows have
+    columns   (c, b−s): the weights in these columns
+    outliers  int32, (o,), ascending: the indices of the outlier rows
+    beside    (o, s): the weights of the outlier rows in the other columns
     """
 
     shape: tuple[int, int]
@@ -32,7 +34,7 @@ class Compact:
 
     @classmethod
     def pack(cls, weight: Tensor, mask: Tensor) -> Self:
-        """Weight and mask (c, b). Raises ValueError unless whole columns were removed.
+        """Pack a weight by its mask, both (c, b). Raises ValueError unless it removes columns.
 
         A row without any removed weight is an outlier row.
         """
@@ -50,35 +52,24 @@ class Compact:
 
     @classmethod
     def of(cls, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Self:
-        """From its tensors. Raises ValueError where their sizes do not fit."""
-        form = cls(shape, *(tensors[name] for name in ("kept", "columns", "outliers", "beside")))
+        """Make a form from its `tensors`. Raises ValueError if their sizes do not fit."""
+        form = cls(shape, *(tensors[name] for name in _TENSORS))
         rows, columns = shape
         refuse_indices("kept", form.kept, columns)
         refuse_indices("outliers", form.outliers, rows)
         width, count = len(form.kept), len(form.outliers)
-        for name, tensor, expected in (
-            ("columns", form.columns, (rows, width)),
-            ("beside", form.beside, (count, columns - width)),
-        ):
-            if tensor.shape != expected:
-                raise ValueError(
-                    f"{name} must have the shape {expected}, got {tuple(tensor.shape)}"
-                )
+        refuse_shape("columns", form.columns, (rows, width))
+        refuse_shape("beside", form.beside, (count, columns - width))
         return form
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """By name, as `of` wants them."""
-        return {
-            "kept": self.kept,
-            "columns": self.columns,
-            "outliers": self.outliers,
-            "beside": self.beside,
-        }
+        """The stored tensors by name."""
+        return {name: getattr(self, name) for name in _TENSORS}
 
     @property
     def removed(self) -> Tensor:
-        """The other columns, int32, (s,), ascending."""
+        """The indices of the removed columns, int32, (s,), ascending."""
         left = torch.ones(self.shape[1], dtype=torch.bool, device=self.kept.device)
         left[self.kept] = False
         return left.nonzero().flatten().int()
@@ -99,14 +90,14 @@ class Compact:
 
 
 class CompactLinear(nn.Module):
-    """Replaces nn.Linear whose weight lost whole columns: y = W x + bias.
+    """Replaces an nn.Linear whose weight lost whole columns: y = W x + bias.
 
-    One gather of the inputs' kept columns and one product for all rows; if there are outlier rows,
-    a second gather and a small product, added to their outputs.
+    It gathers the kept columns of the inputs and makes one product for all rows. If there are
+    outlier rows, a second gather and a small product are added to their outputs.
     """
 
     def __init__(self, form: Compact, bias: Tensor | None = None) -> None:
-        """`bias` is (c,) or None; nothing is copied."""
+        """`bias` is (c,) or None. No tensor is copied."""
         super().__init__()
         self.out_features, self.in_features = form.shape
         self.columns = nn.Parameter(form.columns, requires_grad=False)
@@ -116,25 +107,27 @@ class CompactLinear(nn.Module):
         self.register_buffer("outliers", form.outliers)
         removed = form.removed if len(form.outliers) else form.kept.new_empty(0)
         self.register_buffer("removed", removed, persistent=False)
-        self._has_outliers = len(form.outliers) > 0  # known: to ask a tensor takes a microsecond
+        self._has_outliers = (
+            len(form.outliers) > 0
+        )  # asking the tensor on every call takes a microsecond
         self.kept: Tensor
         self.outliers: Tensor
         self.removed: Tensor
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs (..., b), outputs (..., c)."""
-        # As a matrix: index_select has a fast way for two dimensions, ten times that for three.
+        # As a matrix, because index_select is ten times faster in two dimensions than in three.
         tokens = inputs.reshape(-1, self.in_features)
         outputs = F.linear(tokens.index_select(1, self.kept), self.columns, self.bias)
         if self._has_outliers:
             beside = F.linear(tokens.index_select(1, self.removed), self.beside)
-            # scatter_add_ uses all threads and no atomic operation here: rows are distinct.
+            # scatter_add_ needs no atomic operations, and so uses all threads, because rows differ.
             where = self.outliers.long().expand(len(tokens), -1)
             outputs = outputs.scatter_add_(1, where, beside)
         return outputs.view(*inputs.shape[:-1], self.out_features)
 
     def form(self) -> Compact:
-        """Its weight, as it is stored."""
+        """The weight in its storage form."""
         shape = (self.out_features, self.in_features)
         return Compact(shape, self.kept, self.columns.detach(), self.outliers, self.beside.detach())
 
@@ -147,9 +140,9 @@ class CompactLinear(nn.Module):
 
 
 def compact_linear(linear: nn.Linear, mask: Tensor) -> CompactLinear:
-    """The compact layer of a pruned one; `mask` (c, b), True where a weight was removed.
+    """The compact counterpart of a pruned layer; `mask` (c, b), True where a weight was removed.
 
-    Raises ValueError if it is not whole columns that were removed, outlier rows excepted.
+    Raises ValueError unless whole columns were removed, except from outlier rows.
     """
     with torch.no_grad():
         return CompactLinear(Compact.pack(linear.weight.detach(), mask), linear.bias)

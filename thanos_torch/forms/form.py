@@ -1,4 +1,4 @@
-"""The interface of all storage forms of a pruned weight, and packing of bits."""
+"""The interface of all storage forms of a pruned weight; their checks, and packing of bits."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)  # the highest first
 
 
 class Form(Protocol):
-    """A pruned weight, (c, b), stored in fewer bytes: `thanos_torch.forms.choose` says how many."""
+    """A pruned weight, (c, b), stored in fewer bytes."""
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """By name."""
+        """The stored tensors by name."""
 
     def mask(self) -> Tensor:
         """(c, b) bool, True where a weight was removed."""
@@ -24,17 +25,17 @@ class Form(Protocol):
 
 
 def stored_bytes(form: Form) -> int:
-    """The bytes of all its tensors."""
+    """The bytes of all tensors of a form."""
     return sum(tensor.nbytes for tensor in form.tensors.values())
 
 
 def bits_of(tensor: Tensor) -> Tensor:
-    """The same memory as integers: −0.0 is no zero there, and NaN equals itself."""
+    """The same memory as integers, among which −0.0 is not zero and NaN equals itself."""
     return tensor.contiguous().view(_INTEGERS[tensor.itemsize])
 
 
 def refuse_unfit(weight: Tensor, mask: Tensor) -> None:
-    """ValueError unless weight and mask fit, and every removed weight is +0.0, all bits zero."""
+    """Raise ValueError unless the mask fits the weight and every removed weight is +0.0."""
     if weight.dim() != 2 or not weight.is_floating_point():
         raise ValueError(
             f"weight must be a matrix of floating-point numbers, got {weight.dtype} "
@@ -51,7 +52,7 @@ def refuse_unfit(weight: Tensor, mask: Tensor) -> None:
 
 
 def outlier_rows(mask: Tensor) -> Tensor:
-    """Indices of rows without a removed weight, int32; none if no row lost anything."""
+    """Indices of rows without a removed weight, int32; empty if no row has any."""
     whole = ~mask.any(dim=1)
     if bool(whole.all()):
         whole = torch.zeros_like(whole)
@@ -59,29 +60,35 @@ def outlier_rows(mask: Tensor) -> Tensor:
 
 
 def refuse_indices(name: str, indices: Tensor, below: int) -> None:
-    """ValueError unless these are different indices in their order, none as large as `below`."""
+    """Raise ValueError unless the indices are in [0, below) and strictly ascending."""
     ordered = indices.dim() == 1 and bool((indices.diff() > 0).all())
     if not ordered or (len(indices) and not (indices[0] >= 0 and indices[-1] < below)):
         raise ValueError(f"{name} must be ascending indices below {below}")
 
 
+def refuse_shape(name: str, tensor: Tensor, expected: tuple[int, int]) -> None:
+    """Raise ValueError unless a tensor has the expected shape."""
+    if tensor.shape != expected:
+        raise ValueError(f"{name} must have the shape {expected}, got {tuple(tensor.shape)}")
+
+
+def bytes_of_bits(bits: int) -> int:
+    """⌈bits / 8⌉."""
+    return -(-bits // 8)
+
+
 def pack_bits(flags: Tensor) -> Tensor:
-    """Flags of any shape, bool, as ceil(count / 8) bytes, uint8; the last is filled with zeros."""
+    """Bool flags of any shape as uint8, (⌈count / 8⌉,): as `numpy.packbits`, zeros at the end."""
     flat = flags.reshape(-1)
     padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    packed = torch.zeros(len(padded), dtype=torch.uint8, device=flags.device)
-    for place in range(8):
-        packed |= padded[:, place].to(torch.uint8) << (7 - place)
-    return packed
+    return (padded.view(torch.uint8) * _BITS.to(flags.device)).sum(dim=1, dtype=torch.uint8)
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
     """The first `count` flags, bool, (count,)."""
-    if packed.numel() != -(-count // 8):
-        raise ValueError(f"packed must hold {-(-count // 8)} bytes, got {packed.numel()}")
-    flags = torch.empty(len(packed), 8, dtype=torch.bool, device=packed.device)
-    for place in range(8):
-        flags[:, place] = ((packed >> (7 - place)) & 1).bool()
+    if packed.numel() != bytes_of_bits(count):
+        raise ValueError(f"packed must hold {bytes_of_bits(count)} bytes, got {packed.numel()}")
+    flags = (packed[:, None] & _BITS.to(packed.device)).bool()  # (bytes, 8)
     return flags.view(-1)[:count]
 
 

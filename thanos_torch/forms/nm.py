@@ -1,4 +1,4 @@
-"""n:m packed: kept weights and a code for their places; 2:4 on the sparse units of a GPU."""
+"""The storage form of n:m patterns, and 2:4 layers on the sparse units of a GPU."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,23 @@ from thanos_torch.forms.form import (
     outlier_rows,
     pack_codes,
     refuse_indices,
+    refuse_shape,
     refuse_unfit,
     unpack_codes,
 )
 
-MOST = 64  # places: C(64, 32) still fits into int64
+MOST = 64  # the largest m: C(64, 32), the number of its codes, still fits into int64
+HALVES = (torch.float16, torch.bfloat16)  # the dtypes that the GPU path accepts here
+_TENSORS = ("values", "codes", "outliers", "whole")
 
 
 def code_bits(m: int, k: int) -> int:
-    """Bits of a code for k of m places: ceil(log2 C(m, k))."""
+    """Bits of a code for k of m places: ⌈log2 C(m, k)⌉."""
     return (comb(m, k) - 1).bit_length()
 
 
 def rank(taken: Tensor) -> Tensor:
-    """The number of every row of `taken`, (groups, m) bool; int64, (groups,)."""
+    """Number the choices of k of m places, (groups, m) bool, from 0 on: int64, (groups,)."""
     groups, m = taken.shape
     numbers, seen = (torch.zeros(groups, dtype=torch.int64, device=taken.device) for _ in range(2))
     for place in range(m):
@@ -36,7 +39,7 @@ def rank(taken: Tensor) -> Tensor:
 
 
 def unrank(numbers: Tensor, m: int, k: int) -> Tensor:
-    """The rows that `rank` numbered, (groups, m) bool, each with k places taken."""
+    """The inverse of `rank`: (groups, m) bool, each row with k places taken."""
     taken = torch.empty(len(numbers), m, dtype=torch.bool, device=numbers.device)
     left = torch.full_like(numbers, k)
     for place in reversed(range(m)):
@@ -55,12 +58,12 @@ def _row(place: int, m: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class PackedNM:
-    """n of every m weights of a row were removed, outlier rows excepted; n counts the zeros.
+    """A pruned weight, (c, b), with n of every m weights of a row removed except in outlier rows.
 
     values    the kept weights of the ordinary rows, (c−o, b·(m−n)/m)
-    codes     uint8: for each group, row by row, ⌈log2 C(m, n)⌉ bits, of `combinations.rank`
-    outliers  int32, (o,): which rows are whole
-    whole     those rows, (o, b)
+    codes     uint8: for each group, row by row, the ⌈log2 C(m, n)⌉ bits of its number by `rank`
+    outliers  int32, (o,), ascending: the indices of the outlier rows
+    whole     the outlier rows, (o, b)
     """
 
     shape: tuple[int, int]
@@ -73,7 +76,7 @@ class PackedNM:
 
     @classmethod
     def pack(cls, weight: Tensor, mask: Tensor, n: int, m: int) -> Self:
-        """Weight and mask (c, b). Raises ValueError if the mask is not n:m.
+        """Pack a weight by its mask, both (c, b). Raises ValueError if the mask is not n:m.
 
         A row without any removed weight is an outlier row.
         """
@@ -93,34 +96,21 @@ class PackedNM:
 
     @classmethod
     def of(cls, shape: tuple[int, int], tensors: Mapping[str, Tensor], n: int, m: int) -> Self:
-        """From its tensors. Raises ValueError where their sizes do not fit."""
+        """Make a form from its `tensors`. Raises ValueError if their sizes do not fit."""
         rows, columns = shape
         _refuse_unpackable(n, m, columns)
-        form = cls(
-            shape, n, m, *(tensors[each] for each in ("values", "codes", "outliers", "whole"))
-        )
+        form = cls(shape, n, m, *(tensors[name] for name in _TENSORS))
         refuse_indices("outliers", form.outliers, rows)
         count = len(form.outliers)
-        for name, tensor, expected in (
-            ("values", form.values, (rows - count, columns // m * (m - n))),
-            ("whole", form.whole, (count, columns)),
-        ):
-            if tensor.shape != expected:
-                raise ValueError(
-                    f"{name} must have the shape {expected}, got {tuple(tensor.shape)}"
-                )
-        form._taken()
+        refuse_shape("values", form.values, (rows - count, columns // m * (m - n)))
+        refuse_shape("whole", form.whole, (count, columns))
+        form._taken()  # refuses codes of another length
         return form
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """By name, as `of` wants them."""
-        return {
-            "values": self.values,
-            "codes": self.codes,
-            "outliers": self.outliers,
-            "whole": self.whole,
-        }
+        """The stored tensors by name."""
+        return {name: getattr(self, name) for name in _TENSORS}
 
     def mask(self) -> Tensor:
         """(c, b) bool, True where a weight was removed."""
@@ -148,7 +138,7 @@ class PackedNM:
 
 
 def _others(rows: Tensor, count: int) -> Tensor:
-    """Those of `count` rows that are not among `rows`, int64."""
+    """The indices below `count` that are not in `rows`, int64."""
     others = torch.ones(count, dtype=torch.bool, device=rows.device)
     others[rows] = False
     return others.nonzero().flatten()
@@ -163,14 +153,11 @@ def _refuse_unpackable(n: int, m: int, columns: int) -> None:
         raise ValueError(f"m = {m} does not divide the {columns} columns of the weight")
 
 
-HALVES = (torch.float16, torch.bfloat16)
-
-
 def semi_structured_linear(linear: nn.Linear) -> nn.Linear:
-    """A layer with the same weight and bias, whose product a GPU does with half of the work.
+    """The same layer through `torch.sparse`, with which a GPU does half of the work of the product.
 
-    The weight must be 2:4, outlier rows have no place there. Raises ValueError, with the reason,
-    off CUDA and for what PyTorch's kernels do not know.
+    The weight must be 2:4 without outlier rows. Raises ValueError, with the reason, for any other
+    weight, off CUDA, and for sizes or GPUs that PyTorch's kernels do not support.
     """
     weight = linear.weight.detach()
     if weight.dtype not in HALVES:
@@ -188,7 +175,7 @@ def semi_structured_linear(linear: nn.Linear) -> nn.Linear:
 
     try:
         sparse = to_sparse_semi_structured(weight)
-    except (RuntimeError, ValueError) as error:  # sizes and cards that the kernels do not know
+    except (RuntimeError, ValueError) as error:  # sizes and GPUs that the kernels do not support
         raise ValueError(
             f"weight of shape {tuple(weight.shape)} is refused by torch.sparse: {error}"
         ) from error

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from reference.patterns import Pattern
 from thanos_torch.checkpoint.load import LoadedModel
-from thanos_torch.checkpoint.masks import MASKS, PackedMask, Place, write_masks
-from thanos_torch.checkpoint.reapply import masks_in
+from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, write_masks
 from thanos_torch.checkpoint.record import Judge, PrunedLayer
-from thanos_torch.checkpoint.shards import INDEX, RECORD, concatenate, inside
+from thanos_torch.checkpoint.shards import INDEX, MASKS, RECORD, concatenate, inside
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import Activations, StoredActivations
 from thanos_torch.pruning.card import CARD
@@ -194,7 +193,7 @@ def save_checkpoint(
     `folder` is occupied.
     """
     if isinstance(masks, str | Path):
-        masks = masks_in(Path(masks))
+        masks = read_masks(masks)
     with new_folder(Path(folder)) as partial:
         with quiet_transformers():
             loaded.model.save_pretrained(partial)

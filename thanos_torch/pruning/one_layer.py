@@ -33,7 +33,7 @@ class Solved:
         if self.result is None:
             return
         ranks.send_to_first(self.result.pruned.weight)
-        ranks.send_to_first(torch.from_numpy(PackedMask.of(self.result.pruned.mask).bits))
+        ranks.send_to_first(PackedMask.of(self.result.pruned.mask).bits)
         if self.result.before_refit is not None:
             ranks.send_to_first(self.result.before_refit)
 
@@ -101,7 +101,7 @@ def receive(
     device = gram.device
     weight = ranks.receive(owner, layer.shape, dtype).to(device)
     bits = ranks.receive(owner, (-(-rows * columns // 8),), torch.uint8)
-    mask = torch.from_numpy(PackedMask(bits.numpy(), layer.shape).unpacked()).to(device)
+    mask = PackedMask(bits, layer.shape).unpacked().to(device)
     losses = torch.tensor(facts["block_losses"], dtype=torch.float64, device=device)
     pruned = Pruned(weight, mask, losses, Diagnostics(**facts["record"]["diagnostics"]))
     before_refit = None

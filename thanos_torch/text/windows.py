@@ -1,4 +1,4 @@
-"""Windows of tokens, cut from a text or read from a file of token ids."""
+"""Windows of token ids, cut from a text or read from a file."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.text.text import Part, read_text
+from thanos_torch.text.sources import Part, read_text
 
 TOKEN_SUFFIXES = (".npy", ".safetensors")
 
 
 def read_tokens(path: Path) -> Tensor:
-    """Token ids of an .npy file, or of the one tensor in a .safetensors file, as int64.
+    """Read the token ids of an .npy file, or of the one tensor in a .safetensors file, as int64.
 
-    (tokens) of one text, or (windows, seqlen). Raises ValueError for anything else. Pickled
-    objects are not read.
+    Their shape is (tokens) or (windows, seqlen). Raises ValueError for any other content, pickled
+    objects included.
     """
     array = _array(path)
     if array.dtype.kind not in "iu":
@@ -27,10 +27,9 @@ def read_tokens(path: Path) -> Tensor:
         raise ValueError(
             f"dataset {path} must have the shape (tokens) or (windows, seqlen), got {array.shape}"
         )
-    if array.min() < 0:
-        raise ValueError(f"dataset {path} must hold token ids, got {array.min()}")
-    if array.max() > numpy.iinfo(numpy.int32).max:
-        raise ValueError(f"dataset {path} must hold token ids, got {array.max()}")
+    for extreme in (array.min(), array.max()):
+        if not 0 <= extreme <= numpy.iinfo(numpy.int32).max:
+            raise ValueError(f"dataset {path} must hold token ids, got {extreme}")
     return torch.from_numpy(array.astype(numpy.int64))
 
 
@@ -54,15 +53,15 @@ def _array(path: Path) -> numpy.ndarray:
 class Windows:
     """Windows of a text.
 
-    ids     (windows, seqlen) token ids
-    origin  which text that is, and how it was cut
+    ids     token ids, (windows, seqlen)
+    origin  which text it is and how it was cut, JSON-able
     """
 
     ids: Tensor
     origin: dict[str, Any]
 
     def provenance(self) -> dict[str, Any]:
-        """What a report should say of the text, JSON-able."""
+        """The text and its windows for a report, JSON-able."""
         return {
             **self.origin,
             "windows": self.ids.shape[0],
@@ -74,11 +73,13 @@ class Windows:
 def calibration_windows(
     tokenizer: Any, dataset: str, *, nsamples: int, seqlen: int, seed: int
 ) -> Windows:
-    """`nsamples` windows at random places, the same for the same `seed`, bit for bit.
+    """Draw `nsamples` windows at random places; the same `seed` draws the same windows.
 
-    A window may span several documents: short ones are packed, none is thrown away. dataset as
-    for `read_text`, or token ids as for `read_tokens`; of ids that are windows already, different
-    ones are drawn. Raises ValueError if dataset is neither, or too short.
+    dataset  as for `read_text`, or a file of token ids as for `read_tokens`. If the file holds
+             windows already, they are drawn without repetition
+
+    A window may span several documents, so that no short document is lost. Raises ValueError if
+    there is no such dataset, or if it is too short.
     """
     at_least_one("nsamples", nsamples)
     ids, origin = _token_ids(tokenizer, dataset, "calibration", seqlen)
@@ -103,10 +104,12 @@ def evaluation_windows(
     stride: int | None = None,
     limit: int | None = None,
 ) -> Windows:
-    """The text cut into windows that begin `stride` tokens apart, by default side by side.
+    """Cut the text into windows that begin `stride` tokens apart, by default side by side.
 
-    What is left at its end is dropped. `limit` takes that many windows, evenly spread over the
-    text. dataset and errors as for `calibration_windows`.
+    limit  take at most that many windows, evenly spread over the text
+
+    Tokens at the end that fill no window are dropped. dataset and errors as for
+    `calibration_windows`.
     """
     ids, origin = _token_ids(tokenizer, dataset, "evaluation", seqlen)
     stride = seqlen if stride is None else stride
@@ -123,13 +126,13 @@ def evaluation_windows(
 
 
 def check_stride(stride: int, seqlen: int) -> None:
-    """Raise ValueError if windows that begin `stride` apart would leave tokens out."""
+    """Raise ValueError unless windows that begin `stride` tokens apart leave no token out."""
     if not 1 <= stride <= seqlen:
         raise ValueError(f"stride must be between 1 and seqlen = {seqlen}, got {stride}")
 
 
 def check_windows(model: nn.Module, windows: Tensor) -> None:
-    """Raise ValueError if a model cannot read windows, (windows, seqlen): length, token ids."""
+    """Raise ValueError if windows, (windows, seqlen), do not suit a model: length, token ids."""
     most = _of_text_config(model, "max_position_embeddings")
     if most is not None and windows.shape[1] > most:
         raise ValueError(f"seqlen must be at most {most} for this model, got {windows.shape[1]}")
@@ -142,7 +145,7 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
 
 
 def _of_text_config(model: nn.Module, name: str) -> int | None:
-    """A number of a model's config, where models of text and images nest that of the text."""
+    """A number of a model's config; models of text and images nest the config of the text."""
     config: Any = getattr(model, "config", None)
     if hasattr(config, "get_text_config"):
         config = config.get_text_config()
@@ -153,7 +156,7 @@ def _of_text_config(model: nn.Module, name: str) -> int | None:
 def _token_ids(
     tokenizer: Any, dataset: str, part: Part, seqlen: int
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Ids (tokens) of a whole text, or (windows, seqlen) of a file; and what they are."""
+    """Token ids, (tokens) of a text or file, or (windows, seqlen) of a file; and their origin."""
     at_least_one("seqlen", seqlen)
     path = Path(dataset)
     if path.is_file() and path.suffix in TOKEN_SUFFIXES:
@@ -161,11 +164,15 @@ def _token_ids(
         origin: dict[str, Any] = {"dataset": dataset, "part": part, "tokens_sha256": _sha256(ids)}
     else:
         found = read_text(dataset, part)
-        # Tokenizers warn of text that is longer than the model's window; it is cut right after.
+        # Not verbose: tokenizers warn of long texts, but this one is cut right after.
         ids = torch.tensor(tokenizer(found.text, verbose=False)["input_ids"], dtype=torch.long)
-        text_sha256 = hashlib.sha256(found.text.encode()).hexdigest()
-        origin = {**found.origin, "part": part, "rows": found.rows, "joined_by": "blank lines"}
-        origin["text_sha256"] = text_sha256
+        origin = {
+            **found.origin,
+            "part": part,
+            "rows": found.rows,
+            "joined_by": "blank lines",
+            "text_sha256": hashlib.sha256(found.text.encode()).hexdigest(),
+        }
     origin["tokens"] = ids.numel()
     if ids.dim() == 2 and ids.shape[1] != seqlen:
         raise ValueError(
@@ -180,11 +187,11 @@ def _token_ids(
 
 
 def _sha256(ids: Tensor) -> str:
-    """Of token ids as int64, the lowest byte first."""
+    """The SHA-256 of token ids as little-endian int64."""
     return hashlib.sha256(ids.contiguous().numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def at_least_one(argument: str, value: int) -> None:
-    """Raise ValueError unless the argument is a count of something."""
+    """Raise ValueError if a count is below one."""
     if value < 1:
         raise ValueError(f"{argument} must be at least 1, got {value}")

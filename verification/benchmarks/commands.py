@@ -9,6 +9,7 @@ import typer
 from rich.progress import TaskID
 
 from thanos_torch.cli.display import bars, command_line, console, progress_bar, say, table
+from thanos_torch.cli.exit_status import done_if
 from thanos_torch.cli.options import Device, check_device
 from thanos_torch.evaluation import wheel_data
 from thanos_torch.evaluation.zero_shot import require_harness
@@ -87,7 +88,7 @@ def bench(
         say(f"{page.question} {out / 'pages' / page.name}.md")
     if pages:
         say(f"All pages to look at: {out / 'pages' / REPORT}")
-    raise typer.Exit(0 if all(results) else 1)
+    raise typer.Exit(done_if(all(results)))
 
 
 def _chosen(quick: bool, standard: bool, names: list[str] | None) -> list[Study]:
@@ -223,7 +224,7 @@ def compare(
     table(f"{names[0]} → {names[1]}", HEADINGS, rows(found))
     for line in lines(found):
         say(line)
-    raise typer.Exit(1 if found.regressions else 0)
+    raise typer.Exit(done_if(not found.regressions))
 
 
 def cost(
@@ -255,7 +256,7 @@ def cost(
     draw_cost(results, out)
     holds = _show_verdicts(verdicts(results))
     say(f"Results and plots: {out}")
-    raise typer.Exit(0 if holds else 1)
+    raise typer.Exit(done_if(holds))
 
 
 def inference(
@@ -307,7 +308,7 @@ def inference(
     for line in (*answers(results), *size.answers(results)):
         say(line)
     say(f"Results, pages and plots: {out}")
-    raise typer.Exit(0 if all(run.get("verified", True) for run in results["runs"]) else 1)
+    raise typer.Exit(done_if(all(run.get("verified", True) for run in results["runs"])))
 
 
 def speed(
@@ -344,7 +345,7 @@ def speed(
     table("Cost of pruning a layer, in products of b x b by b x b", HEADINGS, rows(results))
     holds = _show_verdicts(verdicts(results))
     say(f"Results and plot: {out}")
-    raise typer.Exit(0 if holds else 1)
+    raise typer.Exit(done_if(holds))
 
 
 def _check_threads(threads: int) -> None:

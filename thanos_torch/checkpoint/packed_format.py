@@ -1,4 +1,4 @@
-"""The format of a packed checkpoint: its folder, its tensors one at a time, its size."""
+"""The format of a packed checkpoint: read its folder tensor by tensor, and count its bytes."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,18 +11,26 @@ from torch import Tensor
 
 from reference.patterns import Pattern, parse_pattern
 from thanos_torch.checkpoint.masks import Place
-from thanos_torch.checkpoint.shards import PACKED, inside, read_tensors, tensor_names
+from thanos_torch.checkpoint.shards import (
+    PACKED,
+    inside,
+    read_header,
+    read_tensors,
+    tensor_names,
+    with_length,
+)
 from thanos_torch.forms import Form, form_from
 from thanos_torch.runtime.files import sha256_of, whole_file
 
-Bytes = tuple[int, int]  # dense, packed
+Bytes = tuple[int, int]  # before packing, after packing
+DENSE = "dense"  # the form of an expert that is stored as it is, beside others that are packed
 
 
 @dataclass
 class PackedLayer:
-    """A pruned layer's weight.
+    """A pruned layer's weight and its bytes.
 
-    forms  that it, or its parts, were packed in; `dense` where no form is smaller
+    forms  the forms of its parts; `dense` for a part that no form makes smaller
     """
 
     name: str
@@ -34,12 +42,12 @@ class PackedLayer:
 
 @dataclass
 class PackedSizes:
-    """All bytes of a checkpoint folder.
+    """All bytes of a checkpoint folder, before and after packing.
 
     others   tensors that were not pruned
-    headers  of weight files: where each tensor is
-    masks    the file with the masks; none after, if the packed weights say as much
-    beside   all other files, after packing `packed.json` too, which keeps the headers of before
+    headers  headers of weight files, which say where each tensor is
+    masks    the file of masks; 0 after packing if the packed weights determine the masks
+    beside   all other files; after packing with `packed.json`, which keeps the original headers
     """
 
     layers: dict[str, PackedLayer]
@@ -50,12 +58,12 @@ class PackedSizes:
 
     @property
     def pruned(self) -> Bytes:
-        """Of all pruned layers' weights."""
+        """All pruned layers' weights."""
         return plus(*(layer.bytes for layer in self.layers.values()))
 
     @property
     def total(self) -> Bytes:
-        """What the files of the folder hold."""
+        """All files of the folder."""
         return plus(self.pruned, self.others, self.headers, self.masks, self.beside)
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,29 +72,22 @@ class PackedSizes:
         return {
             **{name: list(getattr(self, name)) for name in names},
             "layers": [
-                {
-                    "name": layer.name,
-                    "shape": list(layer.shape),
-                    "pattern": layer.pattern,
-                    "forms": sorted(layer.forms),
-                    "bytes": list(layer.bytes),
-                }
-                for layer in self.layers.values()
+                {**asdict(layer), "forms": sorted(layer.forms)} for layer in self.layers.values()
             ],
         }
 
 
 def plus(*sizes: Bytes) -> Bytes:
-    """The sum of some."""
+    """Add up bytes before packing, and bytes after packing."""
     return sum(dense for dense, _ in sizes), sum(packed for _, packed in sizes)
 
 
 @dataclass(frozen=True)
 class ExactFile:
-    """All of a safetensors file but the numbers in it.
+    """What is needed beside the tensors to write a safetensors file again, byte by byte.
 
-    header  its text, as it is in the file, after the 8 bytes of its length
-    sha256  of the whole file
+    header  the text of the file's header
+    sha256  the SHA-256 of the whole file
     """
 
     header: str
@@ -94,15 +95,12 @@ class ExactFile:
 
     @classmethod
     def of(cls, file: Path) -> Self:
-        """Read the header of a file that has been read before, and so is known to be sound."""
-        with file.open("rb") as content:
-            length = int.from_bytes(content.read(8), "little")
-            header = content.read(length).decode()
-        return cls(header, sha256_of(file))
+        """Describe a file that was read before, and so is known to be sound."""
+        return cls(read_header(file).decode(), sha256_of(file))
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """What `as_dict` made. Raises KeyError or TypeError for anything else."""
+        """Read what `as_dict` wrote. Raises KeyError or TypeError for anything else."""
         return cls(str(stored["header"]), str(stored["sha256"]))
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,21 +109,20 @@ class ExactFile:
 
     @property
     def header_bytes(self) -> int:
-        """The bytes in front of the tensors."""
-        return 8 + len(self.header.encode())
+        """How many bytes come before the tensors."""
+        return len(with_length(self.header.encode()))
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        """What the header says of every tensor, in the order of their bytes."""
+        """The header's entry for every tensor, in the order of the data."""
         content = json.loads(self.header)
         content.pop("__metadata__", None)
         return dict(sorted(content.items(), key=lambda item: item[1]["data_offsets"]))
 
     def write(self, file: Path, tensor: Callable[[str], Tensor]) -> None:
-        """Write the file anew; `tensor` gives one by name. ValueError if it is another file."""
-        header = self.header.encode()
+        """Write the file again; `tensor` reads by name. Raises ValueError if the hash differs."""
         with whole_file(file) as unfinished:
             with unfinished.open("wb") as content:
-                content.write(len(header).to_bytes(8, "little") + header)
+                content.write(with_length(self.header.encode()))
                 for name in self.entries():
                     flat = tensor(name).contiguous().reshape(-1)
                     content.write(flat.view(torch.uint8).numpy().data)
@@ -133,18 +130,15 @@ class ExactFile:
                 raise ValueError(f"{file.name} does not come out as it was: what holds it changed")
 
 
-DENSE = "dense"  # the form of an expert that is stored as it is, beside others that are packed
-
-
 @dataclass(frozen=True)
 class Piece:
-    """A part of a tensor of the checkpoint: all of it, or one expert.
+    """A part of a checkpoint's tensor that is packed by itself: all of the tensor, or one expert.
 
-    layer    whose weight it is, or some of its rows: part `number` of it
-    form     of `thanos_torch.forms.FORMS`, or DENSE
-    pattern  that the layer was pruned to; None if DENSE
-    shape    (c, b), whichever way round it is stored
-    place    where it is in the tensor
+    layer    the layer whose weight it holds, or some rows of it: part `number`
+    form     one of `thanos_torch.forms.FORMS`, or DENSE
+    pattern  the pattern that the layer was pruned to; None if DENSE
+    shape    (c, b), also if the tensor is stored inputs first
+    place    where the checkpoint's tensor has it
     """
 
     layer: str
@@ -154,13 +148,13 @@ class Piece:
     shape: tuple[int, int]
     place: Place
 
-    @staticmethod
-    def tensors(form: Form | None, matrix: Tensor) -> Mapping[str, Tensor]:
-        """What is stored of it, by part."""
-        return form.tensors if form else {DENSE: matrix}
+    def tensors(self, form: Form | None, matrix: Tensor) -> dict[str, Tensor]:
+        """The tensors to store: those of the form, or the matrix itself without one."""
+        parts = form.tensors if form else {DENSE: matrix}
+        return {self.key(part): tensor for part, tensor in parts.items()}
 
     def key(self, part: str) -> str:
-        """The name of a tensor of the form in the packed file."""
+        """The name in the packed file of one of the form's tensors."""
         expert = "" if self.place.expert is None else f":{self.place.expert}"
         return f"{self.place.tensors[0]}{expert}:{part}"
 
@@ -177,7 +171,7 @@ class Piece:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """What `as_dict` made. Raises KeyError, TypeError or ValueError for anything else."""
+        """Read what `as_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
         pattern = None if stored["pattern"] is None else parse_pattern(stored["pattern"])
         rows, columns = map(int, stored["shape"])
         place = Place.from_dict(stored["place"])
@@ -188,14 +182,14 @@ class Piece:
 class PackedFolder:
     """Reads a packed checkpoint.
 
-    files   of the original: all that there is to know of each but its numbers, by its name
-    masks   the same of its masks; None if they are there as they were
-    pieces  of every tensor that is packed
+    files   each weight file of the original checkpoint, by its name
+    masks   its file of masks; None if that file was copied
+    pieces  the pieces of every packed tensor
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises ValueError for a folder that is not packed, or damaged."""
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        """Raises ValueError for a folder that is not packed, or is damaged."""
+        self.path = path = Path(path)
         if not (path / PACKED).is_file():
             raise ValueError(f"{path} is no packed checkpoint: it has no {PACKED}")
         try:
@@ -220,16 +214,16 @@ class PackedFolder:
             raise ValueError(f"{path / PACKED} names {strange[0]!r}, which is no file in a folder")
 
     def names(self) -> Iterator[str]:
-        """Of the tensors of the checkpoint that was packed."""
+        """Names of the original checkpoint's tensors."""
         yield from self._entries
 
     def describe(self, name: str) -> tuple[str, list[int]]:
-        """The dtype of one of these tensors, as safetensors call it, and its shape."""
+        """The dtype of an original tensor, as safetensors files spell it, and its shape."""
         entry = self._entries[name][1]
         return entry["dtype"], entry["shape"]
 
     def read(self, name: str) -> Tensor:
-        """One of these tensors as it was. Raises ValueError if what holds it is damaged."""
+        """An original tensor, bit for bit. Raises ValueError if the packed file is damaged."""
         if name not in self.pieces:
             return self._stored(name, [name])[name]
         pieces = sorted(self.pieces[name], key=lambda piece: piece.place.expert or 0)
@@ -242,7 +236,7 @@ class PackedFolder:
         return whole.contiguous()
 
     def form(self, piece: Piece) -> Form | Tensor:
-        """A piece as it is stored; of a DENSE one the matrix, (c, b)."""
+        """A piece in its form; for a DENSE piece the matrix, (c, b)."""
         file = self._packed_file(piece.place.tensors[0])
         start = piece.key("")
         keys = [name for name in tensor_names(file) if name.startswith(start)]
@@ -271,7 +265,7 @@ class PackedFolder:
         return torch.cat(masks)
 
     def packed_files(self) -> set[str]:
-        """Names of the files that hold what is packed."""
+        """Names of the files that `thanos pack` wrote in the place of others."""
         return {PACKED, *map(packed_name, self.files)}
 
     def _packed_file(self, tensor: str) -> Path:
@@ -283,5 +277,5 @@ class PackedFolder:
 
 
 def packed_name(file: str) -> str:
-    """The name of a packed file; not one that Transformers would take for a checkpoint."""
+    """The name of a packed file, which Transformers does not take for a checkpoint."""
     return f"{file.removesuffix('.safetensors')}.packed.safetensors"

@@ -1,11 +1,10 @@
-"""Tables of `thanos prune`: what a run did, and with --dry-run what it would do."""
+"""The tables of `thanos prune`: what a run did, or with --dry-run what it would do."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from thanos_torch.checkpoint.record import NOT_DECIDABLE, PASSED, counted, reasons, recorded, worst
-from thanos_torch.cli.display import say, table
+from thanos_torch.cli.display import grouped, kind_of, say, table
 from thanos_torch.models import LayerOptions, Rules
 from thanos_torch.pruning.checkpoint import refuse_activations
 from thanos_torch.pruning.dry_run import (
@@ -18,18 +17,15 @@ from thanos_torch.pruning.dry_run import (
 )
 from thanos_torch.text.windows import at_least_one
 
-HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
+RECORD_HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
+PLAN_HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
 
 
 def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
-    """A table with one line for each kind of layer, what was left, and the verdict."""
-    kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for layer in record["layers"]:
-        kind = layer["name"].rpartition(".")[2]
-        pattern = layer["options"].get("pattern", "dense")
-        kinds[f"{kind} {layer['shape'][0]} x {layer['shape'][1]}, {pattern}"].append(layer)
+    """Print a table with one row per kind of layer, the layers left dense, and the verdict."""
+    kinds = grouped(record["layers"], _kind)
     title = f"{asked}: {record['model']['origin']}"
-    table(title, HEADINGS, [_row(kind, layers) for kind, layers in kinds.items()])
+    table(title, RECORD_HEADINGS, [_record_row(kind, layers) for kind, layers in kinds.items()])
     for layer in record["layers"]:
         if layer["asked_dense"]:
             continue
@@ -50,8 +46,13 @@ def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
     say(f"Seconds: {', '.join(seconds)}. Written to {out}.")
 
 
-def _row(kind: str, layers: list[dict[str, Any]]) -> list[str]:
-    """One line of the table, as in HEADINGS."""
+def _kind(layer: dict[str, Any]) -> str:
+    pattern = layer["options"].get("pattern", "dense")
+    return f"{kind_of(layer['name'], layer['shape'])}, {pattern}"
+
+
+def _record_row(kind: str, layers: list[dict[str, Any]]) -> list[str]:
+    """A row of the table with RECORD_HEADINGS."""
     weights = sum(layer["shape"][0] * layer["shape"][1] for layer in layers)
     errors = [layer["relative_error"] for layer in layers if not layer["left_dense"]]
     return [
@@ -73,16 +74,13 @@ def _verdict(record: dict[str, Any]) -> str:
 
 
 def _reason(layer: dict[str, Any]) -> str:
-    """Why a pruned layer does not count as verified."""
+    """Why a pruned layer is not verified."""
     certificate = layer["certificate"]
     if certificate is None:
         return "nobody judged it"
     if not layer["stored_exactly"]:
         return "the model does not hold the certified weights"
     return f"its certificate failed at {reasons(certificate)}"
-
-
-PLAN_HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
 
 
 def show_plan(
@@ -95,9 +93,9 @@ def show_plan(
     *,
     trust_remote_code: bool,
 ) -> None:
-    """Print it; nothing is loaded but the model's configuration, and nothing written.
+    """Print what a run would prune and take. Only the model's configuration is loaded.
 
-    Raises ValueError for what the run itself would refuse.
+    Raises ValueError for arguments that the run itself would refuse.
     """
     at_least_one("nsamples", nsamples)
     at_least_one("seqlen", seqlen)
@@ -107,7 +105,7 @@ def show_plan(
     tokens = nsamples * seqlen
     memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")
     seconds = time_parts(layers, tokens, seqlen, measure_speed())
-    table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _rows(layers))
+    table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _plan_rows(layers))
     weights = sum(_weights(layer) for layer in layers)
     removed = sum(layer.removed for layer in layers)
     say(f"{removed} of {weights} weights ({removed / weights:.2%}) would be removed.")
@@ -121,21 +119,21 @@ def show_plan(
     say("Estimates may be off by a factor of two. Nothing was loaded, nothing was written.")
 
 
-def _rows(layers: list[PlannedLayer]) -> list[list[str]]:
-    """One line for each kind of layer, as in PLAN_HEADINGS."""
-    kinds: dict[tuple[str, str], list[PlannedLayer]] = defaultdict(list)
-    for layer in layers:
-        choice = layer.choice
-        asked = choice.described() if isinstance(choice, LayerOptions) else "dense"
-        shape = f"{layer.shape[0]} x {layer.shape[1]}"
-        kinds[f"{layer.name.rpartition('.')[2]} {shape}", asked].append(layer)
+def _plan_rows(layers: list[PlannedLayer]) -> list[list[str]]:
+    """Rows of the table with PLAN_HEADINGS, one per kind of layer."""
     rows = []
-    for (kind, asked), group in kinds.items():
+    for (kind, asked), group in grouped(layers, _kind_and_choice).items():
         weights = sum(_weights(layer) for layer in group)
         gone = sum(layer.removed for layer in group)
         cells = [str(weights), str(gone), f"{gone / weights:.2%}"]
         rows.append([kind, str(len(group)), asked, *cells])
     return rows
+
+
+def _kind_and_choice(layer: PlannedLayer) -> tuple[str, str]:
+    choice = layer.choice
+    asked = choice.described() if isinstance(choice, LayerOptions) else "dense"
+    return kind_of(layer.name, layer.shape), asked
 
 
 def _weights(layer: PlannedLayer) -> int:
