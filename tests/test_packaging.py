@@ -7,7 +7,7 @@ import pytest
 from setuptools import Distribution
 
 from tests.test_imports import ROOT
-from thanos_torch.cli.exit_status import MEANINGS, ExitStatus
+from thanos_torch.cli.display import MEANINGS, ExitStatus
 from verification.conformance import command
 from verification.conformance.cases import FOLDER
 

@@ -18,7 +18,7 @@ from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
 from thanos_torch.cli import app as verify_command
 from thanos_torch.cli import prune as prune_command
-from thanos_torch.cli.exit_status import MEANINGS
+from thanos_torch.cli.display import MEANINGS
 from thanos_torch.models import MASKS, RECORD, read_masks
 from verification import certify
 from verification.benchmarks import commands as bench_command

@@ -9,8 +9,8 @@ import typer
 from thanos_torch.cli import show_version
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.checkpoints import inspect, pack, reapply, unpack
+from thanos_torch.cli.display import MEANINGS, ExitStatus
 from thanos_torch.cli.evaluate import evaluate
-from thanos_torch.cli.exit_status import MEANINGS, ExitStatus
 from thanos_torch.cli.prune import prune
 from thanos_torch.runtime.clock import blas_threads
 from verification.conformance.command import main

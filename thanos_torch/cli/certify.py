@@ -7,6 +7,7 @@ import typer
 
 from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, count_verdicts, reasons, worst
 from thanos_torch.cli.display import (
+    OF_VERDICT,
     grouped,
     kind_of,
     progress_bar,
@@ -15,7 +16,6 @@ from thanos_torch.cli.display import (
     table,
     write_result,
 )
-from thanos_torch.cli.exit_status import OF_VERDICT
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
     DAMPING,

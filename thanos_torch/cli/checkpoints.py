@@ -15,8 +15,15 @@ from thanos_torch.checkpoint.record import (
     recorded,
     together,
 )
-from thanos_torch.cli.display import grouped, kind_of, say, say_first, table, write_result
-from thanos_torch.cli.exit_status import OF_VERDICT
+from thanos_torch.cli.display import (
+    OF_VERDICT,
+    grouped,
+    kind_of,
+    say,
+    say_first,
+    table,
+    write_result,
+)
 from thanos_torch.cli.options import check_writable
 from thanos_torch.models import (
     MASKS,

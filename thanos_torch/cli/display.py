@@ -1,10 +1,11 @@
-"""What commands show and write: lines, tables, progress bars, and the file of `--json`."""
+"""What commands show and report: lines, tables, progress bars, `--json` files, exit statuses."""
 
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from thanos_torch.checkpoint import record
 
 # Paths may hold [brackets]. A file, unlike a terminal, has room for wide tables.
 console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
@@ -110,3 +113,33 @@ def write_result(file: Path | None, content: dict[str, Any]) -> None:
     """Write the file of `--json`, if there is one."""
     if file:
         file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+class ExitStatus(IntEnum):
+    """What a `thanos` command reports to the shell."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_DECIDABLE = 3
+    LESS_THAN_ASKED = 4  # reserved: no command ends with it
+
+
+MEANINGS = {
+    ExitStatus.DONE: "done and verified",
+    ExitStatus.FAILED: "failed, or could not be done",
+    ExitStatus.USAGE: "bad command line; of verify: nothing was judged",
+    ExitStatus.NOT_DECIDABLE: "nothing failed, but a certificate is not decidable",
+    ExitStatus.LESS_THAN_ASKED: "less than asked (reserved)",
+}
+
+OF_VERDICT = {
+    record.PASSED: ExitStatus.DONE,
+    record.FAILED: ExitStatus.FAILED,
+    record.NOT_DECIDABLE: ExitStatus.NOT_DECIDABLE,
+}
+
+
+def done_if(success: bool) -> ExitStatus:
+    """DONE, or FAILED without success."""
+    return ExitStatus.DONE if success else ExitStatus.FAILED

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from thanos_torch.checkpoint.record import recorded
-from thanos_torch.cli.display import progress_bar, say
-from thanos_torch.cli.exit_status import OF_VERDICT
+from thanos_torch.cli.display import OF_VERDICT, progress_bar, say
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
     DAMPING,

@@ -8,8 +8,7 @@ import torch
 import typer
 from rich.progress import TaskID
 
-from thanos_torch.cli.display import bars, command_line, console, progress_bar, say, table
-from thanos_torch.cli.exit_status import done_if
+from thanos_torch.cli.display import bars, command_line, console, done_if, progress_bar, say, table
 from thanos_torch.cli.options import Device, check_device
 from thanos_torch.evaluation import wheel_data
 from thanos_torch.evaluation.zero_shot import require_harness
