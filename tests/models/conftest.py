@@ -60,6 +60,6 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory, thanos_once: Thanos) -> tuple[Path, Path, Path]:
     """A float32 checkpoint, what `certifying.RECIPE` makes of it, and the Gram matrices."""
-    from tests.models.certifying import make
+    from tests.models.certifying.kept import make
 
     return make(tmp_path_factory.mktemp("kept"), torch.float32, thanos_once)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.cost.made import known, results
+from tests.benchmarks.cost.made import known, results
 from verification.benchmarks.pages.cost_between import between_methods
 
 SQUARE = [2048, 2048]

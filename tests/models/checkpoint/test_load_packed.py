@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.models.checkpoint.packs import ROWS, pruned
 from tests.models.families import FAMILIES
-from tests.models.packs import ROWS, pruned
 from tests.models.tiny import random_windows
 from thanos_torch.checkpoint.packed_format import PackedFolder
 from thanos_torch.forms import CompactLinear

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
-from tests.models.packs import ROWS, pruned
+from tests.models.checkpoint.packs import ROWS, pruned
 from thanos_torch.pruning.plan import METHODS
 from verification.benchmarks.inference import measure as process
 from verification.benchmarks.inference import plots, run

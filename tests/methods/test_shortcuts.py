@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.torch.judging import certified
+from tests.methods.judging import certified
 from thanos_torch import Gram, Pattern, SemiStructured, Unstructured, sparsegpt, thanos
 from thanos_torch.methods.factor import FactorCache, inverse_factor, reversed_cholesky
 from thanos_torch.methods.masks import Candidates, ResidualMask, smallest

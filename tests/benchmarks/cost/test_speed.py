@@ -20,7 +20,7 @@ RECORDED = json.loads((ROOT / "docs" / "results" / "speed" / "speed.json").read_
 
 @pytest.fixture(autouse=True)
 def no_profiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes long to start; `tests/cost/test_measure.py` holds what it measures."""
+    """It takes long to start; `tests/benchmarks/cost/test_measure.py` holds what it measures."""
     monkeypatch.setattr(speed, "peak_memory", lambda run, device: (0, run()))
 
 

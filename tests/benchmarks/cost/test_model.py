@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.cost.made import PEAK, THREADS, known, results
+from tests.benchmarks.cost.made import PEAK, THREADS, known, results
 from thanos_torch.runtime.clock import FEW_COLUMNS
 from verification.benchmarks.performance.cost_model import (
     BOUNDS,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from matplotlib import pyplot as plt
 
-from tests.cost.made import known, results
+from tests.benchmarks.cost.made import known, results
 from verification.benchmarks.pages.cost_sections import growth
 from verification.benchmarks.performance.growth import exponents, sides
 from verification.benchmarks.performance.plots import _growth as growth_figure

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.overrides import TorchFunctionMode
 
 from reference.patterns import Ablation
-from tests.torch.judging import certified
+from tests.methods.judging import certified
 from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
 from thanos_torch.methods.factor import Factor
 from thanos_torch.methods.problem import ScaledLayer

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.cost.made import known, results, tiny
+from tests.benchmarks.cost.made import known, results, tiny
 from thanos_torch.cli.app import app
 from verification.benchmarks.pages.cost import page, verdicts
 from verification.benchmarks.pages.cost_between import between_methods
@@ -25,7 +25,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from tests.cost.made import tiny
+from tests.benchmarks.cost.made import tiny
 from verification.benchmarks.performance import cases as plan, cost
 
 torch.set_num_threads(int(sys.argv[2]))

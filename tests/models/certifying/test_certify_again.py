@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.models.certifying import (
+from tests.models.certifying.kept import (
     Folders,
     certify_in,
     in_gram,

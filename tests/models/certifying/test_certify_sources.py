@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models import tiny
-from tests.models.certifying import (
+from tests.models.certifying.kept import (
     Folders,
     Undecided,
     certify_in,

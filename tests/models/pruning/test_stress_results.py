@@ -14,7 +14,7 @@ from verification.benchmarks.performance.cost_model import BOUNDS, CostModel
 from verification.benchmarks.performance.predict import predicted_model, whole_memory
 
 OF_THE_PROGRAM = 0.42e9  # bytes of a process that has imported torch and Transformers, no more
-RESULTS = Path(__file__).parent.parent.parent / "docs" / "results"
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
 
 def recorded(name: str) -> Any:

@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.models import tiny
-from tests.models.certifying import Undecided
+from tests.models.certifying.kept import Undecided
 from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
 from thanos_torch.cli import app as verify_command

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.cost.made import known, results
+from tests.benchmarks.cost.made import known, results
 from verification.benchmarks.pages.cost import page
 from verification.benchmarks.pages.cost_bias import by_size, in_answer, on_the_largest, wider_blocks
 from verification.benchmarks.pages.cost_sections import UNCHECKED, margin, predictions

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reference.patterns import Structured, parse_pattern
+from tests.models.checkpoint.packs import CASES, ROWS, digests, pruned
 from tests.models.conftest import Thanos
 from tests.models.families import FAMILIES
-from tests.models.packs import CASES, ROWS, digests, pruned
 from thanos_torch.checkpoint.masks import write_masks
 from thanos_torch.forms import choose, form_bytes, form_of
 from thanos_torch.models import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.cost.made import known, results, tiny
+from tests.benchmarks.cost.made import known, results, tiny
 from verification.benchmarks.pages.cost_sections import _scaled as scaled_in_words
 from verification.benchmarks.performance import cases as plan
 from verification.benchmarks.performance import cost

@@ -12,8 +12,8 @@ from reference.masks import smallest as reference_smallest
 from reference.masks import smallest_of_each_group as reference_groups
 from tests.certificate.wrong import BLOCK, GRAM, WEIGHT
 from tests.implementations import DEVICES
+from tests.methods.judging import certified
 from tests.ratios import check_same_numbers
-from tests.torch.judging import certified
 from thanos_torch.methods.masks import (
     smallest,
     smallest_of_each_group,
