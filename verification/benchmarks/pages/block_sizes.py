@@ -1,4 +1,4 @@
-"""What the block size does to Thanos: perplexity, layer error and time, from the smallest to the largest."""
+"""The section on block size: perplexity, layer error and time."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a change of one thing does, against the run without it, draw by draw."""
+"""The effect of one change against the run without it, draw by draw."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The pages of what has a command of its own: speed, cost, inference."""
+"""The pages of `thanos bench cost` and `thanos bench inference`."""
 
 from verification.benchmarks.inference.plots import draw_inference, draw_sizes
 from verification.benchmarks.pages.cost import page as cost_page

@@ -1,4 +1,4 @@
-"""From cost.json to verdicts and a page, the answer first. Nothing here measures anything."""
+"""The page of cost.json and its verdicts."""
 
 from verification.benchmarks.pages import cost_between as between
 from verification.benchmarks.pages import cost_bias as bias

@@ -1,4 +1,4 @@
-"""Which way the model errs: signed errors by size, on the largest sizes, and with wider blocks."""
+"""The section of cost.md on where the cost model predicts too much or too little."""
 
 import math
 import re

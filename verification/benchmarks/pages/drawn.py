@@ -1,4 +1,4 @@
-"""What a picture shows, as a digest in its file.
+"""A digest of the plotted data in each image file, which tells whether the picture is stale.
 
 Pixels depend on fonts and libraries. What is drawn does not: so a test can tell whether a picture
 is still that of the results.

@@ -1,4 +1,4 @@
-"""Runs of many studies that may be compared: of one model and pattern, from the same texts."""
+"""Groups of runs of several studies that may be compared: one model, pattern and text."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What runs are called on pages."""
+"""Names of runs in tables and plots."""
 
 from typing import Any
 

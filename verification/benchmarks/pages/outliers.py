@@ -1,4 +1,4 @@
-"""The page on outlier rows."""
+"""The page and the picture on outlier rows."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a page is."""
+"""The class of a page: its name, question, results files, text and plots."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Runs against other runs on the same calibration draws, and how a ratio is told."""
+"""Pairs of runs on the same calibration draws, and the wording of their ratio."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

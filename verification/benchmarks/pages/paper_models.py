@@ -1,4 +1,4 @@
-"""docs/paper-models.md, from the registry."""
+"""The page docs/paper-models.md, from the registry of the paper's models."""
 
 from collections.abc import Sequence
 

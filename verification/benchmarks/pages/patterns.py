@@ -1,4 +1,4 @@
-"""The page on patterns that no other study has with all methods, on the real model."""
+"""The page on structured and 4:8 pruning of SmolLM2-135M, by method."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The verdicts of a speed.json, as rows of a table and as a page."""
+"""The page of speed.json and its verdicts."""
 
 from typing import Any
 

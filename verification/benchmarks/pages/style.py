@@ -1,4 +1,4 @@
-"""How all plots look."""
+"""Colours, axes and saving of all plots."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The page on how much can be removed."""
+"""The page and the pictures of the sweep: quality against the share of weights removed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
