@@ -12,6 +12,7 @@ import torch
 
 from thanos_torch.checkpoint.shards import RECORD, tensor_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
+from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
 from thanos_torch.runtime.files import new_folder, stamp
 
@@ -40,7 +41,7 @@ class LoadedModel:
             "source": self.source,
             "origin": self.origin,
             "architecture": type(self.model).__name__,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": dtype_name(self.model.dtype),
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
             "commit": self._commit(),
         }

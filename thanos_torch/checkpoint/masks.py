@@ -87,6 +87,11 @@ class Place:
         return tensor.T if self.transposed else tensor
 
 
+def packed_bytes(rows: int, columns: int) -> int:
+    """How many bytes the bits of a mask take."""
+    return bytes_of_bits(rows * columns)
+
+
 def erase(weight: Tensor, removed: Tensor) -> int:
     """Set the entries of `removed` to zero in place, both (c, b); returns how many were not."""
     lost = int(((weight != 0) & removed).sum())
@@ -130,8 +135,9 @@ def read_masks(source: str | Path) -> dict[str, PackedMask]:
         shapes = json.loads(read_metadata(file).get("shapes", "{}"))
         bits = read_tensors(dict.fromkeys(shapes, file))
         for name, (rows, columns) in shapes.items():
-            size = bytes_of_bits(rows * columns)
-            if bits[name].dtype != torch.uint8 or bits[name].shape != (size,):
+            if bits[name].dtype != torch.uint8 or bits[name].shape != (
+                packed_bytes(rows, columns),
+            ):
                 raise ValueError(f"the mask of {name} does not fit its shape")
             masks[name] = PackedMask(bits[name], (rows, columns))
     except (ValueError, TypeError, AttributeError) as error:

@@ -26,7 +26,7 @@ from thanos_torch.checkpoint.shards import (
     weight_files,
     write_shard,
 )
-from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
+from thanos_torch.network.layers import PrunableLayer, model_layers
 from thanos_torch.runtime.files import new_folder
 
 Masks = Mapping[str, PackedMask] | str | Path
@@ -46,8 +46,7 @@ class HeldMasks:
         """
         if isinstance(masks, str | Path):
             masks = read_masks(masks)
-        prefix, blocks = decoder_blocks(model)
-        layers = {n: each for group in prunable_layers(blocks, prefix) for n, each in group.items()}
+        layers = model_layers(model)
         self._held: list[tuple[PrunableLayer, Tensor]] = []
         for name, mask in masks.items():
             if name not in layers:

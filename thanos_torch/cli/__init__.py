@@ -8,7 +8,7 @@ MODELS = "pip install 'thanos-pruning[models,verification]'"
 
 
 def main() -> None:
-    """Run the program `thanos`; `exit_status.py` lists its exit statuses."""
+    """Run the program `thanos`; its exit statuses are `thanos_torch.cli.display.ExitStatus`."""
     try:
         from thanos_torch.cli.app import run
     except ModuleNotFoundError as error:

@@ -89,8 +89,9 @@ def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:
     """Every layer that could be pruned, in the order of the model; errors as of `prune_model`."""
     prefix, blocks = decoder_blocks(model)
     groups = prunable_layers(blocks, prefix)
-    shapes = {name: layer.shape for group in groups for name, layer in group.items()}
-    plan, reads = rules.plan(shapes), _shared_inputs(model, groups)
+    layers = {name: layer for group in groups for name, layer in group.items()}
+    shapes = {name: layer.shape for name, layer in layers.items()}
+    plan, reads = rules.plan(shapes), _shared_inputs(model, layers)
     return [
         PlannedLayer(
             name, shapes[name], index, reads[name], plan[name], removed(plan[name], shapes[name])
@@ -123,13 +124,12 @@ class _InputReaders(InputGrams):
 
 
 @torch.no_grad()
-def _shared_inputs(model: nn.Module, groups: list[dict[str, PrunableLayer]]) -> dict[str, str]:
+def _shared_inputs(model: nn.Module, layers: dict[str, PrunableLayer]) -> dict[str, str]:
     """For every layer, the first one that reads the very same tensor in a forward pass of shapes.
 
     Some models cannot run without numbers: experts need the router's choice. Their layers count as
     if each had an input of its own, which overestimates work and memory.
     """
-    layers = {name: layer for group in groups for name, layer in group.items()}
     watched = {name: layer for name, layer in layers.items() if layer.expert is None}
     try:
         with _InputReaders(watched, Stopwatch("meta", ("gram",))) as inputs:

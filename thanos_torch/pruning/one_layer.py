@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.checkpoint.masks import PackedMask
+from thanos_torch.checkpoint.masks import PackedMask, packed_bytes
 from thanos_torch.checkpoint.record import Judge, LayerRecord, PrunedLayer
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.result import Diagnostics, Pruned
@@ -97,10 +97,9 @@ def receive(
     record = LayerRecord.from_dict(facts["record"])
     if facts["block_losses"] is None or gram is None or isinstance(choice, Dense):
         return Solved(record)
-    (rows, columns), dtype = layer.shape, arithmetic_of(layer.dtype)
-    device = gram.device
+    dtype, device = arithmetic_of(layer.dtype), gram.device
     weight = ranks.receive(owner, layer.shape, dtype).to(device)
-    bits = ranks.receive(owner, (-(-rows * columns // 8),), torch.uint8)
+    bits = ranks.receive(owner, (packed_bytes(*layer.shape),), torch.uint8)
     mask = PackedMask(bits, layer.shape).unpacked().to(device)
     losses = torch.tensor(facts["block_losses"], dtype=torch.float64, device=device)
     pruned = Pruned(weight, mask, losses, Diagnostics(**facts["record"]["diagnostics"]))

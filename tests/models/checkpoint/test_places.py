@@ -17,7 +17,7 @@ from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import tensor_files
 from thanos_torch.checkpoint.streamed import first_rows, row_codes
 from thanos_torch.models import RECORD, load_model, places_of, reapply_masks
-from thanos_torch.network.layers import decoder_blocks, prunable_layers
+from thanos_torch.network.layers import model_layers
 
 # A layer of each family, and the tensors of the checkpoint that hold its weight.
 PLACES = {
@@ -106,9 +106,8 @@ def read(folder: Path, name: str) -> Tensor:
 
 
 def layers_of_folder(folder: Path) -> dict[str, Tensor]:
-    prefix, blocks = decoder_blocks(load_model(str(folder)).model)
-    groups = prunable_layers(blocks, prefix)
-    return {name: layer.read() for group in groups for name, layer in group.items()}
+    layers = model_layers(load_model(str(folder)).model)
+    return {name: layer.read() for name, layer in layers.items()}
 
 
 def test_experts_that_share_a_tensor_with_judged_ones_are_compared(

@@ -189,10 +189,8 @@ def predicted_model(
     seconds["calibration"] = _calibration(model, layers, tokens, length)
     parts = memory_parts(built, layers, tokens)
     certificate = parts.pop("certificate")
-    del (
-        parts["program and libraries"],
-        parts["solver"],
-    )  # of this process
+    for name in ("program and libraries", "solver"):  # of this process, not of the one predicted
+        del parts[name]
     return {
         "seconds": dict(seconds),
         "memory": {**parts, "layer at work": work},

@@ -19,7 +19,6 @@ from verification.benchmarks.environment import cores, environment
 from verification.benchmarks.quality.plan import Run, dense_runs
 from verification.benchmarks.quality.records import Resources, RunRecords
 
-RESULTS = "results.json"
 # Runs at a time. Much of a run keeps only one core busy, so that two runs on half of the cores
 # each are faster than one after the other on all of them.
 JOBS = 2
