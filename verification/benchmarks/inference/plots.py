@@ -1,33 +1,32 @@
 """The plots of inference.json: time of the compact layer and of models, and bytes of the forms."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.style import SERIES, save
+from verification.benchmarks.pages.style import SERIES, WIDTH
 
 SHOWN = "median and 95 % interval"
 POINT = 3  # small, so that a point does not hide its interval
 
 
-def draw_inference(results: dict[str, Any], file: Path) -> None:
+def draw_inference(results: dict[str, Any]) -> Any:
     """Plot the time of the compact layer over nn.Linear's, and of models over the dense one's."""
-    figure, (layers, models) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    figure, (layers, models) = plt.subplots(2, 1, figsize=(WIDTH, 8), layout="constrained")
     _layers(layers, results["layers"])
     _models(models, results["runs"][1:] or results["runs"])
-    save(figure, file)
+    return figure
 
 
-def draw_sizes(results: dict[str, Any], file: Path) -> None:
+def draw_sizes(results: dict[str, Any]) -> Any:
     """Plot the bytes of the pruned layers in each form, 32 and 16 bits, relative to dense."""
     by_pattern = {
         run["run"]["pattern"]: run["sizes"]["formulas"] for run in results["runs"] if "sizes" in run
     }
     names = [(pattern, form) for pattern, forms in by_pattern.items() for form in forms]
     names = [name for name in names if name[1] != "dense"]
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.42 * len(names)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.8 + 0.42 * len(names)), layout="constrained")
     for number, (bits, size) in enumerate((("32", "4"), ("16", "2"))):
         shares = [
             100 * by_pattern[pattern][form][size] / by_pattern[pattern]["dense"][size]
@@ -41,7 +40,7 @@ def draw_sizes(results: dict[str, Any], file: Path) -> None:
     axes.invert_yaxis()
     axes.set(xlabel="bytes of the pruned layers, % of dense", xlim=(0, 108))
     axes.legend(loc="lower right", bbox_to_anchor=(0.91, 0), fontsize=8)
-    save(figure, file)
+    return figure
 
 
 def _layers(axes: Any, layers: list[dict[str, Any]]) -> None:

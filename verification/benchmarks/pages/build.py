@@ -1,111 +1,87 @@
-"""Builds every page whose results are there: `python -m verification.benchmarks.pages.build`."""
+"""Fills tables and numbers into the pages and draws their pictures: `make report`."""
 
 import argparse
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thanos_torch.runtime.files import whole_file
-from verification.benchmarks.pages.ablations import CALIBRATION, COMPONENTS, SETTINGS
-from verification.benchmarks.pages.claims import CLAIMS_PAGE
-from verification.benchmarks.pages.commands import COST, INFERENCE, SIZE
-from verification.benchmarks.pages.headline import HEADLINE
-from verification.benchmarks.pages.html import html_report
-from verification.benchmarks.pages.outliers import OUTLIERS
-from verification.benchmarks.pages.page import Page, Sources
-from verification.benchmarks.pages.paper import PAPER
-from verification.benchmarks.pages.paper_models import page as models_page
-from verification.benchmarks.pages.patterns import PATTERNS
-from verification.benchmarks.pages.quick import QUICK
-from verification.benchmarks.pages.readme import with_table
-from verification.benchmarks.pages.refit import REFIT
-from verification.benchmarks.pages.sweep import SWEEP
-from verification.benchmarks.results import RESULTS, read_content
+from verification.benchmarks.pages.cost import COST, SPEED
+from verification.benchmarks.pages.inference import INFERENCE, SIZE
+from verification.benchmarks.pages.marks import fill
+from verification.benchmarks.pages.numbers import number
+from verification.benchmarks.pages.page import Page
+from verification.benchmarks.pages.paper_models import PAPER_MODELS
+from verification.benchmarks.pages.quality import QUALITY, QUICK
+from verification.benchmarks.pages.report import html_report
+from verification.benchmarks.pages.studies import Results
 
-PAGES: tuple[Page, ...] = (
-    QUICK,
-    SWEEP,
-    COMPONENTS,
-    SETTINGS,
-    CALIBRATION,
-    OUTLIERS,
-    PATTERNS,
-    HEADLINE,
-    COST,
-    INFERENCE,
-    SIZE,
-    PAPER,
-)
-# Drawn from many studies: of one alone it would say little.
-PUBLISHED = (CLAIMS_PAGE, REFIT, *PAGES)
+PAGES: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED, PAPER_MODELS)
 REPORT = "report.html"
+# The sections of the report in their order: the first one is its summary.
+SECTIONS = ("README", "claims", "quick", "headline", "sweep", "components", "settings", "calibration",
+            "outliers", "patterns", "refit", "cost", "inference", "size", "statistics")  # fmt: skip
 
 
-def publish(results: Path, out: Path) -> list[Page]:
-    """Write all pages; the HTML file also has the paper's models, whose page is made from a registry."""
-    return build(results, out, PUBLISHED, {"paper-models": models_page()})
+def filled(text: str, results: Results) -> str:
+    """A Markdown page with its tables and numbers filled in from the results."""
+    tables = {name: table for page in PAGES for name, table in page.tables.items()}
+    return fill(text, lambda name: tables[name](results), lambda query: number(results, query))
 
 
-def build(
-    results: Path,
-    out: Path,
-    pages: Sequence[Page] = PAGES,
-    others: Mapping[str, str] | None = None,
-) -> list[Page]:
-    """Write pages, their plots, and all of them as one self-contained HTML file.
+def published(root: Path) -> list[Path]:
+    """The Markdown files of a checkout that have marks."""
+    docs = root / "docs"
+    return [
+        root / "README.md",
+        docs / "paper-models.md",
+        docs / "results" / "speed" / "speed.md",
+        *sorted((docs / "study").glob("*.md")),
+    ]
 
-    results  holds a folder with results.json for each study that was measured
-    others   Markdown of further pages by name, without pictures, for the HTML file alone
 
-    Returns the pages that were built; those whose results are missing are left out. Raises
-    ValueError, naming it, for a results file that cannot be read.
+def publish(root: Path) -> None:
+    """Fill all pages of a checkout, draw their pictures, and write the report."""
+    results, study = Results(root / "docs" / "results"), root / "docs" / "study"
+    for file in published(root):
+        text = file.read_text(encoding="utf-8")
+        _write(file, filled(text, results))
+    for page in PAGES:
+        page.draw(results, root / "docs" / "results" / "speed" if page is SPEED else study)
+    sections = {name: study / f"{name}.md" for name in SECTIONS}
+    others = {
+        "speed": root / "docs" / "results" / "speed" / "speed.md",
+        "paper-models": root / "docs" / "paper-models.md",
+    }
+    _write(study / REPORT, html_report(sections | others))
+
+
+def write_fresh(results: Path, out: Path) -> list[Path]:
+    """Write tables and pictures of fresh results, without prose, and a report of them.
+
+    results  folder with a folder for each study that was measured
+
+    Returns the files that were written; the report is the last one.
     """
     out.mkdir(parents=True, exist_ok=True)
-    built: list[Page] = []
-    texts: dict[str, str] = {}
-    for page in pages:
-        sources = _read(results, page)
-        if sources:
-            text = page.text(sources)
-            page.draw(sources, out)
-            with whole_file(out / f"{page.name}.md") as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
-            built.append(page)
-            texts[page.name] = text
-    with whole_file(out / REPORT) as unfinished:
-        unfinished.write_text(html_report({**texts, **(others or {})}, out), encoding="utf-8")
-    return built
+    texts = {page.name: page.bare(Results(results), out) for page in PAGES}
+    files = {name: out / f"{name}.md" for name, text in texts.items() if text}
+    for name, file in files.items():
+        _write(file, texts[name])
+    if not files:
+        return []
+    _write(out / REPORT, html_report(files))
+    return [*files.values(), out / REPORT]
 
 
-def _read(results: Path, page: Page) -> Sources | None:
-    """The results files of a page; None if one that it needs was not measured yet."""
-    sources: Sources = {}
-    for name in page.sources:
-        # A command of its own names its file after itself.
-        files = (results / name / RESULTS, results / name / f"{name}.json")
-        file = next((each for each in files if each.is_file()), None)
-        if file is None:
-            if page.whole:
-                return None
-            continue
-        sources[name] = read_content(file)
-    return sources or None
+def _write(file: Path, text: str) -> None:
+    with whole_file(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Rebuild what is published: docs/study, docs/paper-models.md, and the table of the README."""
+    """Rebuild what a checkout publishes: README, docs/study, docs/paper-models.md, speed.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path(), help="of the checkout")
-    root = parser.parse_args().root
-    for page in publish(root / "docs" / "results", root / "docs" / "study"):
-        print(root / "docs" / "study" / f"{page.name}.md")
-    with whole_file(root / "docs" / "paper-models.md") as unfinished:
-        unfinished.write_text(models_page(), encoding="utf-8")
-    quick = _read(root / "docs" / "results", QUICK)
-    if quick:
-        readme = root / "README.md"
-        text = with_table(readme.read_text(encoding="utf-8"), quick["quick"])
-        with whole_file(readme) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder of the checkout")
+    publish(parser.parse_args().root)
 
 
 if __name__ == "__main__":

@@ -1,56 +1,48 @@
-"""The class of a page: its name, question, results files, text and plots."""
+"""The class of a page: its question, the results that it needs, its tables and pictures."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Sources = dict[str, dict[str, Any]]
+from verification.benchmarks.pages.studies import NotMeasuredError, Results
+from verification.benchmarks.pages.style import save
 
 
 @dataclass(frozen=True)
 class Page:
-    """Answers one question.
+    """What Python contributes to a page; the prose is written by hand in docs.
 
-    name     of its file, `name.md`, and the beginning of its plots' names
-    sources  names of the results files that it is made of
-    whole    whether all of them are needed; otherwise the page says how far they go
-    text     Markdown, with the plots by name
-    draw     writes the plots into a folder
+    name      of its Markdown file
+    question  its title
+    tables    Markdown of each table by the name in its mark
+    pictures  a matplotlib figure for each file name without the ending
     """
 
     name: str
     question: str
-    sources: tuple[str, ...]
-    text: Callable[[Sources], str]
-    draw: Callable[[Sources, Path], None]
-    whole: bool = True
+    tables: Mapping[str, Callable[[Results], str]] = field(default_factory=dict)
+    pictures: Mapping[str, Callable[[Results], Any]] = field(default_factory=dict)
 
+    def draw(self, results: Results, folder: Path) -> list[Path]:
+        """Write the pictures whose results exist as PNG files; returns the files."""
+        drawn = []
+        for name, figure in self.pictures.items():
+            try:
+                picture = figure(results)
+            except NotMeasuredError:
+                continue
+            save(picture, folder / f"{name}.png")
+            drawn.append(folder / f"{name}.png")
+        return drawn
 
-def joined(sources: Sources, names: Sequence[str]) -> dict[str, Any]:
-    """Those of some studies that are there, as one; what several measured, once; dense ones first.
-
-    The environment is the first one's; every run has its own commit and machine, and `parts` has
-    the studies as they are.
-    """
-    parts = [sources[name] for name in names if name in sources]
-    runs: dict[str, dict[str, Any]] = {}
-    for record in (record for part in parts for record in part["runs"]):
-        runs.setdefault(_what(record), record)
-    return {**parts[0], "runs": sorted(runs.values(), key=_pruned), "parts": parts}
-
-
-def links(sources: Sources, names: Sequence[str]) -> str:
-    """To the pages of the studies that are there: those of all draws, or parts, have one."""
-    found = dict.fromkeys(name.partition("-")[0] for name in names if name in sources)
-    return ", ".join(f"[{name}]({name}.md)" for name in found)
-
-
-def _what(record: dict[str, Any]) -> str:
-    """What was measured, as text. A dense model is the same on every draw."""
-    decisive = ("run", "model", "evaluation", *(("calibration",) if _pruned(record) else ()))
-    return str([record[name] for name in decisive])
-
-
-def _pruned(record: dict[str, Any]) -> bool:
-    return "layers" in record
+    def bare(self, results: Results, folder: Path) -> str:
+        """The tables and pictures of fresh results as Markdown; empty if nothing was measured."""
+        parts = []
+        for table in self.tables.values():
+            try:
+                parts.append(table(results))
+            except NotMeasuredError:
+                continue
+        parts += [f"![{file.stem}]({file.name})" for file in self.draw(results, folder)]
+        return "\n\n".join([f"# {self.question}", *parts]) + "\n" if parts else ""

@@ -1,6 +1,6 @@
 """Colours, axes and saving of all plots."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from verification.benchmarks.pages import drawn
 from verification.benchmarks.statistics import Estimate, added_percent
 
+# Inches. A picture this narrow has letters that can be read on a telephone, 390 pixels wide.
+WIDTH = 5.6
+
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a method in all plots; what
 # is refitted is darker.
 COLOURS = {
@@ -18,7 +21,6 @@ COLOURS = {
     "wanda": "#E69F00",
     "sparsegpt": "#56B4E9",
     "thanos": "#D55E00",
-    "thanos, outlier rows 0.1": "#CC79A7",
     "wanda + refit": "#8A5F00",
     "sparsegpt + refit": "#0072B2",
     "thanos + refit": "#7A3300",
@@ -28,12 +30,12 @@ COLOURS = {
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 # Of perplexity against another method.
-VERDICTS = {"lower": "#009E73", "higher": "#D55E00", "not shown to differ": "#777777"}
+VERDICTS = {"lower": "#009E73", "higher": "#D55E00", "no difference": "#777777", "no verdict": "#777777"}  # fmt: skip
 
 mpl.rcParams.update(
     {
-        "figure.dpi": 120,
-        "font.size": 9,
+        "figure.dpi": 150,
+        "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "legend.frameon": False,
@@ -53,44 +55,27 @@ def log_axis(axis: Any) -> None:
     panel = axis.axes
     (panel.set_xscale if axis is panel.xaxis else panel.set_yscale)("log")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-ENDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-
-
-def change_axis(axis: Any, linear: float, marked: Sequence[int] = ENDS) -> None:
-    """An axis of what a change adds, in %: linear within ±`linear`, logarithmic beyond; numbers at ±`marked`."""
+def change_axis(axis: Any, linear: float, marked: Sequence[int]) -> None:
+    """An axis of changes in %: linear within ±`linear`, logarithmic beyond; numbers at ±`marked`."""
     panel = axis.axes
     set_scale = panel.set_xscale if axis is panel.xaxis else panel.set_yscale
-    set_scale("symlog", linthresh=linear, linscale=1.5)
-    ends = [end for end in marked if end >= linear / 5]
-    axis.set_major_locator(FixedLocator([*(-end for end in ends), 0, *ends]))
+    set_scale("symlog", linthresh=linear, linscale=2)
+    axis.set_major_locator(FixedLocator([*(-end for end in marked), 0, *marked]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
     axis.set_minor_locator(NullLocator())
 
 
-def draw_change(
-    panel: Any, row: float, ratio: Estimate, colour: str, line: str, size: float
-) -> None:
-    """A ratio as what it adds, in %: a point of some size, and a line over its interval."""
+def draw_change(panel: Any, row: float, ratio: Estimate, colour: str, most: float) -> None:
+    """A ratio as a change in %: a point and its interval; an arrow if it is more than `most`."""
+    value = added_percent(ratio.value)
+    if value > most:
+        panel.plot([most], [row], ">", color=colour, markersize=6)
+        return
     if ratio.low is not None and ratio.high is not None:
-        ends = [added_percent(ratio.low), added_percent(ratio.high)]
-        panel.plot(ends, [row, row], color=line, linewidth=2)
-    panel.plot([added_percent(ratio.value)], [row], "o", color=colour, markersize=size)
-
-
-def legend_of_all(panels: Iterable[Any]) -> tuple[list[Any], list[str]]:
-    """Handles and labels for one legend of several panels, of which none may have all lines."""
-    named = {
-        name: handle
-        for panel in panels
-        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    return [*named.values()], [*named]
-
-
-def legend_outside(panel: Any) -> None:
-    """To the right of the plot, where it hides nothing."""
-    panel.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        ends = [added_percent(ratio.low), min(most, added_percent(ratio.high))]
+        panel.plot(ends, [row, row], color=colour, linewidth=2)
+    panel.plot([value], [row], "o", color=colour, markersize=5)

@@ -1,45 +1,35 @@
-"""Tables of a study's results, and the sentence that says where they come from."""
+"""Tables that several pages share, and the line that says which command made the numbers."""
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verification.benchmarks.quality.plan import family, label
+from verification.benchmarks.pages.studies import Comparison, Study, geometric, pruned
+from verification.benchmarks.quality.plan import family
+from verification.benchmarks.statistics import Estimate, added_percent, difference
 
-LARGE = 2**22  # weights of a layer that counts as large on every page: 2048 x 2048
-HOURS_OF_A_STUDY = 2.0  # that it may take; runs further apart were taken from another one
-
-HEADINGS = [
-    "pattern",
-    "method",
-    "sparsity",
-    "perplexity",
-    "layer error",
-    "with dense inputs",
-    "pruning s",
-    "peak MiB",
-    "certified",
-]
+RUN_HEADINGS = ["pattern", "method", "perplexity", "layer error", "pruning s", "peak MiB", "certified"]  # fmt: skip
 
 
-def rows(results: dict[str, Any]) -> list[list[str]]:
-    """A row for every run, dense models first."""
-    return [_row(record) for record in results["runs"]]
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table as Markdown; the first `left` columns are aligned left, the others right."""
+    rule = ["---"] * left + ["---:"] * (len(headings) - left)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
 
 
-def _row(record: dict[str, Any]) -> list[str]:
-    what = record["run"]
-    memory = f"{record['peak_memory_bytes'] / 2**20:.0f}"
-    perplexity = f"{record['perplexity']:.2f}"
-    if "layers" not in record:
-        return ["", label(what), "0 %", perplexity, "0", "0", "", memory, ""]
+def run_rows(study: Study) -> list[list[str]]:
+    """A row for every record, the dense model first. Columns: RUN_HEADINGS."""
+    return [_run_row(study, record) for record in study.records]
+
+
+def _run_row(study: Study, record: Mapping[str, Any]) -> list[str]:
+    memory = f"{record['peak_memory_bytes'] / 2**20:,.0f}"
+    if not pruned(dict(record)):
+        return ["not pruned", "dense", perplexity(record["perplexity"]), "0", "", memory, ""]
     passed = sum(layer["passed"] for layer in record["layers"])
     return [
-        family(what),
-        label(what),
-        f"{100 * record['sparsity']:.2f} %",
-        perplexity,
-        f"{record['error']:.4f}",
+        family(record["run"]),
+        study.setting(dict(record)),
+        perplexity(record["perplexity"]),
         f"{record['dense_error']:.4f}",
         f"{record['seconds']['pruning']:.1f}",
         memory,
@@ -47,130 +37,98 @@ def _row(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table as Markdown; the first `left` columns to the left, the others to the right."""
-    rule = ["---"] * left + ["---:"] * (len(headings) - left)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
+def run_table(study: Study) -> str:
+    """All runs of a study, and where they come from."""
+    return f"{markdown(RUN_HEADINGS, run_rows(study), left=2)}\n\n{source(study)}"
 
 
-def lines(parts: Iterable[str]) -> str:
-    """One below the other."""
-    return "\n".join(parts)
+def change_rows(study: Study, base: str) -> list[list[str]]:
+    """Every run in the pattern of `base`, which comes first, against it.
+
+    Columns: setting, perplexity, against the base, layer error against the base, seconds as a
+    multiple of the base's, calibration draws.
+    """
+    rows = {base: study.compare(base, base), **against(study, base)}
+    return [_change_row(study, name, change, name == base) for name, change in rows.items()]
 
 
-def span(values: Iterable[float], shown: Callable[[float], str]) -> str:
-    """From the least to the most; once if they look the same."""
-    known = list(values)
-    least, most = shown(min(known)), shown(max(known))
-    return least if least == most else f"{least} to {most}"
+def against(study: Study, base: str) -> dict[str, Comparison]:
+    """The other runs in the pattern of `base` against it, by name. Refits have a page of their own."""
+    pattern = base.rpartition(" ")[2]
+    names = [name for name in study.runs if name != base and name.endswith(f" {pattern}")]
+    return {name: study.compare(name, base) for name in names if "+ refit" not in name}
 
 
-def summary(results: dict[str, Any]) -> str:
-    """The table of all runs as Markdown."""
-    return markdown(HEADINGS, rows(results), left=2)
+def _change_row(study: Study, name: str, change: Comparison, is_base: bool) -> list[str]:
+    return [
+        name.rpartition(" ")[0],
+        perplexity(geometric(change.own)),
+        "" if is_base else percent(change.perplexity),
+        "" if is_base else percent(change.error, interval=False),
+        "" if is_base else f"{change.seconds:.1f}",
+        str(len(study.of(name))),
+    ]
 
 
-def source(results: dict[str, Any]) -> str:
-    """A sentence for every study: which command, commits and machines made these numbers."""
-    return "\n\n".join(_source(part) for part in _parts(results))
+def change_table(study: Study, base: str) -> str:
+    """All runs in the pattern of `base` against it, and where they come from."""
+    against = f"against {base.rpartition(' ')[0]}"
+    headings = ["setting", "perplexity", against, "layer error", "× seconds", "draws"]
+    return f"{markdown(headings, change_rows(study, base))}\n\n{source(study)}"
 
 
-def _parts(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The studies that are one, if several are."""
-    parts: list[dict[str, Any]] = results.get("parts", [results])
-    return parts
+def perplexity(value: float) -> str:
+    """A perplexity with as many digits as matter."""
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}" if value < 1e5 else f"{value:.0e}"
 
 
-def _source(results: dict[str, Any]) -> str:
-    records = results["runs"]
-    pruned = [record for record in records if "layers" in record]
-    jobs = _numbers(_jobs(record, results) for record in pruned)
-    threads = _numbers(record["threads"] for record in pruned)
+def percent(ratio: Estimate, interval: bool = True) -> str:
+    """A ratio as a change in percent, with its interval: "−8.4 % (−12.3 to −4.3)".
+
+    A difference keeps the digits that show on which side of 0 its interval lies.
+    """
+    value = added_percent(ratio.value)
+    if not interval or ratio.low is None or ratio.high is None:
+        return f"{signed(value, 1)} %"
+    ends = [added_percent(end) for end in (ratio.low, ratio.high)]
+    differs = difference(ratio) != "no difference"
+    digits = next((d for d in (1, 2) if all(round(end, d) for end in ends)), 3) if differs else 1
+    low, high = (signed(end, digits) for end in ends)
+    return f"{signed(value, digits)} % ({low} to {high})"
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with its sign; 0 has none."""
+    rounded = round(value, digits)
+    if not rounded:
+        return f"{0:.{digits}f}"
+    return f"{'−' if rounded < 0 else '+'}{abs(rounded):,.{digits}f}"
+
+
+def source(study: Study) -> str:
+    """The commands, commits and machines that made a study's numbers, folded away."""
+    lines = [source_line(part, part["runs"]) for part in study.parts]
+    passed = [layer["passed"] for record in filter(pruned, study.records) for layer in record["layers"]]
+    failed = len(passed) - sum(passed)
+    verdict = f"{failed} of {len(passed):,} layers FAILED" if failed else f"all {len(passed):,} layers certified"  # fmt: skip
+    return folded(f"How this was measured: {verdict}", "\n".join(f"- {line}" for line in lines))
+
+
+def folded(summary: str, text: str) -> str:
+    """Markdown that a reader opens by a click."""
+    return f'<details markdown="1"><summary>{summary}</summary>\n\n{text}\n\n</details>'
+
+
+def source_line(content: Mapping[str, Any], runs: Sequence[Mapping[str, Any]] = ()) -> str:
+    """One results file: command, commits, machine, PyTorch version and day."""
+    origin = {**content.get("environment", {}), **content}
+    commits, machines = (
+        ", ".join(dict.fromkeys(str(run[name]) for run in runs)) or origin[name]
+        for name in ("commit", "machine")
+    )
     return (
-        f"Measured by `{results['command']}` at commit {', '.join(_distinct(records, 'commit'))} "
-        f"on {'; '.join(_distinct(records, 'machine'))}, "
-        f"torch {results['versions']['torch']}, {results['date'][:10]}: "
-        f"its runs take {_minutes(results):.0f} minutes, {jobs} at a time with {threads} thread each."
+        f"`{origin['command']}` at commit {commits} on {machines}, torch {origin['versions']['torch']}, "
+        f"{origin['date'][:10]}"
     )
 
 
-def _minutes(results: dict[str, Any]) -> float:
-    """Of the runs of a study, whoever measured them: dense ones alone, the others side by side."""
-    records = results["runs"]
-    return sum(float(each["wall_seconds"]) / _jobs(each, results) for each in records) / 60
-
-
-def _jobs(record: dict[str, Any], results: dict[str, Any]) -> int:
-    """Runs at a time when this one was made. Older records leave it to their study."""
-    beside = results["jobs"] if "layers" in record else 1
-    return int(record.get("jobs", beside))
-
-
-def _numbers(values: Iterable[int]) -> str:
-    return " or ".join(map(str, sorted(set(values))))
-
-
-def _distinct(records: list[dict[str, Any]], key: str) -> list[str]:
-    return list(dict.fromkeys(record[key] for record in records))
-
-
-def timing(results: dict[str, Any]) -> str:
-    """Half a sentence: what the seconds of pruning are, and what ran beside them."""
-    jobs = max(_jobs(record, part) for part in _parts(results) for record in part["runs"])
-    beside = (
-        f"up to {jobs} runs of a study side by side on one device"
-        if jobs > 1
-        else "one run at a time"
-    )
-    several = len(_distinct(results["runs"], "machine")) > 1
-    between = ", and those of different machines (named below) do not compare" if several else ""
-    return (
-        f"seconds of pruning in this run, {beside}, without calibration and certificates; no benchmark "
-        f"timings, which `thanos bench cost` makes{between}{_apart(results)}"
-    )
-
-
-def _apart(results: dict[str, Any]) -> str:
-    """How far apart in time the runs of a study were made, where that is longer than it takes."""
-    spans = [0.0]
-    for part in _parts(results):  # the oldest records have no date
-        begun = [
-            datetime.fromisoformat(record["date"])
-            for record in part["runs"]
-            if "layers" in record and "date" in record
-        ]
-        if begun:
-            spans.append((max(begun) - min(begun)).total_seconds() / 3600)
-    hours = max(spans)
-    if hours < HOURS_OF_A_STUDY:
-        return ""
-    return f"; the runs of one study began up to {hours:.1f} hours apart, and a machine that others share is not always equally fast"
-
-
-def protocol(results: dict[str, Any]) -> str:
-    """One sentence: models, texts and their sizes, as far as all runs share them."""
-    record = next(each for each in results["runs"] if "layers" in each)
-    origins = ", ".join(dict.fromkeys(each["origin"] for each in results["runs"]))
-    calibration, evaluation = record["calibration"], record["evaluation"]
-    tokens = calibration["nsamples"] * calibration["seqlen"]
-    return (
-        f"{origins}; calibrated on {tokens:,} tokens of `{calibration['dataset']}` in windows of "
-        f"{calibration['seqlen']}, and evaluated on {record['tokens']:,} tokens of `{evaluation['dataset']}` "
-        f"in windows of {evaluation['seqlen']}."
-    )
-
-
-def common(results: dict[str, Any]) -> str:
-    """One sentence: what all runs remove, and the perplexity of the model before."""
-    patterns = dict.fromkeys(family(r["run"]) for r in results["runs"] if "layers" in r)
-    dense = ", ".join(f"{r['perplexity']:.2f}" for r in results["runs"] if "layers" not in r)
-    return f"All rows prune to {', '.join(patterns)}; the perplexity of the dense model is {dense}."
-
-
-def verdict(results: dict[str, Any]) -> str:
-    """Whether all is certified, in words."""
-    layers = [layer for record in results["runs"] for layer in record.get("layers", [])]
-    failed = sum(not layer["passed"] for layer in layers)
-    if failed:
-        return f"NOT every layer is certified: {failed} of {len(layers)} failed."
-    return f"All {len(layers):,} pruned layers are certified."
