@@ -12,17 +12,12 @@ import pytest
 from thanos_torch.cli.display import command_line
 from verification.benchmarks.comparing.compare import compare
 from verification.benchmarks.comparing.noise import ROUNDING_OF_PERPLEXITY
-from verification.benchmarks.pages.build import PUBLISHED as PAGES
-from verification.benchmarks.pages.build import REPORT, publish
+from verification.benchmarks.pages.build import PAGES, REPORT, filled, published, sections
+from verification.benchmarks.pages.cost import SPEED
 from verification.benchmarks.pages.drawn import digest_of
-from verification.benchmarks.pages.pairs import (
-    ROUNDING,
-    ROUNDING_SEMI_STRUCTURED,
-    ROUNDING_STRUCTURED,
-)
-from verification.benchmarks.pages.readme import with_table
-from verification.benchmarks.pages.speed import page as speed_page
-from verification.benchmarks.pages.speed import verdicts as speed_verdicts
+from verification.benchmarks.pages.report import html_report
+from verification.benchmarks.pages.studies import PARTS, ROUNDING, Results
+from verification.benchmarks.pages.verdicts import check
 from verification.benchmarks.performance.solvers import table as solver_table
 from verification.benchmarks.quality.profiles import quick_study
 from verification.benchmarks.results import RECORDED, read_draws, read_results
@@ -34,43 +29,58 @@ STUDY = ROOT / "docs" / "study"
 QUICK = json.loads((PUBLISHED / "quick" / "results.json").read_text())
 
 
-def test_readme_shows_the_table_of_the_results_file() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert with_table(readme, QUICK) == readme
+@pytest.mark.parametrize("page", published(ROOT), ids=lambda page: page.stem)
+def test_tables_and_numbers_of_a_page_are_those_of_the_results(page: Path) -> None:
+    text = page.read_text()
+    assert filled(text, Results(PUBLISHED)) == text
 
 
-def test_published_pages_are_made_from_the_results_files(tmp_path: Path) -> None:
-    built = publish(PUBLISHED, tmp_path)
-    assert {file.name for file in STUDY.glob("*.md")} == {
-        "README.md",
-        *(f"{each.name}.md" for each in built),
-    }
-    for name in (f"{each.name}.md" for each in built):
-        assert (STUDY / name).read_text() == (tmp_path / name).read_text()
-    drawn = {file.name for file in tmp_path.glob("*.png")}
-    assert {file.name for file in STUDY.glob("*.png")} == drawn
-    for name in drawn:
-        assert digest_of(STUDY / name) == digest_of(tmp_path / name), name
-    in_report = re.findall(r'src="data:image/png;base64,([^"]*)', (STUDY / REPORT).read_text())
-    assert {b64decode(each) for each in in_report} == {
-        (STUDY / name).read_bytes() for name in drawn
-    }
-    published, made = (_without_pictures(folder / REPORT) for folder in (STUDY, tmp_path))
-    assert published == made
-    assert made.count('<section id="') == len(built) + 1  # and the paper's models
+def test_pictures_and_report_are_made_from_the_results(tmp_path: Path) -> None:
+    drawn = {}
+    for page in PAGES:
+        folder = PUBLISHED / "speed" if page is SPEED else STUDY
+        for file in page.draw(Results(PUBLISHED), tmp_path):
+            drawn[folder / file.name] = digest_of(file)
+    assert {*STUDY.glob("*.png")} == {file for file in drawn if file.parent == STUDY}
+    for file, digest in drawn.items():
+        assert digest_of(file) == digest, file
+    report = (STUDY / REPORT).read_text()
+    in_report = re.findall(r'src="data:image/png;base64,([^"]*)', report)
+    assert {b64decode(each) for each in in_report} == {file.read_bytes() for file in drawn}
+    assert report == html_report(sections(ROOT))
 
 
-def _without_pictures(report: Path) -> str:
-    """Their bytes depend on the machine's fonts and libraries; what they show is told above."""
-    return re.sub(r'(src="data:image/png;base64,)[^"]*', r"\1", report.read_text())
+def test_every_page_of_the_study_is_in_the_report() -> None:
+    assert {*STUDY.glob("*.md")} <= {*sections(ROOT).values()}
+
+
+def test_the_verdicts_that_pages_rest_on_are_those_of_the_results() -> None:
+    wrong = [each for each in check(STUDY / "verdicts.toml", Results(PUBLISHED)) if not each.holds]
+    assert not wrong, "\n".join(f"{each.page}: {each.line}: is {each.found}" for each in wrong)
+
+
+def test_a_flipped_sign_in_the_results_fails_the_verdicts(tmp_path: Path) -> None:
+    """Thanos and SparseGPT exchange their names in one study."""
+    for folder in PUBLISHED.glob("*/results.json"):
+        target = tmp_path / folder.parent.name / "results.json"
+        target.parent.mkdir()
+        text = folder.read_text()
+        if folder.parent.name == "quick":
+            names = {"thanos": "sparsegpt", "sparsegpt": "thanos"}
+            text = re.sub(r'"method": "(thanos|sparsegpt)"',
+                          lambda found: f'"method": "{names[found[1]]}"', text)  # fmt: skip
+        target.write_text(text)
+    wrong = [each for each in check(STUDY / "verdicts.toml", Results(tmp_path)) if not each.holds]
+    assert wrong
+    assert all(each.line.endswith("in quick") for each in wrong)
 
 
 @pytest.mark.parametrize(
     ("studies", "rounding"),
     [
-        (("sweep-low", "components-0"), ROUNDING),
-        (("outliers", "patterns"), ROUNDING_STRUCTURED),
-        (("quick", "rounding/quick-again.json"), ROUNDING_SEMI_STRUCTURED),
+        (("sweep-low", "components-0"), ROUNDING["unstructured"]),
+        (("outliers", "patterns"), ROUNDING["structured"]),
+        (("rounding/quick.json", "rounding/quick-again.json"), ROUNDING["semi-structured"]),
     ],
 )
 def test_rounding_is_what_two_made_of_the_same_runs(
@@ -81,7 +91,7 @@ def test_rounding_is_what_two_made_of_the_same_runs(
     for name in studies:
         file = read_results(PUBLISHED / name).file
         records = json.loads(file.read_text())["runs"]
-        if "quick" in studies:
+        if "quick" in name:
             records = [each for each in records if each["run"]["pattern"] == "2:4"]
         runs.append({_made_from(each): each for each in records if "layers" in each})
     first, second = runs
@@ -133,7 +143,7 @@ def test_a_command_is_recorded_without_the_folders_above_its_paths(
 
 
 def test_every_published_run_is_certified_and_says_where_it_is_from() -> None:
-    studies = {source for each in PAGES for source in each.sources}
+    studies = {"inference", "cost", *(part for parts in PARTS.values() for part in parts)}
     found = [file for file in PUBLISHED.glob("*/results.json") if file.parent.name in studies]
     assert PUBLISHED / "quick" / "results.json" in found
     for file in found:

@@ -80,13 +80,12 @@ def bench(
     resources = Resources(data, out / "models", device, solver_device or device)
     jobs = jobs or (JOBS if device == "cpu" else 1)  # a GPU may not hold two models
     results = [_measure(each, out, resources, jobs) for each in chosen]
-    from verification.benchmarks.pages.build import REPORT, build
+    from verification.benchmarks.pages.build import write_fresh
 
-    pages = build(out, out / "pages")
+    *pages, report = write_fresh(out, out / "pages")
     for page in pages:
-        say(f"{page.question} {out / 'pages' / page.name}.md")
-    if pages:
-        say(f"All pages to look at: {out / 'pages' / REPORT}")
+        say(f"Tables and pictures: {page}")
+    say(f"All of them to look at: {report}")
     raise typer.Exit(done_if(all(results)))
 
 
@@ -137,7 +136,8 @@ def _show_plan(studies: list[Study], paper: bool) -> None:
 
 def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
     """Measure one study, write and show its results; returns whether everything is certified."""
-    from verification.benchmarks.pages.tables import HEADINGS, rows, source, verdict
+    from verification.benchmarks.pages.studies import Study as Measured
+    from verification.benchmarks.pages.tables import RUN_HEADINGS, run_rows, source_line
     from verification.benchmarks.quality.engine import verified
 
     command = command_line()
@@ -150,9 +150,9 @@ def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
     with shown.progress:
         results = study.measure(out / RECORDS, shown.show, command, resources, jobs)
     write_results(out / study.name / RESULTS, results)
-    table(f"{study.name}: {study.question}", HEADINGS, rows(results))
-    console.print(source(results))
-    console.print(verdict(results))
+    table(f"{study.name}: {study.question}", RUN_HEADINGS, run_rows(Measured((results,))))
+    console.print(source_line(results, results["runs"]))
+    console.print(f"Every layer certified: {'yes' if verified(results) else 'NO'}.")
     return verified(results)
 
 
@@ -278,17 +278,9 @@ def inference(
     """
     _check_threads(threads)
     check_device(device)
-    from verification.benchmarks.inference.plots import draw_inference, draw_sizes
     from verification.benchmarks.inference.run import QUICK, STANDARD, run_inference
-    from verification.benchmarks.pages import size
-    from verification.benchmarks.pages.inference import (
-        LAYER_HEADINGS,
-        MODEL_HEADINGS,
-        answers,
-        layer_rows,
-        model_rows,
-        page,
-    )
+    from verification.benchmarks.pages import inference as pages
+    from verification.benchmarks.pages.build import write_fresh
 
     load_model(model)  # downloads it if need be: set-up, which is not measured
     settings = replace(QUICK if quick else STANDARD, threads=threads, device=device)
@@ -297,16 +289,11 @@ def inference(
         profile = "quick" if quick else "standard"
         results = run_inference(model, settings, progress, command, profile)
     write_results(out / "inference.json", results)
-    _write_page(out / "inference.md", page(results))
-    draw_inference(results, out / "inference.png")
-    _write_page(out / "size.md", size.page(results))
-    draw_sizes(results, out / "size.png")
-    table("Single layers", LAYER_HEADINGS, layer_rows(results))
-    table(model, MODEL_HEADINGS, model_rows(results))
-    table("Bytes", size.HEADINGS, size.rows(results))
-    for line in (*answers(results), *size.answers(results)):
-        say(line)
-    say(f"Results, pages and plots: {out}")
+    write_fresh(out, out)
+    table("Single layers", pages.LAYER_HEADINGS, pages.layer_rows(results))
+    table(model, pages.MODEL_HEADINGS, pages.model_rows(results))
+    table("Bytes", pages.SIZE_HEADINGS, [*pages.size_rows(results)])
+    say(f"Results, tables and pictures: {out}")
     raise typer.Exit(done_if(all(run.get("verified", True) for run in results["runs"])))
 
 

@@ -46,12 +46,17 @@ def publish(root: Path) -> None:
         _write(file, filled(text, results))
     for page in PAGES:
         page.draw(results, root / "docs" / "results" / "speed" if page is SPEED else study)
-    sections = {name: study / f"{name}.md" for name in SECTIONS}
-    others = {
-        "speed": root / "docs" / "results" / "speed" / "speed.md",
-        "paper-models": root / "docs" / "paper-models.md",
+    _write(study / REPORT, html_report(sections(root)))
+
+
+def sections(root: Path) -> dict[str, Path]:
+    """The Markdown files of the report by the id of their section."""
+    docs = root / "docs"
+    return {
+        **{name: docs / "study" / f"{name}.md" for name in SECTIONS},
+        "speed": docs / "results" / "speed" / "speed.md",
+        "paper-models": docs / "paper-models.md",
     }
-    _write(study / REPORT, html_report(sections | others))
 
 
 def write_fresh(results: Path, out: Path) -> list[Path]:

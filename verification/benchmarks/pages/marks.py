@@ -10,6 +10,7 @@ from collections.abc import Callable
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 NUMBER = re.compile(r"(<!-- number: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
 OPENED = re.compile(r"<!-- (?:table|number): ")
+FIRST = re.compile(r"^<!-- number: .*", re.MULTILINE)
 
 
 def fill(text: str, table: Callable[[str], str], number: Callable[[str], str]) -> str:
@@ -17,8 +18,11 @@ def fill(text: str, table: Callable[[str], str], number: Callable[[str], str]) -
 
     table, number  give the text for the NAME or QUERY of a mark
 
-    Raises ValueError for a mark that is not closed.
+    Raises ValueError for a mark that is not closed, or for a number at the beginning of a line, where
+    Markdown takes the comment for a block of its own and splits the paragraph.
     """
+    if first := FIRST.search(text):
+        raise ValueError(f"a number must not begin a line, got {first[0]!r}")
     filled, tables = TABLE.subn(lambda found: f"{found[1]}\n{table(found[2])}\n\n{found[3]}", text)
     filled, numbers = NUMBER.subn(lambda found: f"{found[1]}{number(found[2])}{found[3]}", filled)
     if (opened := len(OPENED.findall(text))) != tables + numbers:

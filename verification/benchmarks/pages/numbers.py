@@ -1,7 +1,8 @@
 """Single numbers for the prose of a page, asked for by the queries of number marks.
 
 A query is `MEASURE STUDY: RUN / BASE`, for example `change sweep: thanos unstructured:0.5 /
-sparsegpt unstructured:0.5`, or `value FILE: path.to.a.number FORMAT`.
+sparsegpt unstructured:0.5`, or `value FILE: path.to.a.number FORMAT`, where a second path after
+` / ` is a divisor.
 """
 
 import re
@@ -28,11 +29,17 @@ def number(results: Results, query: str) -> str:
 
 
 def _value(content: Any, asked: str) -> str:
-    """A number of a JSON file by its path of keys and indices, in a format such as `.1f` or `.0%`."""
-    path, _, shape = asked.partition(" ")
+    """A number of a JSON file, or a ratio of two, in a format such as `.1f` or `.0%`."""
+    paths, _, shape = asked.rpartition(" ")
+    value, *divisor = (_at(content, path) for path in paths.split(" / "))
+    return format(value / divisor[0] if divisor else value, shape).replace("%", " %")
+
+
+def _at(content: Any, path: str) -> Any:
+    """What stands at a path of keys and indices, separated by dots."""
     for key in path.split("."):
         content = content[int(key)] if isinstance(content, list) else content[key]
-    return format(content, shape)
+    return content
 
 
 def _dense(study: Study, runs: Sequence[str]) -> str:

@@ -44,9 +44,23 @@ CLAIMS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
 REFITS = {
     "wanda + refit": ("wanda", "thanos"),
     "sparsegpt + refit": ("sparsegpt",),
-    "thanos + refit": ("thanos",),
+    "thanos + refit": ("thanos", "wanda + refit"),
 }
 REFITTED = (("components", "unstructured:0.5"), ("headline", "2:4"), ("patterns", "structured:0.3"))
+
+
+def _summary(results: Results) -> str:
+    """Perplexity of all methods in the three patterns of the quick study."""
+    study = results.study("quick")
+    rows = []
+    for pattern in dict.fromkeys(name.rpartition(" ")[2] for name in study.runs):
+        names = [f"{method} {pattern}" for method in METHODS]
+        values = [perplexity(geometric(study.of(name))) if name in study.runs else "" for name in names]  # fmt: skip
+        against = [name for name in names[2:3] if name in study.runs]
+        change = [percent(study.compare(names[3], name).perplexity) for name in against]
+        rows.append([pattern, perplexity(study.dense["perplexity"]), *values, *(change or [""])])
+    headings = ["pattern", "dense", *METHODS, "Thanos against SparseGPT"]
+    return f"{markdown(headings, rows)}\n\n{source(study)}"
 
 
 def _sweep(results: Results) -> str:
@@ -57,10 +71,11 @@ def _sweep(results: Results) -> str:
         best = study.best(f"thanos {pattern}", OTHERS)
         change = study.compare(f"thanos {pattern}", best)
         told = f"{percent(change.perplexity)} against {best.rpartition(' ')[0]}"
-        shares = [f"{100 * float(pattern.partition(':')[2]):.0f} %"]
+        ruined = "" if change.usable else ", ruined"
+        shares = [f"{100 * float(pattern.partition(':')[2]):.0f} %{ruined}"]
         values = [perplexity(geometric(study.of(f"{method} {pattern}"))) for method in METHODS]
-        rows.append([*shares, *values, told, "" if change.usable else "ruined"])
-    headings = ["removed", *METHODS, "Thanos against the best other", ""]
+        rows.append([*shares, *values, told])
+    headings = ["removed", *METHODS, "Thanos against the best other"]
     return f"{markdown(headings, rows)}\n\n{source(study)}"
 
 
@@ -180,7 +195,7 @@ def _paper(label: str) -> Callable[[Results], str]:
 QUICK = Page(
     "quick",
     "What do the methods do to a small model?",
-    {"quick": lambda results: run_table(results.study("quick"))},
+    {"summary": _summary, "quick": lambda results: run_table(results.study("quick"))},
     {
         "quick-perplexity": lambda results: pictures.bars(results.study("quick")),
         "quick-zeros": lambda results: pictures.zeros(results.study("quick")),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+SUMMARY = "README"  # the page that has the summary, if it is among the pages
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #8888; }
 * { box-sizing: border-box; }
@@ -18,13 +19,18 @@ h2 { font-size: 1.2rem; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .5rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td:not(:last-child) { white-space: nowrap; }
+td[style*="right"] { white-space: nowrap; }
 tbody tr:hover { background: #8881; }
 img { display: block; width: 44rem; max-width: 100%; background: white; border-radius: 4px; }
 details { margin: .5rem 0; color: GrayText; overflow-wrap: anywhere; }
 summary { cursor: pointer; }
 code { overflow-wrap: anywhere; }
 footer { color: var(--quiet); border-top: 1px solid var(--line); margin-top: 2rem; }
+@media (max-width: 40rem) {
+  table { font-size: .75rem; line-height: 1.3; }
+  th, td { padding: .25rem .2rem; }
+  td[style*="right"] { white-space: normal; }
+}
 """
 
 
@@ -40,6 +46,8 @@ def html_report(pages: Mapping[str, Path]) -> str:
     texts = {name: file.read_text(encoding="utf-8") for name, file in pages.items()}
     titles = {name: text.splitlines()[0].lstrip("# ") for name, text in texts.items()}
     links = "\n".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in titles.items())
+    # The summary links to all pages itself.
+    nav = "" if next(iter(pages)) == SUMMARY else f"<nav>\n{links}\n</nav>\n"
     sections = "\n".join(
         f'<section id="{name}">\n{_self_contained(markdown.render(text), pages, pages[name])}</section>'
         for name, text in texts.items()
@@ -53,11 +61,7 @@ def html_report(pages: Mapping[str, Path]) -> str:
 <style>{STYLE}</style>
 </head>
 <body>
-{sections.partition("</section>")[0]}</section>
-<nav>
-{links}
-</nav>
-{sections.partition("</section>")[2]}
+{nav}{sections}
 <footer>Tables and pictures are made from the results files alone.</footer>
 </body>
 </html>

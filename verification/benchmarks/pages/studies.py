@@ -179,6 +179,8 @@ class Study:
         """The run with the lowest perplexity among some methods in the pattern of `run`."""
         pattern = run.rpartition(" ")[2]
         names = [f"{method} {pattern}" for method in methods if f"{method} {pattern}" in self.runs]
+        if not names:
+            raise NotMeasuredError(f"none of {', '.join(methods)} was measured in {pattern}")
         return max(names, key=lambda name: self.compare(run, name).perplexity.value)
 
 
