@@ -14,7 +14,7 @@ from reference.patterns import Pattern, SemiStructured, Structured, Unstructured
 from tests.models.checkpoint.packs import ROWS, pruned
 from thanos_torch.pruning.plan import METHODS
 from verification.benchmarks.inference import measure as process
-from verification.benchmarks.inference import plots, run
+from verification.benchmarks.inference import run
 from verification.benchmarks.inference.measure import (
     alternate,
     compare,
@@ -22,7 +22,7 @@ from verification.benchmarks.inference.measure import (
     refuse_different,
     verdict,
 )
-from verification.benchmarks.inference.plots import draw_inference, draw_sizes
+from verification.benchmarks.inference.plots import draw_inference
 from verification.benchmarks.pages.build import write_fresh
 from verification.benchmarks.pages.inference import byte_rows, model_rows, size_rows
 

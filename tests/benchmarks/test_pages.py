@@ -114,9 +114,9 @@ def test_numbers_are_asked_for_in_words(tmp_path: Path) -> None:
     assert number(results, "times quick: thanos 2:4") == "1.5"
     assert number(results, "value inference: runs.0.bytes.1 ,d") == "40"
     assert number(results, "value inference: runs.0.bytes.0 / runs.0.bytes.1 .0%") == "75 %"
-    with pytest.raises(ValueError, match="number must ask for one of .*, got 'guess quick'"):
+    with pytest.raises(ValueError, match=r"number must ask for one of .*, got 'guess quick'"):
         number(results, "guess quick")
-    with pytest.raises(NotMeasuredError, match="run must be one of .*, got 'thanos 9:9'"):
+    with pytest.raises(NotMeasuredError, match=r"run must be one of .*, got 'thanos 9:9'"):
         number(results, "perplexity quick: thanos 9:9")
 
 
@@ -187,7 +187,7 @@ def test_a_verdict_is_held_against_the_results(tmp_path: Path, line: str, holds:
     (found,) = check(listed, Results(tmp_path))
     assert found.holds is holds
     listed.write_text('page = ["thanos wins"]')
-    with pytest.raises(ValueError, match="a verdict of 'page' must be as in .* got 'thanos wins'"):
+    with pytest.raises(ValueError, match=r"a verdict of 'page' must be as in .* got 'thanos wins'"):
         list(check(listed, Results(tmp_path)))
 
 

@@ -10,15 +10,30 @@ from verification.benchmarks.pages.marks import fill
 from verification.benchmarks.pages.numbers import number
 from verification.benchmarks.pages.page import Page
 from verification.benchmarks.pages.paper_models import PAPER_MODELS
-from verification.benchmarks.pages.quality import QUALITY, QUICK
+from verification.benchmarks.pages.quality import QUALITY
 from verification.benchmarks.pages.report import html_report
 from verification.benchmarks.pages.studies import Results
 
 PAGES: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED, PAPER_MODELS)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
-SECTIONS = ("README", "claims", "quick", "headline", "sweep", "components", "settings", "calibration",
-            "outliers", "patterns", "refit", "cost", "inference", "size", "statistics")  # fmt: skip
+SECTIONS = (
+    "README",
+    "claims",
+    "quick",
+    "headline",
+    "sweep",
+    "components",
+    "settings",
+    "calibration",
+    "outliers",
+    "patterns",
+    "refit",
+    "cost",
+    "inference",
+    "size",
+    "statistics",
+)
 
 
 def filled(text: str, results: Results) -> str:

@@ -10,10 +10,25 @@ from verification.benchmarks.pages.studies import Results
 from verification.benchmarks.pages.tables import folded, markdown, source_line
 
 LAYER_HEADINGS = ["layer", "pattern", "tokens", "nn.Linear ms", "compact ms", "ratio", "verdict"]
-MODEL_HEADINGS = ["pattern", "form", "prefill ms", "of dense", "decoding ms", "of dense", "peak MiB"]  # fmt: skip
+MODEL_HEADINGS = [
+    "pattern",
+    "form",
+    "prefill ms",
+    "of dense",
+    "decoding ms",
+    "of dense",
+    "peak MiB",
+]
 SIZE_HEADINGS = ["pattern", "stored as", "32 bits", "16 bits", "folder MB", "in memory MiB"]
-BYTE_HEADINGS = ["pattern", "stored as", "32 bits, formula", "32 bits, files", "16 bits, formula",
-                 "folder", "in memory"]  # fmt: skip
+BYTE_HEADINGS = [
+    "pattern",
+    "stored as",
+    "32 bits, formula",
+    "32 bits, files",
+    "16 bits, formula",
+    "folder",
+    "in memory",
+]
 
 
 def layer_rows(results: dict[str, Any]) -> list[list[str]]:

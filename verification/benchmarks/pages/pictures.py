@@ -34,16 +34,28 @@ def forest(groups: Mapping[str, Mapping[str, Comparison]], axis: str) -> Any:
     """
     rows = [len(group) for group in groups.values()]
     figure, panels = plt.subplots(
-        len(groups), 1, figsize=(WIDTH, 0.9 + 0.34 * sum(rows) + 0.25 * len(rows)), sharex=True,
-        height_ratios=rows, layout="constrained", squeeze=False,
-    )  # fmt: skip
+        len(groups),
+        1,
+        figsize=(WIDTH, 0.9 + 0.34 * sum(rows) + 0.25 * len(rows)),
+        sharex=True,
+        height_ratios=rows,
+        layout="constrained",
+        squeeze=False,
+    )
     for panel, (title, group) in zip(panels[:, 0], groups.items(), strict=True):
         for row, change in enumerate(group.values()):
             colour = VERDICTS[change.verdict]
             draw_change(panel, row, change.perplexity, colour, MOST_PERCENT)
             value = signed(added_percent(change.perplexity.value), 1)
-            panel.text(1.02, row, f"{value} %", color=colour, va="center", fontsize=9,
-                       transform=panel.get_yaxis_transform())  # fmt: skip
+            panel.text(
+                1.02,
+                row,
+                f"{value} %",
+                color=colour,
+                va="center",
+                fontsize=9,
+                transform=panel.get_yaxis_transform(),
+            )
         panel.axvline(0, color="black", linewidth=1)
         panel.set_yticks(range(len(group)), [textwrap.fill(name, LABEL) for name in group])
         panel.set_ylim(len(group) - 0.4, -0.6)
@@ -58,10 +70,18 @@ def by_sparsity(study: Study, methods: Sequence[str]) -> Any:
     """Perplexity against the share of weights removed: a line for each method."""
     figure, panel = plt.subplots(figsize=(WIDTH, 4.0), layout="constrained")
     for method in methods:
-        runs = {name: runs for name, runs in study.runs.items() if name.rpartition(" ")[0] == method}
+        runs = {
+            name: runs for name, runs in study.runs.items() if name.rpartition(" ")[0] == method
+        }
         shares = [100 * float(name.rpartition(":")[2]) for name in runs]
-        panel.plot(shares, [geometric(each) for each in runs.values()], "o-",
-                   color=COLOURS[method], label=method, markersize=4)  # fmt: skip
+        panel.plot(
+            shares,
+            [geometric(each) for each in runs.values()],
+            "o-",
+            color=COLOURS[method],
+            label=method,
+            markersize=4,
+        )
     dense = study.dense["perplexity"]
     panel.axhline(dense, color="black", linewidth=1, linestyle="--", label=f"dense, {dense:.1f}")
     log_axis(panel.yaxis)
@@ -75,18 +95,32 @@ def bars(study: Study) -> Any:
     """Perplexity by method: a panel for each pattern; the dense model is a line."""
     patterns = list(dict.fromkeys(name.rpartition(" ")[2] for name in study.runs))
     groups = {
-        pattern: {name.rpartition(" ")[0]: geometric(runs) for name, runs in study.runs.items()
-                  if name.endswith(f" {pattern}")}
+        pattern: {
+            name.rpartition(" ")[0]: geometric(runs)
+            for name, runs in study.runs.items()
+            if name.endswith(f" {pattern}")
+        }
         for pattern in patterns
-    }  # fmt: skip
+    }
     figure, panels = plt.subplots(
-        len(groups), 1, figsize=(WIDTH, 0.8 + 0.32 * len(study.runs)), sharex=True,
-        height_ratios=[len(group) for group in groups.values()], layout="constrained", squeeze=False,
-    )  # fmt: skip
+        len(groups),
+        1,
+        figsize=(WIDTH, 0.8 + 0.32 * len(study.runs)),
+        sharex=True,
+        height_ratios=[len(group) for group in groups.values()],
+        layout="constrained",
+        squeeze=False,
+    )
     dense = study.dense["perplexity"]
     for panel, (pattern, values) in zip(panels[:, 0], groups.items(), strict=True):
-        shown = panel.barh(range(len(values)), values.values(), color=[COLOURS[each] for each in values])  # fmt: skip
-        panel.bar_label(shown, [f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" for value in values.values()], padding=3)  # fmt: skip
+        shown = panel.barh(
+            range(len(values)), values.values(), color=[COLOURS[each] for each in values]
+        )
+        panel.bar_label(
+            shown,
+            [f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" for value in values.values()],
+            padding=3,
+        )
         panel.axvline(dense, color="black", linewidth=1, linestyle="--")
         panel.set_yticks(range(len(values)), values)
         panel.invert_yaxis()
@@ -104,9 +138,12 @@ def zeros(study: Study) -> Any:
     patterns = list(dict.fromkeys(family(record["run"]) for record in records))
     methods = list(dict.fromkeys(study.setting(record) for record in records))
     figure, panels = plt.subplots(
-        len(patterns), len(methods), figsize=(WIDTH, 0.6 + 1.3 * len(patterns)),
-        layout="constrained", squeeze=False,
-    )  # fmt: skip
+        len(patterns),
+        len(methods),
+        figsize=(WIDTH, 0.6 + 1.3 * len(patterns)),
+        layout="constrained",
+        squeeze=False,
+    )
     shades = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "Greys")
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])

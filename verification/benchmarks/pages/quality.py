@@ -55,7 +55,9 @@ def _summary(results: Results) -> str:
     rows = []
     for pattern in dict.fromkeys(name.rpartition(" ")[2] for name in study.runs):
         names = [f"{method} {pattern}" for method in METHODS]
-        values = [perplexity(geometric(study.of(name))) if name in study.runs else "" for name in names]  # fmt: skip
+        values = [
+            perplexity(geometric(study.of(name))) if name in study.runs else "" for name in names
+        ]
         against = [name for name in names[2:3] if name in study.runs]
         change = [percent(study.compare(names[3], name).perplexity) for name in against]
         rows.append([pattern, perplexity(study.dense["perplexity"]), *values, *(change or [""])])
@@ -97,7 +99,13 @@ def _headline(results: Results) -> str:
                 "" if is_base else zero_shot.points(change.accuracy(known)),
             ]
         )
-    headings = ["method", "perplexity", "against SparseGPT", "accuracy %", "against SparseGPT, points"]  # fmt: skip
+    headings = [
+        "method",
+        "perplexity",
+        "against SparseGPT",
+        "accuracy %",
+        "against SparseGPT, points",
+    ]
     return f"{markdown(headings, rows)}\n\n{source(study)}"
 
 
@@ -229,7 +237,10 @@ QUALITY: tuple[Page, ...] = (
     Page(
         "outliers",
         "What do outlier rows contribute?",
-        {f"outliers {pattern}": _outliers(pattern) for pattern in ("structured:0.3", "structured:0.5")},  # fmt: skip
+        {
+            f"outliers {pattern}": _outliers(pattern)
+            for pattern in ("structured:0.3", "structured:0.5")
+        },
         {"outliers": _forest("outliers", "thanos structured:0.3", "thanos structured:0.5")},
     ),
     Page(

@@ -107,7 +107,9 @@ class Comparison:
         return mean([100 * (accuracy(own, tasks) - accuracy(base, tasks)) for own, base in pairs])
 
     def _ratio(self, measure: Callable[[Record], float]) -> Estimate:
-        return paired_ratio([measure(each) for each in self.base], [measure(each) for each in self.own])
+        return paired_ratio(
+            [measure(each) for each in self.base], [measure(each) for each in self.own]
+        )
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,11 @@ class Results:
         """The JSON of a results file. Raises NotMeasuredError if it does not exist."""
         if name not in self._read:
             # A command of its own names its file after itself.
-            files = [self.folder / name / RESULTS, self.folder / name / f"{name}.json",
-                     self.folder / f"{name}.json"]  # fmt: skip
+            files = [
+                self.folder / name / RESULTS,
+                self.folder / name / f"{name}.json",
+                self.folder / f"{name}.json",
+            ]
             file = next((each for each in files if each.is_file()), None)
             if file is None:
                 raise NotMeasuredError(f"{self.folder} has no results of {name!r}")

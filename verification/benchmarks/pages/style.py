@@ -30,7 +30,12 @@ COLOURS = {
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 # Of perplexity against another method.
-VERDICTS = {"lower": "#009E73", "higher": "#D55E00", "no difference": "#777777", "no verdict": "#777777"}  # fmt: skip
+VERDICTS = {
+    "lower": "#009E73",
+    "higher": "#D55E00",
+    "no difference": "#777777",
+    "no verdict": "#777777",
+}
 
 mpl.rcParams.update(
     {

@@ -7,7 +7,15 @@ from verification.benchmarks.pages.studies import Comparison, Study, geometric, 
 from verification.benchmarks.quality.plan import family
 from verification.benchmarks.statistics import Estimate, added_percent, difference
 
-RUN_HEADINGS = ["pattern", "method", "perplexity", "layer error", "pruning s", "peak MiB", "certified"]  # fmt: skip
+RUN_HEADINGS = [
+    "pattern",
+    "method",
+    "perplexity",
+    "layer error",
+    "pruning s",
+    "peak MiB",
+    "certified",
+]
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -108,9 +116,15 @@ def signed(value: float, digits: int) -> str:
 def source(study: Study) -> str:
     """The commands, commits and machines that made a study's numbers, folded away."""
     lines = [source_line(part, part["runs"]) for part in study.parts]
-    passed = [layer["passed"] for record in filter(pruned, study.records) for layer in record["layers"]]
+    passed = [
+        layer["passed"] for record in filter(pruned, study.records) for layer in record["layers"]
+    ]
     failed = len(passed) - sum(passed)
-    verdict = f"{failed} of {len(passed):,} layers FAILED" if failed else f"all {len(passed):,} layers certified"  # fmt: skip
+    verdict = (
+        f"{failed} of {len(passed):,} layers FAILED"
+        if failed
+        else f"all {len(passed):,} layers certified"
+    )
     return folded(f"How this was measured: {verdict}", "\n".join(f"- {line}" for line in lines))
 
 
@@ -130,5 +144,3 @@ def source_line(content: Mapping[str, Any], runs: Sequence[Mapping[str, Any]] = 
         f"`{origin['command']}` at commit {commits} on {machines}, torch {origin['versions']['torch']}, "
         f"{origin['date'][:10]}"
     )
-
-

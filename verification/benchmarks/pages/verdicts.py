@@ -44,7 +44,9 @@ def check(listed: Path, results: Results) -> Iterator[Expected]:
         for line in lines:
             parts = LINE.fullmatch(line)
             if not parts:
-                raise ValueError(f"a verdict of {page!r} must be as in {LINE.pattern}, got {line!r}")
+                raise ValueError(
+                    f"a verdict of {page!r} must be as in {LINE.pattern}, got {line!r}"
+                )
             yield _checked(page, line, parts, results)
 
 

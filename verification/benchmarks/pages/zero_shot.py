@@ -41,7 +41,10 @@ def table(study: Study) -> str:
     """Accuracies in %, mean over the draws: a row for guessing, and one for every method."""
     columns = [telling(study), tasks(study), *([task] for task in tasks(study))]
     guessing = [f"{100 * sum(GUESSED[task] for task in each) / len(each):.1f}" for each in columns]
-    methods = {"dense": [study.dense], **{name.rpartition(" ")[0]: runs for name, runs in study.runs.items()}}  # fmt: skip
+    methods = {
+        "dense": [study.dense],
+        **{name.rpartition(" ")[0]: runs for name, runs in study.runs.items()},
+    }
     rows = [[name, *(_mean(runs, each) for each in columns)] for name, runs in methods.items()]
     headings = ["method", f"telling {len(columns[0])}", f"all {len(columns[1])}", *tasks(study)]
     return markdown(headings, [["guessing", *guessing], *rows])
