@@ -66,9 +66,8 @@ def test_a_flipped_sign_in_the_results_fails_the_verdicts(tmp_path: Path) -> Non
         target.parent.mkdir()
         text = folder.read_text()
         if folder.parent.name == "quick":
-            names = {"thanos": "sparsegpt", "sparsegpt": "thanos"}
-            text = re.sub(r'"method": "(thanos|sparsegpt)"',
-                          lambda found: f'"method": "{names[found[1]]}"', text)  # fmt: skip
+            for old, new in (("thanos", "x"), ("sparsegpt", "thanos"), ("x", "sparsegpt")):
+                text = text.replace(f'"method": "{old}"', f'"method": "{new}"')
         target.write_text(text)
     wrong = [each for each in check(STUDY / "verdicts.toml", Results(tmp_path)) if not each.holds]
     assert wrong
@@ -180,12 +179,8 @@ def test_the_page_on_solvers_shows_the_results_file() -> None:
     assert shown[1].strip() == solver_table(results)
 
 
-SPEED = ROOT / "docs" / "results" / "speed"
-
-
-def test_the_recorded_speed_holds_its_limits_and_its_page() -> None:
-    results = json.loads((SPEED / "speed.json").read_text())
-    assert (SPEED / "speed.md").read_text() == speed_page(results)
+def test_the_recorded_speed_holds_its_limits() -> None:
+    results = json.loads((PUBLISHED / "speed" / "speed.json").read_text())
     found = speed_verdicts(results)
     assert len(found) == 6
     assert all(holds for _, holds, _ in found), found

@@ -5,7 +5,13 @@ from typing import Any
 
 from verification.benchmarks.pages import pictures, zero_shot
 from verification.benchmarks.pages.page import Page
-from verification.benchmarks.pages.studies import Comparison, Results, Study, geometric
+from verification.benchmarks.pages.studies import (
+    Comparison,
+    Results,
+    Study,
+    accuracy,
+    geometric,
+)
 from verification.benchmarks.pages.tables import (
     against,
     change_table,
@@ -17,7 +23,7 @@ from verification.benchmarks.pages.tables import (
     source,
 )
 from verification.benchmarks.quality.paper_plan import paper_models
-from verification.benchmarks.statistics import added_percent
+from verification.benchmarks.statistics import added_percent, mean
 
 OTHERS = ("magnitude", "wanda", "sparsegpt")  # the methods that Thanos is compared with
 METHODS = (*OTHERS, "thanos")
@@ -26,10 +32,8 @@ LOW_AXIS = "change of perplexity, % (linear within ±10); left is better"
 
 # Every claim of the paper that can be tested: (study, run, base), where usable models are left.
 CLAIMS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "better than the best other method": tuple(
-        ("sweep", f"thanos unstructured:0.{tenth}", "") for tenth in range(1, 7)
-    )
-    + (
+    "better than the best other method": (
+        *(("sweep", f"thanos unstructured:0.{tenth}", "") for tenth in range(1, 7)),
         ("patterns", "thanos 4:8", "sparsegpt 4:8"),
         ("headline", "thanos 2:4", ""),
         ("quick", "thanos structured:0.3", ""),
@@ -84,18 +88,18 @@ def _sweep(results: Results) -> str:
 def _headline(results: Results) -> str:
     study = results.study("headline")
     known = zero_shot.telling(study)
-    dense = zero_shot.accuracy(study.dense, known)
+    dense = accuracy(study.dense, known)
     rows = [["dense", perplexity(study.dense["perplexity"]), "", f"{100 * dense:.1f}", ""]]
     for name, runs in study.runs.items():
         change = study.compare(name, "sparsegpt 2:4")
-        mean = zero_shot.mean([zero_shot.accuracy(run, known) for run in runs])
+        shares = mean([accuracy(run, known) for run in runs])
         is_base = name == "sparsegpt 2:4"
         rows.append(
             [
                 name.rpartition(" ")[0],
                 perplexity(geometric(runs)),
                 "" if is_base else percent(change.perplexity),
-                f"{100 * mean.value:.1f}",
+                f"{100 * shares.value:.1f}",
                 "" if is_base else zero_shot.points(change.accuracy(known)),
             ]
         )
