@@ -1,4 +1,4 @@
-"""The refusals of weight, gram and damping. Spec section 2, rows 8 to 16 of the table.
+"""The refusals of damping, weight and gram. Spec section 2, rows 8 to 16 of the table.
 
 Every refusal is a ValueError that names the argument and its value.
 """
