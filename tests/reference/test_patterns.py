@@ -163,15 +163,6 @@ def test_nothing_is_removed_if_all_rows_are_outliers(
 
 
 @each_implementation
-def test_more_columns_than_there_are_is_refused_even_if_all_rows_are_outliers(
-    implementation: Implementation,
-) -> None:
-    weight, gram = np.ones((3, 8), implementation.dtype), np.eye(8, dtype=implementation.dtype)
-    with pytest.raises(ValueError, match="would remove 16 columns of 8"):
-        implementation.prune("thanos", weight, gram, Structured(0.2, 0.9))
-
-
-@each_implementation
 def test_all_columns_may_go(implementation: Implementation) -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((4, 6)).astype(implementation.dtype)
