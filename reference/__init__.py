@@ -7,7 +7,7 @@ Read in the order of docs/specification.md:
     problem.py    section 1: the objective (1)
     masks.py      sections 2 and 3: which weights go
     update.py     section 4: how the kept weights make up for them, (6)
-    losses.py     section 5: the loss of every block
+    losses.py     section 4: the loss of every block
     thanos.py     sections 3, 4 and 7: the algorithm
     baselines.py  section 6: magnitude, Wanda, SparseGPT
     refit.py      section 7: better kept weights for a final mask

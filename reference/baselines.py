@@ -79,7 +79,7 @@ def sparsegpt(
     refuse_outlier_rows("sparsegpt", pattern)
     original, _, H = checked_problem(weight, gram, pattern, block_size, damping)
     c, b = original.shape
-    # (U_jj)² is the first entry of (H_JJ)⁻¹ for J = [j, b), spec section 5.
+    # (U_jj)² is the first entry of (H_JJ)⁻¹ for J = [j, b), spec section 4.
     pivots = np.array([inverse(H[j:, j:])[0, 0] for j in range(b)])
 
     W = original.copy()

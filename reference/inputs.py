@@ -1,4 +1,4 @@
-"""What is refused. Spec section 2, last bullet.
+"""The refusals of damping, weight and gram. Spec section 2, rows 8 to 16 of the table.
 
 Every refusal is a ValueError that names the argument and its value.
 """
@@ -26,6 +26,10 @@ def checked_gram(gram: ArrayLike, columns: int) -> Array:
     if (diagonal < 0).any():
         j = np.argmin(diagonal)
         raise ValueError(f"gram[{j}, {j}] must not be negative, got {diagonal[j]}")
+    dead = diagonal == 0
+    if G[dead].any():
+        j = np.flatnonzero(dead & G.any(axis=1))[0]
+        raise ValueError(f"gram[{j}, {j}] is 0 but row {j} is not: no Gram matrix is like that")
     norms = np.sqrt(diagonal)
     asymmetry = np.abs(G - G.T) - 1e-5 * np.outer(norms, norms)
     if (asymmetry > 0).any():
@@ -33,10 +37,6 @@ def checked_gram(gram: ArrayLike, columns: int) -> Array:
         raise ValueError(
             f"gram must be symmetric, got gram[{i}, {j}] = {G[i, j]} and gram[{j}, {i}] = {G[j, i]}"
         )
-    dead = diagonal == 0
-    if G[dead].any():
-        j = np.flatnonzero(dead & G.any(axis=1))[0]
-        raise ValueError(f"gram[{j}, {j}] is 0 but row {j} is not: no Gram matrix is like that")
     return G / 2 + G.T / 2
 
 

@@ -1,4 +1,4 @@
-"""The loss of every block, from the result alone. Spec section 5."""
+"""The loss of every block, from the result alone. Spec section 4."""
 
 import numpy as np
 from scipy.linalg import cholesky

@@ -47,9 +47,9 @@ class SemiStructured:
 
     def __init__(self, n: int, m: int, outlier_rows: Share = 0.0) -> None:
         _whole("m", m)
-        _whole("n", n)
         if m < 1:
             raise ValueError(f"m must be at least 1, got {m}")
+        _whole("n", n)
         if not 0 <= n <= m:
             raise ValueError(f"n must lie in [0, m] = [0, {m}], got {n}")
         object.__setattr__(self, "n", int(n))
@@ -108,15 +108,16 @@ class Structured:
 Pattern: TypeAlias = Unstructured | SemiStructured | Structured
 
 _TEXT_FORM = re.compile(
-    r"(?:unstructured:(?P<unstructured>[^+:]+)"
-    r"|(?P<n>\d{1,9}):(?P<m>\d{1,9})(?:\+outliers:(?P<nm_outliers>[^+:]+))?"
-    r"|structured:(?P<structured>[^+:]+)(?:\+outliers:(?P<outliers>[^+:]+))?)",
+    r"(?:unstructured:(?P<unstructured>[^:]+)"
+    r"|(?P<n>\d{1,9}):(?P<m>\d{1,9})(?:\+outliers:(?P<nm_outliers>[^:]+))?"
+    r"|structured:(?P<structured>[^:]+?)(?:\+outliers:(?P<outliers>[^:]+))?)",
     re.ASCII,
 )
 
 
-# Five digits of exponent would take an exact fraction of thousands of digits: surely a mistake.
-_ENDLESS_EXPONENT = re.compile(r"[eE][+-]?[\d_]{5}")
+# A decimal, or the quotient that a Python Fraction is written as. An exponent of five digits would
+# take a fraction of thousands of digits: surely a mistake.
+_SHARE = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?|\d+/\d+)", re.ASCII)
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -203,7 +204,7 @@ def _share(argument: str, value: Share) -> Fraction:
     """The decimal that the user typed, as an exact fraction in [0, 1)."""
     text = str(value)  # of a float: the shortest decimal that reads back as it, hence as typed
     try:
-        if _ENDLESS_EXPONENT.search(text):
+        if not _SHARE.fullmatch(text):
             raise ValueError
         share = Fraction(text)
     except (ValueError, ZeroDivisionError):

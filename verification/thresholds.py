@@ -52,64 +52,25 @@ FARTHEST_ROWS = 700
 class Threshold:
     """One bound: a check passes if its ratio is at most `value`.
 
-    name     of the ratio, as certificates and docs/tolerances.md report it
-    check    the check that fails above it
-    formula  the error, over what it may be
-    reason   why right code stays below
+    name   of the ratio, as in certificates and docs/tolerances.md, which has formula and reason
+    check  the check that fails above it
     """
 
     name: str
     check: str
-    formula: str
-    reason: str
     value: float = 1.0
 
 
-GRADIENT = Threshold(
-    "gradient",
-    "updates",
-    r"$|G_{k,ij}|$ over $\tau_{ij} + T\,\lVert E_{i,\le k}\rVert\,\lVert (M_{kk})_j\rVert$, "
-    r"$T = \max(T_u, 8\,u_{64}\,\kappa_1(H))$, $T_u$ = 3e-5 in float32 and 0 in float64",
-    "right code makes G 0 but for the rounding of E (the floor tau) and of the factorisation of H",
+REFIT = Threshold("refit", "refit")
+VECTOR_WEIGHTS = Threshold("vector weights", "vector weights")
+THRESHOLDS = (
+    Threshold("gradient", "updates"),
+    Threshold("margin", "masks"),
+    Threshold("outlier margin", "outliers"),
+    Threshold("losses", "losses"),
+    REFIT,
+    VECTOR_WEIGHTS,
 )
-MARGIN = Threshold(
-    "margin",
-    "masks",
-    r"$|S_{ij} - t|$ of a choice on the wrong side of the threshold $t$, over $\delta_{ij}$ "
-    r"and that of $t$ together",
-    "moved weights carry their rounding into the scores, and that of the factorisation of H: "
-    r"both are in $\delta_{ij}$",
-)
-OUTLIERS = Threshold(
-    "outlier margin",
-    "outliers",
-    r"$|h_i - h_l|$ of an outlier row $i$ below a row $l$ that is none, over the sum of both "
-    r"$8u\,(|W|\,|G|\,|W|^{\mathsf T})$",
-    "h is a sum of products: n u of their sizes at most",
-)
-LOSSES = Threshold(
-    "losses",
-    "losses",
-    r"$|\ell_k - \lVert E_k\rVert^2|$ over $\sum(2|E_k|a + a^2) + "
-    r"8u\lVert |T - W||M|^{\mathsf T}\rVert^2 + 8u_{64}\,\kappa_1(H)\lVert E_k\rVert^2$, "
-    r"$a = (8u + u_s)(|W| + |T|)|M|^{\mathsf T}$; infinite if $\ell_k < 0$",
-    "losses are squares of E, with its rounding and that of the factorisation",
-)
-REFIT = Threshold(
-    "refit",
-    "refit",
-    r"what $\sqrt{f_i}$ of a row is higher after the refit than before it, over "
-    r"$\sqrt{((8u)^2 + u_s^2)N_i}$",
-    "a refit never raises f, in any row (T10); rounding errors of entries add up in quadrature",
-)
-VECTOR_WEIGHTS = Threshold(
-    "vector weights",
-    "vector weights",
-    r"$|\hat W_{ij} - \hat W^*_{ij}|$ over $u\,\kappa\max(\max_j|W_{ij}|, |\hat W^*_{ij}|) "
-    r"+ u_s|\hat W^*_{ij}|$ + half the smallest subnormal of the storage",
-    "the condition number turns a relative error of u in H into one of u kappa in the weights",
-)
-THRESHOLDS = (GRADIENT, MARGIN, OUTLIERS, LOSSES, REFIT, VECTOR_WEIGHTS)
 
 
 def factor_error(condition: float) -> float:

@@ -65,6 +65,21 @@ def test_text_forms_of_the_design(text: str, pattern: Pattern) -> None:
     assert str(pattern) == text
 
 
+@pytest.mark.parametrize("p", ["+0.5", ".5", "5e-1", "+5.E-1", "0.05e+1", "0.50"])
+def test_every_spelling_of_a_decimal_is_exact(p: str) -> None:
+    assert parse_pattern(f"unstructured:{p}") == Unstructured(p) == Unstructured(0.5)
+    assert parse_pattern(f"structured:{p}+outliers:{p}") == Structured(0.5, 0.5)
+    assert parse_pattern(f"2:4+outliers:{p}") == SemiStructured(2, 4, 0.5)
+
+
+@pytest.mark.parametrize("p", [" 0.5", "0.5 ", "0.5_0", "0x1p-1", "5e", ".", "", "e-1", "٠.٥"])
+def test_other_spellings_are_refused(p: str) -> None:
+    with pytest.raises(ValueError, match="sparsity must be a number"):
+        Unstructured(p)
+    with pytest.raises(ValueError, match=r"sparsity|pattern"):
+        parse_pattern(f"unstructured:{p}")
+
+
 def test_a_share_without_decimals_reads_back() -> None:
     assert parse_pattern(str(Unstructured(Fraction(1, 3)))) == Unstructured("1/3")
 
@@ -128,6 +143,21 @@ def test_nothing_to_remove_returns_the_weight(
     weight[0, 0] = -0.0
     X = rng.standard_normal((8, 9)).astype(implementation.dtype)
     result = implementation.prune(method, weight, X @ X.T, pattern)
+    assert result.weight.astype(implementation.dtype).tobytes() == weight.tobytes()
+    assert not result.mask.any()
+
+
+@each_implementation
+@pytest.mark.parametrize(
+    "pattern", [SemiStructured(2, 4, 0.9), Structured(0.1, 0.9)], ids=str
+)  # ⌈0.9 · 3⌉ rows are all rows, and s = ⌈0.1 · 8 / 0.1⌉ columns are all columns
+def test_nothing_is_removed_if_all_rows_are_outliers(
+    pattern: Pattern, implementation: Implementation
+) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((3, 8)).astype(implementation.dtype)
+    X = rng.standard_normal((8, 9)).astype(implementation.dtype)
+    result = implementation.prune("thanos", weight, X @ X.T, pattern)
     assert result.weight.astype(implementation.dtype).tobytes() == weight.tobytes()
     assert not result.mask.any()
 

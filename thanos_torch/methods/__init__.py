@@ -4,7 +4,7 @@ The files follow those of `reference`; `structured`, `factor` and `solver` hold 
 
     inputs.py      section 2: what is refused; products in full precision
     problem.py     section 1: the Gram matrix, the objective, a layer in common units
-    factor.py      section 5: one factorisation of H for all blocks, and the block losses
+    factor.py      section 4: one factorisation of H for all blocks, and the block losses
     masks.py       sections 2 and 3: which weights go
     solver.py      section 4: the linear systems of (6), on a CPU and on a device
     update.py      section 4: how the kept weights make up for them, (6)

@@ -1,4 +1,4 @@
-"""One reversed Cholesky factorisation, H = Mᵀ M, that serves all blocks. Spec section 5.
+"""One reversed Cholesky factorisation, H = Mᵀ M, that serves all blocks. Spec section 4.
 
 M is lower triangular. Its halves, the last columns first:
 

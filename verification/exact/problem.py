@@ -14,7 +14,7 @@ Rows = list[Row]
 class ExactProblem:
     """W, (c, b), G, (b, b), and H = Lᵀ D L with a unit lower triangular L and a diagonal D.
 
-    L is M of section 5 with its rows divided by their diagonal entries, D their squares.
+    L is M of section 4 with its rows divided by their diagonal entries, D their squares.
     """
 
     W: Rows

@@ -1,4 +1,4 @@
-"""Inputs that every implementation must refuse: spec section 2, last bullet, and section 6."""
+"""Inputs that every implementation must refuse: the table of spec section 2."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ def _changed(matrix: Matrix, place: tuple[int, int], value: float) -> Matrix:
 
 WEIGHT = np.arange(1.0, 9.0).reshape(2, 4)
 GRAM = np.diag([1.0, 2.0, 3.0, 4.0])
+INDEFINITE = GRAM.copy()
+INDEFINITE[0, 1] = INDEFINITE[1, 0] = 4.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def refusals() -> Iterator[Refusal]:
         ("sparsity-negative", "structured:-0.1", SPARSITY, "-0.1"),
         ("sparsity-nan", "unstructured:nan", SPARSITY, "nan"),
         ("sparsity-no-number", "unstructured:half", SPARSITY, "half"),
+        ("sparsity-hexadecimal", "unstructured:0x1p-1", SPARSITY, "0x1p-1"),
+        ("sparsity-exponent-without-digits", "unstructured:5e", SPARSITY, "5e"),
         ("alpha-is-1", "2:4+outliers:1", OUTLIERS, "1"),
         ("alpha-negative", "structured:0.25+outliers:-0.5", OUTLIERS, "-0.5"),
         ("m-is-0", "0:0", M, "0"),
@@ -75,9 +79,11 @@ def refusals() -> Iterator[Refusal]:
         ("0.9", "0.5"),
         pattern="structured:0.9+outliers:0.5",
     )
+    yield Refusal("sparsity-after-a-space", SPARSITY, pattern="unstructured: 0.5")
     yield from _numbers()
     yield from _matrices()
     yield from _grams()
+    yield from _two_faults()
     for method in ("magnitude", "wanda", "sparsegpt"):
         yield Refusal(f"outlier-rows-{method}", OUTLIERS, ("0.1",), method, "2:4+outliers:0.1")
 
@@ -123,7 +129,40 @@ def _grams() -> Iterator[Refusal]:
     dead = GRAM.copy()
     dead[0, 0], dead[0, 1], dead[1, 0] = 0.0, 2.0**-30, 2.0**-30
     yield Refusal("gram-dead-but-not-empty", gram, gram=dead)
-    indefinite = GRAM.copy()
-    indefinite[0, 1] = indefinite[1, 0] = 4.0
     for method in ("thanos", "magnitude", "wanda", "sparsegpt"):
-        yield Refusal(f"gram-indefinite-{method}", gram, method=method, gram=indefinite)
+        yield Refusal(f"gram-indefinite-{method}", gram, method=method, gram=INDEFINITE)
+
+
+def _two_faults() -> Iterator[Refusal]:
+    """Inputs with two faults: the message must name that of the earlier row of the table."""
+    damping, block = ("damping",), ("block_size",)
+    columns = (*SPARSITY, "outlier_rows")
+    nan = _changed(WEIGHT, (1, 2), np.nan)
+    infinite, negative = _changed(GRAM, (0, 1), np.inf), _changed(GRAM, (2, 2), -1.0)
+    for name, names, values, faults in (
+        ("p-before-alpha", SPARSITY, ("1.5",), {"pattern": "structured:1.5+outliers:2"}),
+        ("n-before-alpha", N, ("5",), {"pattern": "5:4+outliers:2"}),
+        ("p-before-damping", SPARSITY, ("1.5",), {"pattern": "unstructured:1.5", "damping": -1.0}),
+        ("outlier-rows-before-damping", OUTLIERS, ("0.1",),
+         {"method": "wanda", "pattern": "2:4+outliers:0.1", "damping": -1.0}),
+        ("damping-before-weight", damping, ("-1",), {"damping": -1.0, "weight": nan}),
+        ("weight-before-gram", ("weight",), ("nan",), {"weight": nan, "gram": infinite}),
+        ("gram-before-block", ("gram",), ("-1",), {"gram": negative, "block_size": -2}),
+        ("block-before-m", block, ("-2",), {"pattern": "1:3", "block_size": -2}),
+        ("block-before-columns", block, ("-2",),
+         {"pattern": "structured:0.9+outliers:0.5", "block_size": -2}),
+        ("m-before-indefinite", M, ("3",),
+         {"pattern": "1:3", "block_size": 4, "gram": INDEFINITE}),
+        ("block-before-indefinite", block, ("2",), {"pattern": "2:4", "gram": INDEFINITE}),
+        ("columns-before-indefinite", columns, ("0.9", "0.5"),
+         {"pattern": "structured:0.9+outliers:0.5", "gram": INDEFINITE}),
+        # ⌈0.6 · 2⌉ rows are all rows: nothing would be removed, and 5 of 4 columns are refused.
+        ("columns-where-all-rows-are-outliers", columns, ("0.5", "0.6"),
+         {"pattern": "structured:0.5+outliers:0.6"}),
+        # A legal decimal is read: the damping is at fault.
+        *((f"legal-decimal-{spelling}", damping, ("-1",),
+           {"pattern": f"unstructured:{p}", "damping": -1.0})
+          for spelling, p in (("sign", "+0.5"), ("no-digit-before", ".5"), ("no-digit-after", "0."),
+                              ("exponent", "5e-1"), ("upper-case", "0.05E+1"))),
+    ):  # fmt: skip
+        yield Refusal(f"first-{name}", names, values, **faults)  # type: ignore[arg-type]

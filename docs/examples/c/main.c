@@ -206,25 +206,24 @@ static int choice(const struct archive *archive, const char *key, const char *co
 static void read_settings(struct task *task, const struct archive *archive)
 {
     static const char *const methods[] = {"thanos", "magnitude", "wanda", "sparsegpt", NULL};
-    const char *pattern = setting(archive, "pattern"), *block = setting(archive, "block_size"), *end;
-    const char *damping = setting(archive, "damping");
+    const char *pattern = setting(archive, "pattern"), *damping = setting(archive, "damping"), *end;
     task->method = (enum method)choice(archive, "method", methods);
     parse_pattern(task, pattern);
     if (task->method != THANOS && ceil_times(&task->alpha, 1))
         refuse("pattern: alpha is above 0 in \"%s\"; method %s has no outlier rows", pattern, setting(archive, "method"));
-    end = parse_whole(block, &task->block);
-    if (!end || *end || task->block < 1)
-        refuse("block_size: \"%s\" is no whole number of at least 1", block);
     end = skip_number(damping);
     task->damping = end && !*end ? strtod(damping, NULL) : NAN;
     if (!(task->damping > 0) || !isfinite(task->damping))
         refuse("damping: \"%s\" is no finite number above 0", damping);
 }
 
-/* What can only be judged once the shape is known. */
+/* What is refused after weight and gram: the block size, and what depends on the shape. */
 static void fit_settings(struct task *task, const struct archive *archive, size_t b)
 {
-    const char *pattern = setting(archive, "pattern");
+    const char *pattern = setting(archive, "pattern"), *block = setting(archive, "block_size");
+    const char *end = parse_whole(block, &task->block);
+    if (!end || *end || task->block < 1)
+        refuse("block_size: \"%s\" is no whole number of at least 1", block);
     if (task->kind == SEMISTRUCTURED && b % task->m)
         refuse("pattern: m in \"%s\" does not divide the %zu columns", pattern, b);
     if (task->kind == SEMISTRUCTURED && task->block < b && task->block % task->m)
@@ -268,6 +267,7 @@ static void run(const char *input, const char *output)
     size_t c = (size_t)w->shape[0], b = (size_t)w->shape[1];
     if (g->shape[0] != b || g->shape[1] != b)
         refuse("gram: its shape is %zu x %zu, which should be %zu x %zu", (size_t)g->shape[0], (size_t)g->shape[1], b, b);
+    check_gram(gram, b);
     fit_settings(task, archive, b);
     prune(task, c, b, weight, gram, &result);
     write_archive(output, type, c, b, &result);

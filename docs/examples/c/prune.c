@@ -47,20 +47,21 @@ static int scale(double *out, const double *x, size_t count, double most)
     return exponent;
 }
 
-/* On the scaled G; original holds the numbers as they came, for the messages and to see which columns are dead. */
-static void check_gram(double *g, const double *original, size_t b)
+/* Refuses what is no Gram matrix, and makes g exactly symmetric. */
+void check_gram(double *g, size_t b)
 {
     for (size_t i = 0; i < b; i++) {
-        if (original[i * b + i] < 0)
-            refuse("gram: G[%zu][%zu] is %g, which is negative", i, i, original[i * b + i]);
+        if (g[i * b + i] < 0)
+            refuse("gram: G[%zu][%zu] is %g, which is negative", i, i, g[i * b + i]);
         for (size_t j = 0; j < i; j++) {
-            double upper = original[j * b + i], lower = original[i * b + j];
+            double upper = g[j * b + i], lower = g[i * b + j];
             double tolerance = 1e-5 * sqrt(g[i * b + i]) * sqrt(g[j * b + j]);
-            if ((original[i * b + i] == 0 || original[j * b + j] == 0) && (upper != 0 || lower != 0))
+            if ((g[i * b + i] == 0 || g[j * b + j] == 0) && (upper != 0 || lower != 0))
                 refuse("gram: G[%zu][%zu] is %g, but its row or column has a diagonal of 0", i, j, lower);
-            if (!(fabs(g[i * b + j] - g[j * b + i]) <= tolerance))
+            if (!(fabs(lower - upper) <= tolerance))
                 refuse("gram: not symmetric: G[%zu][%zu] is %g, G[%zu][%zu] is %g", i, j, lower, j, i, upper);
-            g[i * b + j] = g[j * b + i] = (g[i * b + j] + g[j * b + i]) / 2;
+            if (lower != upper)
+                g[i * b + j] = g[j * b + i] = lower / 2 + upper / 2; /* the sum may overflow */
         }
     }
 }
@@ -459,7 +460,6 @@ void prune(const struct task *task, size_t c, size_t b, const double *weight, co
                           .norm = allocate(b, sizeof(double))};
     int w_scale = scale(layer.w, weight, c * b, largest(weight, c * b, 1));
     int g_scale = scale(layer.g, gram, b * b, largest(gram, b * b, b + 1));
-    check_gram(layer.g, gram, b);
     factorise(&layer);
     for (size_t j = 0; j < b; j++)
         layer.norm[j] = sqrt(layer.g[j * b + j]);

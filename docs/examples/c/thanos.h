@@ -44,6 +44,7 @@ struct result {
     size_t blocks;
 };
 
+void check_gram(double *g, size_t b); /* makes g exactly symmetric */
 void prune(const struct task *task, size_t c, size_t b, const double *weight, const double *gram, struct result *result);
 
 /* ---- safetensors.c: the files ---- */

@@ -22,6 +22,7 @@ REFUSED = {
     "gram-indefinite": ("gram",),
     "gram-too-large": ("gram",),
     "damping-zero": ("damping",),
+    "damping-zero-and-weight-nan": ("damping",),
     "block-size-zero": ("block_size",),
     "block-size-by-m": ("block_size",),
     "columns-by-m": ("m is", "m ="),
@@ -114,7 +115,7 @@ def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats
     matrices: dict[str, Any] = {"weight": weight, "gram": gram}
     norms = np.sqrt(np.diag(gram))
     i, j = np.sort(np.argsort(norms)[-2:])  # the two loudest columns
-    if refused == "weight-nan":
+    if refused.endswith("weight-nan"):
         weight[-1, -1] = np.nan
     elif refused == "weight-integers":
         matrices["weight"] = np.rint(10 * weight).astype(np.int64)
@@ -205,7 +206,7 @@ def _refused_call(refused: str, columns: int, block_size: int) -> tuple[Showcase
     elif refused == "outlier-rows":
         pattern = f"{_groups(columns, columns, False) or '1:1'}+outliers:0.1"
         block_size = columns
-    elif refused == "damping-zero":
+    elif refused.startswith("damping-zero"):
         damping = 0.0
     elif refused == "block-size-zero":
         block_size = 0

@@ -119,6 +119,14 @@ class Unpruned(Right):
             return self.given_weight.copy(), np.zeros(self.given_weight.shape, dtype=bool)
 
 
+class MatricesFirst(Right):
+    """The matrices are checked before the damping."""
+
+    def refuse(self, method: str) -> None:
+        self.refuse_matrix("weight", self.given_weight)
+        super().refuse(method)
+
+
 def _bug(name: str, kind: type[Right], refused: str, pattern: str, method: str = "thanos") -> Wrong:
     return bug(name, kind, "refusals", None, method, (pattern,), ("refused",), refused)
 
@@ -150,5 +158,6 @@ WRONG = [
     # A baseline takes a pattern with outlier rows and prunes them all.
     _bug("Wanda: outlier rows ignored", with_step(refuse_outlier_rows=lambda self, pattern: None),
          "outlier-rows", "outlier-rows", method="wanda"),
+    _bug("weight checked before damping", MatricesFirst, "damping-zero-and-weight-nan", LAYER),
     _bug("unpruned instead of refused", Unpruned, "gram-asymmetric", LAYER),
 ]  # fmt: skip

@@ -20,6 +20,8 @@ class Refusing:
 
     def refuse(self, method: str) -> None:
         """All of section 2 that the arguments show; whether H is definite, factorising it does."""
+        if method != "thanos":
+            self.refuse_outlier_rows(self.pattern)
         self.refuse_damping()
         self.refuse_matrix("weight", self.given_weight)
         self.refuse_matrix("gram", self.given_gram)
@@ -31,8 +33,6 @@ class Refusing:
             self.refuse_groups(self.pattern)
         if isinstance(self.pattern, Structured):
             self.refuse_columns(self.pattern)
-        if method != "thanos":
-            self.refuse_outlier_rows(self.pattern)
 
     def parsed(self, pattern: str) -> Pattern:
         return parse_pattern(pattern)

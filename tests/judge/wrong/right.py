@@ -54,7 +54,7 @@ class Right(Refusing):
         return self.damping * mean if mean > 0 else 1.0
 
     def factor(self) -> Array:
-        """Mᵀ of section 5, upper triangular, H = Mᵀ M."""
+        """Mᵀ of section 4, upper triangular, H = Mᵀ M."""
         try:
             return np.asarray(np.linalg.cholesky(self.H[::-1, ::-1])[::-1, ::-1], np.float64)
         except np.linalg.LinAlgError:
