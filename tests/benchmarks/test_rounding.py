@@ -2,7 +2,7 @@
 
 import json
 import math
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def test_rounding_at_depth() -> None:
         assert change.after
         moved.setdefault(change.measure, []).append(abs(math.log(change.after / change.before)))
     assert all(len(each) == 8 for each in moved.values())
-    depth = max(abs(np.mean(sum(by_block.values(), []))), *moved["layer error"])
+    depth = max(abs(np.mean([*chain(*by_block.values())])), *moved["layer error"])
     assert 0 < depth * ROOM_AT_DEPTH < ROUNDING_AT_DEPTH
     assert row("mean of all blocks", depth, ROUNDING_AT_DEPTH) in PAGE
     perplexity = max(moved["perplexity"])
