@@ -320,13 +320,12 @@ def test_rounding_is_no_regression_where_draws_do_not_vary(
     tmp_path: Path, after: float, verdict: str
 ) -> None:
     """Perplexity of magnitude pruning is the same on all draws."""
-    first, second = (
-        changed(
-            read_results(made(tmp_path / str(perplexity), seeds)),
-            pruned(lambda run, value=perplexity: run.update(perplexity=value), "magnitude"),
-        )
-        for perplexity, seeds in ((100.0, [0, 1]), (after, [2, 3]))
-    )
+
+    def of_magnitude(perplexity: float, seeds: list[int]) -> ResultsFile:
+        edit = pruned(lambda run: run.update(perplexity=perplexity), "magnitude")
+        return changed(read_results(made(tmp_path / str(perplexity), seeds)), edit)
+
+    first, second = of_magnitude(100.0, [0, 1]), of_magnitude(after, [2, 3])
     *_, magnitude = compare(first, second, NO_DRAWS).pairs
     *_, change = magnitude.changes
     assert (change.measure, change.verdict) == ("perplexity", verdict)
@@ -429,11 +428,13 @@ def test_other_json_is_no_results_file(tmp_path: Path, text: str) -> None:
         read_results(tmp_path)
 
 
-def test_missing_values_and_files_are_named(tmp_path: Path, before: ResultsFile) -> None:
-    for missing in ("name", "removed", "passed"):
-        forget = layers(lambda layer, missing=missing: layer.pop(missing))
-        with pytest.raises(ValueError, match=f"is no results file: KeyError '{missing}'"):
-            changed(before, forget)
+@pytest.mark.parametrize("missing", ["name", "removed", "passed"])
+def test_a_layer_without_a_value_is_refused(before: ResultsFile, missing: str) -> None:
+    with pytest.raises(ValueError, match=f"is no results file: KeyError '{missing}'"):
+        changed(before, layers(lambda layer: layer.pop(missing)))
+
+
+def test_missing_files_and_runs_are_refused(tmp_path: Path, before: ResultsFile) -> None:
     with pytest.raises(ValueError, match="results must be a file, or a folder"):
         read_results(tmp_path / "none")
     with pytest.raises(ValueError, match="have no run in common"):

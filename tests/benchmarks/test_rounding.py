@@ -64,8 +64,8 @@ def test_rounding_at_depth() -> None:
     first = max(abs(value) for value in by_block[0])
     assert f"{100 * first:.3f} % a layer in its first block" in PAGE
 
-    files = (read_results(FOLDER / f"quick-{name}.json") for name in ("first", "again"))
-    found = compare(*files, {})
+    before, after = (read_results(FOLDER / f"quick-{name}.json") for name in ("first", "again"))
+    found = compare(before, after, {})
     assert not found.regressions
     moved: dict[str, list[float]] = {}
     for change in (change for pair in found.pairs if pair.pruned for change in pair.changes):
@@ -73,7 +73,7 @@ def test_rounding_at_depth() -> None:
         assert change.after
         moved.setdefault(change.measure, []).append(abs(math.log(change.after / change.before)))
     assert all(len(each) == 8 for each in moved.values())
-    depth = max(abs(np.mean([*chain(*by_block.values())])), *moved["layer error"])
+    depth = max(abs(float(np.mean([*chain(*by_block.values())]))), *moved["layer error"])
     assert 0 < depth * ROOM_AT_DEPTH < ROUNDING_AT_DEPTH
     assert row("mean of all blocks", depth, ROUNDING_AT_DEPTH) in PAGE
     perplexity = max(moved["perplexity"])
