@@ -33,6 +33,7 @@ def test_the_wheel_holds_the_three_packages_with_their_data_and_no_test(files: s
         path.relative_to(ROOT).as_posix()
         for path in [
             *(module for package in packages for module in (ROOT / package).rglob("*.py")),
+            *(ROOT / "verification").rglob("*.toml"),
             *(vector for vector in FOLDER.rglob("*") if vector.suffix in (".json", ".safetensors")),
         ]
     }

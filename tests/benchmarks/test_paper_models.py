@@ -6,17 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from reference.patterns import parse_pattern
 from thanos_torch.network.layers import decoder_blocks, prunable_layers
-from verification.benchmarks.pages.paper_models import page
-from verification.benchmarks.quality.paper_models import (
-    MODELS,
-    LlamaSizes,
-    OptSizes,
-    PaperModel,
-    meta_model,
-)
+from verification.benchmarks.pages.paper_models import PAPER_MODELS
+from verification.benchmarks.pages.studies import Results
+from verification.benchmarks.quality.paper_models import MODELS, PaperModel
 from verification.benchmarks.quality.paper_plan import (
     HEADINGS,
     Protocol,
@@ -29,15 +26,25 @@ from verification.benchmarks.quality.paper_plan import (
 from verification.benchmarks.quality.plan import Run, dense_runs
 from verification.benchmarks.quality.profiles import paper_studies
 
-ROOT = Path(__file__).parents[2]
-
 
 def by_label(label: str) -> PaperModel:
     return next(model for model in MODELS if model.label == label)
 
 
-def counted(sizes: LlamaSizes | OptSizes) -> int:
-    return sum(weight.numel() for weight in meta_model(sizes).parameters())
+def varied(model: PaperModel, **config: Any) -> PaperModel:
+    """The model with other values in its config."""
+    return replace(model, config={**model.config, **config})
+
+
+def built(model: PaperModel) -> Any:
+    """The model on the meta device, without weights."""
+    with torch.device("meta"):
+        config = AutoConfig.for_model(model.model_type, **model.config)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float16)
+
+
+def counted(model: PaperModel) -> int:
+    return sum(weight.numel() for weight in built(model).parameters())
 
 
 def test_labels_and_hub_ids_are_unique() -> None:
@@ -46,39 +53,38 @@ def test_labels_and_hub_ids_are_unique() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.label)
-def test_sizes_give_the_parameters_and_the_layers(model: PaperModel) -> None:
-    built = meta_model(model.sizes)
-    assert sum(weight.numel() for weight in built.parameters()) == model.parameters
-    prefix, blocks = decoder_blocks(built)
-    assert len(blocks) == model.sizes.layers
+def test_configs_give_the_parameters_and_the_layers(model: PaperModel) -> None:
+    made = built(model)
+    assert sum(weight.numel() for weight in made.parameters()) == model.parameters
+    prefix, blocks = decoder_blocks(made)
+    assert len(blocks) == model.layers
     first, *_ = prunable_layers(blocks, prefix)
-    expected = model.sizes.block.items()
-    assert {name: layer.shape for name, layer in first.items()} == {
-        f"{prefix}.0.{name}": shape for name, shape in expected
-    }
-    assert {columns for _, (_, columns) in expected} == set(model.sizes.gram_columns)
+    assert [layer.shape for layer in first.values()] == model.block
+    assert {columns for _, columns in model.block} == set(model.gram_columns)
 
 
 @pytest.mark.parametrize(
-    "size", ["hidden", "intermediate", "layers", "kv_heads", "vocabulary", "tied"]
-)
-def test_a_wrong_size_is_seen(size: str) -> None:
+    "size", ["hidden_size", "intermediate_size", "num_hidden_layers", "num_key_value_heads",
+             "vocab_size", "tie_word_embeddings"]
+)  # fmt: skip
+def test_a_wrong_value_changes_the_parameters(size: str) -> None:
     model = by_label("LLaMA-3-1B")
-    right = getattr(model.sizes, size)
-    wrong: Any = {size: not right if size == "tied" else right * 2}
-    assert counted(replace(model.sizes, **wrong)) != model.parameters
+    wrong = False if size == "tie_word_embeddings" else 2 * model.config[size]
+    assert counted(varied(model, **{size: wrong})) != model.parameters
 
 
 def test_the_odd_opt_is_odd() -> None:
-    sizes = by_label("OPT-350M").sizes
-    assert isinstance(sizes, OptSizes)
-    assert not sizes.norm_first
-    usual = replace(sizes, norm_first=True, embedding=sizes.hidden)
-    assert counted(usual) != counted(sizes)
+    model = by_label("OPT-350M")
+    usual = varied(model, do_layer_norm_before=True, word_embed_proj_dim=model.hidden)
+    assert counted(usual) != counted(model)
 
 
-def test_the_page_is_made_from_the_registry() -> None:
-    assert (ROOT / "docs" / "paper-models.md").read_text(encoding="utf-8") == page()
+def test_the_page_has_a_row_for_every_model(tmp_path: Path) -> None:
+    identity, sizes, plan = (table(Results(tmp_path)) for table in PAPER_MODELS.tables.values())
+    for model in MODELS:
+        assert f"| {model.label} | `{model.hub_id}` | {model.licence} |" in identity
+        assert f"| {model.label} | `{model.config_read_in}` | {model.layers} |" in sizes
+        assert (f"| {model.label} |" in plan) == (model in paper_models())
 
 
 def paper_runs(refits: bool = True) -> list[tuple[str, Run]]:
@@ -117,12 +123,12 @@ def test_the_plan_as_a_table() -> None:
 def test_what_a_model_needs_by_hand() -> None:
     model = by_label("LLaMA-2-7B")
     assert gpu_bytes(model, Protocol()) == 2 * 6_738_415_616 + 2048 * 32000 * 6
-    # Of every layer's inputs: attention and MLP read the hidden size, but for the last product.
+    # Every layer has a Gram matrix on disk: six layers read the hidden size, one the MLP's width.
     grams = 32 * (6 * 4096**2 + 11008**2)
     assert disk_bytes(model) == 2 * 6_738_415_616 + 4 * grams
-    # A small vocabulary and a wide MLP: pruning is what takes most.
-    sizes = replace(model.sizes, vocabulary=8, layers=1, hidden=64, intermediate=4096)
-    wide = replace(model, parameters=0, sizes=sizes)
+    # With a small vocabulary and a wide MLP, pruning takes more than evaluation.
+    sizes = {"vocab_size": 8, "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 4096}
+    wide = replace(varied(model, **sizes), parameters=0)
     block = 4 * 64 * 64 + 3 * 64 * 4096
     assert gpu_bytes(wide, Protocol()) == (
         2 * block + 4 * (3 * 64**2 + 4096**2) + 8 * (64 * 4096 + 4096**2)

@@ -205,21 +205,17 @@ def compare(
     """
     from verification.benchmarks.comparing.compare import (
         HEADINGS,
-        cost_regressions,
         lines,
         rows,
-        write_comparison,
     )
     from verification.benchmarks.comparing.compare import compare as compared
     from verification.benchmarks.results import RECORDED, read_draws, read_results
 
     first, second = read_results(before), read_results(after)
-    recorded = read_draws(draws or RECORDED)
-    costs = [] if times is None else cost_regressions(first, second, times)
-    found = compared(first, second, recorded, costs)
+    found = compared(first, second, read_draws(draws or RECORDED), times)
     if json:
-        write_comparison(found, json)
-    names = [f"{side.file} (commit {side.origin('commit')})" for side in (first, second)]
+        write_results(json, found.as_dict(), indent=1)
+    names = [f"{side.file} (commit {side.content.get('commit')})" for side in (first, second)]
     table(f"{names[0]} → {names[1]}", HEADINGS, rows(found))
     for line in lines(found):
         say(line)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ FAR = math.log(1e12)
 RECORDED = sorted((Path(__file__).parents[2] / "docs" / "results").glob("draws*.json"))
 NAMED = 3  # layers or runs that a message names; it counts the others
 
-# Logarithms by layer name. Perplexity is a number of the whole model and stands under "".
+# Logarithms by layer name; of perplexity, by evaluation text.
 Values = dict[str, float]
 
 
@@ -58,10 +58,6 @@ class Key:
             for name, value in self.options
         ).strip()
 
-    def with_method(self, method: str) -> "Key":
-        """The same run by another method."""
-        return Key(self.model, tuple((n, method if n == "method" else v) for n, v in self.options))
-
 
 @dataclass(frozen=True)
 class MeasuredLayer:
@@ -86,7 +82,7 @@ class MeasuredRun:
     layers       None for a dense model
     evaluation   the evaluation text in words, as far as it is recorded
     pruning_seconds, peak_memory_bytes  None if not recorded
-    machine, threads, jobs  what times depend on, as text
+    conditions   machine, threads and jobs, on which times depend, in words
     """
 
     key: Key
@@ -94,12 +90,9 @@ class MeasuredRun:
     layers: tuple[MeasuredLayer, ...] | None
     perplexity: float | None
     evaluation: str
-    sparsity: float
     pruning_seconds: float | None
     peak_memory_bytes: float | None
-    machine: str
-    threads: str
-    jobs: str
+    conditions: str
 
     @property
     def pruned(self) -> bool:
@@ -109,7 +102,8 @@ class MeasuredRun:
     def measured(self, measure: str) -> Values:
         """`error` or `dense_error` of each layer, or `perplexity`, where recorded; logarithms."""
         if measure == "perplexity":
-            return {} if self.perplexity is None else {"": logarithm(self.perplexity)}
+            value = self.perplexity
+            return {} if value is None else {self.evaluation: logarithm(value)}
         found = {layer.name: getattr(layer, measure) for layer in self.layers or ()}
         return {name: logarithm(value) for name, value in found.items() if value is not None}
 
@@ -130,26 +124,10 @@ class ResultsFile:
         """All runs."""
         return [record for records in self.runs.values() for record in records.values()]
 
-    @property
-    def unmeasured(self) -> frozenset[str]:
-        """Measures that this kind of file never holds, so that it cannot have lost them.
-
-        `quality.draws` measures no errors with dense inputs, and perplexity only if it is asked
-        for evaluation windows.
-        """
-        if self.content.get("study") != "draws":
-            return frozenset()
-        scored = self.content.get("settings", {}).get("windows")
-        return frozenset({"dense_error"} if scored else {"dense_error", "perplexity"})
-
-    def origin(self, name: str) -> Any:
-        """A value of the file's header, or of its "environment", where older files keep it."""
-        return _origin(self.content, name)
-
-    def as_dict(self) -> dict[str, Any]:
+    def origin(self) -> dict[str, Any]:
         """Where the numbers come from, for JSON."""
         names = ("study", "profile", "command", "commit", "date", "machine")
-        return {"file": str(self.file), **{name: self.origin(name) for name in names}}
+        return {"file": str(self.file), **{name: self.content.get(name) for name in names}}
 
 
 def write_results(file: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
@@ -175,8 +153,7 @@ def read_content(file: Path) -> dict[str, Any]:
 def read_results(path: Path) -> ResultsFile:
     """Read a results file, or results.json of a folder, into typed records.
 
-    The model and the calibration may stand in "settings" if all runs share them. Raises ValueError
-    if the file is missing or is no results file of whole models.
+    Raises ValueError if the file is missing or is no results file of whole models.
     """
     file = path / RESULTS if path.is_dir() else path
     if not file.is_file():
@@ -184,49 +161,39 @@ def read_results(path: Path) -> ResultsFile:
     content = read_content(file)
     grouped: dict[Key, Records] = {}
     try:
-        shared = content.get("settings", {})
         for run in content["runs"]:
-            record = _record(run, shared, content)
+            record = _record(run, content)
             grouped.setdefault(record.key, {})[record.draw] = record
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _refusal(file, error) from error
     return ResultsFile(file, content, grouped)
 
 
-def read_draws(files: Iterable[Path]) -> ResultsFile:
+def read_draws(files: Iterable[Path]) -> dict[Key, Records]:
     """Merge the runs of several results files, to estimate how much calibration draws vary."""
-    found = no_results()
+    found: dict[Key, Records] = {}
     for file in files:
         for key, records in read_results(file).runs.items():
-            found.runs.setdefault(key, {}).update(records)
+            found.setdefault(key, {}).update(records)
     return found
-
-
-def no_results() -> ResultsFile:
-    """An empty results file."""
-    return ResultsFile(Path(), {}, {})
 
 
 def _refusal(file: Path, error: Exception) -> ValueError:
     return ValueError(f"{file} is no results file: {type(error).__name__} {error}")
 
 
-def _record(
-    run: Mapping[str, Any], shared: Mapping[str, Any], content: Mapping[str, Any]
-) -> MeasuredRun:
+def _record(run: Mapping[str, Any], content: Mapping[str, Any]) -> MeasuredRun:
     """Raises KeyError for a pruned run without its calibration or a layer without its verdict."""
-    seconds, memory = run.get("seconds"), run.get("peak_memory_bytes")
-    pruning = seconds.get("pruning") if isinstance(seconds, dict) else None
+    where = {name: run.get(name, content.get(name)) for name in ("machine", "threads", "jobs")}
     return MeasuredRun(
-        Key(str(run.get("model", shared.get("model"))), _options(run["run"])),
-        _draw(run, shared),
+        Key(run["model"], _options(run["run"])),
+        _draw(run),
         tuple(map(_layer, run["layers"])) if "layers" in run else None,
         run.get("perplexity"),
         _evaluation(run),
-        run.get("sparsity", 0.0),
-        float(pruning) if pruning else None,
-        float(memory) if isinstance(memory, int | float) and memory else None,
-        *(str(run.get(name, _origin(content, name))) for name in ("machine", "threads", "jobs")),
+        run.get("seconds", {}).get("pruning"),
+        run.get("peak_memory_bytes"),
+        ", ".join(f"{name} {value}" for name, value in where.items()),
     )
 
 
@@ -235,13 +202,14 @@ def _layer(layer: Mapping[str, Any]) -> MeasuredLayer:
     return MeasuredLayer(layer["name"], layer["removed"], layer["passed"], *errors)
 
 
-def _draw(run: Mapping[str, Any], shared: Mapping[str, Any]) -> Draw:
+def _draw(run: Mapping[str, Any]) -> Draw:
     if "layers" not in run:
         return DENSE
-    calibration = {**shared, **run.get("calibration", {})}
     tokens = run.get("calibration_text", {}).get("windows_sha256")
-    settings = {name: calibration[name] for name in ("dataset", "nsamples", "seqlen", "seed")}
-    return Draw(**settings, tokens=tokens)
+    calibration = {
+        name: run["calibration"][name] for name in ("dataset", "nsamples", "seqlen", "seed")
+    }
+    return Draw(**calibration, tokens=tokens)
 
 
 def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -262,16 +230,6 @@ def _evaluation(run: Mapping[str, Any]) -> str:
     return " ".join(found) or "windows that are not told"
 
 
-def _origin(content: Mapping[str, Any], name: str) -> Any:
-    return content.get(name, content.get("environment", {}).get(name))
-
-
-def measured(records: Records, measure: str) -> dict[Draw, Values]:
-    """A measure of `MeasuredRun.measured` by draw, for the draws that have it."""
-    found = {draw: record.measured(measure) for draw, record in records.items()}
-    return {draw: values for draw, values in found.items() if values}
-
-
 def logarithm(value: float) -> float:
     """The logarithm, cut off at ± FAR; FAR for NaN."""
     if math.isnan(value):
@@ -279,13 +237,7 @@ def logarithm(value: float) -> float:
     return min(max(math.log(value), -FAR), FAR) if value > 0 else -FAR
 
 
-def common_layers(samples: Iterable[Values]) -> list[str]:
-    """The layers that all samples have, in the order of the first."""
-    first, *others = samples
-    return [name for name in first if all(name in other for other in others)]
-
-
-def named(names: list[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """The first NAMED of some names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

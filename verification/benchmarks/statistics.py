@@ -80,20 +80,20 @@ def paired_ratio(before: ArrayLike, after: ArrayLike, level: float = LEVEL) -> E
 
 
 def independent_ratio(
-    before: ArrayLike, after: ArrayLike, *others: ArrayLike, level: float = LEVEL, freedom: int = 1
+    before: ArrayLike, after: ArrayLike, *others: ArrayLike, level: float = LEVEL
 ) -> Estimate:
     """The ratio after / before of the geometric means of two independent samples.
 
-    others   further samples with means of their own; they only add to the estimate of the variance
-    freedom  the fewest degrees of freedom that give an interval
+    others  further samples with means of their own; they only add to the estimate of the variance
 
     Student's t with one variance for all samples (`scipy.stats.ttest_ind` takes two samples only).
+    A single degree of freedom gives no interval, as that would be too wide to be of use.
     """
     first, second = _logarithms("before", before), _logarithms("after", after)
     groups = [first, second, *(_logarithms("others", each) for each in others)]
     shift = float(second.mean() - first.mean())
     count, found = len(first) + len(second), sum(len(group) - 1 for group in groups)
-    if found < freedom:
+    if found < 2:
         return _exp(Estimate(shift, None, None, count, level))
     error = pooled_deviation(groups) * math.sqrt(1 / len(first) + 1 / len(second))
     reach = error * t_factor(found, level)
@@ -148,33 +148,18 @@ def in_words(verdict: Verdict) -> str:
     return verdict if verdict in ("lower", "higher") else "not shown to differ"
 
 
-def difference(ratio: Estimate, tolerance: float = 0.0, deterministic: bool = False) -> Verdict:
-    """Whether a ratio differs from 1: its whole interval lies outside of exp(± tolerance).
-
-    deterministic  judge the value alone if there is no interval. That is right for one pair of
-                   numbers if the code repeats its answer on the same draw up to the tolerance.
-    """
-    low, high = ratio.low, ratio.high
-    if low is None or high is None:
-        if not deterministic:
-            return "no verdict"
-        low = high = ratio.value
-    return _side(math.log(low), math.log(high), tolerance)
+def difference(ratio: Estimate, equal: float = 1.0) -> Verdict:
+    """Whether a value differs from `equal`: its whole interval lies on one side of it."""
+    if ratio.low is None or ratio.high is None:
+        return "no verdict"
+    if ratio.low > equal:
+        return "higher"
+    return "lower" if ratio.high < equal else "no difference"
 
 
 def gain(change: Estimate) -> Verdict:
     """Whether a change differs from 0: its whole interval lies on one side of 0."""
-    if change.low is None or change.high is None:
-        return "no verdict"
-    return _side(change.low, change.high, 0.0)
-
-
-def _side(low: float, high: float, tolerance: float) -> Verdict:
-    if low > tolerance:
-        return "higher"
-    if high < -tolerance:
-        return "lower"
-    return "no difference"
+    return difference(change, equal=0.0)
 
 
 def pooled_deviation(groups: Sequence[NDArray[np.float64]]) -> float:

@@ -1,71 +1,27 @@
-"""Compare two results files: the runs that both have, the runs that are lost, and new runs."""
+"""Compares two results files: what changed in each run, what got lost, and what it cost."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from verification.benchmarks.comparing.losses import (
-    OF_LAYERS,
-    PERPLEXITY,
-    broken,
-    evaluation_change,
-    lost_runs,
-)
-from verification.benchmarks.comparing.noise import (
-    FIRST_BLOCKS,
-    ROUNDING,
-    ROUNDING_AT_DEPTH,
-    ROUNDING_OF_A_LAYER,
-    ROUNDING_OF_PERPLEXITY,
-    MeasureChange,
-    Samples,
-    against,
-    first_blocks,
-    is_deep,
-    other_draws,
-    same_draw,
-)
-from verification.benchmarks.results import (
-    Key,
-    Records,
-    ResultsFile,
-    common_layers,
-    measured,
-    named,
-    write_results,
-)
+from verification.benchmarks.comparing.noise import MEASURES, Change, judge
+from verification.benchmarks.results import Key, MeasuredRun, Records, ResultsFile, named
 from verification.benchmarks.statistics import Estimate, added_percent, paired_ratio
-
-# A draw that is easy for a method is easy for its control: both update kept weights, or neither.
-CONTROLS = {
-    "thanos": "sparsegpt",
-    "sparsegpt": "thanos",
-    "wanda": "magnitude",
-    "magnitude": "wanda",
-}
-# Headings of the measures, and their names in a results file.
-MEASURES = {"layer error": "error", "with dense inputs": "dense_error", PERPLEXITY: PERPLEXITY}
-FIRST = f"first {FIRST_BLOCKS} blocks"
-# A measure, its samples before and after, recorded ones for their spread, the rounding tolerance.
-Unpaired = tuple[str, Samples, Samples, Samples, float]
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """A run that both files have: its records by draw, what changed, and what broke.
+    """A run that both files have, on all its draws.
 
-    evaluation  the evaluation texts before and after if they differ; perplexity is then not judged
+    pruned  False for a dense model
+    broken  regressions that no noise excuses, in words
     """
 
     key: Key
-    before: Records
-    after: Records
-    changes: list[MeasureChange]
-    broken: list[str] = field(default_factory=list)
-    evaluation: tuple[str, str] | None = None
+    pruned: bool
+    changes: list[Change]
+    broken: list[str]
 
     @property
     def regressions(self) -> list[str]:
@@ -78,71 +34,87 @@ class RunComparison:
         return [_words(change) for change in self.changes if change.verdict == "lower"]
 
     @property
+    def unjudged(self) -> list[str]:
+        """Measures without a verdict, with the reason."""
+        reasons: dict[str, list[str]] = {}
+        for change in self.changes:
+            if change.verdict == "no verdict":
+                reasons.setdefault(change.basis, []).append(change.measure)
+        return [f"{', '.join(measures)} ({reason})" for reason, measures in reasons.items()]
+
+    @property
     def judged(self) -> bool:
         """Whether any measure has a verdict."""
         return any(change.verdict != "no verdict" for change in self.changes)
 
     @property
-    def pruned(self) -> bool:
-        """Whether the model was pruned: a dense one is the same on every draw."""
-        return any(record.pruned for record in self.before.values())
+    def verdict(self) -> str:
+        """The verdict on the run, in one or two words."""
+        if self.regressions:
+            return "REGRESSION"
+        if self.improvements:
+            return "better"
+        return "same" if self.judged else "not judged"
 
 
 @dataclass(frozen=True)
 class ResultsComparison:
-    """The comparison of two files; the exit status is 1 if there are `regressions`."""
+    """The comparison of two files; the exit status is 1 if there are `regressions`.
+
+    pairs  runs that both files have
+    lost   runs and draws that AFTER lacks, in words
+    costs  growth of time and memory, in words, if it is judged
+    """
 
     before: ResultsFile
     after: ResultsFile
     pairs: list[RunComparison]
     lost: list[str]
-    new: list[str]
-    settings: dict[str, tuple[Any, Any]]
     costs: list[str]
 
     @property
     def regressions(self) -> list[str]:
-        """In words: lost runs, what got worse by run, then costs if they are judged."""
+        """Lost runs, what got worse in each run, and costs; in words."""
         found = [f"{pair.key.label}: {what}" for pair in self.pairs for what in pair.regressions]
         return [f"{what}: the run is lost" for what in self.lost] + found + self.costs
 
     @property
     def improvements(self) -> list[str]:
-        """What got better, in words, by run."""
+        """What got better in each run, in words."""
         return [f"{pair.key.label}: {what}" for pair in self.pairs for what in pair.improvements]
 
     @property
     def unjudged(self) -> list[str]:
-        """Runs without any verdict."""
-        return [pair.key.label for pair in self.pairs if not pair.judged]
+        """Measures of runs without a verdict, in words."""
+        return [f"{pair.key.label}: {what}" for pair in self.pairs for what in pair.unjudged]
 
     @property
-    def evaluations(self) -> dict[tuple[str, str], list[str]]:
-        """Evaluation texts that differ, with the runs whose perplexity is therefore not judged."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for pair in self.pairs:
-            if pair.evaluation:
-                found.setdefault(pair.evaluation, []).append(pair.key.label)
-        return found
+    def new(self) -> list[str]:
+        """Runs that only AFTER has."""
+        return [key.label for key in self.after.runs if key not in self.before.runs]
+
+    @property
+    def versions(self) -> dict[str, tuple[Any, Any]]:
+        """Versions of Python and packages that differ, as they often explain a change."""
+        first, second = (
+            {"python": side.content.get("python"), **side.content.get("versions", {})}
+            for side in (self.before, self.after)
+        )
+        values = {name: (first.get(name), second.get(name)) for name in first | second}
+        return {name: both for name, both in values.items() if both[0] != both[1]}
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison, for JSON."""
+        names = ("lost", "new", "regressions", "improvements", "unjudged", "versions")
         return {
-            "before": self.before.as_dict(),
-            "after": self.after.as_dict(),
-            "settings": {name: list(values) for name, values in self.settings.items()},
-            "regressions": self.regressions,
-            "improvements": self.improvements,
-            "unjudged": self.unjudged,
-            "lost": self.lost,
-            "new": self.new,
+            "before": self.before.origin(),
+            "after": self.after.origin(),
+            **{name: getattr(self, name) for name in names},
             "runs": [
                 {
                     "model": pair.key.model,
                     "run": dict(pair.key.options),
-                    "changes": [change.as_dict() for change in pair.changes],
-                    "broken": pair.broken,
-                    "evaluation": pair.evaluation and list(pair.evaluation),
+                    "changes": [asdict(change) for change in pair.changes],
                 }
                 for pair in self.pairs
             ],
@@ -150,144 +122,75 @@ class ResultsComparison:
 
 
 def compare(
-    before: ResultsFile, after: ResultsFile, recorded: ResultsFile, costs: list[str] | None = None
+    before: ResultsFile,
+    after: ResultsFile,
+    recorded: Mapping[Key, Records],
+    times: float | None = None,
 ) -> ResultsComparison:
     """Compare two results files.
 
-    recorded  several draws a run. Their spread judges runs of the same model and kind of
-              calibration that have too few draws of their own.
-    costs     regressions in time and memory, in words, if they are judged
+    recorded  several draws a run, whose spread judges runs that share no draw
+    times     share by which costs may grow; None if they are not judged
 
     Raises ValueError if no run is in both files, or if no run of a pruned model can be judged:
-    such a comparison would always pass.
+    such a comparison would always pass. For `times` see `cost_regressions`.
     """
     keys = [key for key in before.runs if key in after.runs]
     if not keys:
         raise ValueError(f"{before.file} and {after.file} have no run in common")
-    tests = max(1, sum(1 for key in keys for _ in _unpaired(key, before, after, recorded)))
-    pairs = [_compare_run(key, before, after, recorded, tests) for key in keys]
+    pairs = [_run(key, before.runs[key], after.runs[key], recorded.get(key, {})) for key in keys]
     asked = [pair for pair in pairs if pair.pruned] or pairs
     if not any(pair.judged for pair in asked):
-        reasons = sorted({reason for pair in asked for reason in _reasons(pair)})
+        reasons = dict.fromkeys(what for pair in asked for what in pair.broken + pair.unjudged)
         raise ValueError(f"nothing can be judged: {'; '.join(reasons) or 'no numbers in common'}")
-    new = [key.label for key in after.runs if key not in before.runs]
-    lost, settings = lost_runs(before, after), _settings(before, after)
-    return ResultsComparison(before, after, pairs, lost, new, settings, costs or [])
+    lost = [what for key in before.runs for what in _lost(key, before, after)]
+    costs = [] if times is None else cost_regressions(before, after, times)
+    return ResultsComparison(before, after, pairs, lost, costs)
 
 
-def _reasons(pair: RunComparison) -> list[str]:
-    """Why nothing of an unjudged run is judged, in words."""
-    evaluation = (
-        [f"perplexities of other windows, {' → '.join(pair.evaluation)}"] if pair.evaluation else []
-    )
-    return [*pair.broken, *evaluation, *(change.basis for change in pair.changes)]
+def _run(key: Key, before: Records, after: Records, recorded: Records) -> RunComparison:
+    changes = [judge(measure, before, after, recorded) for measure in MEASURES]
+    first, *_ = before.values()
+    shared = [(before[draw], after[draw]) for draw in before if draw in after]
+    broken = []
+    # Another draw removes as many weights, and has to be certified as well.
+    for old, new in shared or [(first, record) for record in after.values()]:
+        seed = f", seed {new.draw.seed}" if len(after) > 1 else ""
+        broken += [what + seed for what in _broken(old, new)]
+    return RunComparison(key, first.pruned, [change for change in changes if change], broken)
 
 
-def _compare_run(
-    key: Key, before: ResultsFile, after: ResultsFile, recorded: ResultsFile, tests: int
-) -> RunComparison:
-    """What changed in one run."""
-    first, second = before.runs[key], after.runs[key]
-    changes = []
-    for measure, a, b in _measured(first, second):
-        if not a.keys() & b.keys():
-            continue
-        if measure == PERPLEXITY:
-            changes.append(same_draw(measure, a, b, ROUNDING_OF_PERPLEXITY))
-        else:
-            changes.append(same_draw(measure, a, b, ROUNDING_AT_DEPTH))
-            shallow = first_blocks(a), first_blocks(b)
-            if common_layers(chain(*(side.values() for side in shallow))):
-                name = f"{measure}, {FIRST}"
-                changes.append(same_draw(name, *shallow, ROUNDING, ROUNDING_OF_A_LAYER))
-    for measure, a, b, spread, tolerance in _unpaired(key, before, after, recorded):
-        changes.append(other_draws(measure, a, b, spread, tolerance, tests))
-    found = list(broken(first, second, after.unmeasured))
-    return RunComparison(key, first, second, changes, found, evaluation_change(first, second))
+def _lost(key: Key, before: ResultsFile, after: ResultsFile) -> list[str]:
+    """A run that AFTER lacks, or the seeds that AFTER lacks of a run if the files share a draw."""
+    first, second = before.runs[key], after.runs.get(key, {})
+    if not second:
+        return [key.label]
+    lost = [f"{key.label}, seed {draw.seed}" for draw in first if draw not in second]
+    return lost if len(lost) < len(first) else []
 
 
-def _measured(first: Records, second: Records) -> Iterator[tuple[str, Samples, Samples]]:
-    """The measures that both sides have, perplexity only of the same evaluation text."""
-    for measure, name in MEASURES.items():
-        if measure == PERPLEXITY and evaluation_change(first, second):
-            continue
-        a, b = measured(first, name), measured(second, name)
-        if a and b and common_layers([*a.values(), *b.values()]):
-            yield measure, a, b
+def _broken(before: MeasuredRun, after: MeasuredRun) -> Iterator[str]:
+    """Describe what a run lost."""
+    old, new = ({layer.name: layer for layer in run.layers or ()} for run in (before, after))
+    if lost := [name for name in old if name not in new]:
+        yield f"layers lost: {named(lost)}"
+    kept = [name for name in old if name in new]
+    if failed := [name for name in kept if old[name].passed and not new[name].passed]:
+        yield f"certificates lost: {named(failed)}"
+    counts = {name: (old[name].removed, new[name].removed) for name in kept}
+    if moved := [f"{name} {a} → {b}" for name, (a, b) in counts.items() if a != b]:
+        yield f"removed weights changed: {named(moved)}"
+    for measure in MEASURES[1:]:
+        first, second = (run.measured(measure.field) for run in (before, after))
+        if first and not second:
+            yield f"{measure.name} is lost"
+        elif lost := [name for name in first if name in kept and name not in second]:
+            yield f"{measure.name} is lost: {named(lost)}"
 
 
-def _unpaired(
-    key: Key, before: ResultsFile, after: ResultsFile, recorded: ResultsFile
-) -> Iterator[Unpaired]:
-    """What different draws must judge: measures without a shared draw, and ratios to a control."""
-    kinds = {draw.kind for side in (before, after) for draw in side.runs[key]}
-    known = {
-        draw: record for draw, record in recorded.runs.get(key, {}).items() if draw.kind in kinds
-    }
-    if kinds != {draw.kind for draw in known}:
-        known = {}
-    control = key.with_method(CONTROLS.get(dict(key.options).get("method", ""), ""))
-    for measure, a, b in _measured(before.runs[key], after.runs[key]):
-        if a.keys() & b.keys():
-            continue
-        spread = measured(known, MEASURES[measure])
-        if not common_layers([*a.values(), *b.values(), *spread.values()]):
-            spread = {}  # recorded of a model whose layers have other names
-        if measure == PERPLEXITY:
-            yield measure, a, b, spread, ROUNDING_OF_PERPLEXITY
-            continue
-        yield from _by_depth(measure, a, b, spread)
-        controls = [measured(side.runs.get(control, {}), MEASURES[measure])
-                    for side in (before, after, recorded)]  # fmt: skip
-        sides = [against(*both) for both in zip((a, b, spread), controls, strict=True)]
-        if sides[0] and sides[1]:
-            yield from _by_depth(f"{measure} / {dict(control.options)['method']}'s", *sides)
-
-
-def _by_depth(measure: str, a: Samples, b: Samples, spread: Samples) -> Iterator[Unpaired]:
-    """All layers together, then the first blocks alone if there are more blocks.
-
-    Rounding moves the first blocks less, so they show changes that it hides in the mean of all.
-    """
-    if not is_deep([*a.values(), *b.values(), *spread.values()]):
-        yield measure, a, b, spread, ROUNDING
-        return
-    yield measure, a, b, spread, ROUNDING_AT_DEPTH
-    first, second, others = (first_blocks(side) for side in (a, b, spread))
-    if common_layers(chain(first.values(), second.values(), others.values())):
-        yield f"{measure}, {FIRST}", first, second, others, ROUNDING
-
-
-def _words(change: MeasureChange) -> str:
-    percent = added_percent(change.ratio.value)
-    layers = f"; worse by themselves: {', '.join(change.layers)}" if change.layers else ""
-    return f"{change.measure} {percent:+.2f} % ({change.basis}){layers}"
-
-
-def _settings(before: ResultsFile, after: ResultsFile) -> dict[str, tuple[Any, Any]]:
-    """Settings, versions and measures that differ, as they often explain a change."""
-    first, second = (
-        {
-            **side.content.get("settings", {}),
-            "python": side.origin("python"),
-            **(side.origin("versions") or {}),
-        }
-        for side in (before, after)
-    )
-    found = {
-        name: (first.get(name), second.get(name))
-        for name in first | second
-        if first.get(name) != second.get(name)
-    }
-    for measure in sorted(after.unmeasured):
-        if any(record.measured(measure) for record in before.records):
-            found[OF_LAYERS.get(measure, measure)] = ("measured", "not measured")
-    return found
-
-
-def write_comparison(comparison: ResultsComparison, file: Path) -> None:
-    """Write the comparison as JSON."""
-    write_results(file, comparison.as_dict(), indent=1)
+def _words(change: Change) -> str:
+    layers = f"; worse by themselves: {named(change.layers)}" if change.layers else ""
+    return f"{change.measure} {change.percent or 0:+.2f} % ({change.basis}){layers}"
 
 
 # Costs in words, and the fields of a run's record.
@@ -297,14 +200,14 @@ COSTS = {"pruning time": "pruning_seconds", "peak memory": "peak_memory_bytes"}
 def cost_ratios(before: ResultsFile, after: ResultsFile) -> dict[str, Estimate]:
     """After / before over all runs with the same draw: one run's time is noise, many are not."""
     found = {}
-    for name, field_name in COSTS.items():
+    for name, field in COSTS.items():
         pairs = [
-            (getattr(record, field_name), getattr(after.runs[key][draw], field_name))
+            (getattr(record, field), getattr(after.runs[key][draw], field))
             for key, records in before.runs.items()
             for draw, record in records.items()
             if draw in after.runs.get(key, {})
         ]
-        known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        known = [(a, b) for a, b in pairs if a and b]
         if known:
             found[name] = paired_ratio([a for a, _ in known], [b for _, b in known])
     return found
@@ -313,19 +216,17 @@ def cost_ratios(before: ResultsFile, after: ResultsFile) -> dict[str, Estimate]:
 def cost_regressions(before: ResultsFile, after: ResultsFile, allowed: float) -> list[str]:
     """Costs that grew by more than the share `allowed`, beyond the spread over the runs.
 
-    Raises ValueError if machines, numbers of threads or numbers of jobs differ, if `allowed` is
-    negative or infinite, or if no run has the same draw in both files.
+    Raises ValueError if machines, threads or jobs differ, if `allowed` is negative or infinite, or
+    if no run has the same draw in both files.
     """
     if not 0 <= allowed < math.inf:
         raise ValueError(f"times must be a share of 0 or more, got {allowed}")
-    for name in ("machine", "number of threads", "number of jobs"):
-        field_name = name.rpartition(" ")[2]
-        first, second = (
-            ", ".join(sorted({getattr(each, field_name) for each in side.records if each.pruned}))
-            for side in (before, after)
-        )
-        if first != second:
-            raise ValueError(f"times compare with one {name} only, got {first} and {second}")
+    first, second = (
+        "; ".join(sorted({run.conditions for run in side.records if run.pruned}))
+        for side in (before, after)
+    )
+    if first != second:
+        raise ValueError(f"times must be measured alike, got {first} and {second}")
     ratios = cost_ratios(before, after)
     if not ratios:
         raise ValueError("times must be of runs with the same draw in both files, got none")
@@ -333,98 +234,44 @@ def cost_regressions(before: ResultsFile, after: ResultsFile, allowed: float) ->
         f"{name} {added_percent(ratio.value):+.1f} % over {ratio.count} runs, more than "
         f"{100 * allowed:g} % beyond their spread"
         for name, ratio in ratios.items()
-        if (ratio.value if ratio.low is None else ratio.low) > 1 + allowed
+        if (ratio.low or ratio.value) > 1 + allowed
     ]
 
 
-# Layer errors are geometric means over the layers: every layer has the same weight in a change.
-HEADINGS = [
-    "run",
-    "layer error",
-    FIRST,
-    "with dense inputs",
-    "perplexity",
-    "pruning s",
-    "peak MiB",
-    "sparsity",
-    "verdict",
-]
+HEADINGS = ["run", *(measure.name for measure in MEASURES), "verdict"]
 
 
 def rows(comparison: ResultsComparison) -> list[list[str]]:
-    """Table rows, one for each run that both files have: the numbers after, and their changes."""
-    return [_row(pair) for pair in comparison.pairs]
+    """Table rows, one for each run that both files have: the values after, and their changes."""
+    found = []
+    for pair in comparison.pairs:
+        changes = {change.measure: change for change in pair.changes}
+        cells = [_cell(changes.get(measure.name)) for measure in MEASURES]
+        found.append([pair.key.label, *cells, pair.verdict])
+    return found
 
 
-def _row(pair: RunComparison) -> list[str]:
-    by_measure = {change.measure: change for change in pair.changes}
-    cells = []
-    for measure in ("layer error", f"layer error, {FIRST}", "with dense inputs", "perplexity"):
-        change = by_measure.get(measure)
-        digits = 2 if measure == "perplexity" else 4
-        cells.append(_moved(change.before, change.after, digits) if change else "")
-    for name, unit, digits in (("pruning time", 1, 1), ("peak memory", 2**20, 0)):
-        before, after = (_mean(side, name) / unit for side in (pair.before, pair.after))
-        cells.append(_moved(before, after, digits))
-    before, after = (
-        100 * sum(record.sparsity for record in side.values()) / len(side)
-        for side in (pair.before, pair.after)
-    )
-    cells.append(f"{after:.2f} %" if before == after else f"{before:.2f} → {after:.2f} %")
-    return [pair.key.label, *cells, verdict(pair)]
-
-
-def verdict(pair: RunComparison) -> str:
-    """The verdict on a run, in one or two words."""
-    if pair.regressions:
-        return "REGRESSION"
-    if pair.improvements:
-        return "better"
-    return "same" if pair.judged else "not judged"
-
-
-def _mean(side: Records, cost: str) -> float:
-    values = [getattr(record, COSTS[cost]) for record in side.values()]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _moved(before: float, after: float, digits: int) -> str:
-    """The number after, and its relative change."""
-    if math.isnan(before) or math.isnan(after):
+def _cell(change: Change | None) -> str:
+    if not change or change.after is None:
         return ""
-    change = f" {added_percent(after / before):+.2f} %" if before > 0 else ""
-    return f"{after:.{digits}f}{change}"
+    return f"{change.after:.4g} {change.percent:+.2f} %"
 
 
 def lines(comparison: ResultsComparison) -> Iterator[str]:
-    """The lines below the table, with the verdict last."""
-    for name, (before, after) in comparison.settings.items():
-        yield f"setting  {name}: {before} → {after}"
-    for (before, after), runs in comparison.evaluations.items():
-        yield f"setting  evaluation of {named(runs)}: {before} → {after}; perplexity is NOT JUDGED"
+    """The lines below the table, with the conclusion last."""
+    for name, (before, after) in comparison.versions.items():
+        yield f"version  {name}: {before} → {after}"
     for name, ratio in cost_ratios(comparison.before, comparison.after).items():
         yield f"cost     {name} of all runs: {added_percent(ratio.value):+.1f} %"
     for what in comparison.new:
         yield f"new      {what}"
-    for basis in sorted({change.basis for pair in comparison.pairs for change in pair.changes}):
-        yield f"judged   {basis}"
     for what in comparison.unjudged:
         yield f"NOT JUDGED  {what}"
     for what in comparison.improvements:
         yield f"better   {what}"
     for what in comparison.regressions:
         yield f"REGRESSION  {what}"
-    yield _conclusion(comparison)
-
-
-def _conclusion(comparison: ResultsComparison) -> str:
-    """The number of regressions, and what was not judged."""
     count, runs = len(comparison.regressions), len(comparison.pairs)
     found = f"{count or 'No'} regression{'s' if count > 1 else ''} beyond noise"
-    unjudged = len(comparison.unjudged)
-    gaps = [f"{unjudged} of {runs} runs are NOT JUDGED"] if unjudged else []
-    other = sum(map(len, comparison.evaluations.values()))
-    if other:
-        gaps.append(f"perplexity of {other} of {runs} runs is NOT JUDGED: another evaluation")
-    return f"{found}, but {', and '.join(gaps)}." if gaps else f"{found}."
+    partly = sum(1 for pair in comparison.pairs if pair.unjudged)
+    yield f"{found}, but {partly} of {runs} runs are NOT JUDGED in full." if partly else f"{found}."

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from thanos_torch.evaluation.zero_shot import TASKS
-from verification.benchmarks.quality.paper_models import MODELS, PaperEvidence, PaperModel
+from verification.benchmarks.quality.paper_models import MODELS, Evidence, PaperModel
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 PATTERNS = ("unstructured:0.5", "4:8", "2:4", "structured:0.3")
@@ -64,7 +64,7 @@ def prunings() -> Iterator[Pruning]:
 
 def paper_models() -> tuple[PaperModel, ...]:
     """The models of the paper's tables."""
-    return tuple(model for model in MODELS if model.evidence is PaperEvidence.TABLES)
+    return tuple(model for model in MODELS if model.evidence is Evidence.TABLES)
 
 
 HALF, SINGLE = 2, 4  # bytes of a number
@@ -77,21 +77,18 @@ def gpu_bytes(model: PaperModel, protocol: Protocol) -> int:
     Pruning holds one decoder block in 16 bits, and in float32 the Gram matrices of its distinct
     inputs and the solver's copies of W and G.
     """
-    sizes = model.sizes
-    logits = protocol.evaluation_seqlen * sizes.vocabulary * (HALF + SINGLE)
+    logits = protocol.evaluation_seqlen * model.config["vocab_size"] * (HALF + SINGLE)
     evaluating = HALF * model.parameters + logits
-    layers = list(sizes.block.values())
-    block = HALF * sum(rows * columns for rows, columns in layers)
-    grams = SINGLE * sum(columns**2 for columns in sizes.gram_columns)
-    solver = 2 * SINGLE * max(rows * columns + columns**2 for rows, columns in layers)
+    block = HALF * sum(rows * columns for rows, columns in model.block)
+    grams = SINGLE * sum(columns**2 for columns in model.gram_columns)
+    solver = 2 * SINGLE * max(rows * columns + columns**2 for rows, columns in model.block)
     return max(evaluating, block + grams + solver)
 
 
 def disk_bytes(model: PaperModel) -> int:
     """Size of the download and of the dense model's Gram matrices; no pruned model is written."""
     downloads = 2 if model.pickled else 1  # pickled weights are converted first
-    columns = [columns for _, columns in model.sizes.block.values()]
-    grams = model.sizes.layers * sum(width**2 for width in columns)
+    grams = model.layers * sum(columns**2 for _, columns in model.block)
     return downloads * HALF * model.parameters + SINGLE * grams
 
 
@@ -121,16 +118,10 @@ def plan_rows(protocol: Protocol, models: Iterable[PaperModel]) -> list[list[str
 def plan_lines(protocol: Protocol) -> list[str]:
     """Sentences that describe the protocol, to be printed with the table."""
     return [
-        f"Methods: {', '.join(METHODS)}; {', '.join(REFITTED)} also with {REFIT_STEPS} steps of "
-        "refit, but for structured Thanos, which is its own.",
-        f"Patterns: {', '.join(PATTERNS)}; n:m and structured ones by Thanos also with "
-        f"{OUTLIERS.removeprefix('+')}.",
-        f"Calibration: {protocol.nsamples} sequences of {protocol.seqlen} tokens of "
-        f"{protocol.dataset}, seed {protocol.seed}.",
-        f"Perplexity: {protocol.evaluation_dataset}, windows of {protocol.evaluation_seqlen}.",
-        f"Tasks: {', '.join(protocol.tasks)}.",
-        f"Blocks of {protocol.block_size} columns, {protocol.sparsegpt_block_size} for SparseGPT; "
-        f"damping {protocol.damping}.",
+        f"Methods: {', '.join(METHODS)}. {REFIT_STEPS} steps of refit as well: "
+        f"{', '.join(REFITTED)}; structured thanos excepted, which a refit cannot improve.",
+        f"Patterns: {', '.join(PATTERNS)}; the last three also with {OUTLIERS} for thanos.",
+        f"Settings: {', '.join(f'{name} {value}' for name, value in vars(protocol).items())}.",
     ]
 
 
