@@ -14,7 +14,8 @@ from verification.benchmarks.pages.quality import QUALITY
 from verification.benchmarks.pages.report import html_report
 from verification.benchmarks.pages.studies import Results
 
-PAGES: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED, PAPER_MODELS)
+MEASURED: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED)
+PAGES = (*MEASURED, PAPER_MODELS)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
 SECTIONS = (
@@ -82,7 +83,7 @@ def write_fresh(results: Path, out: Path) -> list[Path]:
     Returns the files that were written; the report is the last one.
     """
     out.mkdir(parents=True, exist_ok=True)
-    texts = {page.name: page.bare(Results(results), out) for page in PAGES}
+    texts = {page.name: page.bare(Results(results), out) for page in MEASURED}
     files = {name: out / f"{name}.md" for name, text in texts.items() if text}
     for name, file in files.items():
         _write(file, texts[name])
