@@ -102,7 +102,7 @@ def page(results: dict[str, Any]) -> str:
     lines = ["# Cost of pruning a layer", ""]
     lines += [f"- {'yes' if holds else '**no**'}: {what}: {how}"
               for what, holds, how in verdicts(results)]  # fmt: skip
-    lines += ["", "Product units of SparseGPT's published procedure in the same run (50 %, 2:4): "]
+    lines += ["", "Product units of SparseGPT's published procedure in that run (50 %, 2:4):", ""]
     lines += ["- {} x {}: ".format(*each["shape"])
               + f"{each['unstructured']:.1f}, {each['semi']:.1f}"
               for each in results["published"]]  # fmt: skip
