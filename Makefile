@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Python compiles what it imports, once: pip would compile every module, most of which nobody imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test bench report mutants fuzz attacks stress verify clean
+.PHONY: test bench report docs mutants fuzz attacks stress verify clean
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -46,10 +46,19 @@ bench: .venv/installed
 report: .venv/installed
 	$(BIN)/python -m verification.benchmarks.pages.build
 
+# The documentation site, in site/index.html. A warning fails the build.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv results site

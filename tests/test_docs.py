@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN = [page for page in PAGES if page.parent.name != "tutorials"]  # those: test_tutorials.py
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ENVIRONMENT = {
@@ -28,25 +29,18 @@ def blocks(page: Path, language: str) -> list[str]:
     return [body for found, body in BLOCK.findall(page.read_text()) if found == language]
 
 
-def commands() -> list[tuple[str, str]]:
-    """Every command of the console blocks, and what it prints."""
+def commands(page: Path) -> list[tuple[str, str]]:
+    """Every command of a page's console blocks, and what it prints."""
     found = []
-    for page in PAGES:
-        for block in blocks(page, "console"):
-            first, *parts = re.split(r"^\$ ", block, flags=re.MULTILINE)
-            assert not first, f"{page.name}: a console block starts with a command"
-            found += [(part.split("\n", 1)[0], part.split("\n", 1)[1]) for part in parts]
+    for block in blocks(page, "console"):
+        first, *parts = re.split(r"^\$ ", block, flags=re.MULTILINE)
+        assert not first, f"{page.name}: a console block starts with a command"
+        found += [(part.split("\n", 1)[0], part.split("\n", 1)[1]) for part in parts]
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_is_of_a_kind_that_is_executed(page: Path) -> None:
-    languages = {language for language, _ in BLOCK.findall(page.read_text())}
-    assert languages <= {"pycon", "console"}
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "pycon")], ids=lambda p: p.name)
-def test_python_blocks_print_what_the_page_says(page: Path) -> None:
+def check_python(page: Path) -> None:
+    """Run the Python blocks of a page in order, and compare what they print."""
     source = "\n".join(blocks(page, "pycon"))
     example = doctest.DocTestParser().get_doctest(source, {}, page.name, str(page), 0)
     problems: list[str] = []
@@ -56,7 +50,18 @@ def test_python_blocks_print_what_the_page_says(page: Path) -> None:
     assert not problems, "".join(problems)
 
 
-@pytest.mark.parametrize(("command", "expected"), commands())
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_of_a_kind_that_is_executed(page: Path) -> None:
+    languages = {language for language, _ in BLOCK.findall(page.read_text())}
+    assert languages <= {"pycon", "console"}
+
+
+@pytest.mark.parametrize("page", [p for p in RUN if blocks(p, "pycon")], ids=lambda p: p.name)
+def test_python_blocks_print_what_the_page_says(page: Path) -> None:
+    check_python(page)
+
+
+@pytest.mark.parametrize(("command", "expected"), [each for page in RUN for each in commands(page)])
 def test_commands_print_what_the_page_says(command: str, expected: str) -> None:
     done = subprocess.run(
         ["bash", "-c", command],

@@ -44,7 +44,7 @@ def test_the_wheel_holds_the_three_packages_with_their_data_and_no_test(files: s
 def test_every_extra_is_explained_in_the_readme() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     readme = (ROOT / "README.md").read_text()
-    for extra in project["optional-dependencies"].keys() - {"dev"}:
+    for extra in project["optional-dependencies"].keys() - {"dev", "docs"}:
         assert f"`{extra}`" in readme, extra
 
 
@@ -53,3 +53,9 @@ def test_exit_statuses_are_those_of_the_docs_and_of_the_judge() -> None:
     for status in ExitStatus:
         assert f"| {status.value} | {MEANINGS[status]} |" in page
     assert command.USAGE == ExitStatus.USAGE
+
+
+def test_the_citation_and_the_changelog_name_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert version in (ROOT / "CHANGELOG.md").read_text()

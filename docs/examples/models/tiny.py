@@ -29,7 +29,7 @@ def tiny_llama() -> Any:
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=2048,
         initializer_range=0.2,
     )
     return LlamaForCausalLM(config)
