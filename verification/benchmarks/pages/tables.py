@@ -130,7 +130,7 @@ def source(study: Study) -> str:
 
 def folded(summary: str, text: str) -> str:
     """Markdown that a reader opens by a click."""
-    return f'<details markdown="1"><summary>{summary}</summary>\n\n{text}\n\n</details>'
+    return f'<details><summary>{summary}</summary>\n\n{text}\n\n</details>'
 
 
 def source_line(content: Mapping[str, Any], runs: Sequence[Mapping[str, Any]] = ()) -> str:
