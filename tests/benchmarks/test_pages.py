@@ -16,7 +16,7 @@ from verification.benchmarks.pages.drawn import digest_of
 from verification.benchmarks.pages.marks import fill
 from verification.benchmarks.pages.numbers import number
 from verification.benchmarks.pages.report import html_report
-from verification.benchmarks.pages.studies import NotMeasuredError, Results, Study
+from verification.benchmarks.pages.studies import NotMeasuredError, Results, StudyRuns
 from verification.benchmarks.pages.style import save
 from verification.benchmarks.pages.tables import percent, perplexity
 from verification.benchmarks.pages.verdicts import check
@@ -122,7 +122,7 @@ def test_numbers_are_asked_for_in_words(tmp_path: Path) -> None:
 
 def test_what_two_files_measured_counts_once_and_magnitude_counts_on_every_draw() -> None:
     studies = [content(list(headline_runs(seed))) for seed in SEEDS]
-    study = Study((*studies, studies[0]))
+    study = StudyRuns((*studies, studies[0]))
     assert len(study.runs["thanos 2:4"]) == len(SEEDS)
     assert len(study.runs["magnitude 2:4"]) == 1
     assert len(study.compare("thanos 2:4", "magnitude 2:4").own) == len(SEEDS)
@@ -140,10 +140,10 @@ def test_several_draws_are_compared_draw_by_draw_and_one_draw_window_by_window()
     for each, run in zip(made["runs"][1:], runs, strict=True):
         each |= record(run, LOSSES[run.method] + noise[run.calibration.seed])
     names = ("thanos unstructured:0.5", "sparsegpt unstructured:0.5")
-    several = Study((made,)).compare(*names)
+    several = StudyRuns((made,)).compare(*names)
     assert several.verdict == "lower"
     assert several.perplexity.value == pytest.approx(math.exp(-0.1))
-    one = Study(({**made, "runs": [made["runs"][0], *made["runs"][1::3]]},)).compare(*names)
+    one = StudyRuns(({**made, "runs": [made["runs"][0], *made["runs"][1::3]]},)).compare(*names)
     low, high = one.perplexity.low, one.perplexity.high
     assert low is not None
     assert high is not None
@@ -154,7 +154,7 @@ def test_a_ruined_or_useless_model_is_no_evidence() -> None:
     def usable(dense: float, best: float) -> bool:
         losses = {"dense": dense, "thanos": best, "sparsegpt": best + 1}
         runs = [replace(SWEEP, method=method) for method in ("sparsegpt", "thanos")]
-        study = Study((content(runs, losses),))
+        study = StudyRuns((content(runs, losses),))
         return study.compare("thanos unstructured:0.5", "sparsegpt unstructured:0.5").usable
 
     assert usable(3.0, 3.0 + math.log(9))
@@ -163,7 +163,7 @@ def test_a_ruined_or_useless_model_is_no_evidence() -> None:
 
 
 def test_accuracy_counts_the_tasks_in_which_the_dense_model_beats_guessing() -> None:
-    study = Study((content(list(headline_runs(0))),))
+    study = StudyRuns((content(list(headline_runs(0))),))
     assert telling(study) == ["piqa"]
     ahead = study.compare("thanos 2:4", "sparsegpt 2:4").accuracy(["piqa"])
     assert ahead.value == pytest.approx(1.0)

@@ -136,7 +136,7 @@ def _show_plan(studies: list[Study], paper: bool) -> None:
 
 def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
     """Measure one study, write and show its results; returns whether everything is certified."""
-    from verification.benchmarks.pages.studies import Study as Measured
+    from verification.benchmarks.pages.studies import StudyRuns
     from verification.benchmarks.pages.tables import RUN_HEADINGS, run_rows, source_line
     from verification.benchmarks.quality.engine import verified
 
@@ -150,7 +150,7 @@ def _measure(study: Study, out: Path, resources: Resources, jobs: int) -> bool:
     with shown.progress:
         results = study.measure(out / RECORDS, shown.show, command, resources, jobs)
     write_results(out / study.name / RESULTS, results)
-    table(f"{study.name}: {study.question}", RUN_HEADINGS, run_rows(Measured((results,))))
+    table(f"{study.name}: {study.question}", RUN_HEADINGS, run_rows(StudyRuns((results,))))
     console.print(source_line(results, results["runs"]))
     console.print(f"Every layer certified: {'yes' if verified(results) else 'NO'}.")
     return verified(results)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from verification.benchmarks.pages.studies import Results, Study, accuracy, geometric
+from verification.benchmarks.pages.studies import Results, StudyRuns, accuracy, geometric
 from verification.benchmarks.pages.tables import percent, perplexity, signed
 from verification.benchmarks.pages.zero_shot import telling
 from verification.benchmarks.statistics import added_percent, mean
@@ -42,53 +42,53 @@ def _at(content: Any, path: str) -> Any:
     return content
 
 
-def _dense(study: Study, runs: Sequence[str]) -> str:
+def _dense(study: StudyRuns, runs: Sequence[str]) -> str:
     return perplexity(study.dense["perplexity"])
 
 
-def _perplexity(study: Study, runs: Sequence[str]) -> str:
+def _perplexity(study: StudyRuns, runs: Sequence[str]) -> str:
     return perplexity(geometric(study.of(*runs)))
 
 
-def _change(study: Study, runs: Sequence[str]) -> str:
+def _change(study: StudyRuns, runs: Sequence[str]) -> str:
     return f"{signed(added_percent(study.compare(*runs).perplexity.value), 0)} %"
 
 
-def _less(study: Study, runs: Sequence[str]) -> str:
+def _less(study: StudyRuns, runs: Sequence[str]) -> str:
     """The same without a sign, for "X % lower"."""
     return f"{abs(added_percent(study.compare(*runs).perplexity.value)):.0f} %"
 
 
-def _interval(study: Study, runs: Sequence[str]) -> str:
+def _interval(study: StudyRuns, runs: Sequence[str]) -> str:
     return percent(study.compare(*runs).perplexity)
 
 
-def _error(study: Study, runs: Sequence[str]) -> str:
+def _error(study: StudyRuns, runs: Sequence[str]) -> str:
     return f"{abs(added_percent(study.compare(*runs).error.value)):.0f} %"
 
 
-def _times(study: Study, runs: Sequence[str]) -> str:
+def _times(study: StudyRuns, runs: Sequence[str]) -> str:
     """Perplexity as a multiple of the dense model's."""
     return f"{geometric(study.of(*runs)) / study.dense['perplexity']:.1f}"
 
 
-def _seconds(study: Study, runs: Sequence[str]) -> str:
+def _seconds(study: StudyRuns, runs: Sequence[str]) -> str:
     return f"{study.compare(*runs).seconds:.1f}"
 
 
-def _accuracy(study: Study, runs: Sequence[str]) -> str:
+def _accuracy(study: StudyRuns, runs: Sequence[str]) -> str:
     """Mean accuracy in % over the tasks in which the dense model beats guessing."""
     records = study.of(*runs) if runs else [study.dense]
     tasks = telling(study)
     return f"{100 * mean([accuracy(record, tasks) for record in records]).value:.1f}"
 
 
-def _layers(study: Study, runs: Sequence[str]) -> str:
+def _layers(study: StudyRuns, runs: Sequence[str]) -> str:
     """How many pruned layers the study certified."""
     return f"{sum(layer['passed'] for each in study.runs.values() for run in each for layer in run['layers']):,}"
 
 
-MEASURES: dict[str, Callable[[Study, Sequence[str]], str]] = {
+MEASURES: dict[str, Callable[[StudyRuns, Sequence[str]], str]] = {
     "dense": _dense,
     "perplexity": _perplexity,
     "change": _change,

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from verification.benchmarks.pages.studies import Comparison, Study, geometric
+from verification.benchmarks.pages.studies import Comparison, StudyRuns, geometric
 from verification.benchmarks.pages.style import (
     COLOURS,
     VERDICTS,
@@ -66,7 +66,7 @@ def forest(groups: Mapping[str, Mapping[str, Comparison]], axis: str) -> Any:
     return figure
 
 
-def by_sparsity(study: Study, methods: Sequence[str]) -> Any:
+def by_sparsity(study: StudyRuns, methods: Sequence[str]) -> Any:
     """Perplexity against the share of weights removed: a line for each method."""
     figure, panel = plt.subplots(figsize=(WIDTH, 4.0), layout="constrained")
     for method in methods:
@@ -91,7 +91,7 @@ def by_sparsity(study: Study, methods: Sequence[str]) -> Any:
     return figure
 
 
-def bars(study: Study) -> Any:
+def bars(study: StudyRuns) -> Any:
     """Perplexity by method: a panel for each pattern; the dense model is a line."""
     patterns = list(dict.fromkeys(name.rpartition(" ")[2] for name in study.runs))
     groups = {
@@ -132,7 +132,7 @@ def bars(study: Study) -> Any:
     return figure
 
 
-def zeros(study: Study) -> Any:
+def zeros(study: StudyRuns) -> Any:
     """The mask of one layer in every run, in coarse cells: dark where much was removed."""
     records = [runs[0] for runs in study.runs.values() if not runs[0]["run"].get("refit_steps")]
     patterns = list(dict.fromkeys(family(record["run"]) for record in records))
@@ -160,7 +160,7 @@ def zeros(study: Study) -> Any:
     return figure
 
 
-def draws(study: Study) -> Any:
+def draws(study: StudyRuns) -> Any:
     """Perplexity of every calibration draw: a row for each method."""
     figure, panel = plt.subplots(figsize=(WIDTH, 0.9 + 0.3 * len(study.runs)), layout="constrained")
     for row, (name, runs) in enumerate(study.runs.items()):

@@ -8,7 +8,7 @@ from verification.benchmarks.pages.page import Page
 from verification.benchmarks.pages.studies import (
     Comparison,
     Results,
-    Study,
+    StudyRuns,
     accuracy,
     geometric,
 )
@@ -183,7 +183,7 @@ def _forest(study: str, *bases: str) -> Callable[[Results], Any]:
     return picture
 
 
-def _named(study: Study, base: str) -> dict[str, Comparison]:
+def _named(study: StudyRuns, base: str) -> dict[str, Comparison]:
     """Names without the pattern, which is the panel's title, and without the method of the base."""
     method = base.rpartition(" ")[0]
     changes = against(study, base).items()

@@ -113,7 +113,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyRuns:
     """The runs of a study's results files; what several files measured is taken once."""
 
     parts: tuple[Mapping[str, Any], ...]
@@ -208,7 +208,7 @@ class Results:
             self._read[name] = read_content(file)
         return self._read[name]
 
-    def study(self, name: str) -> Study:
+    def study(self, name: str) -> StudyRuns:
         """A study, from the parts that were measured. Raises NotMeasuredError without any."""
         parts = []
         for part in PARTS[name]:
@@ -218,7 +218,7 @@ class Results:
                 continue
         if not parts:
             raise NotMeasuredError(f"{self.folder} has no results of {name!r}")
-        return Study(tuple(parts))
+        return StudyRuns(tuple(parts))
 
 
 def pruned(record: Record) -> bool:

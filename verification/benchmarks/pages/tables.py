@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verification.benchmarks.pages.studies import Comparison, Study, geometric, pruned
+from verification.benchmarks.pages.studies import Comparison, StudyRuns, geometric, pruned
 from verification.benchmarks.quality.plan import family
 from verification.benchmarks.statistics import Estimate, added_percent, difference
 
@@ -24,12 +24,12 @@ def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int =
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
 
 
-def run_rows(study: Study) -> list[list[str]]:
+def run_rows(study: StudyRuns) -> list[list[str]]:
     """A row for every record, the dense model first. Columns: RUN_HEADINGS."""
     return [_run_row(study, record) for record in study.records]
 
 
-def _run_row(study: Study, record: Mapping[str, Any]) -> list[str]:
+def _run_row(study: StudyRuns, record: Mapping[str, Any]) -> list[str]:
     memory = f"{record['peak_memory_bytes'] / 2**20:,.0f}"
     if not pruned(dict(record)):
         return ["not pruned", "dense", perplexity(record["perplexity"]), "0", "", memory, ""]
@@ -45,12 +45,12 @@ def _run_row(study: Study, record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def run_table(study: Study) -> str:
+def run_table(study: StudyRuns) -> str:
     """All runs of a study, and where they come from."""
     return f"{markdown(RUN_HEADINGS, run_rows(study), left=2)}\n\n{source(study)}"
 
 
-def change_rows(study: Study, base: str) -> list[list[str]]:
+def change_rows(study: StudyRuns, base: str) -> list[list[str]]:
     """Every run in the pattern of `base`, which comes first, against it.
 
     Columns: setting, perplexity, against the base, layer error against the base, seconds as a
@@ -60,14 +60,14 @@ def change_rows(study: Study, base: str) -> list[list[str]]:
     return [_change_row(study, name, change, name == base) for name, change in rows.items()]
 
 
-def against(study: Study, base: str) -> dict[str, Comparison]:
+def against(study: StudyRuns, base: str) -> dict[str, Comparison]:
     """The other runs in the pattern of `base` against it, by name. Refits have a page of their own."""
     pattern = base.rpartition(" ")[2]
     names = [name for name in study.runs if name != base and name.endswith(f" {pattern}")]
     return {name: study.compare(name, base) for name in names if "+ refit" not in name}
 
 
-def _change_row(study: Study, name: str, change: Comparison, is_base: bool) -> list[str]:
+def _change_row(study: StudyRuns, name: str, change: Comparison, is_base: bool) -> list[str]:
     return [
         name.rpartition(" ")[0],
         perplexity(geometric(change.own)),
@@ -78,7 +78,7 @@ def _change_row(study: Study, name: str, change: Comparison, is_base: bool) -> l
     ]
 
 
-def change_table(study: Study, base: str) -> str:
+def change_table(study: StudyRuns, base: str) -> str:
     """All runs in the pattern of `base` against it, and where they come from."""
     against = f"against {base.rpartition(' ')[0]}"
     headings = ["setting", "perplexity", against, "layer error", "× seconds", "draws"]
@@ -113,7 +113,7 @@ def signed(value: float, digits: int) -> str:
     return f"{'−' if rounded < 0 else '+'}{abs(rounded):,.{digits}f}"
 
 
-def source(study: Study) -> str:
+def source(study: StudyRuns) -> str:
     """The commands, commits and machines that made a study's numbers, folded away."""
     lines = [source_line(part, part["runs"]) for part in study.parts]
     passed = [
@@ -130,7 +130,7 @@ def source(study: Study) -> str:
 
 def folded(summary: str, text: str) -> str:
     """Markdown that a reader opens by a click."""
-    return f'<details><summary>{summary}</summary>\n\n{text}\n\n</details>'
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
 def source_line(content: Mapping[str, Any], runs: Sequence[Mapping[str, Any]] = ()) -> str:

@@ -6,7 +6,7 @@ Means are therefore taken over the telling tasks, in which the dense model beats
 
 from collections.abc import Sequence
 
-from verification.benchmarks.pages.studies import Record, Study, accuracy, pruned
+from verification.benchmarks.pages.studies import Record, StudyRuns, accuracy, pruned
 from verification.benchmarks.pages.tables import markdown, signed
 from verification.benchmarks.statistics import Estimate, mean
 
@@ -23,12 +23,12 @@ GUESSED = {
 KNOWN_BY = 2.0  # standard errors that the dense model is above guessing in a telling task
 
 
-def tasks(study: Study) -> list[str]:
+def tasks(study: StudyRuns) -> list[str]:
     """All tasks that the study measured."""
     return [task["task"] for task in study.dense["zero_shot"]["tasks"]]
 
 
-def telling(study: Study) -> list[str]:
+def telling(study: StudyRuns) -> list[str]:
     """The tasks in which the dense model beats guessing by more than chance."""
     return [
         task["task"]
@@ -37,7 +37,7 @@ def telling(study: Study) -> list[str]:
     ]
 
 
-def table(study: Study) -> str:
+def table(study: StudyRuns) -> str:
     """Accuracies in %, mean over the draws: a row for guessing, and one for every method."""
     columns = [telling(study), tasks(study), *([task] for task in tasks(study))]
     guessing = [f"{100 * sum(GUESSED[task] for task in each) / len(each):.1f}" for each in columns]
@@ -62,6 +62,6 @@ def points(change: Estimate) -> str:
     return f"{value} ({low} to {high})"
 
 
-def measured(study: Study) -> bool:
+def measured(study: StudyRuns) -> bool:
     """Whether the study scored zero-shot tasks."""
     return all("zero_shot" in record for record in study.records if pruned(record))
