@@ -18,7 +18,6 @@ from thanos_torch.models import (
     LoadedModel,
     ModelReport,
     PackedMask,
-    finished_run,
     load_model,
     prune_model,
     read_masks,
@@ -77,19 +76,6 @@ def test_a_checkpoint_is_plain_and_its_config_untouched(tmp_path: Path) -> None:
     origin = load_model(str(tmp_path / "out")).origin
     assert origin == "checkpoint folder dense, pruned by thanos to unstructured:0.5"
     assert load_model(str(tmp_path / "dense")).origin == "checkpoint folder dense"
-
-
-def test_a_run_is_known_again_by_its_settings(tmp_path: Path) -> None:
-    loaded, report = pruned(tmp_path / "dense")
-    out = tmp_path / "out"
-    assert finished_run(out, SETTINGS) is None
-    save(loaded, report, out)
-    record = finished_run(out, SETTINGS)
-    assert record is not None
-    assert len(record["layers"]) == 21
-    assert finished_run(out, SETTINGS | {"seed": 1}) is None
-    (out / RECORD).write_text("[]")
-    assert finished_run(out, SETTINGS) is None
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
