@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from tests.models import tiny
 from tests.models.certifying.kept import (
@@ -281,68 +282,53 @@ def unlisted(out: Path) -> None:
     (out / INDEX).write_text(json.dumps(index))
 
 
+def write(name: str, content: str = "") -> Callable[[Path], object]:
+    return lambda out: (out / name).write_text(content)
+
+
+def in_norm(how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    return lambda out: in_weights(NORM, how)(out.parent)
+
+
+def negative_zero(norm: Tensor) -> Tensor:
+    norm[0] = -0.0
+    return norm
+
+
+CHANGED = "was CHANGED, though nobody asked for that"
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "added": (
-        lambda out: (out / "modeling_llama.py").write_text("import os"),
-        "modeling_llama.py was ADDED",
-    ),
+    "added": (write("modeling_llama.py"), "modeling_llama.py was ADDED"),
     "added below": (
         lambda out: shutil.copytree(out.parent / "grams", out / "code"),
         "code/grams.json was ADDED",
     ),
-    "added pickle": (
-        lambda out: (out / "pytorch_model.bin").write_text(""),
-        "pytorch_model.bin was ADDED",
-    ),
+    "added pickle": (write("pytorch_model.bin"), "pytorch_model.bin was ADDED"),
     "added weights": (
         lambda out: save_file({"a": torch.ones(1)}, out / "adapter.safetensors"),
         "adapter.safetensors was ADDED",
     ),
     "lost": (
         lambda out: (out / "tokenizer_config.json").unlink(),
-        "tokenizer_config.json was LOST, though nobody asked for that",
+        "tokenizer_config.json was LOST",
     ),
     "tokenizer": (
         one_byte("tokenizer.json"),
-        "tokenizer.json was CHANGED, though nobody asked for that: the same values in other bytes",
+        f"tokenizer.json {CHANGED}: the same values in other bytes",
     ),
     "config": (
         lambda out: change_json(out / "config.json", vocab_size=255, hidden_act="relu", new=1),
-        "config.json was CHANGED, though nobody asked for that: keys hidden_act, new, vocab_size",
+        f"config.json {CHANGED}: keys hidden_act, new, vocab_size",
     ),
-    "no json": (
-        lambda out: (out / "config.json").write_text("{"),
-        "config.json was CHANGED, though nobody asked for that: it is no JSON object",
-    ),
-    "link out": (
-        link_to("../elsewhere.json"),
-        "config.json was CHANGED, though nobody asked for that: it cannot be read: ",
-    ),
+    "no json": (write("config.json", "{"), f"config.json {CHANGED}: it is no JSON object"),
+    "link out": (link_to("../elsewhere.json"), f"config.json {CHANGED}: it cannot be read: "),
     "link to nothing": (link_to("nothing.json"), "out/config.json is no regular file"),
     "folder of links": (lambda out: (out / "more").symlink_to("/etc"), "more was ADDED"),
-    "name": (lambda out: (out / "a\x1b[2J\n.json").write_text(""), r"a\x1b[2J\n.json was ADDED"),
-    "norm": (
-        lambda out: in_weights(NORM, lambda norm: norm * 2)(out.parent),
-        f"{NORM} was CHANGED, though nobody asked for that\n",
-    ),
-    "norm dtype": (
-        lambda out: in_weights(NORM, lambda norm: norm.bfloat16())(out.parent),
-        f"{NORM} was CHANGED, though nobody asked for that: stored as bfloat16, the original as",
-    ),
-    "sign of zero": (
-        lambda out: in_weights(NORM, negative_zero)(out.parent),
-        f"{NORM} was CHANGED",
-    ),
-    "index": (
-        unlisted,
-        f"{INDEX} was CHANGED, though nobody asked for that: it does not name {NORM}",
-    ),
+    "name": (write("a\x1b[2J\n.json"), r"a\x1b[2J\n.json was ADDED"),
+    "norm": (in_norm(lambda norm: norm * 2), f"{NORM} {CHANGED}\n"),
+    "norm dtype": (in_norm(Tensor.bfloat16), f"{NORM} {CHANGED}: stored as bfloat16, the original"),
+    "sign of zero": (in_norm(negative_zero), f"{NORM} was CHANGED"),
+    "index": (unlisted, f"{INDEX} {CHANGED}: it does not name {NORM}"),
 }
-
-
-def negative_zero(norm: torch.Tensor) -> torch.Tensor:
-    norm[0] = -0.0
-    return norm
 
 
 @pytest.mark.parametrize("case", OTHERS)

@@ -161,33 +161,22 @@ def test_a_rule_takes_switches_from_above_and_sets_them_back(tmp_path: Path) -> 
     ]
 
 
+RULE = 'pattern = "2:4"\n[[rules]]\nlayers = "*q_proj"\n'
 REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "unknown key": ('patern = "2:4"', (), "recipe.toml: unknown key 'patern', known are pattern"),
-    "unknown key of a rule": (
-        'pattern = "2:4"\n[[rules]]\nlayers = "*"\nalpha = 1',
-        (),
-        "recipe.toml, rule 1: unknown key 'alpha'",
-    ),
+    "unknown key of a rule": (RULE + "alpha = 1", (), "recipe.toml, rule 1: unknown key 'alpha'"),
     "type": ('pattern = "2:4"\nblock_size = "8"', (), "block_size must be a number, got '8'"),
     "truth": ('pattern = "2:4"\nrefit = true', (), "recipe.toml: refit must be a number, got True"),
     "no truth": ('pattern = "2:4"\nadaptive = 0', (), "adaptive must be true or false, got 0"),
     "no text": ('pattern = "2:4"\nmetric = 2', (), "recipe.toml: metric must be text, got 2"),
-    "switch": (
-        'pattern = "2:4"\nupdate = "no"',
-        (),
-        "recipe.toml: update must be one of joint, .*",
-    ),
+    "switch": ('pattern = "2:4"\nupdate = "no"', (), "recipe.toml: update must be one of joint"),
     "switch of a baseline": (
-        'pattern = "2:4"\nresidual = "local"\n[[rules]]\nlayers = "*q_proj"\nmethod = "wanda"',
+        'residual = "local"\n' + RULE + 'method = "wanda"',
         (),
         "rule 1: residual must be global for method wanda, got 'local'",
     ),
     "pattern": ('pattern = "half"', (), "recipe.toml: pattern must look like .* got 'half'"),
-    "value": (
-        'pattern = "2:4"\n[[rules]]\nlayers = "*q_proj"\ndamping = -1',
-        (),
-        "recipe.toml, rule 1: damping must be positive and finite, got -1.0",
-    ),
+    "value": (RULE + "damping = -1", (), "recipe.toml, rule 1: damping must be positive"),
     "method": ('pattern = "2:4"\nmethod = "obs"', (), "recipe.toml: method must be .* got 'obs'"),
     "no match": (
         'pattern = "2:4"\n[[rules]]\nlayers = ["*q_proj", "*qproj"]\nrefit = 1',

@@ -231,20 +231,11 @@ def no_weights(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "path upwards": (
-        partial(place_at, "../secret.safetensors"),
-        r"names a file outside of itself: '../secret.safetensors'",
-    ),
+    "path upwards": (partial(place_at, "../secret.safetensors"), r"outside of itself: '../secret"),
     "absolute path": (an_absolute_path, r"names a file outside of itself: '/.*/secret.safetensor"),
     "link out": (a_link_out, r"part-0.safetensors is a link to a file outside of its folder"),
-    "pickle": (
-        partial(place_at, "pytorch_model.bin"),
-        r"only safetensors files are read, got 'pytorch_model.bin'",
-    ),
-    "missing tensor": (
-        partial(place_at, "part-1.safetensors"),
-        r"part-1.safetensors lacks the tensor .* that .*index.json places",
-    ),
+    "pickle": (partial(place_at, "pytorch_model.bin"), r"only safetensors files are read, got 'py"),
+    "missing tensor": (partial(place_at, "part-1.safetensors"), r"part-1.* lacks the tensor"),
     "truncated shard": (a_truncated_shard, r"part-1.safetensors cannot be read: "),
     "missing shard": (a_missing_shard, r"part-1.safetensors cannot be read: it is missing"),
     "no index": (no_index, r"index.json is no index of safetensors files"),
