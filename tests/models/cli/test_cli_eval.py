@@ -32,13 +32,8 @@ def test_window_and_stride_are_stated(thanos: Thanos, checkpoint: Path, tmp_path
     done = thanos("eval", checkpoint, "--stride", 8, *short)
     assert done.status == 0
     row = next(line for line in done.out.splitlines() if "pydoc" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")][:5] == [
-        "pydoc",
-        "3",
-        "32",
-        "8",
-        "47",
-    ]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:5] == ["pydoc", "3", "32", "8", "47"]
     record = json.loads(file.read_text())
     assert (record["seqlen"], record["stride"], record["tokens"]) == (32, 8, 31 + 2 * 8)
     assert record["text"]["stride"] == 8

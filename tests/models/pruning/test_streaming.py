@@ -153,15 +153,6 @@ def test_a_checkpoint_wider_than_its_model_keeps_its_dtype(tmp_path: Path) -> No
             assert torch.equal(value, before[name])
 
 
-def test_activations_in_memory_make_no_difference(dense: Path, tmp_path: Path) -> None:
-    prune(dense, tmp_path / "disk")
-    prune(dense, tmp_path / "memory", activations="memory")
-    on_disk, in_memory = tensors(tmp_path / "disk"), tensors(tmp_path / "memory")
-    assert all(torch.equal(value, in_memory[name]) for name, value in on_disk.items())
-    with pytest.raises(ValueError, match="activations must be disk or memory, got 'tape'"):
-        prune(dense, tmp_path / "tape", activations="tape")
-
-
 def test_only_one_block_has_weights(dense: Path, tmp_path: Path) -> None:
     _, streamed = stream_model(str(dense))
     windows = tiny.random_windows()
