@@ -233,9 +233,8 @@ def _definition(name: str, data: Path | None) -> dict[str, Any]:
     definition.pop("tag", None)  # tags serve the harness's index only
     definition["num_fewshot"] = 0
     if data is None:
-        hub_revision(
-            definition["dataset_path"]
-        )  # fails at once; the loader tries for half a minute
+        # Fails at once, where the loader tries for half a minute.
+        hub_revision(definition["dataset_path"])
         return definition
     items = {SPLIT: read_items(data, name)}
     own_splits = {"training_split": None, "validation_split": SPLIT, "test_split": None}

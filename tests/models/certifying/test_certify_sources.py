@@ -17,7 +17,6 @@ from torch import Tensor
 from tests.models import tiny
 from tests.models.certifying.kept import (
     Folders,
-    Undecided,
     certify_in,
     change,
     change_json,
@@ -26,6 +25,7 @@ from tests.models.certifying.kept import (
     in_witness,
     like,
     make,
+    undecided,
 )
 from tests.models.conftest import SMALL, Outcome, Thanos
 from tests.test_imports import ROOT
@@ -384,7 +384,7 @@ def test_the_page_lists_what_changes_by_design() -> None:
 def test_a_layer_that_is_not_decidable_is_never_passed(
     thanos: Thanos, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "judge", Undecided(certify))
+    monkeypatch.setattr(command, "judge", undecided(certify))
     report = copy / "report.json"
     folders = (copy / "dense", copy / "out", "--gram", copy / "grams")
     done = thanos("certify", *folders, "--json", report)

@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.models import tiny
-from tests.models.certifying.kept import Undecided
+from tests.models.certifying.kept import undecided
 from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
 from thanos_torch.cli import app as verify_command
@@ -125,7 +125,7 @@ def test_a_failed_certificate_is_shown_and_exits_with_1(
 def test_a_certificate_that_is_not_decidable_exits_with_3(
     thanos: Thanos, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune_command, "certify", Undecided(certify))
+    monkeypatch.setattr(prune_command, "certify", undecided(certify))
     out = tmp_path / "out"
     command = ("prune", dense, "--pattern", "2:4", "--out", out, *SMALL)
     done = thanos(*command)
