@@ -9,6 +9,7 @@ from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, count_verdicts
 from thanos_torch.cli.display import (
     OF_VERDICT,
     grouped,
+    kind_of,
     progress_bar,
     say,
     say_first,
@@ -37,7 +38,6 @@ from thanos_torch.models import (
     judge_checkpoint,
     read_record,
 )
-from thanos_torch.network.layers import layer_kind
 from verification import certify as judge
 
 HEADINGS = ["layers", "number", "asked for", "replay", "loss / exact", "gap of refit", "passed"]
@@ -53,7 +53,7 @@ def show_verdict(original: str, pruned: Path, found: CheckpointVerdict) -> None:
     for warning in found.provenance.warnings():
         say(f"WARNING, not the default: {warning}.")
     kinds = grouped(
-        found.judged, lambda each: (layer_kind(each.name, each.shape), each.options.described())
+        found.judged, lambda each: (kind_of(each.name, each.shape), each.options.described())
     )
     rows = [_row(kind, asked, layers) for (kind, asked), layers in kinds.items()]
     table(f"{pruned}, from {original}", HEADINGS, rows)

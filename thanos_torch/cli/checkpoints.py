@@ -18,6 +18,7 @@ from thanos_torch.checkpoint.record import (
 from thanos_torch.cli.display import (
     OF_VERDICT,
     grouped,
+    kind_of,
     say,
     say_first,
     table,
@@ -34,7 +35,6 @@ from thanos_torch.models import (
     reapply_checkpoint,
     unpack_checkpoint,
 )
-from thanos_torch.network.layers import layer_kind
 
 HEADINGS = ["matrices", "number", "zeros", "pattern seen", "asked for", "zeros lost"]
 
@@ -73,7 +73,7 @@ def inspect(
 
 
 def _kind(layer: SeenLayer) -> str:
-    return layer_kind(layer.name, layer.seen.shape) + (f", {layer.asked}" if layer.asked else "")
+    return kind_of(layer.name, layer.seen.shape) + (f", {layer.asked}" if layer.asked else "")
 
 
 def _row(name: str, group: list[SeenLayer]) -> list[str]:
@@ -146,7 +146,7 @@ def unpack(
 def _size_rows(sizes: PackedSizes) -> list[list[str]]:
     """Table rows: one per layer kind, then other tensors, headers, masks, other files, total."""
     kinds = grouped(
-        sizes.layers.values(), lambda layer: (layer_kind(layer.name, layer.shape), layer.pattern)
+        sizes.layers.values(), lambda layer: (kind_of(layer.name, layer.shape), layer.pattern)
     )
     shown = [
         [

@@ -96,6 +96,11 @@ def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
     console.print(drawn)
 
 
+def kind_of(name: str, shape: Sequence[int]) -> str:
+    """The kind of a layer: the last part of its name, and its shape, as in `q_proj 64 x 64`."""
+    return f"{name.rpartition('.')[2]} {' x '.join(map(str, shape))}"
+
+
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     """Items by their key, in the order of the first item of each key."""
     groups: dict[Key, list[Item]] = defaultdict(list)

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.checkpoint.record import NOT_DECIDABLE, PASSED, counted, reasons, recorded, worst
-from thanos_torch.cli.display import grouped, say, table
+from thanos_torch.cli.display import grouped, kind_of, say, table
 from thanos_torch.models import LayerOptions, Rules
-from thanos_torch.network.layers import layer_kind
 from thanos_torch.pruning.checkpoint import refuse_activations
 from thanos_torch.pruning.dry_run import (
     PlannedLayer,
@@ -49,7 +48,7 @@ def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
 
 def _kind(layer: dict[str, Any]) -> str:
     pattern = layer["options"].get("pattern", "dense")
-    return f"{layer_kind(layer['name'], layer['shape'])}, {pattern}"
+    return f"{kind_of(layer['name'], layer['shape'])}, {pattern}"
 
 
 def _record_row(kind: str, layers: list[dict[str, Any]]) -> list[str]:
@@ -134,7 +133,7 @@ def _plan_rows(layers: list[PlannedLayer]) -> list[list[str]]:
 def _kind_and_choice(layer: PlannedLayer) -> tuple[str, str]:
     choice = layer.choice
     asked = choice.described() if isinstance(choice, LayerOptions) else "dense"
-    return layer_kind(layer.name, layer.shape), asked
+    return kind_of(layer.name, layer.shape), asked
 
 
 def _weights(layer: PlannedLayer) -> int:
