@@ -2,7 +2,7 @@
 
 from reference.patterns import Ablation
 from thanos_torch.certifying.checkpoint import CheckpointVerdict, judge_checkpoint
-from thanos_torch.certifying.layers import GramReader, GramWriter, Judged, judge_again
+from thanos_torch.certifying.layers import GramWriter, Judged
 from thanos_torch.certifying.original import Original
 from thanos_torch.certifying.provenance import Asked, Provenance
 from thanos_torch.checkpoint.inspect import SeenLayer, inspect_folder
@@ -17,7 +17,7 @@ from thanos_torch.checkpoint.load import (
 from thanos_torch.checkpoint.load_packed import PackedModel, load_packed
 from thanos_torch.checkpoint.masks import PackedMask, read_masks
 from thanos_torch.checkpoint.pack import pack_checkpoint, unpack_checkpoint
-from thanos_torch.checkpoint.packed_format import PackedFolder, PackedLayer, PackedSizes
+from thanos_torch.checkpoint.packed_format import PackedLayer, PackedSizes
 from thanos_torch.checkpoint.reapply import HeldMasks, reapply_checkpoint, reapply_masks
 from thanos_torch.checkpoint.record import (
     LayerRecord,
@@ -32,11 +32,9 @@ from thanos_torch.evaluation.perplexity import Perplexity, perplexity
 from thanos_torch.pruning.card import model_card
 from thanos_torch.pruning.checkpoint import finished_run, prune_checkpoint, save_checkpoint
 from thanos_torch.pruning.one_layer import relative_error
-from thanos_torch.pruning.plan import DENSE, METHODS, Choice, Dense, LayerOptions, Plan, Rule, Rules
+from thanos_torch.pruning.plan import DENSE, METHODS, Dense, LayerOptions, Rule, Rules
 from thanos_torch.pruning.recipe_file import read_recipe
 from thanos_torch.pruning.whole_model import prune_model
-from thanos_torch.runtime.files import refuse_unusable, stamp
-from thanos_torch.runtime.progress import discard_progress, has_progress, versions
 from thanos_torch.runtime.ranks import Ranks, joined
 from thanos_torch.text.sources import DEFAULT_DATASET
 from thanos_torch.text.windows import Windows, calibration_windows, evaluation_windows
@@ -52,9 +50,7 @@ __all__ = [
     "Ablation",
     "Asked",
     "CheckpointVerdict",
-    "Choice",
     "Dense",
-    "GramReader",
     "GramWriter",
     "HeldMasks",
     "Judged",
@@ -63,13 +59,11 @@ __all__ = [
     "LoadedModel",
     "ModelReport",
     "Original",
-    "PackedFolder",
     "PackedLayer",
     "PackedMask",
     "PackedModel",
     "PackedSizes",
     "Perplexity",
-    "Plan",
     "Provenance",
     "PrunedLayer",
     "Ranks",
@@ -82,13 +76,10 @@ __all__ = [
     "base_licence",
     "calibration_windows",
     "checkpoint_folder",
-    "discard_progress",
     "evaluation_windows",
     "finished_run",
-    "has_progress",
     "inspect_folder",
     "joined",
-    "judge_again",
     "judge_checkpoint",
     "load_model",
     "load_packed",
@@ -103,11 +94,8 @@ __all__ = [
     "read_record",
     "reapply_checkpoint",
     "reapply_masks",
-    "refuse_unusable",
     "relative_error",
     "save_checkpoint",
-    "stamp",
     "stream_model",
     "unpack_checkpoint",
-    "versions",
 ]

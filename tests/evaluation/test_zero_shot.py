@@ -132,8 +132,6 @@ def test_refusals(model: Any, folder: Path, tmp_path: Path, monkeypatch: Any) ->
 
     with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
         run(limit=0)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        run(batch_size=0)
     with pytest.raises(ValueError, match="tokenizer must have a bos_token or an eos_token"):
         zero_shot(model, byte_tokenizer(), ["piqa"], data=folder)
     with pytest.raises(ValueError, match="task_data has no items of piqa in "):

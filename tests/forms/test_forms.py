@@ -60,10 +60,6 @@ def test_sizes_by_hand() -> None:
     assert choose.nm_bytes(4, 8, 2, 4, 1, 2) == 2 * (12 + 8) + 3 + 4
     assert choose.compact_bytes(4, 8, 3, 0, 4) == 4 * 4 * 5 + 4 * 5
     assert choose.compact_bytes(4, 8, 3, 1, 4) == 4 * (4 * 5 + 3) + 4 * (5 + 1)
-    assert choose.compact_module_bytes(4, 8, 3, 0, 4) == 100
-    assert choose.compact_module_bytes(4, 8, 3, 1, 4) == 116 + 4 * 3
-    # Half of the numbers, and 2 bits for each of those 16.
-    assert choose.semi_structured_bytes(4, 8, 2) == 32 + 4
 
 
 @pytest.mark.parametrize(("m", "k"), [(1, 0), (1, 1), (4, 2), (4, 1), (8, 4), (9, 9), (10, 0)])

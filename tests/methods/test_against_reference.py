@@ -64,7 +64,6 @@ def certificate(
     method: str,
     pruned: Pruned,
     layer: tuple[Array, Array],
-    arithmetic: str = "float64",
 ) -> Any:
     return certify(
         *layer,
@@ -74,7 +73,7 @@ def certificate(
         block_size=problem.block_size,
         damping=problem.damping,
         mask=pruned.mask,
-        arithmetic=arithmetic,
+        arithmetic="float64",
     )
 
 

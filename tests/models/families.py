@@ -42,31 +42,25 @@ GPT2: Shapes = {
     "mlp.c_fc": (28, 20),
     "mlp.c_proj": (20, 28),
 }
-NEOX: Shapes = {
-    "attention.query_key_value": (60, 20),
-    "attention.dense": (20, 20),
-    "mlp.dense_h_to_4h": (28, 20),
-    "mlp.dense_4h_to_h": (20, 28),
-}
-BLOOM: Shapes = {
-    "self_attention.query_key_value": (60, 20),
-    "self_attention.dense": (20, 20),
-    "mlp.dense_h_to_4h": (80, 20),
-    "mlp.dense_4h_to_h": (20, 80),
-}
-FALCON_7B: Shapes = {  # 5 query heads of 4, one for keys, one for values
-    "self_attention.query_key_value": (28, 20),
-    "self_attention.dense": (20, 20),
-    "mlp.dense_h_to_4h": (32, 20),
-    "mlp.dense_4h_to_h": (20, 32),
-}
-FALCON_40B: Shapes = {  # 6 query heads of 4, two for keys, two for values
-    "self_attention.query_key_value": (40, 24),
-    "self_attention.dense": (24, 24),
-    "mlp.dense_h_to_4h": (32, 24),
-    "mlp.dense_4h_to_h": (24, 32),
-}
-FALCON_RW: Shapes = {**FALCON_7B, "self_attention.query_key_value": (60, 20)}
+
+
+def fused(attention: str, width: int, qkv: int, inner: int) -> Shapes:
+    """One layer for queries, keys and values, by the names of GPT-NeoX, BLOOM and Falcon."""
+    return {
+        f"{attention}.query_key_value": (qkv, width),
+        f"{attention}.dense": (width, width),
+        "mlp.dense_h_to_4h": (inner, width),
+        "mlp.dense_4h_to_h": (width, inner),
+    }
+
+
+NEOX = fused("attention", width=20, qkv=60, inner=28)
+BLOOM = fused("self_attention", width=20, qkv=60, inner=80)
+# 5 query heads of 4, one for keys, one for values.
+FALCON_7B = fused("self_attention", width=20, qkv=28, inner=32)
+# 6 query heads of 4, two for keys, two for values.
+FALCON_40B = fused("self_attention", width=24, qkv=40, inner=32)
+FALCON_RW = fused("self_attention", width=20, qkv=60, inner=32)
 
 
 def experts(count: int, gate_up: tuple[int, int], down: tuple[int, int]) -> Shapes:

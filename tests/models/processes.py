@@ -34,7 +34,7 @@ def environment(rank: int, count: int, port: int) -> dict[str, str]:
 def on_ranks(count: int, work: Callable[[Ranks], Any], folder: Path) -> list[Any]:
     """What `work` returns on every rank; the exception where it raises one.
 
-    Only for processes with a single thread. None for a rank that a signal ended.
+    Only for processes with a single thread.
     """
     port = free_port()
     children = [
@@ -42,8 +42,7 @@ def on_ranks(count: int, work: Callable[[Ranks], Any], folder: Path) -> list[Any
     ]
     for child in children:
         os.waitpid(child, 0)
-    files = [folder / str(rank) for rank in range(count)]
-    return [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
+    return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(count)]
 
 
 def _fork(work: Callable[[Ranks], Any], variables: dict[str, str], answer: Path) -> int:
@@ -55,7 +54,7 @@ def _fork(work: Callable[[Ranks], Any], variables: dict[str, str], answer: Path)
         with joined(TIMEOUT) as ranks:
             try:
                 result = work(ranks)
-            except (ValueError, OSError) as error:
+            except ValueError as error:
                 result = error
             answer.write_bytes(pickle.dumps(result))
     except BaseException:

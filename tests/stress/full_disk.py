@@ -4,7 +4,6 @@ The run writes to a file system in memory that is too small at first and grows a
 every failure. Exit status 0: every failure was one clear line, and the result is the same.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -17,13 +16,11 @@ from tests.stress.program import THANOS, differing_files, write_results
 
 OPTIONS = ["--pattern", "2:4", "--nsamples", "70", "--seqlen", "64", "--block-size", "8"]
 FIRST, STEP = 256, 256  # KiB
+RESULT = Path("docs/results/full-disk.json")
 
 
 def main() -> int:
     """Grow the disk until the run ends well."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/full-disk.json"))
-    options = parser.parse_args()
     failures: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name, small_disk(Path(name) / "disk") as disk:
         folder = Path(name)
@@ -43,7 +40,7 @@ def main() -> int:
     passed = bool(failures) and clear and not differing
     print(f"{len(failures)} times full; differing files: {differing}")
     return write_results(
-        options.out,
+        RESULT,
         "full_disk",
         passed,
         disk="tmpfs, grown after every failure",

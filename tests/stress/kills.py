@@ -5,7 +5,6 @@ disturbed, byte for byte but for the seconds in thanos.json. Every process is fo
 has imported the program, which saves seconds a kill, and then runs `thanos prune` as a user would.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -23,6 +22,8 @@ from tests.models import tiny
 from tests.stress.program import differing_files, fork_program, wait_for, write_results
 from thanos_torch.runtime.files import STAGES
 
+KILLS = 100
+RESULT = Path("docs/results/kills.json")
 # Share of the kills that wait for the first stage: most of the time goes into loading.
 WHILE_AT_WORK = 0.8
 # A kill in each of these is asked for; those that chance leaves out are hit by fail points.
@@ -31,16 +32,11 @@ WANTED = ("calibration", "solve", "shard write", "rename")
 
 def stress() -> int:
     """Exit status 0: every result was the same, and every stage of WANTED was hit."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/kills.json"))
-    options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        runs = Stress(Path(folder), random.Random(options.seed))
-        while len(runs.kills) < options.kills:
-            runs.one_run(options.kills)
+        runs = Stress(Path(folder), random.Random(0))
+        while len(runs.kills) < KILLS:
+            runs.one_run(KILLS)
         for stage in sorted(set(WANTED) - {kill["stage"] for kill in runs.kills}):
             runs.by_fail_point(stage)
     count = Counter(kill["stage"] for kill in runs.kills)
@@ -48,7 +44,7 @@ def stress() -> int:
     by_stage = {stage: count[stage] for stage in ("start", *STAGES)}
     print(by_stage, f"{runs.compared} results compared", runs.wrong or "")
     return write_results(
-        options.out,
+        RESULT,
         "kills",
         passed,
         kills_by_stage=by_stage,

@@ -135,9 +135,8 @@ def read_masks(source: str | Path) -> dict[str, PackedMask]:
         shapes = json.loads(read_metadata(file).get("shapes", "{}"))
         bits = read_tensors(dict.fromkeys(shapes, file))
         for name, (rows, columns) in shapes.items():
-            if bits[name].dtype != torch.uint8 or bits[name].shape != (
-                packed_bytes(rows, columns),
-            ):
+            expected = (packed_bytes(rows, columns),)
+            if bits[name].dtype != torch.uint8 or bits[name].shape != expected:
                 raise ValueError(f"the mask of {name} does not fit its shape")
             masks[name] = PackedMask(bits[name], (rows, columns))
     except (ValueError, TypeError, AttributeError) as error:

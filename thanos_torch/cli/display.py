@@ -77,12 +77,12 @@ def _printable(line: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
-def say_first(lines: Sequence[str], shown: int = SHOWN) -> None:
+def say_first(lines: Sequence[str]) -> None:
     """Print the first lines, and how many more there are."""
-    for line in lines[:shown]:
+    for line in lines[:SHOWN]:
         say(line)
-    if len(lines) > shown:
-        say(f"... and {len(lines) - shown} more.")
+    if len(lines) > SHOWN:
+        say(f"... and {len(lines) - SHOWN} more.")
 
 
 def table(title: str, headings: list[str], rows: list[list[str]]) -> None:

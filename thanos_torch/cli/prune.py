@@ -40,17 +40,14 @@ from thanos_torch.models import (
     Windows,
     base_licence,
     calibration_windows,
-    discard_progress,
     finished_run,
-    has_progress,
     joined,
     model_card,
     prune_checkpoint,
-    refuse_unusable,
-    stamp,
     stream_model,
-    versions,
 )
+from thanos_torch.runtime.files import refuse_unusable, stamp
+from thanos_torch.runtime.progress import discard_progress, has_progress, versions
 from thanos_torch.runtime.ranks import TIMEOUT
 from verification import certify
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from thanos_torch.evaluation.task_data import LAYOUTS, SPLIT, read_items
 from thanos_torch.text.sources import hub_revision
+from thanos_torch.text.windows import at_least_one
 
 Progress = Callable[[int, int], None]
 TASKS = tuple(LAYOUTS)
@@ -111,9 +112,9 @@ def zero_shot(
 
 def check_options(limit: int | None, batch_size: int) -> None:
     """Raise ValueError for what `zero_shot` would refuse, before a model is loaded."""
-    for argument, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{argument} must be at least 1, got {value}")
+    if limit is not None:
+        at_least_one("limit", limit)
+    at_least_one("batch_size", batch_size)
     require_harness()
 
 
@@ -232,9 +233,8 @@ def _definition(name: str, data: Path | None) -> dict[str, Any]:
     definition.pop("tag", None)  # tags serve the harness's index only
     definition["num_fewshot"] = 0
     if data is None:
-        hub_revision(
-            definition["dataset_path"]
-        )  # fails at once; the loader tries for half a minute
+        # Fails at once, where the loader tries for half a minute.
+        hub_revision(definition["dataset_path"])
         return definition
     items = {SPLIT: read_items(data, name)}
     own_splits = {"training_split": None, "validation_split": SPLIT, "test_split": None}

@@ -113,22 +113,3 @@ def compact_bytes(
     kept = columns - removed_columns
     numbers = rows * kept + outliers * removed_columns
     return itemsize * numbers + INDEX_BYTES * (kept + outliers)
-
-
-def compact_module_bytes(
-    rows: int, columns: int, removed_columns: int, outliers: int, itemsize: int
-) -> int:
-    """Bytes in memory of a `CompactLinear` without its bias.
-
-    `compact_bytes`, and 4·s for the indices of the removed columns if there are outlier rows.
-    """
-    stored = compact_bytes(rows, columns, removed_columns, outliers, itemsize)
-    return stored + (INDEX_BYTES * removed_columns if outliers else 0)
-
-
-def semi_structured_bytes(rows: int, columns: int, itemsize: int) -> int:
-    """Bytes of torch's 2:4 format in 16-bit: half of the values, 2 bits of position for each.
-
-    itemsize · c·b/2 + c·b/8
-    """
-    return itemsize * rows * columns // 2 + rows * columns // 8

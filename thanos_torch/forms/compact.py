@@ -107,9 +107,8 @@ class CompactLinear(nn.Module):
         self.register_buffer("outliers", form.outliers)
         removed = form.removed if len(form.outliers) else form.kept.new_empty(0)
         self.register_buffer("removed", removed, persistent=False)
-        self._has_outliers = (
-            len(form.outliers) > 0
-        )  # asking the tensor on every call takes a microsecond
+        # Asking the tensor on every call takes a microsecond.
+        self._has_outliers = len(form.outliers) > 0
         self.kept: Tensor
         self.outliers: Tensor
         self.removed: Tensor

@@ -44,17 +44,12 @@ def downloaded_wheel(requirement: str, sha256: str, folder: Path) -> Iterator[Pa
     """
     wheel = _download(requirement, folder)
     try:
-        check_hash(wheel, sha256)
+        found = sha256_of(wheel)
+        if found != sha256:
+            raise ValueError(f"{wheel.name} has the SHA-256 {found}, expected {sha256}: not used")
         yield wheel
     finally:
         wheel.unlink()
-
-
-def check_hash(file: Path, expected: str) -> None:
-    """Raise ValueError if a download is not the file that it should be."""
-    found = sha256_of(file)
-    if found != expected:
-        raise ValueError(f"{file.name} has the SHA-256 {found}, expected {expected}: not used")
 
 
 def _download(requirement: str, folder: Path) -> Path:

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -99,23 +99,17 @@ def certify_in(folder: Path, thanos: Thanos) -> Outcome:
     return thanos("certify", folder / "dense", folder / "out", "--gram", folder / "grams")
 
 
-@dataclass
-class Undecided:
+def undecided(judge: Callable[..., Any]) -> Callable[..., Any]:
     """A judge that leaves one check open for layers of shape (16, 24)."""
 
-    judge: Callable[..., Any]
-
-    def __call__(self, weight: Any, *args: Any, **options: Any) -> Any:
-        found = self.judge(weight, *args, **options)
-        return _Open(found) if weight.shape == (16, 24) else found
-
-
-@dataclass
-class _Open:
-    found: Any
-
-    def as_dict(self) -> dict[str, object]:
-        certificate: dict[str, object] = self.found.as_dict()
+    def judged(weight: Any, *args: Any, **options: Any) -> Any:
+        found = judge(weight, *args, **options)
+        if weight.shape != (16, 24):
+            return found
         check = {"name": "decidable", "value": "inf", "where": "", "note": "[too few tokens]"}
-        checks = [*self.found.as_dict()["checks"], {**check, "verdict": "not decidable"}]
-        return {**certificate, "passed": False, "verdict": "not decidable", "checks": checks}
+        certificate = found.as_dict()
+        certificate["checks"].append({**check, "verdict": "not decidable"})
+        certificate |= {"passed": False, "verdict": "not decidable"}
+        return SimpleNamespace(as_dict=lambda: certificate)
+
+    return judged

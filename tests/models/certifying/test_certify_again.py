@@ -136,48 +136,28 @@ def with_a_bias(folder: Path) -> None:
 
 NORM = "model.norm.weight"
 UP, GATE = "model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj"
+Q, OUT = "model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.o_proj"
+DENSE = "model.layers.2.self_attn.v_proj.weight"
 SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "weight": (in_weights(UP, one_weight_larger), "layers.1.mlp.up_proj FAILED: replay", 19),
     "zero": (in_weights(UP, one_zero_less), "layers.1.mlp.up_proj FAILED: counts", 19),
-    "refitted": (
-        in_weights("model.layers.1.self_attn.o_proj.weight", one_zero_less),
-        "layers.1.self_attn.o_proj FAILED: support",
-        19,
-    ),
+    "refitted": (in_weights(f"{OUT}.weight", one_zero_less), f"{OUT} FAILED: support", 19),
     "gram": (in_gram(GATE, one_column_louder), "layers.1.mlp.up_proj FAILED: ", 18),
     "no gram at all": (in_gram(GATE, lambda gram: -gram), "gate_proj FAILED: gram", 18),
     "shape": (in_gram(GATE, lambda gram: gram[:8, :8]), "gate_proj FAILED: gram must be", 18),
     "damping": (other_damping, "layers.0.self_attn.v_proj FAILED: replay", 1),
-    "ablation": (
-        in_record(
-            "model.layers.1.self_attn.q_proj", lambda layer: layer["options"].pop("ablation")
-        ),
-        "layers.1.self_attn.q_proj FAILED: ",
-        19,
-    ),
+    "ablation": (in_record(Q, lambda layer: layer["options"].pop("ablation")), f"{Q} FAILED: ", 19),
     "index": (lost_index, "gate_proj FAILED: there is no Gram matrix of it", 19),
     "refit": (
         lost_refit,
-        "o_proj FAILED: a refit was asked for, and the weight before it was not kept",
+        "FAILED: a refit was asked for, and the weight before it was not kept",
         19,
     ),
-    "other": (
-        in_weights("model.layers.2.self_attn.v_proj.weight", lambda weight: weight * 2),
-        "model.layers.2.self_attn.v_proj.weight was CHANGED",
-        20,
-    ),
+    "other": (in_weights(DENSE, lambda weight: weight * 2), f"{DENSE} was CHANGED", 20),
     "lost": (without(NORM), f"{NORM} was LOST, though nobody asked for that", 20),
-    "added": (with_a_bias, "model.layers.1.self_attn.q_proj.bias was ADDED", 20),
-    "shape of weight": (
-        in_weights(UP, lambda weight: torch.cat([weight, weight])),
-        "layers.1.mlp.up_proj FAILED: of shape (48, 16), the original (24, 16)",
-        19,
-    ),
-    "narrower dtype": (
-        in_weights(UP, lambda weight: weight.bfloat16()),
-        "layers.1.mlp.up_proj FAILED: stored as bfloat16, the original as float32",
-        19,
-    ),
+    "added": (with_a_bias, f"{Q}.bias was ADDED", 20),
+    "more rows": (in_weights(UP, lambda weight: weight.repeat(2, 1)), "of shape (48, 16), the", 19),
+    "narrower dtype": (in_weights(UP, Tensor.bfloat16), "up_proj FAILED: stored as bfloat16", 19),
     # Between huge weights in bfloat16 there is room for nearly anything.
     "huge weights in a narrower dtype": (
         in_weights(UP, lambda weight: (weight * 1e30).bfloat16()),
@@ -185,11 +165,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str, int]] = {
         19,
     ),
     "place": (another_place, "layers.1.mlp.up_proj FAILED", 19),
-    "witness": (
-        in_witness("model.layers.1.self_attn.o_proj", like),
-        "layers.1.self_attn.o_proj FAILED: ",
-        19,
-    ),
+    "witness": (in_witness(OUT, like), f"{OUT} FAILED: ", 19),
 }
 
 

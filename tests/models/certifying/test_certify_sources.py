@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch import Tensor
 
 from tests.models import tiny
 from tests.models.certifying.kept import (
     Folders,
-    Undecided,
     certify_in,
     change,
     change_json,
@@ -25,15 +25,14 @@ from tests.models.certifying.kept import (
     in_witness,
     like,
     make,
+    undecided,
 )
 from tests.models.conftest import SMALL, Outcome, Thanos
-from tests.models.families import FAMILIES
 from tests.test_imports import ROOT
 from thanos_torch.certifying.layers import GramReader, sha256_of_all, sha256_of_tensor
-from thanos_torch.certifying.original import same_tensors
-from thanos_torch.checkpoint.shards import INDEX, tensor_files
+from thanos_torch.checkpoint.shards import INDEX
 from thanos_torch.cli import certify as command
-from thanos_torch.models import RECORD, Asked, Original, Tensors, judge_checkpoint
+from thanos_torch.models import RECORD, Asked, Original, judge_checkpoint
 from thanos_torch.pruning.card import CARD
 from thanos_torch.pruning.checkpoint import COPIED, WRITTEN
 from verification import certify
@@ -75,21 +74,6 @@ def test_a_checkpoint_of_another_dtype_than_its_model(
         in_weights(f"{UP}.weight", lambda weight: weight * (1 + 2**-20))(tmp_path)
         done = certify_in(tmp_path, thanos)
         assert f"{UP} FAILED: it holds digits that bfloat16 has no room for" in done.out
-
-
-def test_every_expert_is_compared(tmp_path: Path) -> None:
-    """All slices of a tensor that experts share, whatever is judged of it."""
-    dense = tiny.save_checkpoint(tiny.random_model(FAMILIES["GPT-OSS"].config), tmp_path / "dense")
-    shutil.copytree(dense, tmp_path / "out")
-    layers = [f"model.layers.0.mlp.experts.{number}.down_proj" for number in range(3)]
-    for folder in tensor_files(tmp_path / "out").values():
-        tensors = load_file(folder)
-        tensors["model.layers.0.mlp.experts.down_proj"][1:] *= 2
-        save_file(tensors, folder, metadata={"format": "pt"})
-    original, pruned = Original(dense), Tensors(tmp_path / "out")
-    found = same_tensors(original, pruned, {layers[0]}, {layers[2]})
-    assert found.found == {layers[1]: "changed"}
-    assert found.unjudged == [layers[2]]
 
 
 # --- A refit's witness -----------------------------------------------------------------------
@@ -221,6 +205,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, thanos_once: Thanos) -> Fold
     asked = ("--pattern", "1:4", "--n-counts-zeros", "--exclude", "*.0.*", "--method", "sparsegpt")
     done = thanos_once("prune", dense, *asked, "--out", out, "--keep-gram", grams, *SMALL)
     assert done.status == 0, done.out + done.err
+    assert "1:4 (1 zeros in every 4)" in done.out
     return dense, out, grams
 
 
@@ -297,68 +282,53 @@ def unlisted(out: Path) -> None:
     (out / INDEX).write_text(json.dumps(index))
 
 
+def write(name: str, content: str = "") -> Callable[[Path], object]:
+    return lambda out: (out / name).write_text(content)
+
+
+def in_norm(how: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    return lambda out: in_weights(NORM, how)(out.parent)
+
+
+def negative_zero(norm: Tensor) -> Tensor:
+    norm[0] = -0.0
+    return norm
+
+
+CHANGED = "was CHANGED, though nobody asked for that"
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "added": (
-        lambda out: (out / "modeling_llama.py").write_text("import os"),
-        "modeling_llama.py was ADDED",
-    ),
+    "added": (write("modeling_llama.py"), "modeling_llama.py was ADDED"),
     "added below": (
         lambda out: shutil.copytree(out.parent / "grams", out / "code"),
         "code/grams.json was ADDED",
     ),
-    "added pickle": (
-        lambda out: (out / "pytorch_model.bin").write_text(""),
-        "pytorch_model.bin was ADDED",
-    ),
+    "added pickle": (write("pytorch_model.bin"), "pytorch_model.bin was ADDED"),
     "added weights": (
         lambda out: save_file({"a": torch.ones(1)}, out / "adapter.safetensors"),
         "adapter.safetensors was ADDED",
     ),
     "lost": (
         lambda out: (out / "tokenizer_config.json").unlink(),
-        "tokenizer_config.json was LOST, though nobody asked for that",
+        "tokenizer_config.json was LOST",
     ),
     "tokenizer": (
         one_byte("tokenizer.json"),
-        "tokenizer.json was CHANGED, though nobody asked for that: the same values in other bytes",
+        f"tokenizer.json {CHANGED}: the same values in other bytes",
     ),
     "config": (
         lambda out: change_json(out / "config.json", vocab_size=255, hidden_act="relu", new=1),
-        "config.json was CHANGED, though nobody asked for that: keys hidden_act, new, vocab_size",
+        f"config.json {CHANGED}: keys hidden_act, new, vocab_size",
     ),
-    "no json": (
-        lambda out: (out / "config.json").write_text("{"),
-        "config.json was CHANGED, though nobody asked for that: it is no JSON object",
-    ),
-    "link out": (
-        link_to("../elsewhere.json"),
-        "config.json was CHANGED, though nobody asked for that: it cannot be read: ",
-    ),
+    "no json": (write("config.json", "{"), f"config.json {CHANGED}: it is no JSON object"),
+    "link out": (link_to("../elsewhere.json"), f"config.json {CHANGED}: it cannot be read: "),
     "link to nothing": (link_to("nothing.json"), "out/config.json is no regular file"),
     "folder of links": (lambda out: (out / "more").symlink_to("/etc"), "more was ADDED"),
-    "name": (lambda out: (out / "a\x1b[2J\n.json").write_text(""), r"a\x1b[2J\n.json was ADDED"),
-    "norm": (
-        lambda out: in_weights(NORM, lambda norm: norm * 2)(out.parent),
-        f"{NORM} was CHANGED, though nobody asked for that\n",
-    ),
-    "norm dtype": (
-        lambda out: in_weights(NORM, lambda norm: norm.bfloat16())(out.parent),
-        f"{NORM} was CHANGED, though nobody asked for that: stored as bfloat16, the original as",
-    ),
-    "sign of zero": (
-        lambda out: in_weights(NORM, negative_zero)(out.parent),
-        f"{NORM} was CHANGED",
-    ),
-    "index": (
-        unlisted,
-        f"{INDEX} was CHANGED, though nobody asked for that: it does not name {NORM}",
-    ),
+    "name": (write("a\x1b[2J\n.json"), r"a\x1b[2J\n.json was ADDED"),
+    "norm": (in_norm(lambda norm: norm * 2), f"{NORM} {CHANGED}\n"),
+    "norm dtype": (in_norm(Tensor.bfloat16), f"{NORM} {CHANGED}: stored as bfloat16, the original"),
+    "sign of zero": (in_norm(negative_zero), f"{NORM} was CHANGED"),
+    "index": (unlisted, f"{INDEX} {CHANGED}: it does not name {NORM}"),
 }
-
-
-def negative_zero(norm: torch.Tensor) -> torch.Tensor:
-    norm[0] = -0.0
-    return norm
 
 
 @pytest.mark.parametrize("case", OTHERS)
@@ -414,7 +384,7 @@ def test_the_page_lists_what_changes_by_design() -> None:
 def test_a_layer_that_is_not_decidable_is_never_passed(
     thanos: Thanos, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "judge", Undecided(certify))
+    monkeypatch.setattr(command, "judge", undecided(certify))
     report = copy / "report.json"
     folders = (copy / "dense", copy / "out", "--gram", copy / "grams")
     done = thanos("certify", *folders, "--json", report)

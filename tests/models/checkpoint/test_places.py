@@ -122,6 +122,8 @@ def test_experts_that_share_a_tensor_with_judged_ones_are_compared(
     done = thanos("certify", dense, out, "--gram", grams)
     assert done.status == 1
     assert "model.layers.0.mlp.experts.1.gate_up_proj was CHANGED" in done.out
+    done = thanos("certify", dense, out, "--gram", grams, "--include", "*.mlp.experts.0.*")
+    assert "12 layers that differ from the original were NOT judged" in done.out
 
 
 def test_only_rows_in_their_order_are_found() -> None:

@@ -125,11 +125,25 @@ def test_estimates_grow_with_what_they_depend_on(dense: Path) -> None:
     assert grams == 4 * (3 * 16**2 + 24**2)
 
 
-def test_what_a_dry_run_refuses(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
-    done = thanos("prune", dense, "--pattern", "2:4", "--dry-run", "--include", "*.qproj")
-    assert (done.status, "near misses: *.q_proj" in done.err) == (1, True)
-    done = thanos("prune", tmp_path, "--pattern", "2:4", "--dry-run")
-    assert (done.status, "cannot be planned for" in done.err) == (1, True)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("--device", "abacus"), "'abacus'"),
+        (("--include", "*.qproj"), "near misses: *.q_proj"),
+        (("--nsamples", 0), "nsamples must be at least 1, got 0"),
+        (("--seqlen", 0), "seqlen must be at least 1, got 0"),
+        (("--activations", "tape"), "activations must be disk or memory, got 'tape'"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    thanos: Thanos, dense: Path, changes: tuple[object, ...], message: str
+) -> None:
+    done = thanos("prune", dense, "--pattern", "2:4", "--dry-run", *SMALL, *changes)
+    assert done.status in (1, 2)
+    assert message in " ".join(done.err.split())
+
+
+def test_only_a_dry_run_needs_no_folder(thanos: Thanos, dense: Path) -> None:
     done = thanos("prune", dense, "--pattern", "2:4")
     assert done.status == 2
     assert "--out" in done.err

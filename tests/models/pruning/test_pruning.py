@@ -120,23 +120,6 @@ def test_relative_error_of_a_hand_computed_layer() -> None:
     assert relative_error(weight, pruned, torch.zeros(2, 2)) == 0
 
 
-def test_a_layer_without_tokens_stays_dense_and_is_reported() -> None:
-    model = random_model(llama_config())
-    spare = nn.Linear(16, 8)
-    model.model.layers[1].spare = spare
-    before = spare.weight.clone()
-    report = prune(model)
-    assert torch.equal(spare.weight, before)
-    record = next(record for record in report.layers if record.name.endswith("1.spare"))
-    assert record.left_dense == "no calibration token reached it"
-    assert record.removed == 0
-    assert not record.verified
-    assert not report.verified
-    others = [other for other in report.layers if other is not record]
-    assert len(others) == 21
-    assert all(other.verified for other in others)
-
-
 def test_the_judge_is_certify_if_none_is_named_and_a_pattern_may_be_text() -> None:
     named, plain = (random_model(llama_config()) for _ in range(2))
     report = prune_model(named, random_windows(), HALF, judge=certify, block_size=BLOCK_SIZE)
@@ -194,21 +177,6 @@ def test_the_papers_algorithm_has_no_ablation_in_its_record() -> None:
     assert all("ablation" not in record.options for record in report.layers)
 
 
-def test_one_failed_certificate_fails_the_report() -> None:
-    calls: list[int] = []
-
-    def strict(*args: Any, **options: Any) -> Any:
-        calls.append(1)
-        broken = args[2].copy()
-        if len(calls) == 5:
-            broken[0] = 1.0  # as if the implementation had not zeroed a row
-        return certify(args[0], args[1], broken, args[3], **options)
-
-    report = prune(random_model(llama_config()), judge=strict)
-    assert [record.verified for record in report.layers].count(False) == 1
-    assert not report.verified
-
-
 def test_the_judge_is_told_the_mask_and_the_losses() -> None:
     told: list[dict[str, Any]] = []
 
@@ -223,14 +191,6 @@ def test_the_judge_is_told_the_mask_and_the_losses() -> None:
         assert len(options["block_losses"]) == -(-record.shape[1] // options["block_size"])
 
 
-def test_a_layer_that_is_not_stored_exactly_is_not_verified() -> None:
-    record = LayerRecord("layer", (2, 2), certificate={"passed": True}, stored_exactly=True)
-    assert record.verified
-    record.stored_exactly = False
-    assert not record.verified
-    assert record.verdict == "failed"
-
-
 def test_what_is_not_decidable_is_neither_passed_nor_failed() -> None:
     open_one = {"passed": False, "verdict": "not decidable"}
     layers = [
@@ -238,17 +198,19 @@ def test_what_is_not_decidable_is_neither_passed_nor_failed() -> None:
         LayerRecord("b", (2, 2), certificate=open_one, stored_exactly=True),
         LayerRecord("c", (2, 2), left_dense="excluded", asked_dense=True),
         LayerRecord("d", (2, 2), left_dense="no calibration token reached it"),
+        LayerRecord("e", (2, 2), certificate={"passed": True}, stored_exactly=False),
     ]
     assert [layer.verdict for layer in layers] == [
         "passed",
         "not decidable",
         "dense, as asked",
         "failed",
+        "failed",
     ]
     assert ModelReport(layers, [], {}, {}).verdict == "failed"
     report = ModelReport(layers[:3], [], {}, {})
     assert (report.verdict, report.verified) == ("not decidable", False)
-    assert ModelReport(layers[::2], [], {}, {}).verified
+    assert ModelReport(layers[:3:2], [], {}, {}).verified
 
 
 def test_weights_that_the_model_cannot_hold_are_refused() -> None:
@@ -310,19 +272,6 @@ REFUSALS: dict[str, tuple[Any, Callable[[Any], None], dict[str, Any], str]] = {
     ),
     "block size does not fit": (SemiStructured(2, 4), untouched, {"block_size": 6}, "block_size"),
     "too many columns": (Structured(0.9, 0.5), untouched, {}, r"layers.0.*sparsity = 0.9"),
-    "method": (HALF, untouched, {"method": "obc"}, "method must be one of .* got 'obc'"),
-    "outlier rows": (
-        SemiStructured(2, 4, 0.1),
-        untouched,
-        {"method": "wanda"},
-        "outlier_rows .* 0.1",
-    ),
-    "switch of a baseline": (
-        HALF,
-        untouched,
-        {"method": "sparsegpt", "ablation": Ablation(metric="obs")},
-        "metric must be wanda for method sparsegpt, got 'obs'",
-    ),
     "unknown switch": (
         HALF,
         untouched,
@@ -330,7 +279,6 @@ REFUSALS: dict[str, tuple[Any, Callable[[Any], None], dict[str, Any], str]] = {
         "residual must be one of global, local, got 'near'",
     ),
     "block size": (HALF, untouched, {"block_size": 0}, "block_size must be at least 1, got 0"),
-    "damping": (HALF, untouched, {"damping": 0.0}, "damping must be positive and finite, got 0.0"),
     "refit": (HALF, untouched, {"refit_steps": -1}, "refit_steps must not be negative, got -1"),
     "seqlen": (HALF, untouched, {"windows": random_windows(1, 65)}, "seqlen must be at most 64"),
     "quantised": (HALF, a_quantised_layer, {}, r"layers.2.self_attn.q_proj holds torch.int8"),

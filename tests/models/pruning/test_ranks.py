@@ -1,7 +1,5 @@
 """What ranks tell one another."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -64,33 +62,6 @@ def test_tensors_travel_bit_for_bit(tmp_path: Path) -> None:
     expected = special.to(torch.bfloat16).view(torch.int16)
     weights = on_ranks(3, work, tmp_path)
     assert all(torch.equal(weight.view(torch.int16), expected) for weight in weights)
-
-
-def test_what_one_rank_refuses_all_refuse(tmp_path: Path) -> None:
-    def work(ranks: Ranks) -> list[int]:
-        def make() -> int:
-            if ranks.rank == 1:
-                raise ValueError("gram is not finite")
-            return ranks.rank
-
-        return ranks.agree(make)
-
-    errors = on_ranks(3, work, tmp_path)
-    assert [str(error) for error in errors] == ["gram is not finite"] * 3
-
-
-@pytest.mark.parametrize("number", [0, 1], ids=["first", "second"])
-def test_a_lost_rank_is_reported(number: int, tmp_path: Path) -> None:
-    def work(ranks: Ranks) -> None:
-        ranks.wait()
-        if ranks.rank == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        ranks.wait()
-
-    errors = on_ranks(3, work, tmp_path)
-    for rank in {0, 1, 2} - {number}:
-        assert isinstance(errors[rank], OSError)
-        assert f"rank {rank} of 3 lost another rank" in str(errors[rank])
 
 
 def test_alone_nothing_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:

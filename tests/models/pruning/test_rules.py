@@ -1,14 +1,11 @@
 """Which layers are pruned, and how: globs, rules, recipes, and what is refused."""
 
-import copy
 import json
 import re
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from thanos_torch import SemiStructured, Unstructured
 from thanos_torch.models import (
@@ -19,7 +16,6 @@ from thanos_torch.models import (
     Rule,
     Rules,
     load_model,
-    prune_model,
     read_recipe,
 )
 
@@ -98,18 +94,6 @@ def test_rules_that_cannot_be_meant_are_refused(case: str) -> None:
         rules.plan(SHAPES)
 
 
-def test_layers_that_are_not_chosen_stay_and_are_no_failure() -> None:
-    model = tiny.random_model(tiny.llama_config())
-    dense = copy.deepcopy(model)
-    rules = Rules(HALF, exclude=("*.q_proj", "model.layers.1.*"))
-    report = prune_model(model, tiny.random_windows(), rules)
-    assert report.verified
-    assert [record.asked_dense for record in report.layers].count(True) == 7 + 2
-    for record in report.layers:
-        same = torch.equal(*(m.get_submodule(record.name).weight for m in (model, dense)))
-        assert same == record.asked_dense == (not record.removed)
-
-
 def test_a_recipe(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "recipe.toml", tmp_path / "out"
     file.write_text(RECIPE)
@@ -177,33 +161,22 @@ def test_a_rule_takes_switches_from_above_and_sets_them_back(tmp_path: Path) -> 
     ]
 
 
+RULE = 'pattern = "2:4"\n[[rules]]\nlayers = "*q_proj"\n'
 REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "unknown key": ('patern = "2:4"', (), "recipe.toml: unknown key 'patern', known are pattern"),
-    "unknown key of a rule": (
-        'pattern = "2:4"\n[[rules]]\nlayers = "*"\nalpha = 1',
-        (),
-        "recipe.toml, rule 1: unknown key 'alpha'",
-    ),
+    "unknown key of a rule": (RULE + "alpha = 1", (), "recipe.toml, rule 1: unknown key 'alpha'"),
     "type": ('pattern = "2:4"\nblock_size = "8"', (), "block_size must be a number, got '8'"),
     "truth": ('pattern = "2:4"\nrefit = true', (), "recipe.toml: refit must be a number, got True"),
     "no truth": ('pattern = "2:4"\nadaptive = 0', (), "adaptive must be true or false, got 0"),
     "no text": ('pattern = "2:4"\nmetric = 2', (), "recipe.toml: metric must be text, got 2"),
-    "switch": (
-        'pattern = "2:4"\nupdate = "no"',
-        (),
-        "recipe.toml: update must be one of joint, .*",
-    ),
+    "switch": ('pattern = "2:4"\nupdate = "no"', (), "recipe.toml: update must be one of joint"),
     "switch of a baseline": (
-        'pattern = "2:4"\nresidual = "local"\n[[rules]]\nlayers = "*q_proj"\nmethod = "wanda"',
+        'residual = "local"\n' + RULE + 'method = "wanda"',
         (),
         "rule 1: residual must be global for method wanda, got 'local'",
     ),
     "pattern": ('pattern = "half"', (), "recipe.toml: pattern must look like .* got 'half'"),
-    "value": (
-        'pattern = "2:4"\n[[rules]]\nlayers = "*q_proj"\ndamping = -1',
-        (),
-        "recipe.toml, rule 1: damping must be positive and finite, got -1.0",
-    ),
+    "value": (RULE + "damping = -1", (), "recipe.toml, rule 1: damping must be positive"),
     "method": ('pattern = "2:4"\nmethod = "obs"', (), "recipe.toml: method must be .* got 'obs'"),
     "no match": (
         'pattern = "2:4"\n[[rules]]\nlayers = ["*q_proj", "*qproj"]\nrefit = 1',

@@ -153,15 +153,6 @@ def test_a_checkpoint_wider_than_its_model_keeps_its_dtype(tmp_path: Path) -> No
             assert torch.equal(value, before[name])
 
 
-def test_activations_in_memory_make_no_difference(dense: Path, tmp_path: Path) -> None:
-    prune(dense, tmp_path / "disk")
-    prune(dense, tmp_path / "memory", activations="memory")
-    on_disk, in_memory = tensors(tmp_path / "disk"), tensors(tmp_path / "memory")
-    assert all(torch.equal(value, in_memory[name]) for name, value in on_disk.items())
-    with pytest.raises(ValueError, match="activations must be disk or memory, got 'tape'"):
-        prune(dense, tmp_path / "tape", activations="tape")
-
-
 def test_only_one_block_has_weights(dense: Path, tmp_path: Path) -> None:
     _, streamed = stream_model(str(dense))
     windows = tiny.random_windows()
@@ -231,20 +222,11 @@ def no_weights(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "path upwards": (
-        partial(place_at, "../secret.safetensors"),
-        r"names a file outside of itself: '../secret.safetensors'",
-    ),
+    "path upwards": (partial(place_at, "../secret.safetensors"), r"outside of itself: '../secret"),
     "absolute path": (an_absolute_path, r"names a file outside of itself: '/.*/secret.safetensor"),
     "link out": (a_link_out, r"part-0.safetensors is a link to a file outside of its folder"),
-    "pickle": (
-        partial(place_at, "pytorch_model.bin"),
-        r"only safetensors files are read, got 'pytorch_model.bin'",
-    ),
-    "missing tensor": (
-        partial(place_at, "part-1.safetensors"),
-        r"part-1.safetensors lacks the tensor .* that .*index.json places",
-    ),
+    "pickle": (partial(place_at, "pytorch_model.bin"), r"only safetensors files are read, got 'py"),
+    "missing tensor": (partial(place_at, "part-1.safetensors"), r"part-1.* lacks the tensor"),
     "truncated shard": (a_truncated_shard, r"part-1.safetensors cannot be read: "),
     "missing shard": (a_missing_shard, r"part-1.safetensors cannot be read: it is missing"),
     "no index": (no_index, r"index.json is no index of safetensors files"),

@@ -29,30 +29,29 @@ def test_it_is_the_exponential_of_the_mean_loss() -> None:
     assert steps[-1] == (70, 70)
 
 
-@pytest.mark.parametrize(("stride", "scored"), [(31, 31), (8, 8), (1, 1)])
-def test_overlapping_windows_score_each_token_once(stride: int, scored: int) -> None:
+@pytest.mark.parametrize("stride", [31, 8, 1])
+def test_overlapping_windows_score_each_token_once(stride: int) -> None:
     model, text = random_model(llama_config()), random_windows(1, 200)[0]
     starts = range(0, 200 - 32 + 1, stride)
     windows = torch.stack([text[start : start + 32] for start in starts])
     result = perplexity(model, windows, stride=stride)
-    losses: dict[
-        int, float
-    ] = {}  # by place in the text; the first window to reach a token gives it most context
+    # By place in the text; the first window to reach a token gives it most context.
+    losses: dict[int, float] = {}
     with torch.no_grad():
         for start, window in zip(starts, windows, strict=True):
             odds = model(window[None]).logits[0].double().log_softmax(-1)
             for place in range(1, 32):
                 loss = -odds[place - 1, window[place]].item()
                 losses.setdefault(start + place, loss)
-    assert result.tokens == len(losses) == 31 + (len(windows) - 1) * scored
+    assert result.tokens == len(losses) == 31 + (len(windows) - 1) * stride
     assert result.perplexity == pytest.approx(
         math.exp(sum(losses.values()) / len(losses)), rel=1e-5
     )
     found = list(losses.values())
-    ends = [31 + scored * number for number in range(len(windows))]
+    ends = [31 + stride * number for number in range(len(windows))]
     means = [
         sum(found[end - count : end]) / count
-        for end, count in zip(ends, [31, *[scored] * (len(windows) - 1)], strict=True)
+        for end, count in zip(ends, [31, *[stride] * (len(windows) - 1)], strict=True)
     ]
     assert result.window_losses == pytest.approx(means, rel=1e-5)
 
