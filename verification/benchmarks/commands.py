@@ -339,7 +339,7 @@ def speed(
         results = run_speed(quick, device, command_line(), progress)
     write_results(out / "speed.json", results)
     _write_page(out / "speed.md", SPEED.bare(Results(out), out))
-    table("Cost of pruning a layer", SPEED_HEADINGS, speed_rows(results))
+    table("Cost of pruning a layer", SPEED_HEADINGS, list(speed_rows(results)))
     holds = _show_verdicts(promises(results))
     say(f"Results, tables and picture: {out}")
     raise typer.Exit(done_if(holds))

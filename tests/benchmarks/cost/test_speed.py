@@ -124,6 +124,6 @@ def test_cliffs() -> None:
 
 def test_operations_of_the_record_are_counted() -> None:
     recorded = RECORDED["layers"][0]
-    cell = LayerCell(*recorded["shape"], "thanos", recorded["pattern"])
-    mean_steps = recorded["steps"][1]
-    assert speed.operations(cell, [mean_steps]) == pytest.approx(recorded["operations"])
+    rows, columns = recorded["shape"]
+    cell = LayerCell(rows, columns, "thanos", recorded["pattern"])
+    assert speed.operations(cell, [recorded["steps"][1]]) == pytest.approx(recorded["operations"])

@@ -12,7 +12,7 @@ from verification.benchmarks.pages.studies import Results
 from verification.benchmarks.pages.style import COLOURS, SERIES, WIDTH, log_axis
 from verification.benchmarks.pages.tables import folded, markdown, signed, source_line
 from verification.benchmarks.performance.cases import BLOCK_SIZE, UNSTRUCTURED
-from verification.benchmarks.performance.cost import spread
+from verification.benchmarks.performance.cost import NAMES, spread
 from verification.benchmarks.performance.cost_model import label, layer_work, predicted
 from verification.benchmarks.performance.speed import SEMI_SHARE, UNSTRUCTURED_SHARE, promises
 
@@ -27,12 +27,6 @@ RATIO_HEADINGS = ["comparison", "pattern", "× seconds", "from", "to", "repeats 
 ERROR_HEADINGS = ["what", "held-out cases", "median", "worst", "on the largest"]
 PROMISE_HEADINGS = ["promise", "kept", "measured"]
 BLOCK_HEADINGS = ["block size B", "seconds", "× B = 128"]
-QUANTITIES = {
-    "pruning": "seconds of pruning a layer",
-    "memory": "bytes of pruning a layer",
-    "gram": "seconds of a Gram matrix",
-    "pass": "seconds of a forward pass",
-}
 KINDS = {"unstructured": "unstructured 50 %", "semi": "2:4", "structured": "structured 30 %"}
 
 
@@ -83,7 +77,7 @@ def error_rows(content: Content) -> Iterator[list[str]]:
         ends = dict.fromkeys(f"{signed(end, 0)} %" for end in each["largest"])
         worst = f"{each['worst']:.0f} % ({each['where']})"
         largest = f"{' to '.join(ends)} ({each['size']})"
-        yield [QUANTITIES[quantity], str(each["count"]), f"{each['median']:.0f} %", worst, largest]
+        yield [NAMES[quantity], str(each["count"]), f"{each['median']:.0f} %", worst, largest]
 
 
 def speed_rows(content: Content) -> Iterator[list[str]]:
