@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from reference.patterns import parse_pattern
 from tests.test_imports import ROOT
+from thanos_torch.cli.app import app
+from verification.benchmarks import commands
 from verification.benchmarks.pages.cost import SPEED, speed_rows
 from verification.benchmarks.pages.studies import Results
 from verification.benchmarks.performance import speed, timing
@@ -69,6 +72,19 @@ def test_the_record_keeps_every_promise_and_each_can_fail(promise: str, spoil: A
     assert len(results["model"]["layers"]) == 210
     spoil(results)
     assert [what for what, holds, _ in speed.promises(results) if not holds] == [promise]
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.2, 0), (0.3, 1)])
+def test_the_command_fails_for_a_broken_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, status: int
+) -> None:
+    results = {**RECORDED, "model": {**RECORDED["model"], "share": share}}
+    monkeypatch.setattr(speed, "run_speed", lambda *arguments: results)
+    monkeypatch.setattr(commands, "load_model", lambda name: None)
+    said = CliRunner().invoke(app, ["bench", "speed", "--out", str(tmp_path)])
+    assert said.exit_code == status, said.output
+    assert "real model: pruning takes" in said.output
+    assert {each.name for each in tmp_path.iterdir()} == {"speed.json", "speed.md", "speed.png"}
 
 
 def test_no_time_is_shown_without_a_certificate() -> None:

@@ -21,7 +21,7 @@ GIB = 2**30
 LARGEST = 16384  # columns up to which predicted lines are drawn
 SPEED_HEADINGS = ["layer", "pattern", "method", "seconds", "products", "of published", "MiB"]
 LLAMA_HEADINGS = ["model", "pattern", "calibration", "pruning", "in all", "GiB",
-                  "with certificates"]  # fmt: skip
+                  "GiB with certificates"]  # fmt: skip
 LAYER_HEADINGS = ["pattern", "method", "seconds", "repeats differ by", "MiB"]
 RATIO_HEADINGS = ["comparison", "pattern", "× seconds", "from", "to", "repeats differ by", "× MiB"]
 ERROR_HEADINGS = ["what", "held-out cases", "median", "worst", "on the largest"]
