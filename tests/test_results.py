@@ -18,7 +18,6 @@ from verification.benchmarks.pages.drawn import digest_of
 from verification.benchmarks.pages.report import html_report
 from verification.benchmarks.pages.studies import PARTS, ROUNDING, Results
 from verification.benchmarks.pages.verdicts import check
-from verification.benchmarks.performance.solvers import table as solver_table
 from verification.benchmarks.quality.profiles import quick_study
 from verification.benchmarks.results import RECORDED, read_draws, read_results
 from verification.benchmarks.statistics import Spread
@@ -166,22 +165,3 @@ def test_the_quick_results_are_those_of_the_quick_profile() -> None:
     for record, wanted in zip(found, planned, strict=True):
         assert {name: record[name] for name in wanted} == wanted
         assert len(record["layers"]) == 210
-
-
-def test_the_page_on_solvers_shows_the_results_file() -> None:
-    results = json.loads((ROOT / "docs" / "results" / "solvers.json").read_text())
-    shown = re.search(
-        r"<!-- table -->\n(.*?)<!-- end of table -->",
-        (ROOT / "docs" / "solvers.md").read_text(),
-        re.DOTALL,
-    )
-    assert shown is not None
-    assert shown[1].strip() == solver_table(results)
-
-
-def test_the_recorded_speed_holds_its_limits() -> None:
-    results = json.loads((PUBLISHED / "speed" / "speed.json").read_text())
-    found = speed_verdicts(results)
-    assert len(found) == 6
-    assert all(holds for _, holds, _ in found), found
-    assert len(results["model"]["layers"]) == 210

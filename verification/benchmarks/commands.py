@@ -229,28 +229,27 @@ def cost(
     ] = False,
     threads: Threads = 0,
     out: Annotated[
-        Path, typer.Option(help="Folder for cost.json, cost.md and plots; progress beside it.")
+        Path, typer.Option(help="Folder for cost.json, cost.md, cost.png; progress beside it.")
     ] = Path("results/cost"),
 ) -> None:
-    """Time layers of many sizes by stage, fit a cost model, and predict Llama 3 with it.
+    """Time layers of many sizes, fit a cost model, and predict Llama 3 with it.
 
     A run that was stopped goes on where it was. Exit status 0 means that every time counted is
     certified, and that the model kept its bounds on sizes that it was not fitted to.
     """
     _use_threads(threads)
-    from verification.benchmarks.pages.cost import page, verdicts
-    from verification.benchmarks.performance.cost import run_cost
-    from verification.benchmarks.performance.plots import draw_cost
+    from verification.benchmarks.pages.cost import COST
+    from verification.benchmarks.pages.studies import Results
+    from verification.benchmarks.performance.cost import promises, run_cost
 
     if not quick:
         load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, which is not measured
     profile, command = "quick" if quick else "standard", command_line()
     with progress_bar("cost") as progress:
         results = run_cost(out, profile, command, progress)
-    _write_page(out / "cost.md", page(results))
-    draw_cost(results, out)
-    holds = _show_verdicts(verdicts(results))
-    say(f"Results and plots: {out}")
+    _write_page(out / "cost.md", COST.bare(Results(out), out))
+    holds = _show_verdicts(promises(results))
+    say(f"Results, tables and picture: {out}")
     raise typer.Exit(done_if(holds))
 
 
@@ -296,7 +295,7 @@ def inference(
 def speed(
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Fewer repeats; every fifth block of the model: 5 minutes."),
+        typer.Option("--quick", help="Fewer wide layers and blocks of the model: 5 minutes."),
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda (layers only).")] = "cpu",
     threads: Threads = 0,
@@ -314,19 +313,18 @@ def speed(
         raise ValueError(f"device must be cpu or cuda, got {device!r}")
     _use_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
-    from verification.benchmarks.pages.speed import HEADINGS, page, rows, verdicts
-    from verification.benchmarks.performance.plots import draw_speed
-    from verification.benchmarks.performance.speed import run_speed
+    from verification.benchmarks.pages.cost import SPEED, SPEED_HEADINGS, speed_rows
+    from verification.benchmarks.pages.studies import Results
+    from verification.benchmarks.performance.speed import promises, run_speed
 
     load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, which is not measured
     with progress_bar("speed") as progress:
         results = run_speed(quick, device, command_line(), progress)
     write_results(out / "speed.json", results)
-    _write_page(out / "speed.md", page(results))
-    draw_speed(results, out / "speed.png")
-    table("Cost of pruning a layer, in products of b x b by b x b", HEADINGS, rows(results))
-    holds = _show_verdicts(verdicts(results))
-    say(f"Results and plot: {out}")
+    _write_page(out / "speed.md", SPEED.bare(Results(out), out))
+    table("Cost of pruning a layer", SPEED_HEADINGS, list(speed_rows(results)))
+    holds = _show_verdicts(promises(results))
+    say(f"Results, tables and picture: {out}")
     raise typer.Exit(done_if(holds))
 
 

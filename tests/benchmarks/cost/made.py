@@ -1,127 +1,99 @@
 """Results of the cost study that were never measured: what known coefficients say."""
 
-from dataclasses import asdict
 from typing import Any
 
 from verification.benchmarks.performance.cases import (
-    METHODS,
+    PATTERNS,
     UNSTRUCTURED,
     Cell,
     GramCell,
     LayerCell,
     PassCell,
-    PeakCell,
     full,
 )
 from verification.benchmarks.performance.cost import gathered
 from verification.benchmarks.performance.cost_model import (
-    CostModel,
-    Steps,
+    Model,
     gram_work,
+    label,
+    layer_work,
+    memory_work,
+    name_of,
     pass_work,
-    predicted_layer,
-)
-from verification.benchmarks.performance.laws import (
-    COUNTS,
-    GRAM_LAW,
-    LAST_STEPS_LAW,
-    PASS_LAW,
-    STEPS_LAW,
-    Work,
-    certificate_law,
-    law,
-    memory_law,
-    stages_of,
+    predicted,
 )
 
-PEAK = 1e15  # faster than any coefficient here
-THREADS = 2
+TERMS = {
+    "pruning": {"c b²": 2e-11, "b³": 1e-11, "c b": 5e-9, "b²": 2e-9, "b": 1e-6, "1": 1e-4},
+    "memory": {"c b": 8.0, "b²": 6.0, "part": 40.0, "1": 1e5},
+    "gram": {"tokens b²": 8e-12, "tokens b": 1e-9},
+    "pass": {"tokens weights": 2e-11, "tokens² b": 5e-12},
+}
 
 
 def tiny() -> list[Cell]:
     """A plan of seconds: layers of a few columns, and passes last, for which much is imported."""
     return [
-        PeakCell(64),
         *(
-            LayerCell(b, b, method, UNSTRUCTURED, b == 48)
+            LayerCell(b, b, method, pattern, b == 48)
             for b in (16, 32, 48)
-            for method in METHODS
+            for pattern in PATTERNS
+            for method in ("sparsegpt", "thanos")
         ),
-        *(LayerCell(b, b, "thanos", UNSTRUCTURED, b == 48, 8) for b in (16, 32, 48)),
+        *(LayerCell(b, b, "thanos", UNSTRUCTURED, b == 48, refit_steps=10) for b in (16, 32, 48)),
         *(GramCell(b, 64, b == 48) for b in (16, 32, 48)),
         *(PassCell(h, 2 * h, 16, h == 96) for h in (32, 64, 96)),
     ]
 
 
-def known() -> CostModel:
-    """Coefficients for every law of the plan: each term takes a like share of a large layer."""
-    middle = Work(1024, 1024, 128, "structured:0.3", 8, 8, 10, 2048, 2**22, 2**14)
-    laws: dict[str, tuple[str, ...]] = dict([GRAM_LAW, PASS_LAW])
-    for cell in full():
-        if isinstance(cell, LayerCell):
-            asked = cell.method, cell.pattern, cell.refit_steps
-            stages = stages_of(*asked)
-            laws |= dict(law(stage, cell.method, cell.pattern) for stage in stages)
-            laws |= dict([certificate_law(*asked), memory_law(*asked)])
-    coefficients = {
-        name: {
-            term: (number + 1) * (1e8 if name.startswith("memory") else 0.01) / COUNTS[term](middle)
-            for number, term in enumerate(terms)
-        }
-        for name, terms in laws.items()
-    }
-    steps = {
-        STEPS_LAW[0]: {"constant": 3.0, "width / rest": 9.0},
-        LAST_STEPS_LAW[0]: {"constant": 20.0, "last block / b": 20.0},
-    }
-    return CostModel({**coefficients, **steps}, THREADS)
+def options(cell: LayerCell) -> dict[str, Any]:
+    """The options of a run as results files have them."""
+    names = ("method", "pattern", "block_size", "refit_steps")
+    return {name: getattr(cell, name) for name in names}
 
 
-def results(model: CostModel, held_out_factor: float = 1.0) -> dict[str, Any]:
+def known() -> Model:
+    """Coefficients for everything in the plan: each run costs a little more than the one before."""
+    labels = {label(options(cell)) for cell in full() if isinstance(cell, LayerCell)}
+    model = {name: TERMS[name] for name in ("gram", "pass")}
+    for number, run in enumerate(sorted(labels)):
+        for quantity in ("pruning", "memory"):
+            each = {term: x * (1 + 0.1 * number) for term, x in TERMS[quantity].items()}
+            model[name_of(quantity, run)] = each
+    return model
+
+
+def results(model: Model, held_out_factor: float = 1.0) -> dict[str, Any]:
     """What the plan would measure if the model were the truth; times it on held-out sizes."""
-    records = []
+    records: list[tuple[Cell, dict[str, Any]]] = []
     for cell in full():
         if isinstance(cell, LayerCell):
             record = _layer(model, cell, held_out_factor)
         elif isinstance(cell, GramCell):
-            facts = {"columns": cell.columns, "tokens": cell.tokens}
-            record = {"seconds": model.value(GRAM_LAW, gram_work(facts))}
+            record = {"seconds": predicted(model, "gram", gram_work(cell.tokens, cell.columns))}
         elif isinstance(cell, PassCell):
-            facts = {"weights": cell.hidden * cell.intermediate, "widths": 9 * cell.hidden}
-            work = pass_work({**facts, "hidden": cell.hidden, "tokens": cell.tokens})
-            record = {**facts, "seconds": model.value(PASS_LAW, work)}
-        elif cell.kind == "peak":
-            record = {"operations_per_second": PEAK}
+            weights = cell.hidden * cell.intermediate
+            work = pass_work(cell.tokens, weights, cell.hidden)
+            record = {"weights": weights, "seconds": predicted(model, "pass", work)}
         else:
             continue
-        records.append((cell, {"passed": True, "yardstick_seconds": 1.0, **record}))
+        records.append((cell, {"passed": True, **record}))
     return {
         "study": "cost", "profile": "standard", "command": "thanos bench cost", "commit": "0" * 12,
         "date": "2026-01-01T00:00:00", "versions": {"torch": "2"}, "machine": "none",
-        "settings": {"threads": THREADS, "base": 1024,
-                     "calibration": {"windows": 128, "length": 2048}},
-        "wall_seconds": 60.0, "yardstick_seconds": [1.0] * 20, "tries": [1] * 20,
-        **gathered(records),
+        "yardstick_seconds": [1.0] * 20, **gathered(records),
     }  # fmt: skip
 
 
-def _layer(model: CostModel, cell: LayerCell, held_out_factor: float) -> dict[str, Any]:
-    run = {name: getattr(cell, name) for name in ("method", "pattern", "block_size", "refit_steps")}
-    said = predicted_layer(model, run, (cell.rows, cell.columns))
-    factor = held_out_factor if cell.held_out else 1.0
+def _layer(model: Model, cell: LayerCell, held_out_factor: float) -> dict[str, Any]:
+    shape, run = (cell.rows, cell.columns), label(options(cell))
+    seconds = predicted(model, "pruning", layer_work(*shape), run)
+    seconds *= held_out_factor if cell.held_out else 1.0
     return {
         "name": f"{cell.rows} x {cell.columns}",
-        "shape": [cell.rows, cell.columns],
+        "shape": [*shape],
         "held_out": cell.held_out,
-        "seconds": factor * said["pruning"],
-        "stages": said["stages"],
-        "certificate_seconds": said["certificate"],
-        "peak_memory_bytes": said["memory"],
-        "repeats": [factor * said["pruning"]] * 3,
-        "spread": 0.0,
-        "steps": asdict(
-            model.steps(cell.columns, cell.block_size)
-            if cell.method == "thanos" and cell.pattern != "structured:0.3"
-            else Steps()
-        ),
+        "seconds": seconds,
+        "repeats": [seconds] * 3,
+        "peak_memory_bytes": predicted(model, "memory", memory_work(*shape), run),
     }

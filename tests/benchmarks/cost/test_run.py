@@ -12,14 +12,11 @@ from typer.testing import CliRunner
 
 from tests.benchmarks.cost.made import known, results, tiny
 from thanos_torch.cli.app import app
-from verification.benchmarks.pages.cost import page, verdicts
-from verification.benchmarks.pages.cost_between import between_methods
-from verification.benchmarks.pages.cost_sections import growth, hours, needed
-from verification.benchmarks.pages.cost_stages import by_size, stages
+from verification.benchmarks.pages.cost import COST
+from verification.benchmarks.pages.studies import Results
 from verification.benchmarks.performance import cases as plan
 from verification.benchmarks.performance import cost
 from verification.benchmarks.performance import measure as measuring
-from verification.benchmarks.performance.growth import last_step, sides
 
 SCRIPT = """
 import sys
@@ -62,22 +59,20 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return honest(cell)
 
     monkeypatch.setattr(cost, "measure", counting)
-    monkeypatch.setattr(cost, "slowed", lambda yardsticks: [])
     monkeypatch.setitem(plan.PROFILES, "quick", tiny)
     said = CliRunner().invoke(app, ["bench", "cost", "--quick", "--out", str(out)])
     assert measured == tiny()[done:], said.output
     stored = json.loads((out / "cost.json").read_text())
     assert not out.with_name("cost.partial").exists()
-    assert {*before[0]} <= {*stored["peak"][0]}
-    assert stored["peak"][0]["operations_per_second"] == before[0]["operations_per_second"]
     layers = [layer for each in stored["runs"] for layer in each["layers"]]
-    assert all(record in layers for record in before[1:])
-    assert len(layers) == 15
+    assert all(record in layers for record in before)
+    assert len(layers) == 21
 
-    assert (out / "cost.md").read_text() == page(stored)
-    for name in ("time", "stages", "growth", "memory"):
-        assert (out / f"{name}.png").stat().st_size > 1000
-    holds = all(kept for _, kept, _ in verdicts(stored))
+    page = (out / "cost.md").read_text()
+    for table in COST.tables.values():
+        assert table(Results(out)) in page
+    assert (out / "cost.png").stat().st_size > 1000
+    holds = all(kept for _, kept, _ in cost.promises(stored))
     assert said.exit_code == (0 if holds else 1), said.output
     assert "certificates" in said.output
 
@@ -104,92 +99,47 @@ def test_other_code_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 begin()
 
 
-def test_the_page_says_what_the_file_says() -> None:
-    study = results(known())
-    study |= cost.conclusions(study)
-    stored = json.loads(json.dumps(study, allow_nan=False))
-    shown = page(stored)
-    assert shown == page(study)
-    assert all(holds for _, holds, _ in verdicts(stored))
-    assert "do NOT hold" not in shown
-    assert len(stored["predictions"]) == 3 * (13 + 2)
-    for each in stored["predictions"]:
-        assert f"| {hours(needed(each['seconds']))} |" in shown
-    for line in stored["growth"]:
-        for side in sides(line):
-            step = f"{last_step(side):.2f} (from {side['values'][-2]})"
-            assert f"| {side['time']:.2f} | {step} |" in shown
-    for section in (between_methods(stored), stages(stored), by_size(stored), growth(stored)):
-        assert "\n".join(section) in shown
-    stored["wall_seconds"] *= 2
-    assert page(stored) != shown
-
-
 def test_the_stopwatch_is_where_its_fingerprint_looks() -> None:
     assert all(file.is_file() for file in cost._STOPWATCH)
 
 
-def test_a_model_that_fails_is_not_called_checked() -> None:
-    study = results(known(), held_out_factor=3.0)
-    study |= cost.conclusions(study)
-    failed = [what for what, kept, _ in verdicts(study) if not kept]
-    assert failed
-    assert f"promises, {len(failed)} do NOT hold**: {'; '.join(failed)}." in page(study)
-
-
-def test_what_a_slow_machine_adds_is_no_error_of_the_model() -> None:
+@pytest.fixture(name="study", scope="module")
+def made() -> dict[str, Any]:
     study = results(known())
-    usual = cost.conclusions(study)
-    told = _times_told(page({**study, **usual}))
-    layers = [layer for each in study["runs"] for layer in each["layers"]]
-    for number, each in enumerate((*layers, *study["gram"], *study["pass"])):
-        if number % 3 == 0:  # a third of the cells; the median stays where it was
-            # Twice as long, exactly: times that are told do not round to another digit.
-            each["yardstick_seconds"] *= 2.0
-            for name in {"seconds", "certificate_seconds"} & each.keys():
-                each[name] *= 2.0
-            if "stages" in each:
-                each["stages"] = {name: 2.0 * spent for name, spent in each["stages"].items()}
-    slow = cost.conclusions(study)
-    assert _times_told(page({**study, **slow})) == told
-    for quantity, found in slow["errors"].items():
-        assert found["held out"]["worst"] == pytest.approx(
-            usual["errors"][quantity]["held out"]["worst"], abs=1e-6
-        )
+    return {**study, "model": [], **cost.conclusions({**study, "model": []})}
 
 
-def _times_told(text: str) -> tuple[str, str]:
-    """Methods against each other and predictions, stages and growth: not the errors, all 0 here."""
-    answer, _, rest = text.partition("- yes:")
-    stages, _, _ = rest.partition("## Where the time goes")[2].partition("## How good")
-    assert "times the seconds of SparseGPT" in answer
-    assert "Gram matrix" in stages
-    return answer, stages
+def test_predictions_are_of_thanos_on_every_llama(study: dict[str, Any]) -> None:
+    assert len(study["predictions"]) == 3 * 4
+    assert {each["run"]["method"] for each in study["predictions"]} == {"thanos"}
+    small, middle, large = (study["hours"][size]["all"] for size in ("8B", "70B", "405B"))
+    assert 0 < small < middle < large
+    for each in study["predictions"]:
+        assert each["peak_with_certificates_bytes"] >= each["peak_bytes"] > 0
 
 
-def test_methods_are_held_against_each_other_on_large_layers_that_both_have() -> None:
-    study = results(known())
-    study |= cost.conclusions(study)
+def test_ratios_are_of_the_largest_layers_that_both_have(study: dict[str, Any]) -> None:
     for each in study["runs"]:
         for layer in each["layers"]:
-            layer["seconds"] = 1.0
-            if each["run"]["method"] == "thanos" and each["run"]["block_size"] == 128:
-                refit = 8.0 if each["run"]["refit_steps"] else 1.0
-                layer["seconds"] = refit * (0.5 if layer["shape"] == [2048, 2048] else 2.0)
-    text = page(study)
-    assert "- **2:4**: 0.50 to 2.00 times the seconds of SparseGPT, " in text
-    assert "- **unstructured:0.5, refit**: 8.00 times the seconds of plain Thanos, " in text
-    alone = [each for each in study["runs"] if each["run"]["method"] != "sparsegpt"]
-    assert "times the seconds of SparseGPT" not in page({**study, "runs": alone})
+            own = each["run"]["method"] == "thanos"
+            layer["seconds"] = (0.5 if layer["shape"] == [2048, 2048] else 2.0) if own else 1.0
+            layer["repeats"] = [layer["seconds"], 1.5 * layer["seconds"]]
+    found = cost.ratios(study)["semi"]
+    assert found["layers"][0] == "4096 x 4096"
+    assert len(found["layers"]) == cost.FEW
+    assert found["seconds"] == {"least": 0.5, "median": 2.0, "greatest": 2.0}
+    assert found["spread"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("spoil", ["certificate", "steadiness"])
-def test_other_verdicts_fail_too(spoil: str) -> None:
-    study = results(known())
-    if spoil == "certificate":
+@pytest.mark.parametrize("spoil", ["certificates", "steady machine", "model of"])
+def test_each_promise_can_fail(study: dict[str, Any], spoil: str) -> None:
+    study = json.loads(json.dumps(study))
+    assert all(holds for _, holds, _ in cost.promises(study))
+    if spoil == "certificates":
         study["runs"][0]["layers"][3]["passed"] = False
+    elif spoil == "steady machine":
+        study["unsteadiness"] = cost.unsteadiness([1.0] * 10 + [1.5] * 10)
     else:
-        study["yardstick_seconds"] = [1.0] * 10 + [1.5] * 10
-    study |= cost.conclusions(study)
-    failed = [what for what, holds, _ in verdicts(study) if not holds]
-    assert failed == [{"certificate": "certificates", "steadiness": "steady machine"}[spoil]]
+        study["errors"]["pruning"]["worst"] = 60.0
+    (failed,) = [what for what, holds, _ in cost.promises(study) if not holds]
+    assert failed.startswith(spoil)

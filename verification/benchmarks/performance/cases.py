@@ -1,6 +1,6 @@
 """The cells of `thanos bench cost`: layers, Gram matrices and passes, fitted and held-out sizes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from reference.patterns import parse_pattern
@@ -10,7 +10,6 @@ from thanos_torch.pruning.plan import LayerOptions
 UNSTRUCTURED, SEMI, STRUCTURED = PATTERNS = ("unstructured:0.5", "2:4", "structured:0.3")
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 BLOCK_SIZE, REFIT_STEPS = 128, 10
-WIDER = 512  # the paper's block size
 Shape = tuple[int, int]
 # The cost model is fitted to these (rows, columns): squares; lines through the middle square on
 # which one side grows alone; a ragged last block; few rows of the widest held-out layer's columns;
@@ -28,8 +27,6 @@ HELD_OUT = (
     *((1024, 4096), (4096, 1024), (3072, 3072), (4096, 4096)),
 )
 LARGE = 8 * 2**20  # layers of more weights are measured for fewer methods
-BLOCK_SIZES = {"fitted": (16, 32, 64, 256, 512, 1024), "held out": (24, 48, 96, 160, 320, 384)}
-BLOCK_SIZE_SHAPES = ((512, 512), (1024, 1024), (2048, 2048))
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,6 @@ class PassCell:
 
 
 @dataclass(frozen=True)
-class PeakCell:
-    """The machine's speed in float32 products of size x size by size x size."""
-
-    size: int
-    kind: str = "peak"
-
-
-@dataclass(frozen=True)
 class ModelCell:
     """Pruning SmolLM2-135M with calibration: every `every`-th decoder block."""
 
@@ -89,7 +78,7 @@ class ModelCell:
     kind: str = "model"
 
 
-Cell = LayerCell | GramCell | PassCell | PeakCell | ModelCell
+Cell = LayerCell | GramCell | PassCell | ModelCell
 
 
 def key(cell: Cell) -> str:
@@ -99,14 +88,7 @@ def key(cell: Cell) -> str:
 
 def full() -> list[Cell]:
     """The standard grid. Cells of one shape follow each other, so that its layer is made once."""
-    return [
-        PeakCell(2048),
-        *_passes(),
-        *_grams(),
-        *_by_size(FITTED, HELD_OUT),
-        ModelCell(every=10),
-        PeakCell(2048),
-    ]
+    return [*_passes(), *_grams(), *_by_size(FITTED, HELD_OUT), ModelCell(every=10)]
 
 
 def quick() -> list[Cell]:
@@ -115,34 +97,25 @@ def quick() -> list[Cell]:
     held_out = ((384, 384), (512, 768), (768, 768))
     gram = [GramCell(b, tokens, b == 384) for b in (256, 384, 512) for tokens in (512, 1024, 2048)]
     passes = [PassCell(h, 3 * h, 256, h == 384) for h in (128, 256, 384, 512)]
-    return [PeakCell(1024), *passes, *gram, *_by_size(fitted, held_out), PeakCell(1024)]
+    return [*passes, *gram, *_by_size(fitted, held_out)]
 
 
 PROFILES = {"standard": full, "quick": quick}
-# Rows or columns of the layers on which one other variable grows alone.
-BASES = {"standard": 1024, "quick": 512}
 
 
-def _by_size(fitted: Iterable[Shape], held_out: tuple[Shape, ...]) -> list[Cell]:
+def _by_size(fitted: tuple[Shape, ...], held_out: tuple[Shape, ...]) -> list[Cell]:
     """Mix held-out and fitted sizes, so that a machine that slows down affects both alike."""
     shapes = sorted([*fitted, *held_out], key=lambda shape: (shape[0] * shape[1], shape))
     return [cell for shape in shapes for cell in _layers(shape, shape in held_out)]
 
 
 def _layers(shape: Shape, held_out: bool) -> Iterator[Cell]:
-    rows, columns = shape
-    large = rows * columns > LARGE
+    large = shape[0] * shape[1] > LARGE
     for pattern in PATTERNS:
         for method in METHODS:
             if not large or method in ("thanos", "sparsegpt") or pattern == UNSTRUCTURED:
-                yield LayerCell(rows, columns, method, pattern, held_out)
-    yield LayerCell(rows, columns, "thanos", UNSTRUCTURED, held_out, refit_steps=REFIT_STEPS)
-    if shape not in BLOCK_SIZE_SHAPES:
-        return
-    for role, widths in BLOCK_SIZES.items():
-        for width in widths:
-            if width <= columns <= 64 * width:
-                yield LayerCell(rows, columns, "thanos", UNSTRUCTURED, role == "held out", width)
+                yield LayerCell(*shape, method, pattern, held_out)
+    yield LayerCell(*shape, "thanos", UNSTRUCTURED, held_out, refit_steps=REFIT_STEPS)
 
 
 def _grams() -> list[GramCell]:

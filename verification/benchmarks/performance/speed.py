@@ -1,124 +1,57 @@
 """`thanos bench speed`: pruning one layer in units of matrix products, against limits."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from statistics import mean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import thanos_torch
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured, parse_pattern
-from verification import certify
 from verification.benchmarks.environment import Progress, clock, environment
-from verification.benchmarks.performance.cases import SEMI, STRUCTURED, UNSTRUCTURED, LayerCell
-from verification.benchmarks.performance.growth import slope
-from verification.benchmarks.performance.laws import Work, operations
+from verification.benchmarks.performance.cases import (
+    BLOCK_SIZE,
+    SEMI,
+    STRUCTURED,
+    UNSTRUCTURED,
+    LayerCell,
+    Shape,
+)
 from verification.benchmarks.performance.measure import measure_model
 from verification.benchmarks.performance.published import published_sparsegpt
 from verification.benchmarks.performance.timing import (
-    MAIN_STAGES,
-    mean_steps,
-    peak_memory,
-    product_units,
+    Layer,
+    LayerTiming,
+    product_seconds,
     random_layer,
-    stage_seconds,
+    time_layer,
 )
 
-Shape = tuple[int, int]
-Layer = tuple[Tensor, Tensor]  # W (c, b) and G (b, b)
 SHAPES: tuple[Shape, ...] = ((1024, 1024), (2048, 2048), (1024, 2816), (4096, 4096))
 CASES = (
     *(("thanos", pattern) for pattern in (UNSTRUCTURED, SEMI, "4:8", STRUCTURED)),
     *(("sparsegpt", pattern) for pattern in (UNSTRUCTURED, SEMI)),
 )
 LARGE_BLOCK = 1024  # a block size whose memory is measured as well
-QUICK_COLUMNS = 2048  # the quick profile measures wider layers in CASES only
-STEPS = 4 * 8 + 3 * 2 + 1 + 21 + 1  # of progress: layers, correlated ones, stages, growth, model
+WIDE = 3000  # columns from which on a layer is measured for independent inputs only
 
 # Limits: the most time as shares of the published SparseGPT's, by pattern.
 UNSTRUCTURED_SHARE, SEMI_SHARE = 0.6, 0.8
-SELECTION_SHARE = 0.5  # choosing masks must not dominate
 # Pruning all layers of a model, over the two passes of 16 thousand tokens that calibrate it.
 MODEL_SHARE = 0.25
 MEMORY_FACTOR, MEMORY_EXTRA = 2, 32 * 2**20
 # A cliff: a block size or a shape costs so many times more than its operations or weights explain.
 CLIFF = 2.0
 SAME_LOSS = 0.01  # the published procedure breaks ties and counts slightly differently
+PUBLISHED_REPEATS = 3
 
-# Sweeps of one variable at a time, around BASE with B = 128 and p = 0.5.
+# Block sizes and ragged shapes around a layer of BASE.
 BASE = (1024, 1024)
 BLOCK_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
-SHARES = (0.25, 0.5, 0.75)
-ROWS = (512, 1024, 2048, 4096)
-COLUMNS = (512, 1024, 2048)
 RAGGED = ((1000, 1030), (1023, 1025), (777, 1111))
-
-
-@dataclass(frozen=True)
-class LayerTiming:
-    """The time of one method on one layer.
-
-    units       median of its time over that of the matrix product (b x b) measured beside it
-    seconds     median
-    peak        share of the machine's float32 matrix-product speed that `operations` reach
-    memory      most bytes of tensors at one time, beyond the inputs and the result
-    operations  floating-point operations that the algorithm cannot do without
-    steps       conjugate-gradient steps: the most in a block, and the mean over blocks
-    """
-
-    method: str
-    pattern: str
-    shape: Shape
-    block_size: int
-    inputs: str
-    units: float
-    seconds: float
-    peak: float
-    memory: int
-    steps: tuple[int, float]
-    operations: float
-    factor: str
-    direct_rows: int
-    certified: bool
-
-
-def time_layer(
-    cell: LayerCell,
-    repeats: int,
-    device: str = "cpu",
-    inputs: str = "independent",
-    made: Layer | None = None,
-) -> LayerTiming:
-    """Prune a layer `repeats` times. `made` is its W and G if the caller has them."""
-    shape = cell.rows, cell.columns
-    W, G = made or random_layer(shape, inputs, device)
-    options = cell.options
-    memory, (pruned, kept) = peak_memory(lambda: options.prune(W, G), device)
-    verdict = options.verdict(certify, W, G, pruned, kept)
-    units, seconds = product_units(lambda: options.prune(W, G), G, repeats, device)
-    steps = kept.diagnostics.solver_steps
-    taken = mean_steps([steps])
-    work = Work(*shape, cell.block_size, cell.pattern, taken["before"], taken["last"])
-    needed = operations(cell.method, work)
-    return LayerTiming(
-        method=cell.method,
-        pattern=cell.pattern,
-        shape=shape,
-        block_size=cell.block_size,
-        inputs=inputs,
-        units=units,
-        seconds=seconds,
-        peak=needed / (2 * cell.columns**3) / units,
-        memory=max(0, memory - kept.weight.nbytes - kept.mask.nbytes),
-        steps=(max(steps, default=0), sum(steps) / max(1, len(steps))),
-        operations=needed,
-        factor=kept.diagnostics.factor,
-        direct_rows=kept.diagnostics.direct_rows,
-        certified=verdict is not None and verdict.as_dict()["passed"] is True,
-    )
 
 
 @dataclass(frozen=True)
@@ -141,10 +74,11 @@ class PublishedUnits:
         return unstructured if isinstance(pattern, Unstructured) else semi
 
 
-def time_published(repeats: int, made: Layer) -> PublishedUnits:
+def time_published(layer: Layer) -> PublishedUnits:
     """Time the published SparseGPT. Raises RuntimeError if its loss is not SparseGPT's."""
-    W, G = made
-    units = []
+    W, G = layer
+    A, device = torch.randn_like(G), W.device.type
+    found = []
     for pattern in (Unstructured(0.5), SemiStructured(2, 4)):
         theirs = thanos_torch.objective(W, G, published_sparsegpt(W, G, pattern), damping=0.01)
         ours = float(thanos_torch.sparsegpt(W, G, pattern, damping=0.01).block_losses.sum())
@@ -154,8 +88,12 @@ def time_published(repeats: int, made: Layer) -> PublishedUnits:
         def run(pattern: Pattern = pattern) -> Any:
             return published_sparsegpt(W, G, pattern)
 
-        units.append(product_units(run, G, repeats, W.device.type)[0])
-    return PublishedUnits(*units)
+        units = []
+        for _ in range(PUBLISHED_REPEATS):
+            before, spent = product_seconds(A, device), clock(run, device)
+            units.append(spent / mean([before, product_seconds(A, device)]))
+        found.append(sorted(units)[PUBLISHED_REPEATS // 2])
+    return PublishedUnits(*found)
 
 
 def memory_limit(shape: Shape) -> int:
@@ -167,154 +105,160 @@ def memory_limit(shape: Shape) -> int:
 def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dict[str, Any]:
     """Measure everything; the content of speed.json.
 
-    quick  fewer repeats, and every fifth decoder block of the model only
+    quick  every fifth decoder block of the model only, and wide layers in CASES only
     """
     start = time.monotonic()
-    done = 0
-
-    def tell(note: str) -> None:
-        nonlocal done
-        progress(note, min(done, STEPS), STEPS)
-        done += 1
-
-    repeats = 3 if quick else 5
-    layers, published = [], []
-    for shape in SHAPES:
-        made = random_layer(shape, "independent", device)
-        few = max(2, repeats // 2) if shape[1] > 3000 else repeats
-        tell(f"published SparseGPT, {shape[0]} x {shape[1]}")
-        units = time_published(few, made)
-        published.append({"shape": shape, **asdict(units)})
-        for timing in _layers(shape, few, device, made, quick, tell):
-            layers.append(asdict(timing) | _limits(timing, units))
+    layers: list[dict[str, Any]] = []
+    published: dict[Shape, PublishedUnits] = {}
+    cells, around = _cells(quick), _around_base()
+    steps = len(cells) + len(around) + 1
+    for number, (cell, inputs) in enumerate(cells):
+        shape = cell.rows, cell.columns
+        progress(f"{cell.method}, {cell.pattern}, {shape[0]} x {shape[1]}", number, steps)
+        layer = random_layer(shape, inputs, device)
+        if shape not in published:
+            published[shape] = time_published(layer)
+        timing = time_layer(cell, layer, device, products=True)
+        layers.append(_record(cell, timing, inputs, published[shape]))
+    timings: dict[LayerCell, LayerTiming] = {}
+    for number, cell in enumerate(around, len(cells)):
+        progress(f"{cell.rows} x {cell.columns}, B = {cell.block_size}", number, steps)
+        layer = random_layer((cell.rows, cell.columns), "independent", device)
+        timings[cell] = time_layer(cell, layer, device)
     results: dict[str, Any] = {
         "command": command,
         "environment": environment(device),
         "threads": torch.get_num_threads(),
         "device": device,
-        "published": published,
+        "published": [{"shape": shape, **asdict(units)} for shape, units in published.items()],
         "layers": layers,
+        "growth": _growth(timings),
     }
     if device == "cpu":
-        tell("stages")
-        results["stages"] = [_stages(shape) for shape in (SHAPES[1], SHAPES[3])]
-    results["growth"] = _growth(1 if quick else 3, device, tell)
-    tell("all layers of SmolLM2-135M")
-    if device == "cpu":
+        progress("all layers of SmolLM2-135M", steps - 1, steps)
         results["model"] = {**measure_model(5 if quick else 1), "limit": MODEL_SHARE}
     results["minutes"] = (time.monotonic() - start) / 60
     return results
 
 
-def _layers(
-    shape: Shape,
-    repeats: int,
-    device: str,
-    made: Layer,
-    quick: bool,
-    tell: Callable[[str], None],
-) -> Iterator[LayerTiming]:
-    """Time CASES on one layer, Thanos with a large block, and with correlated inputs."""
-    for method, pattern in CASES:
-        tell(f"{method} {pattern}, {shape[0]} x {shape[1]}")
-        yield time_layer(LayerCell(*shape, method, pattern), repeats, device, made=made)
-    if quick and shape[1] > QUICK_COLUMNS:
-        return
-    tell(f"B = {LARGE_BLOCK}, {shape[0]} x {shape[1]}")
-    large = LayerCell(*shape, "thanos", UNSTRUCTURED, block_size=LARGE_BLOCK)
-    yield time_layer(large, 1, device, made=made)
-    if shape[1] < 3000:
-        for pattern in (UNSTRUCTURED, SEMI):
-            tell(f"correlated inputs, {shape[0]} x {shape[1]}")
-            cell = LayerCell(*shape, "thanos", pattern)
-            yield time_layer(cell, repeats, device, inputs="correlated")
+def _cells(quick: bool) -> list[tuple[LayerCell, str]]:
+    """The layers that are held against limits, and their inputs, by shape."""
+    found = []
+    for shape in SHAPES:
+        found += [(LayerCell(*shape, method, pattern), "independent") for method, pattern in CASES]
+        if not (quick and shape[1] >= WIDE):
+            large = LayerCell(*shape, "thanos", UNSTRUCTURED, block_size=LARGE_BLOCK)
+            found.append((large, "independent"))
+        if shape[1] < WIDE:
+            both = (UNSTRUCTURED, SEMI)
+            found += [(LayerCell(*shape, "thanos", pattern), "correlated") for pattern in both]
+    return found
 
 
-def _limits(timing: LayerTiming, published: PublishedUnits) -> dict[str, Any]:
-    """The limits of a timing; None if the published procedure was not timed on such a case."""
-    pattern = parse_pattern(timing.pattern)
-    comparable = timing.inputs == "independent" and (
-        timing.block_size == 128 or isinstance(pattern, Structured)
+def _around_base() -> list[LayerCell]:
+    """Layers of other block sizes and of ragged shapes."""
+    blocks = [LayerCell(*BASE, "thanos", UNSTRUCTURED, block_size=B) for B in BLOCK_SIZES]
+    return [*blocks, *(LayerCell(*shape, "thanos", UNSTRUCTURED) for shape in RAGGED)]
+
+
+def _record(
+    cell: LayerCell, timing: LayerTiming, inputs: str, published: PublishedUnits
+) -> dict[str, Any]:
+    """A timing with its limits; None if the published procedure was not timed on such a case."""
+    pattern, shape = parse_pattern(cell.pattern), (cell.rows, cell.columns)
+    comparable = inputs == "independent" and (
+        cell.block_size == BLOCK_SIZE or isinstance(pattern, Structured)
     )
-    semi = not isinstance(pattern, Unstructured)
-    share = timing.units / (published.semi if semi else published.unstructured)
+    usual = published.unstructured if isinstance(pattern, Unstructured) else published.semi
+    result = 5 * cell.rows * cell.columns  # bytes: a float32 weight and its mask
     return {
-        "limit": published.limit(timing.method, pattern) if comparable else None,
-        "share_of_published": share if comparable else None,
-        "memory_limit": memory_limit(timing.shape),
+        "method": cell.method,
+        "pattern": cell.pattern,
+        "shape": shape,
+        "block_size": cell.block_size,
+        "inputs": inputs,
+        "units": timing.units,
+        "seconds": timing.seconds,
+        "memory": max(0, timing.memory - result),
+        "steps": max(timing.steps, default=0),
+        "factor": timing.factor,
+        "direct_rows": timing.direct_rows,
+        "certified": timing.certified,
+        "limit": published.limit(cell.method, pattern) if comparable else None,
+        "share_of_published": timing.units / usual if comparable else None,
+        "memory_limit": memory_limit(shape),
     }
 
 
-def _stages(shape: Shape) -> dict[str, Any]:
-    """The stages of unstructured Thanos as shares of its time."""
-    W, G = random_layer(shape, "independent")
-    options = LayerCell(*shape, "thanos", UNSTRUCTURED).options
-    options.prune(W, G)
-    with stage_seconds(MAIN_STAGES) as seconds:
-        whole = clock(lambda: options.prune(W, G))
-    shares = {stage: spent / whole for stage, spent in seconds.items()}
-    shares["update"] = 1 - sum(shares.values())
-    return {"shape": shape, "seconds": whole, "shares": shares, "limit": SELECTION_SHARE}
-
-
-Sweeps = Mapping[str, list[tuple[float, LayerTiming]]]  # (value, timing) by variable
-
-
-def _growth(repeats: int, device: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Slopes and cliffs of unstructured Thanos over each variable; `growth` of speed.json."""
-    sweeps: dict[str, list[tuple[float, LayerTiming]]] = {}
-    made = random_layer(BASE, "independent", device)
-    for name, value, cell in _sweep_cells():
-        tell(f"growth with {name}")
-        at_base = (cell.rows, cell.columns) == BASE
-        timing = time_layer(cell, repeats, device, made=made if at_base else None)
-        sweeps.setdefault(name, []).append((value, timing))
-    seconds = {
-        name: [(value, timing.seconds) for value, timing in timings]
-        for name, timings in sweeps.items()
-    }
+def _growth(timings: Mapping[LayerCell, LayerTiming]) -> dict[str, Any]:
+    """Seconds and cliffs of unstructured Thanos over block sizes and ragged shapes."""
+    seconds = {cell: timing.seconds for cell, timing in timings.items()}
+    at_base = {cell: (cell.rows, cell.columns) == BASE for cell in timings}
     return {
-        "exponents": {
-            name: slope(*map(list, zip(*points, strict=True)))
-            for name, points in seconds.items()
-            if name != "ragged"
+        "cliffs": cliffs(timings),
+        "certified": all(timing.certified for timing in timings.values()),
+        "sweeps": {
+            "B": [[cell.block_size, seconds[cell]] for cell in timings if at_base[cell]],
+            "ragged": [
+                [cell.rows, cell.columns, seconds[cell]] for cell in timings if not at_base[cell]
+            ],
         },
-        "cliffs": cliffs(sweeps),
-        "certified": all(each.certified for timings in sweeps.values() for _, each in timings),
-        "sweeps": {name: [list(point) for point in points] for name, points in seconds.items()},
     }
 
 
-def _sweep_cells() -> Iterator[tuple[str, float, LayerCell]]:
-    """The variable, its value, and the layer. The variable "ragged" is a shape's number."""
-    for B in BLOCK_SIZES:
-        yield "B", B, LayerCell(*BASE, "thanos", UNSTRUCTURED, block_size=B)
-    for p in SHARES:
-        yield "p", p, LayerCell(*BASE, "thanos", f"unstructured:{p}")
-    for c in ROWS:
-        yield "c", c, LayerCell(c, BASE[1], "thanos", UNSTRUCTURED)
-    for b in COLUMNS:
-        yield "b", b, LayerCell(BASE[0], b, "thanos", UNSTRUCTURED)
-    for number, shape in enumerate(RAGGED):
-        yield "ragged", number, LayerCell(*shape, "thanos", UNSTRUCTURED)
-
-
-def cliffs(sweeps: Sweeps) -> list[str]:
+def cliffs(timings: Mapping[LayerCell, LayerTiming]) -> list[str]:
     """Where doubling B changes the time, or a ragged shape costs, CLIFF times what it should.
 
     A larger block may take more time for its operations. Ragged shapes are compared with BASE by
     their number of weights.
     """
     found = []
-    for (small, one), (large, other) in pairwise(sweeps["B"]):
-        more = max(1.0, other.operations / one.operations)
-        ratio = max(one.seconds / other.seconds, other.seconds / one.seconds / more)
+    blocks = [cell for cell in timings if (cell.rows, cell.columns) == BASE]
+    for small, large in pairwise(blocks):
+        one, other = timings[small].seconds, timings[large].seconds
+        more = operations(large, timings[large].steps) / operations(small, timings[small].steps)
+        ratio = max(one / other, other / one / max(1.0, more))
         if ratio > CLIFF:
-            found.append(f"B {small:.0f} to {large:.0f}: {ratio:.1f}")
-    base = next(timing for value, timing in sweeps["B"] if value == 128)
-    for _, timing in sweeps["ragged"]:
-        weights = timing.shape[0] * timing.shape[1] / (BASE[0] * BASE[1])
+            found.append(f"B {small.block_size} to {large.block_size}: {ratio:.1f}")
+    base = next(timings[cell] for cell in blocks if cell.block_size == BLOCK_SIZE)
+    for cell, timing in timings.items():
+        weights = cell.rows * cell.columns / (BASE[0] * BASE[1])
         ratio = timing.seconds / base.seconds / weights
-        if ratio > CLIFF:
-            found.append(f"{timing.shape[0]} x {timing.shape[1]}: {ratio:.1f}")
+        if (cell.rows, cell.columns) != BASE and ratio > CLIFF:
+            found.append(f"{cell.rows} x {cell.columns}: {ratio:.1f}")
     return found
+
+
+def operations(cell: LayerCell, steps: list[int]) -> float:
+    """Floating-point operations that unstructured Thanos cannot do without, in matrix products.
+
+    The factor (Cholesky and the inverse of a triangle), the update of the columns, and within
+    blocks two products a solver step, one before the first step, and two for the new weights.
+    """
+    c, b, B = cell.rows, cell.columns, min(cell.block_size, cell.columns)
+    taken = mean(steps) if steps else 0.0
+    return 2 * b**3 / 3 + c * b**2 + (4 * taken + 6) * c * b * B
+
+
+def promises(results: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
+    """What is promised, whether it holds, the numbers."""
+    timed, growth = results["layers"], results["growth"]
+    judged = [each for each in timed if each["limit"] is not None]
+    fast = [each for each in judged if each["units"] <= each["limit"]]
+    small = [each for each in timed if each["memory"] <= each["memory_limit"]]
+    found = [
+        ("time", len(fast) == len(judged), f"{len(fast)} of {len(judged)} within their limit"),
+        ("memory", len(small) == len(timed), f"{len(small)} of {len(timed)} within their limit"),
+        ("no cliffs", not growth["cliffs"], f"found: {'; '.join(growth['cliffs']) or 'none'}"),
+    ]
+    passed = [each["certified"] for each in timed]
+    certified = all(passed) and growth["certified"]
+    if model := results.get("model"):
+        how = (
+            f"pruning takes {model['share']:.2f} of two calibration passes with their Gram "
+            f"matrices (limit {model['limit']}); {model['direct_rows']} rows solved directly"
+        )
+        found.append(("real model", model["share"] <= model["limit"], how))
+        certified = certified and model["certified"]
+    how = f"{sum(passed)} of {len(passed)} timed layers, all block sizes, the real model"
+    return [*found, ("certificates", certified, how)]

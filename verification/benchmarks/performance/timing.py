@@ -1,29 +1,102 @@
-"""Timing one layer: random layers, repeated calls, product units, stages, and peak memory."""
+"""The timer of `thanos bench speed` and `thanos bench cost`: one layer, pruned and certified."""
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from statistics import mean, median
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from thanos_torch.runtime.clock import Stopwatch
+from thanos_torch import Pruned
+from verification import certify
 from verification.benchmarks.environment import clock
+from verification.benchmarks.performance.cases import LayerCell
 
 SEED = 0
 # Repeats of a call end once both LEAST and SECONDS are reached, or with MOST of them.
 LEAST, SECONDS, MOST = 3, 0.3, 15
 SLOW = 5.0  # seconds in all from which two repeats are enough
 AGREE = 1.2  # but only if neither takes so many times the other: then one of them was held up
+YARDSTICK = 768  # rows and columns of the product that shows how steady a machine is
+Layer = tuple[Tensor, Tensor]  # W (c, b) and G (b, b)
 
 
-def random_layer(shape: tuple[int, int], inputs: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """W (c, b) and G (b, b) for `independent` inputs, or `correlated` ones as real activations."""
+@dataclass(frozen=True)
+class LayerTiming:
+    """The time of one method on one layer.
+
+    repeats      seconds of each repeat
+    units        median of the time over that of the matrix product (b x b) beside it; 0 if the
+                 product was not timed
+    memory       most bytes of tensors at one time, beyond W and G; the result included
+    steps        solver steps of each block
+    factor       precision of the factor
+    direct_rows  rows that were solved directly
+    certified    whether the result passed its certificate, and every repeat returned that result
+    """
+
+    repeats: list[float]
+    units: float
+    memory: int
+    steps: list[int]
+    factor: str
+    direct_rows: int
+    certified: bool
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return median(self.repeats)
+
+
+def time_layer(
+    cell: LayerCell, layer: Layer, device: str = "cpu", products: bool = False
+) -> LayerTiming:
+    """Prune and certify a layer, then time it.
+
+    products  time matrix products of G's size beside every repeat
+    """
+    W, G = layer
+    options = cell.options
+    memory, (pruned, kept) = peak_memory(lambda: options.prune(W, G), device)
+    verdict: Any = options.verdict(certify, W, G, pruned, kept)
+    results: list[Pruned] = []
+    repeats: list[float] = []
+    units: list[float] = []
+    same: list[bool] = []
+    A = torch.randn_like(G)
+    while not enough(repeats):
+        # A product is short and the machine's speed drifts: products before and after the call.
+        before = product_seconds(A, device) if products else 0.0
+        repeats.append(clock(lambda: results.append(options.prune(W, G)[1]), device))
+        if products:
+            units.append(repeats[-1] / mean([before, product_seconds(A, device)]))
+        same.append(_same(results.pop(), kept))
+    return LayerTiming(
+        repeats=repeats,
+        units=median(units) if units else 0.0,
+        memory=memory,
+        steps=list(kept.diagnostics.solver_steps),
+        factor=kept.diagnostics.factor,
+        direct_rows=kept.diagnostics.direct_rows,
+        certified=verdict.passed is True and all(same),
+    )
+
+
+def _same(one: Pruned, other: Pruned) -> bool:
+    return torch.equal(one.weight, other.weight) and torch.equal(one.mask, other.mask)
+
+
+@lru_cache(maxsize=1)
+def random_layer(shape: tuple[int, int], inputs: str, device: str = "cpu") -> Layer:
+    """W (c, b) and G (b, b) for `independent` inputs, or `correlated` ones as real activations.
+
+    The last layer is kept: cells of one shape follow each other.
+    """
     rows, columns = shape
     generator = torch.Generator().manual_seed(SEED)
 
@@ -45,39 +118,26 @@ def enough(totals: list[float]) -> bool:
     return len(totals) >= least and (sum(totals) >= SECONDS or len(totals) >= MOST)
 
 
-def repeated(run: Callable[[], float]) -> dict[str, Any]:
-    """Call `run`, which returns its seconds, until that is enough; the record of its times.
-
-    spread  the distance between the fastest and the slowest repeat, relative to the median
-    """
+def repeated(run: Callable[[], object], device: str = "cpu") -> list[float]:
+    """Seconds of a call, repeated until that is enough."""
     totals: list[float] = []
     while not enough(totals):
-        totals.append(run())
-    middle = median(totals)
-    return {"seconds": middle, "repeats": totals, "spread": (max(totals) - min(totals)) / middle}
+        totals.append(clock(run, device))
+    return totals
 
 
-def product_units(
-    run: Callable[[], Any], G: Tensor, repeats: int, device: str
-) -> tuple[float, float]:
-    """Medians over `repeats` calls: units of one product of G's size, and seconds."""
-    A, B = torch.randn_like(G), torch.randn_like(G)
-    clock(lambda: A @ B, device)
-    seconds, units = [], []
-    for _ in range(repeats):
-        # A product is short and the machine's speed drifts: products before and after the call.
-        before = product_seconds(A, B, device)
-        seconds.append(clock(run, device))
-        units.append(seconds[-1] / ((before + product_seconds(A, B, device)) / 2))
-    return median(units), median(seconds)
-
-
-def product_seconds(A: Tensor, B: Tensor, device: str = "cpu") -> float:
-    """The mean time of A @ B over a tenth of a second, but at least one and at most 3 products."""
-    times = [clock(lambda: A @ B, device)]
+def product_seconds(A: Tensor, device: str = "cpu") -> float:
+    """The mean time of A @ A over a tenth of a second, but at least one and at most 3 products."""
+    times = [clock(lambda: A @ A, device)]
     while sum(times) < 0.1 and len(times) < 3:
-        times.append(clock(lambda: A @ B, device))
+        times.append(clock(lambda: A @ A, device))
     return mean(times)
+
+
+def yardstick() -> float:
+    """Seconds of a fixed product, the best of a few: it changes with the machine's speed only."""
+    A = torch.ones(YARDSTICK, YARDSTICK)
+    return min(clock(lambda: (A @ A).add_(A)) for _ in range(7))
 
 
 def peak_memory(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any]:
@@ -98,87 +158,3 @@ def peak_memory(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any]:
               if event.name() == "[memory]"]  # fmt: skip
     events.sort(key=lambda event: event.start_ns())
     return max(accumulate((event.nbytes() for event in events), initial=0)), result
-
-
-def mean_steps(layers: list[list[int]]) -> dict[str, float]:
-    """Solver steps a block, from the steps of every block of some layers.
-
-    before, last  means over all blocks but the last of each layer, and over the last blocks
-    """
-    before = [taken for each in layers for taken in each[:-1]]
-    last = [each[-1] for each in layers if each]
-    return {"before": mean(before or [0.0]), "last": mean(last or [0.0])}
-
-
-# The functions of a stage, as (module, name). Time in a stage inside another counts for it alone.
-Stages = Mapping[str, list[tuple[str, str]]]
-_PREPARE = [
-    ("thanos_torch.methods.baselines", "prepare"),
-    ("thanos_torch.methods.thanos", "prepare"),
-    ("thanos_torch.methods.problem", "ScaledLayer.scaled_weight"),
-]
-_ZEROING: Stages = {
-    "prepare": _PREPARE,
-    "factor": [("thanos_torch.methods.factor", "reversed_cholesky")],
-    "masks": [("thanos_torch.methods.baselines", "_mask")],
-}
-# By method. The rest of a method's time is the stage "update".
-STAGES: dict[str, Stages] = {
-    "magnitude": _ZEROING,
-    "wanda": _ZEROING,
-    "sparsegpt": {
-        "prepare": _PREPARE,
-        "factor": [("thanos_torch.methods.factor", "inverse_factor")],
-        "masks": [
-            ("thanos_torch.methods.baselines", "smallest"),
-            ("thanos_torch.methods.baselines", "whole_columns"),
-        ],
-        "solve": [
-            ("thanos_torch.methods.baselines", "sequential_update"),
-            ("thanos_torch.methods.baselines", "choosing_sequential_update"),
-        ],
-    },
-    "thanos": {
-        "prepare": _PREPARE,
-        "factor": [
-            ("thanos_torch.methods.factor", "inverse_factor"),
-            ("thanos_torch.methods.structured", "reversed_cholesky"),
-        ],
-        "masks": [
-            ("thanos_torch.methods.thanos", "MaskRule.choose"),
-            ("thanos_torch.methods.structured", "_column_scores"),
-            ("thanos_torch.methods.structured", "smallest"),
-        ],
-        "solve": [
-            ("thanos_torch.methods.thanos", "joint_update"),
-            ("thanos_torch.methods.structured", "_joint"),
-        ],
-        "refit": [("thanos_torch.pruning.plan", "refit")],
-    },
-}
-# The stages that `thanos bench speed` reports; all else is its "update".
-MAIN_STAGES: Stages = {stage: STAGES["thanos"][stage] for stage in ("factor", "masks", "solve")}
-
-
-@contextmanager
-def stage_seconds(stages: Stages) -> Iterator[dict[str, float]]:
-    """Seconds by stage, filled in while inside, on a CPU. Wraps the functions of the stages."""
-    watch = Stopwatch("cpu", tuple(stages))
-    with ExitStack() as patches:
-        for stage, functions in stages.items():
-            for module, name in functions:
-                owner: Any = importlib.import_module(module)
-                *path, attribute = name.split(".")
-                for part in path:
-                    owner = getattr(owner, part)
-                timed = _timed(getattr(owner, attribute), stage, watch)
-                patches.enter_context(mock.patch.object(owner, attribute, timed))
-        yield watch.seconds
-
-
-def _timed(function: Callable[..., Any], stage: str, watch: Stopwatch) -> Callable[..., Any]:
-    def run(*arguments: Any, **options: Any) -> Any:
-        with watch.stage(stage):
-            return function(*arguments, **options)
-
-    return run
