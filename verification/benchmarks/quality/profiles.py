@@ -28,9 +28,9 @@ class Minutes:
 
 
 # SHORT is a measured pair of runs, less the time that faster Gram matrices have saved since. LONG
-# adds 10 minutes for its windows and items. BRIEF was measured on a slower machine (115 Gflop/s in
-# float32 products), since the quick profile must end in time there too. The other two take twice
-# as long on that machine.
+# adds 10 minutes for its windows and items. BRIEF is half of a run's processor seconds, on average
+# over the quick profile, because two runs share two cores. SHORT and LONG take twice as long on a
+# slower machine (115 Gflop/s in float32 products).
 BRIEF = Minutes(0.8, 0.8)
 SHORT = Minutes(2.25, 1.4)
 LONG = Minutes(12.25, 9.5)
