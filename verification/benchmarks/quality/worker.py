@@ -2,8 +2,9 @@
 
 Every line of the standard input is a task, as `measure` describes it. Every run has a fresh
 process, so that peak memory is its own and no run warms up another one. On Linux and a CPU that
-process is forked from one that has loaded the model; the weights are shared until the run changes
-them. Elsewhere this process ends after its first run, and the engine starts the next one.
+process is forked from one that has loaded the model. The weights are shared until the run changes
+them; peak memory counts them, but not what loading took. Elsewhere this process ends after its
+first run, and the engine starts the next one.
 
 Progress goes to the standard output: one JSON list [note, done, of] per line. The list
 [ENDED, status, 0] follows a run in a forked process.
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from reference.patterns import parse_pattern
 from thanos_torch.models import (
@@ -58,7 +60,9 @@ MAP_LAYER = "10.mlp.down_proj"  # the report shows the mask of this layer, from 
 
 def main() -> None:
     """Measure the runs that the engine asks for."""
-    torch.set_num_threads(1)  # a pool of threads, once started, would not survive the fork
+    # Threads do not survive the fork, and what they had locked would stay locked.
+    torch.set_num_threads(1)
+    disable_progress_bar()  # it has a thread
     code, dense = code_fingerprint(), dict[str, LoadedModel]()
     for line in sys.stdin:
         task = json.loads(line)
