@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from reference.patterns import Ablation
@@ -199,6 +200,25 @@ def test_a_run_that_ends_without_a_word_is_told_too(
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ChildProcessError, match=f"broke off: {reason}"):
         engine.measure([tiny_run(tmp_path)], tmp_path / "work", lambda *_: None, Resources())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux")
+def test_a_run_that_is_killed_is_told_and_leaves_no_process(tmp_path: Path) -> None:
+    model = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "model")
+    run = tiny_run(model)
+    workers: set[psutil.Process] = set()
+
+    def kill_at_pruning(begins: Run, *_: object) -> None:
+        workers.update(psutil.Process().children())
+        if begins == run:
+            (child,) = psutil.Process().children(recursive=True)[1:]
+            child.kill()
+
+    with pytest.raises(ChildProcessError, match="it was killed"):
+        engine.measure([run], tmp_path / "work", kill_at_pruning, Resources(), jobs=1)
+    assert len(workers) == 1, "the dense run and the other one have one parent"
+    assert not any(worker.is_running() for worker in workers)
+    assert not list((tmp_path / "work").glob("*.err"))
 
 
 def test_two_studies_at_once_in_one_folder_are_refused_and_the_rest_of_killed_ones_goes(

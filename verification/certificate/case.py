@@ -84,7 +84,8 @@ class ScaledCase:
         reversed_H = self.shifted(1.0)[::-1, ::-1]
         norm = float(np.abs(reversed_H).sum(axis=0).max())
         # H is symmetric: its transpose is what LAPACK, which reads by columns, takes in place.
-        L, info = lapack.dpotrf(reversed_H.T, lower=1)
+        # The other triangle keeps what it holds (clean=0): the calls below do not read it.
+        L, info = lapack.dpotrf(reversed_H.T, lower=1, clean=0)
         if info:
             raise ValueError("gram plus damping is not positive definite in float64")
         reciprocal, _ = lapack.dpocon(L, norm, uplo="L")
@@ -94,7 +95,7 @@ class ScaledCase:
         condition = max(
             1 / max(float(reciprocal), np.finfo(float).tiny), norm * float(np.abs(column).sum())
         )
-        M: Array = L.T[::-1, ::-1].copy()
+        M: Array = np.tril(L.T[::-1, ::-1])
         return M, condition
 
     def shifted(self, share: float) -> Array:
@@ -167,6 +168,14 @@ def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray
     product = np.empty_like(left)
     for j1, j2 in column_blocks(len(lower), PANEL):
         np.matmul(left[:, :j2], lower[j1:j2, :j2].T, out=product[:, j1:j2])
+    return product
+
+
+def times_lower(left: Array, lower: Array) -> Array:
+    """`left` @ `lower` for a lower triangular matrix, without most of its zeros."""
+    product = np.empty_like(left)
+    for j1, j2 in column_blocks(len(lower), PANEL):
+        np.matmul(left[:, j1:], lower[j1:, j1:j2], out=product[:, j1:j2])
     return product
 
 

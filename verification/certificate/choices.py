@@ -105,9 +105,13 @@ class Choice:
 
     @cached_property
     def _column_sizes(self) -> Array:
-        """‖N_j‖, N = H_<J (H_JJ)⁻¹ = (M_J<)ᵀ U_JJ; float32 is enough for the size of an error."""
-        j1 = self.j1
-        M, U = (each.astype(np.float32) for each in (self.case.M[j1:, :j1], self.case.U[j1:, j1:]))
+        """‖N_j‖, N = H_<J (H_JJ)⁻¹ = (M_J<)ᵀ U_JJ; float32 is enough for the size of an error.
+
+        Of the columns that compete: as U is upper triangular, no rows behind them are needed.
+        """
+        j1, end = self.j1, self.j1 + self._reach
+        parts = self.case.M[j1:end, :j1], self.case.U[j1:end, j1:end]
+        M, U = (each.astype(np.float32) for each in parts)
         sizes = np.empty(U.shape[1])
         for k1, k2 in column_blocks(len(sizes), 256):  # U is triangular
             sizes[k1:k2] = np.linalg.norm(M[:k2].T @ U[:k2, k1:k2], axis=0)
@@ -123,13 +127,13 @@ class Choice:
             rows, columns = np.divmod(ties, self._reach)
             mask[rows[columns < self.width], columns[columns < self.width]] = True
             return mask
-        return smallest(self._values(slice(None))[0], self.group, self.count)
+        return smallest(self._values(slice(None)), self.group, self.count)
 
     def inferred(self, zero: Mask, own: Mask) -> Mask:
         """The zeros of Ŵ that the rule selects; margins speak for them."""
         if np.array_equal(own, zero):
             return own
-        S, margins = self._values(slice(None))
+        S, margins = self._with_margins(slice(None))
         S += margins
         S[:, : self.width] -= 2 * margins[:, : self.width] * zero
         group = S.size if self.rules.whole_layer else self.group
@@ -140,21 +144,30 @@ class Choice:
         """Columns that compete: those decided, or all that are left."""
         return self.weights.shape[1] - self.j1 if self.rules.residual else self.width
 
-    def _values(self, part: slice | Indices) -> tuple[Array, Array]:
-        """What competes, and its margins: S, or one value a column, (1, width).
+    def _values(self, part: slice | Indices) -> Array:
+        """What competes: S, or one value a column, (1, width).
 
-        Values are Σ S² for methods that move, else Σ S: sums and means have the same order. Adding
-        up n terms in any order makes a relative error of at most n u.
+        Values are Σ S² for methods that move, else Σ S: sums and means have the same order.
         """
         if not self.rules.whole_columns:
-            S = self.scores(part, self._reach)
-            return S, self.margins(part, S)
+            return self.scores(part, self._reach)
+        S = self.scores(slice(None), self.width)
+        value: Array = (S**2 if self.rules.moves else S).sum(axis=0, keepdims=True)
+        return value
+
+    def _with_margins(self, part: slice | Indices) -> tuple[Array, Array]:
+        """What competes, and its margins; they cost more, and are needed for few choices.
+
+        Adding up n terms in any order makes a relative error of at most n u.
+        """
+        values = self._values(part)
+        if not self.rules.whole_columns:
+            return values, self.margins(part, values)
         S = self.scores(slice(None), self.width)
         margins = self.margins(slice(None), S)
         if self.rules.moves:
-            S, margins = S**2, 2 * S * margins + margins**2
-        value = S.sum(axis=0, keepdims=True)
-        return value, margins.sum(axis=0, keepdims=True) + len(S) * self.case.u * value
+            margins = 2 * S * margins + margins**2
+        return values, margins.sum(axis=0, keepdims=True) + len(S) * self.case.u * values
 
     def _threshold(self, sign: int) -> tuple[float, Indices]:
         """The count-th smallest of S + sign · δ over all that compete, and its ties."""
@@ -195,7 +208,7 @@ class Choice:
     def _around(self, rows: Indices, columns: Indices) -> list[Array]:
         """Of some values: S, δ, and the thresholds of S, of S − δ and of S + δ."""
         some, at = np.unique(rows, return_inverse=True)
-        S, margins = self._values(some)
+        S, margins = self._with_margins(some)
         found = [S[at, columns], margins[at, columns]]
         for sign in (0, -1, 1):
             if self.rules.whole_layer:

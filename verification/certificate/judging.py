@@ -123,7 +123,7 @@ def _standard(case: ScaledCase) -> Standard:
     if not (1 + math.sqrt(excess)) ** 2 <= LARGEST_LOSS or share > most:
         why = f"damping {case.damping:.3g} is too small for {len(case.G)} inputs"
         return Standard(excess, doubt=why)
-    _, info = lapack.dpotrf(case.shifted(1 - share).T, lower=1, overwrite_a=1)
+    _, info = lapack.dpotrf(case.shifted(1 - share).T, lower=1, clean=0, overwrite_a=1)
     if info:
         why = f"gram has an eigenvalue below -{1 - share:.2f} times the damping term"
         return Standard(excess, doubt=why)

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verification.certificate.case import Array, Mask, row_squares, times_lower_transposed
+from verification.certificate.case import (
+    Array,
+    Mask,
+    row_squares,
+    times_lower,
+    times_lower_transposed,
+)
 from verification.certificate.report import Check, first_place
 from verification.certificate.updates import Moved, over
 from verification.thresholds import REFIT, ROUNDINGS
@@ -47,8 +53,10 @@ def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
     rise = np.maximum(np.sqrt(after) - np.sqrt(before), 0.0)  # keeps NaN
     ratios = over(rise, rounding)
     row = int(np.argmax(ratios))
-    lacking = np.where(mask, 0.0, E @ case.M)  # half the gradient, on kept weights
-    gap, before_all, after_all = case.totals(row_squares(lacking @ case.U.T), before, after)
+    lacking = np.where(mask, 0.0, times_lower(E, case.M))  # half the gradient, on kept weights
+    gap, before_all, after_all = case.totals(
+        row_squares(times_lower(lacking, case.U.T)), before, after
+    )
     saved = 1 - after_all / before_all if before_all else 0.0
     note = f"{saved:.1%} of f saved" if saved > -1 else "f is more than twice as large"
     share = float(over(gap, after_all))

@@ -13,6 +13,7 @@ from verification.certificate.case import (
     Mask,
     ScaledCase,
     row_squares,
+    times_lower,
     times_lower_transposed,
 )
 from verification.certificate.choices import Choice, ChoiceTally
@@ -215,10 +216,10 @@ class Replay:
         M_kk, U_kk = self.case.M[J, J], self.case.U[J, J]
         moves = best_moves(start, mask, M_kk, U_kk)
         self.weights[:, J] = np.where(mask, 0.0, start + moves)
-        self.E[:, J] = moves @ M_kk.T
+        self.E[:, J] = times_lower_transposed(moves, M_kk)
         # What the gradient lacks to 0 is the gradient of a change of W alone. T13.
-        gradient = np.where(mask, 0.0, self.E[:, J] @ M_kk)
-        self.error += row_squares(gradient @ U_kk.T)
+        gradient = np.where(mask, 0.0, times_lower(self.E[:, J], M_kk))
+        self.error += row_squares(times_lower(gradient, U_kk.T))
         self._finish(j1, j2)
 
     def _sweep(self, j1: int, j2: int) -> None:
@@ -232,11 +233,15 @@ class Replay:
             return
         if self.rules.in_groups:
             self._choose(j1, j2)
-        for j in range(j1, j2):
-            gone = self.mask[:, j]
-            self.E[gone, j] = -self.weights[gone, j] * self.case.M[j, j]
-            self.weights[gone, j] = 0.0
-            self.weights[:, j + 1 : j2] += np.outer(self.E[:, j], self.case.U[j, j + 1 : j2])
+        # Columns as rows of copies: neighbours in memory, which is all that differs.
+        J = slice(j1, j2)
+        weights, mask = self.weights[:, J].T.copy(), self.mask[:, J].T.copy()
+        E, pivots, U_kk = np.zeros_like(weights), np.diag(self.case.M)[J], self.case.U[J, J]
+        for j, gone in enumerate(mask):
+            np.multiply(weights[j], -pivots[j], out=E[j], where=gone)
+            weights[j][gone] = 0.0
+            weights[j + 1 :] += np.outer(U_kk[j, j + 1 :], E[j])
+        self.weights[:, J], self.E[:, J] = weights.T, E.T
         self._finish(j1, j2)
 
     def _push(self, j1: int, j2: int, end: int) -> None:

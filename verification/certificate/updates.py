@@ -17,6 +17,7 @@ from verification.certificate.case import (
     Mask,
     ScaledCase,
     row_squares,
+    times_lower,
     times_lower_transposed,
 )
 from verification.certificate.report import Check
@@ -61,7 +62,7 @@ def check_updates(moved: Moved, decides: bool) -> tuple[Array, list[Check]]:
     for j1, j2 in column_blocks(rules.columns, rules.block):
         gradient, lengths = _gradients(moved, lost, j1, j2)
         U_kk = case.U[j1:j2, j1:j2]
-        away = gradient @ U_kk.T if rules.joint else gradient * np.diag(U_kk)
+        away = times_lower(gradient, U_kk.T) if rules.joint else gradient * np.diag(U_kk)
         excess += row_squares(away)
         lost += row_squares(moved.E[:, j1:j2])[:, None]
         np.abs(gradient, out=gradient)
@@ -136,7 +137,7 @@ def _gradients(moved: Moved, lost: Array, j1: int, j2: int) -> tuple[Array, Arra
     """G_k on kept entries, and the lengths that (7) divides by; (c, j2 - j1)."""
     E, M_kk = moved.E[:, j1:j2], moved.case.M[j1:j2, j1:j2]
     if moved.rules.joint:
-        gradient = E @ M_kk
+        gradient = times_lower(E, M_kk)
         row_lengths = np.sqrt(lost + row_squares(E)[:, None])
         lengths = row_lengths * np.linalg.norm(M_kk, axis=0)
     else:  # blocks of width 1: M_kk is a number

@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from queue import SimpleQueue
+from typing import Any, Self
 
 from thanos_torch.runtime.progress import alone_in
 from verification.benchmarks.environment import cores, environment
@@ -22,10 +24,12 @@ from verification.benchmarks.quality.records import Resources, RunRecords
 # Runs at a time. Much of a run keeps only one core busy, so that two runs on half of the cores
 # each are faster than one after the other on all of them.
 JOBS = 2
+CHEAP = ("magnitude", "wanda")  # methods that move no weights
 
 # Notes with which a run reports its progress; every other note is about pruning.
 EVALUATING = "evaluating"
 TASKS = "zero-shot tasks"
+ENDED = "ended"  # from a worker alone: with the exit status of a run's process
 FINISHED = "finished"  # also reported for a run whose record exists already
 # Where each phase begins, as a share of the run's time. Rough values are enough for a progress bar
 # that never goes back. LONG_TEXT comes from Thanos in 2:4 on the whole test set with tasks, which
@@ -120,33 +124,43 @@ def _measure(
     dense = dense_runs(runs)
     left = [run for run in runs if not records.finished(run)]
     needed = {run.dense() for run in left}  # their Gram matrices are needed by the runs left
-    for run in dense:  # alone on all cores
-        if not records.finished(run):
-            _run(run, records, cores(), progress, jobs=1)
-        elif run in needed and not records.grams(run).exists():
-            _process(run, records, cores(), progress, only_grams=True)
-    for run in {*dense, *runs} - {*left}:
-        progress(run, FINISHED, 1, 1)
-    with ThreadPoolExecutor(jobs) as pool:
-        threads = max(1, cores() // jobs)
-        # Refits take longest. If one of them began last, cores would be idle while it ends.
-        left.sort(key=lambda run: -run.refit_steps)
-        futures = [pool.submit(_run, run, records, threads, progress, jobs) for run in left]
+    # The longest first: if one of them began last, cores would be idle while it ends.
+    left.sort(key=lambda run: (-run.refit_steps, run.method in CHEAP))
+    threads = max(1, cores() // jobs)
+    with _Workers(records, threads, jobs) as workers, ThreadPoolExecutor(jobs) as pool:
+        for run in dense:  # alone on all cores
+            if not records.finished(run):
+                _run(run, records, workers, cores(), progress, jobs=1)
+            elif run in needed and not records.grams(run).exists():
+                workers.work(run, cores(), progress, only_grams=True)
+        for run in {*dense, *runs} - {*left}:
+            progress(run, FINISHED, 1, 1)
+        arguments = records, workers, threads, progress, jobs
+        futures = [pool.submit(_run, run, *arguments) for run in left]
         try:
             for future in futures:
                 future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):  # else the other runs at work may finish
+                workers.stop()
             raise
     for run in dense:
         shutil.rmtree(records.grams(run), ignore_errors=True)
     return [records.read(run) for run in [*dense, *runs]]
 
 
-def _run(run: Run, records: RunRecords, threads: int, progress: Progress, jobs: int) -> None:
+def _run(
+    run: Run,
+    records: RunRecords,
+    workers: "_Workers",
+    threads: int,
+    progress: Progress,
+    jobs: int,
+) -> None:
     """Measure one run, while `jobs` runs share the machine, and keep its record."""
     start = time.perf_counter()
-    written = _process(run, records, threads, progress)
+    written = workers.work(run, threads, progress)
     record = json.loads(written.read_text(encoding="utf-8"))
     seconds = time.perf_counter() - start
     records.write(run, {**run.as_dict(), **record, "jobs": jobs, "wall_seconds": seconds})
@@ -154,53 +168,116 @@ def _run(run: Run, records: RunRecords, threads: int, progress: Progress, jobs: 
     progress(run, FINISHED, 1, 1)
 
 
-def _process(
-    run: Run, records: RunRecords, threads: int, progress: Progress, only_grams: bool = False
-) -> Path:
-    """Run the worker process; returns the file that it wrote."""
-    written, log = (records.folder / f"{run.key}.{end}" for end in ("partial", "err"))
-    written.unlink(missing_ok=True)
-    task = {
-        "run": run.as_dict(),
-        "threads": threads,
-        "resources": records.resources.as_dict(),
-        "out": str(written),
-        "grams": str(records.grams(run if run.method == "dense" else run.dense())),
-        "only_grams": only_grams,
-    }
-    command = [sys.executable, "-m", "verification.benchmarks.quality.worker", json.dumps(task)]
-    limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    with log.open("w+") as errors:
-        status = _listen(command, errors, os.environ | limits, partial(progress, run))
-        errors.seek(0)
-        reason = errors.read().strip()[-2000:] or _ended(status)
-    if not written.exists() and not (only_grams and records.grams(run).exists()):
-        raise ChildProcessError(f"run {run.key} broke off: {reason}")
-    log.unlink()
-    return written
+class _Workers:
+    """Worker processes, one for every run at a time; a context manager that ends them.
 
-
-def _listen(
-    command: list[str],
-    errors: IO[str],
-    environment: dict[str, str],
-    progress: Callable[[str, int, int], None],
-) -> int:
-    """Run a process, pass on every line of JSON that it prints, and return its exit status.
-
-    The process is killed if the listener raises.
+    They start when they are needed, and keep the model that they have loaded.
     """
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-    )
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            progress(*json.loads(line))
-        return process.wait()
-    finally:
-        process.kill()
-        process.wait()
+
+    def __init__(self, records: RunRecords, threads: int, count: int) -> None:
+        self._records = records
+        limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+        self._all = [
+            _Worker(records.folder / f"worker-{number}.err", os.environ | limits)
+            for number in range(count)
+        ]
+        self._idle = SimpleQueue[_Worker]()
+        for worker in self._all:
+            self._idle.put(worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Kill the processes; runs at work break off."""
+        for worker in self._all:
+            worker.stop()
+
+    def work(self, run: Run, threads: int, progress: Progress, only_grams: bool = False) -> Path:
+        """Have a run measured by an idle worker; returns the file that it wrote."""
+        records = self._records
+        written, grams = records.folder / f"{run.key}.partial", records.grams(run.dense())
+        written.unlink(missing_ok=True)
+        task = {
+            "run": run.as_dict(),
+            "threads": threads,
+            "resources": records.resources.as_dict(),
+            "out": str(written),
+            "grams": str(grams),
+            "only_grams": only_grams,
+        }
+        worker = self._idle.get()
+        try:
+            status = worker.listen(task, partial(progress, run))
+            if not (grams if only_grams else written).exists():
+                reason = worker.errors() or _ended(status)
+                raise ChildProcessError(f"run {run.key} broke off: {reason}")
+        finally:
+            self._idle.put(worker)
+        return written
+
+
+class _Worker:
+    """A worker process and the file that holds its error output."""
+
+    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+        self._log, self._environment = log, environment
+        self._process: subprocess.Popen[str] | None = None
+
+    def listen(self, task: dict[str, Any], progress: Callable[[str, int, int], None]) -> int:
+        """Have a task done, pass on its progress, and return the exit status of its process.
+
+        The process is killed if the listener raises.
+        """
+        if self._process is None or self._process.poll() is not None:
+            self._process = self._started()
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            os.truncate(self._log, 0)
+            with suppress(BrokenPipeError):  # it died at once: its status says why
+                print(json.dumps(task), file=process.stdin, flush=True)
+            for line in process.stdout:
+                note, done, of = json.loads(line)
+                if note == ENDED:
+                    return int(done)
+                progress(note, done, of)
+            return process.wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def errors(self) -> str:
+        """The end of the error output since the last task began."""
+        return self._log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+
+    def stop(self) -> None:
+        """Kill the process, and that of the run at work."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                if hasattr(os, "killpg"):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                else:
+                    self._process.kill()
+            self._process.wait()
+        self._log.unlink(missing_ok=True)
+
+    def _started(self) -> "subprocess.Popen[str]":
+        # In a group of its own, so that a run's process can be killed together with its parent.
+        with self._log.open("a") as errors:
+            return subprocess.Popen(
+                [sys.executable, "-m", "verification.benchmarks.quality.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=self._environment,
+                start_new_session=True,
+            )
 
 
 def _ended(status: int) -> str:

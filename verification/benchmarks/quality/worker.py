@@ -1,10 +1,17 @@
-"""Measures one run of a study: `python -m verification.benchmarks.quality.worker TASK`.
+"""Measures runs of a study; started by the engine, as a process for one run at a time.
 
-Every run has a fresh process, so that peak memory is its own and no run warms up another one.
-Progress goes to the standard output: one JSON list [note, done, of] per line.
+Every line of the standard input is a task, as `measure` describes it. Every run has a fresh
+process, so that peak memory is its own and no run warms up another one. On Linux and a CPU that
+process is forked from one that has loaded the model. The weights are shared until the run changes
+them; peak memory counts them, but not what loading took. Elsewhere this process ends after its
+first run, and the engine starts the next one.
+
+Progress goes to the standard output: one JSON list [note, done, of] per line. The list
+[ENDED, status, 0] follows a run in a forked process.
 """
 
 import json
+import multiprocessing
 import shutil
 import sys
 from functools import partial
@@ -14,8 +21,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
-from reference.patterns import Unstructured, parse_pattern
+from reference.patterns import parse_pattern
 from thanos_torch.models import (
     LayerRecord,
     LoadedModel,
@@ -29,42 +37,78 @@ from thanos_torch.models import (
     prune_model,
     relative_error,
 )
+from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.layers import arithmetic_of, decoder_blocks, prunable_layers
+from thanos_torch.network.replay import BlockReplay
+from thanos_torch.pruning.store import BlockStore
+from thanos_torch.runtime.clock import Stopwatch
 from thanos_torch.runtime.files import new_folder, whole_file
 from verification import certify
 from verification.benchmarks.environment import environment, peak_memory
 from verification.benchmarks.quality import engine as phases
 from verification.benchmarks.quality.plan import Calibration, Run
-from verification.benchmarks.quality.records import ORIGIN, Resources, origin
+from verification.benchmarks.quality.records import (
+    ORIGIN,
+    Resources,
+    code_fingerprint,
+    origin,
+)
 
 MAP_CELLS = (24, 64)  # rows and columns of the picture of a mask
 MAP_LAYER = "10.mlp.down_proj"  # the report shows the mask of this layer, from the middle
 
 
-def main(task: str) -> None:
+def main() -> None:
+    """Measure the runs that the engine asks for."""
+    # Threads do not survive the fork, and what they had locked would stay locked.
+    torch.set_num_threads(1)
+    disable_progress_bar()  # it has a thread
+    code, dense = code_fingerprint(), dict[str, LoadedModel]()
+    for line in sys.stdin:
+        task = json.loads(line)
+        if sys.platform != "linux" or task["resources"]["device"] != "cpu":
+            return measure(task)
+        if code_fingerprint() != code:
+            raise RuntimeError("the code changed since this process imported it: start again")
+        name, resources = task["run"]["model"], Resources.from_dict(task["resources"])
+        if name not in dense:
+            dense.clear()
+            resources.fingerprint(name, ())  # of what is loaded, before the files could change
+            dense[name] = load_model(resources.model(name))
+        child = multiprocessing.get_context("fork").Process(
+            target=measure, args=(task, dense[name])
+        )
+        child.start()
+        child.join()
+        tell(phases.ENDED, child.exitcode or 0, 0)
+    return None
+
+
+def measure(task: dict[str, Any], dense: LoadedModel | None = None) -> None:
     """Measure one run and write its record.
 
-    task  JSON object: `run` and `resources` as their `as_dict` gives them, `threads`, `out`,
-          `grams` (folder of the dense model's Gram matrices, which the dense run fills), and
-          `only_grams` (whether to fill that folder and stop)
+    task   JSON object: `run` and `resources` as their `as_dict` gives them, `threads`, `out`,
+           `grams` (folder of the dense model's Gram matrices, which the dense run fills), and
+           `only_grams` (whether to fill that folder and stop)
+    dense  the model, which this process may change; loaded if None
     """
-    given = json.loads(task)
-    run, grams = Run.from_dict(given["run"]), Path(given["grams"])
-    torch.set_num_threads(given["threads"])
-    resources = Resources.from_dict(given["resources"])
-    record = origins(run, resources) | {"threads": given["threads"]}  # before code could change
-    loaded = load_model(resources.model(run.model))
+    run, grams = Run.from_dict(task["run"]), Path(task["grams"])
+    torch.set_num_threads(task["threads"])
+    resources = Resources.from_dict(task["resources"])
+    record = origins(run, resources) | {"threads": task["threads"]}  # before code could change
+    loaded = dense or load_model(resources.model(run.model))
     windows = drawn_windows(loaded, run.calibration, resources)
     record |= {"origin": loaded.origin, "calibration_text": text_record(windows)}
     if run.method == "dense":
         save_dense_grams(loaded.model, windows.ids, grams, resources.device)
-        if given["only_grams"]:
+        if task["only_grams"]:
             return
         record["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
     else:
         record |= pruned_record(loaded.model, windows.ids, run, grams, resources)
     record["peak_memory_bytes"] = peak_memory()
     record |= evaluated(loaded, run, resources)
-    with whole_file(Path(given["out"])) as unfinished:
+    with whole_file(Path(task["out"])) as unfinished:
         unfinished.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 
@@ -185,25 +229,28 @@ def full_layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dic
     }
 
 
+@torch.no_grad()
 def save_dense_grams(model: Any, windows: Tensor, folder: Path, device: str) -> None:
-    """Save the Gram matrices of the dense model, one file per layer, for all other runs.
-
-    A pruning that removes nothing collects them: the model, and so its inputs, stay dense.
-    """
+    """Save the Gram matrices of the dense model, one file per layer, for all other runs."""
+    prefix, blocks = decoder_blocks(model)
+    replay, watch = BlockReplay(model, windows, device), Stopwatch(device, ("gram",))
     shutil.rmtree(folder, ignore_errors=True)
-    with new_folder(folder) as partial:
-        prune_model(
-            model,
-            windows,
-            Unstructured(0),
-            judge=None,
-            method="magnitude",
-            device=device,
-            on_layer=lambda layer: save_file(
-                {"gram": layer.gram.contiguous()}, gram_file(partial, layer.name)
-            ),
-            progress=tell,
-        )
+    with new_folder(folder) as unfinished:
+        for index, layers in enumerate(prunable_layers(blocks, prefix)):
+            tell(f"block {index}: calibration", index, len(blocks))
+            with BlockStore().at_work(index, blocks[index], device):
+                # Nothing changes the block: one pass gives the matrices and the outputs.
+                with InputGrams(layers, watch) as inputs:
+                    for number, output in zip(replay.batches, replay.run(index), strict=True):
+                        inputs.next_batch()
+                        replay.activations.write(number, output)
+                replay.activations.advance()
+            for name, layer in layers.items():
+                gram = inputs.matrix(name)
+                if gram is not None:  # a token reached this expert
+                    gram = gram.to(arithmetic_of(layer.dtype)).contiguous()
+                    save_file({"gram": gram}, gram_file(unfinished, name))
+                inputs.forget(name)
 
 
 def gram_file(folder: Path, layer: str) -> Path:
@@ -223,4 +270,4 @@ def tell(note: str, done: int, of: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
