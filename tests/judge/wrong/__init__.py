@@ -1,7 +1,6 @@
 """Deliberately wrong implementations, one bug each, with which the judge is tested.
 
 right.py      the right implementation, of which every wrong one is a subclass
-refusing.py   its refusals
 bug.py        the description of a bug
 layers.py     layers and calls on which the bugs show
 counts.py ... the bugs, by theme

@@ -69,6 +69,28 @@ def with_step(**steps: Callable[..., Any]) -> type[Right]:
     return type("Changed", (Right,), dict(steps))
 
 
+def with_arguments(**changes: Callable[[Right], Any]) -> type[Right]:
+    """The right implementation with some attributes of self changed before anything is checked."""
+
+    def run(self: Right, method: str) -> tuple[Any, Any]:
+        for name, change in changes.items():
+            setattr(self, name, change(self))
+        return Right.run(self, method)
+
+    return with_step(run=run)
+
+
+def failing(where: Callable[[Right], bool], error: Exception) -> type[Right]:
+    """The right implementation, which fails on some legal calls."""
+
+    def refuse(self: Right, method: str) -> None:
+        Right.refuse(self, method)
+        if where(self):
+            raise error
+
+    return with_step(refuse=refuse)
+
+
 def bug(
     name: str,
     kind: type[Right],

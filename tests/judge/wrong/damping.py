@@ -2,16 +2,8 @@
 
 import numpy as np
 
-from tests.judge.wrong.arrays import Array
 from tests.judge.wrong.bug import bug, with_step
 from tests.judge.wrong.right import Right
-
-
-class DeadInMean(Right):
-    """Dead columns get H_jj = 1 before the mean is taken, as in the published code."""
-
-    def added(self, diagonal: Array) -> float:
-        return super().added(np.where(diagonal == 0, 1.0, diagonal))
 
 
 OFF = "damping-off"
@@ -43,8 +35,11 @@ WRONG = [
     bug("damping by the mean of live columns",
         with_step(added=lambda self, diagonal: Right.added(self, diagonal[diagonal > 0])),
         "updates", "damping-mean-of-live-columns", features=("dead-columns",)),
-    bug("damping with dead columns of 1", DeadInMean, "updates", OFF,
-        features=("dead-columns", "quiet-inputs")),
+    # Dead columns get H_jj = 1 before the mean is taken, as in the published code.
+    bug("damping with dead columns of 1",
+        with_step(added=lambda self, diagonal: Right.added(
+            self, np.where(diagonal == 0, 1.0, diagonal))),
+        "updates", OFF, features=("dead-columns", "quiet-inputs")),
     # λ is γ times the mean even where G is zero: H is then singular.
     bug("no damping for zero inputs",
         with_step(added=lambda self, diagonal: self.damping * float(diagonal.mean())),
