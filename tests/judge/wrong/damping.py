@@ -5,7 +5,6 @@ import numpy as np
 from tests.judge.wrong.bug import bug, with_step
 from tests.judge.wrong.right import Right
 
-
 OFF = "damping-off"
 
 WRONG = [
