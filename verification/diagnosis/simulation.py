@@ -6,6 +6,7 @@ Every field of `Variation` is one decision of the specification; the defaults ar
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,10 +15,13 @@ from reference.patterns import SemiStructured, Structured, Unstructured, column_
 from reference.update import inverse
 from verification.diagnosis.evidence import Array, Evidence, Mask
 
+# Scores of some columns from their weights, norms, and the diagonal of (H_JJ)⁻¹.
+Score: TypeAlias = Callable[[Array, Array, Array], Array]
 
-def plain_score(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    """S of spec (2) for the columns from j1 on."""
-    return np.abs(weights) * e.norms[j1 : j1 + weights.shape[1]]
+
+def plain_score(weights: Array, norms: Array, pivots: Array) -> Array:
+    """S of spec (2)."""
+    return np.abs(weights) * norms
 
 
 def mean_damping(e: Evidence) -> float:
@@ -62,7 +66,7 @@ class Variation:
     """
 
     damping: Callable[[Evidence], float] = mean_damping
-    score: Callable[[Evidence, Array, Array, int], Array] = plain_score
+    score: Score = plain_score
     ties: str = "low"
     adaptive: bool = True
     local: bool = False
@@ -103,7 +107,7 @@ def _block_mask(
     block: tuple[int, int],
 ) -> Mask:
     (c, b), (j1, j2) = e.shape, block
-    S = v.score(e, weights, R, j1)
+    S = v.score(weights, e.norms[j1:], np.diag(R))
     chosen = np.zeros((c, j2 - j1), dtype=bool)
     if isinstance(e.pattern, SemiStructured):
         rolled = np.roll(S[ordinary, : j2 - j1], -v.shift, axis=1)
