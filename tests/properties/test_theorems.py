@@ -32,7 +32,7 @@ from tests.ratios import (
     check_zeros,
 )
 from verification import certify
-from verification.strategies import Problem, layers, problems
+from verification.strategies import Problem, problems
 
 
 def judged(problem: Problem, pruned: Array) -> Judged:
@@ -390,22 +390,3 @@ def test_t13_rows_near_the_exact_run_bound_the_loss(
         check_same_numbers(
             "loss of one block", np.array([near.loss]), np.array([exact.loss + apart])
         )
-
-
-@each_implementation
-@pytest.mark.parametrize("method", ["thanos", "wanda"])
-@given(layer=layers(ties=False), seed=st.integers(0, 999))
-def test_dead_columns_go_first(
-    method: str, implementation: Implementation, layer: Any, seed: int
-) -> None:
-    c, b = layer.weight.shape
-    X = layer.inputs.copy()
-    dead: Mask = np.asarray(np.random.default_rng(seed).random(b) < 0.5)
-    X[dead] = 0.0
-    G = (X @ X.T).astype(implementation.dtype)
-    weight = layer.weight.astype(implementation.dtype)
-    # Exactly as many weights as lie in dead columns.
-    pattern = Unstructured(Fraction(int(dead.sum()), b)) if not dead.all() else Unstructured(0)
-    mask = implementation.prune(method, weight, G, pattern, block_size=max(1, b // 2)).mask
-    expected = np.broadcast_to(dead & ~dead.all(), (c, b))
-    assert (mask == expected).all()

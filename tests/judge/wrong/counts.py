@@ -7,7 +7,7 @@ import numpy as np
 
 from reference.patterns import SemiStructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
+from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_step
 from tests.judge.wrong.right import Right
 
 TOTALS = ("unstructured", "structured")
@@ -70,38 +70,38 @@ class WholeBlocksOnly(Right):
 
 WRONG = [
     # A threshold is read from the sorted scores at index k, and `<=` compares with it.
-    bug("count one too large", off_by(1), "counts", "count-off-by-one", patterns=TOTALS),
+    Wrong("count one too large", off_by(1), "counts", "count-off-by-one", patterns=TOTALS),
     # A threshold is read from the sorted scores at index k - 1, and `<` compares with it.
-    bug("count one too small", off_by(-1), "counts", "count-off-by-one", patterns=TOTALS),
+    Wrong("count one too small", off_by(-1), "counts", "count-off-by-one", patterns=TOTALS),
     # The count is the ceiling of p c b: "at least this sparse" instead of "at most".
-    bug("count rounded up",
+    Wrong("count rounded up",
         with_step(weights_removed=lambda self, weights: ceil(self.pattern.sparsity * weights)),
         "counts", "count-rounded-up", patterns=("unstructured",), features=("uneven-count",)),
     # The count of columns is `int(...)` like that of weights, where the paper has a ceiling.
-    bug("count of columns rounded down",
+    Wrong("count of columns rounded down",
         with_step(columns_removed=lambda self, columns: floor(
             self.pattern.sparsity * columns / (1 - self.pattern.outlier_rows))),
         "counts", "count-off-by-one", patterns=("structured",), features=("uneven-count",)),
     # `int(p * c * b)` in binary floating point, as in the published code: 0.29 * 100 is 28.
-    bug("count in binary floating point",
+    Wrong("count in binary floating point",
         with_step(weights_removed=lambda self, weights: int(
             float(self.pattern.sparsity) * weights)),
         "counts", "count-in-binary", patterns=("unstructured",), features=("binary-count",)),
     # The residual count of (3) is never reduced by what earlier blocks have removed.
-    bug("full count in every block",
+    Wrong("full count in every block",
         with_step(choose=lambda self, weights, mask, j1, j2: Right.choose(
             self, weights, np.zeros_like(mask), j1, j2)),
         "counts", None, patterns=("unstructured",), features=("many-blocks",)),
-    bug("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
-    bug("groups across borders", GroupsMisaligned, "counts", "group-misaligned", patterns=GROUPS,
+    Wrong("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
+    Wrong("groups across borders", GroupsMisaligned, "counts", "group-misaligned", patterns=GROUPS,
         features=("m-above-1",)),
     # ⌈pb⌉ columns, without the factor 1/(1 - α) that makes up for the outlier rows.
-    bug("columns counted without outlier rows",
+    Wrong("columns counted without outlier rows",
         with_step(columns_removed=lambda self, columns: ceil(self.pattern.sparsity * columns)),
         "counts", "structured-count", patterns=("outlier-rows",),
         features=("structured-outliers",)),
-    bug("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
+    Wrong("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
         patterns=("unstructured", "n:m", "structured"), features=("dead-columns",)),
-    bug("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
+    Wrong("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
         features=("wide-block",)),
 ]  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 
 from reference.patterns import Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
+from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_step
 from tests.judge.wrong.right import Right
 
 GROUPS = ("n:m", "outlier-rows")
@@ -30,45 +30,45 @@ class BlockLocal(Right):
 
 WRONG = [
     # Equal scores: the later weight goes first, as when a descending sort is read backwards.
-    bug("ties to the higher index",
+    Wrong("ties to the higher index",
         with_step(smallest=lambda self, values, count: Right.smallest(
             self, values.ravel()[::-1], count)[::-1].reshape(values.shape)),
         "vector mask", "tie-to-higher-index", patterns=("unstructured", "n:m"),
         features=("ties",)),
-    bug("mask of the original weights", ChosenOnce, "masks", "mask-of-original-weights",
+    Wrong("mask of the original weights", ChosenOnce, "masks", "mask-of-original-weights",
         patterns=("unstructured",), features=("many-blocks",)),
-    bug("n:m chosen once from the original weights", ChosenOnce, "masks", "nm-chosen-once",
+    Wrong("n:m chosen once from the original weights", ChosenOnce, "masks", "nm-chosen-once",
         patterns=GROUPS, features=("many-blocks", "m-above-1")),
-    bug("mask local to the block", BlockLocal, "masks", "block-local-mask",
+    Wrong("mask local to the block", BlockLocal, "masks", "block-local-mask",
         patterns=("unstructured",), features=("many-blocks",)),
     # The norms of the inputs are left out of (2).
-    bug("mask by magnitude", with_step(scores=lambda self, weights, j1: np.abs(weights)),
+    Wrong("mask by magnitude", with_step(scores=lambda self, weights, j1: np.abs(weights)),
         "masks", "mask-by-magnitude"),
-    bug("norm not rooted", NormNotRooted, "masks", "norm-not-rooted", patterns=IN_BLOCKS),
+    Wrong("norm not rooted", NormNotRooted, "masks", "norm-not-rooted", patterns=IN_BLOCKS),
     # Optimal Brain Surgeon's loss W² / ((H_JJ)⁻¹)_jj instead of (2), as a port of SparseGPT.
-    bug("mask by the loss of Optimal Brain Surgeon",
+    Wrong("mask by the loss of Optimal Brain Surgeon",
         with_step(scores=lambda self, weights, j1: np.abs(weights) / np.linalg.norm(
             self.U[j1:, j1:], axis=0)[: weights.shape[1]]),
         "masks", "mask-by-obs", patterns=IN_BLOCKS),
     # The norms of (2) are read off H, which holds the damping, instead of G.
-    bug("norms with damping", with_step(norms=lambda self: np.sqrt(np.diag(self.H))),
+    Wrong("norms with damping", with_step(norms=lambda self: np.sqrt(np.diag(self.H))),
         "masks", "norms-with-damping", patterns=IN_BLOCKS),
     # The absolute value is left out of (2): the most negative weights go.
-    bug("scores with sign",
+    Wrong("scores with sign",
         with_step(scores=lambda self, weights, j1: np.sign(weights) * Right.scores(
             self, weights, j1)),
         "masks", "score-with-sign", patterns=IN_BLOCKS),
     # The largest scores go: the order of the sort is the wrong one.
-    bug("the largest go",
+    Wrong("the largest go",
         with_step(smallest=lambda self, values, count: Right.smallest(self, -values, count)),
         "masks", None, patterns=("unstructured", "n:m", "structured")),
     # Columns are scored by all rows, although the outlier rows lose none of them.
-    bug("columns scored over all rows",
+    Wrong("columns scored over all rows",
         with_step(column_values=lambda self, rows: Right.column_values(self, np.ones_like(rows))),
         "masks", "structured-over-all-rows", patterns=("outlier-rows",),
         features=("structured-outliers", "loud-row")),
     # Columns are scored by the sum of S instead of S²: a mean as in structured Wanda.
-    bug("columns scored by unsquared sums",
+    Wrong("columns scored by unsquared sums",
         with_step(column_values=lambda self, rows: self.scores(self.W, 0)[rows].sum(axis=0)),
         "masks", "structured-unsquared", patterns=("structured",), features=("spiky-rows",)),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.judge.wrong.arrays import Array, Indices, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
+from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_step
 from tests.judge.wrong.right import Right
 
 
@@ -79,21 +79,21 @@ class DividedByDead(Right):
 
 
 WRONG = [
-    bug("solver stopped too early", StoppedTooEarly, "updates", None),
-    bug("solver divides 0 by 0", UnguardedSolver, "finite", None,
+    Wrong("solver stopped too early", StoppedTooEarly, "updates", None),
+    Wrong("solver divides 0 by 0", UnguardedSolver, "finite", None,
         patterns=("unstructured", "outlier-rows"), features=("few-removed",)),
-    bug("float16 accumulation", HalfPrecision, "updates", None),
+    Wrong("float16 accumulation", HalfPrecision, "updates", None),
     # The multipliers are solved for in float32, although the arrays are float64.
-    bug("float32 solver in float64",
+    Wrong("float32 solver in float64",
         with_step(multipliers=lambda self, R_qq, removed: np.linalg.solve(
             R_qq.astype(np.float32), removed.astype(np.float32)).astype(np.float64)),
         "updates", None),
-    bug("norms in float16", HalfPrecisionNorms, "masks", None, patterns=IN_BLOCKS,
+    Wrong("norms in float16", HalfPrecisionNorms, "masks", None, patterns=IN_BLOCKS,
         features=("loud-inputs",)),
-    bug("dead column divided by zero", DividedByDead, "finite", None,
+    Wrong("dead column divided by zero", DividedByDead, "finite", None,
         patterns=("unstructured", "n:m"), features=("dead-columns", "many-blocks")),
     # Removed weights are marked with NaN and never turned into zeros.
-    bug("NaN for removed",
+    Wrong("NaN for removed",
         with_step(handed_back=lambda self, weights, mask: Right.handed_back(
             self, np.where(mask, np.nan, weights), mask)),
         "finite", None),

@@ -6,7 +6,7 @@ import numpy as np
 
 from reference.patterns import Pattern, SemiStructured, Unstructured
 from tests.judge.wrong.arrays import Array, Floats, Mask
-from tests.judge.wrong.bug import Wrong, bug, with_arguments, with_step
+from tests.judge.wrong.bug import Wrong, with_arguments, with_step
 from tests.judge.wrong.right import Right
 
 
@@ -87,7 +87,7 @@ class Unpruned(Right):
 
 
 def _bug(name: str, kind: type[Right], refused: str, pattern: str, method: str = "thanos") -> Wrong:
-    return bug(name, kind, "refusals", None, method, (pattern,), ("refused",), refused)
+    return Wrong(name, kind, "refusals", None, method, (pattern,), ("refused",), refused)
 
 
 LAYER = "unstructured"

@@ -265,16 +265,3 @@ class Right:
 
     def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
         return weights.astype(self.given_weight.dtype), mask
-
-
-def prune(
-    weight: Floats,
-    gram: Floats,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    method: str = "thanos",
-) -> tuple[Any, Any]:
-    """Prune one layer. Returns (weight, mask); ValueError for what section 2 refuses."""
-    return Right(weight, gram, pattern, block_size, damping).run(method)

@@ -6,7 +6,7 @@ import numpy as np
 
 from reference.patterns import SemiStructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug, with_arguments, with_step
+from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_arguments, with_step
 from tests.judge.wrong.right import Right
 
 PUBLISHED_GROUP = 128
@@ -84,53 +84,53 @@ MANY = ("many-blocks",)
 
 WRONG = [
     # R is cut out of the inverse of all of H, which still lets the frozen columns move.
-    bug("stale inverse",
+    Wrong("stale inverse",
         with_step(inverse_rows=lambda self, j1, j2: (self.U.T @ self.U)[j1:j2, j1:]),
         "updates", "stale-inverse", patterns=IN_BLOCKS, features=MANY),
     # R is U Uᵀ instead of Uᵀ U: a library's lower triangle is taken for the upper one.
-    bug("wrong triangle",
+    Wrong("wrong triangle",
         with_step(inverse_rows=lambda self, j1, j2: (
             self.U[j1:, j1:] @ self.U[j1:, j1:].T)[: j2 - j1]),
         "updates", "wrong-triangle"),
-    bug("transposed update", TransposeForgotten, "updates", "transposed-update",
+    Wrong("transposed update", TransposeForgotten, "updates", "transposed-update",
         patterns=IN_BLOCKS, features=MANY),
     # The factor of the gradient 2 D H is left in one place.
-    bug("half the step", multipliers_times(0.5), "updates", "half-step"),
+    Wrong("half the step", multipliers_times(0.5), "updates", "half-step"),
     # A test with `allclose` at 1e-2 would not see it.
-    bug("multipliers off by 1e-3", multipliers_times(1 + 1e-3), "updates", "half-step"),
-    bug("sequential instead of joint", Sequential, "updates", "sequential-update"),
+    Wrong("multipliers off by 1e-3", multipliers_times(1 + 1e-3), "updates", "half-step"),
+    Wrong("sequential instead of joint", Sequential, "updates", "sequential-update"),
     # Weights are set to zero and nothing makes up for them.
-    bug("only zeroed", multipliers_times(0.0), "updates", "only-zeroed"),
-    bug("frozen columns updated", AllColumnsMove, "updates", "frozen-columns-moved",
+    Wrong("only zeroed", multipliers_times(0.0), "updates", "only-zeroed"),
+    Wrong("frozen columns updated", AllColumnsMove, "updates", "frozen-columns-moved",
         patterns=IN_BLOCKS, features=MANY),
     # Every block solves anew for all weights that are kept so far, those before it included.
-    bug("columns before the block not frozen",
+    Wrong("columns before the block not frozen",
         with_step(update=lambda self, weights, mask, j1, j2: Right.update(
             self, self.W, mask, 0, self.shape[1])),
         "updates", "frozen-columns-moved", patterns=IN_BLOCKS, features=MANY),
-    bug("blocks twice as wide", with_arguments(block_size=lambda self: 2 * self.block_size),
+    Wrong("blocks twice as wide", with_arguments(block_size=lambda self: 2 * self.block_size),
         "updates", "wrong-block-size", patterns=IN_BLOCKS, features=MANY),
-    bug("blocks half as wide", with_arguments(block_size=half_of_block_size),
+    Wrong("blocks half as wide", with_arguments(block_size=half_of_block_size),
         "updates", "wrong-block-size", patterns=IN_BLOCKS),
     # The block size is ignored.
-    bug("one block", with_arguments(block_size=lambda self: self.given_weight.shape[1]),
+    Wrong("one block", with_arguments(block_size=lambda self: self.given_weight.shape[1]),
         "updates", "wrong-block-size", patterns=IN_BLOCKS, features=MANY),
-    bug("structured in blocks", StructuredInBlocks, "updates", "wrong-block-size",
+    Wrong("structured in blocks", StructuredInBlocks, "updates", "wrong-block-size",
         patterns=("structured", "outlier-rows"), features=("structured-outliers", *MANY)),
     # `block_size > 1 or the default`: a block size of 1 is taken for none at all.
-    bug("B = 1 taken for the default",
+    Wrong("B = 1 taken for the default",
         with_arguments(block_size=lambda self: (
             self.block_size if self.block_size > 1 else PUBLISHED_GROUP)),
         "updates", "wrong-block-size", patterns=("unstructured",), features=("one-column-blocks",)),
-    bug("B = 1 as in the published code", PublishedOne, "updates", "only-zeroed",
+    Wrong("B = 1 as in the published code", PublishedOne, "updates", "only-zeroed",
         patterns=("unstructured",), features=("one-column-blocks",)),
     # The removed weights are what is left of them after the subtraction, nearly 0.
-    bug("zeros not exact",
+    Wrong("zeros not exact",
         with_step(made_up=lambda self, row, q, R: (
             row - self.multipliers(R[np.ix_(q, q)], row[q]) @ R[q])),
         "zeros", "zeros-not-exact"),
     # The weight is multiplied by the complement of the mask, which keeps the sign of a zero.
-    bug("negative zeros",
+    Wrong("negative zeros",
         with_step(handed_back=lambda self, weights, mask: Right.handed_back(
             self, np.where(mask, self.W, weights) * ~mask, mask)),
         "zeros", "zeros-not-exact"),
