@@ -30,22 +30,10 @@ def mean_damping(e: Evidence) -> float:
     return e.damping * mean if mean > 0 else 1.0
 
 
-def weights_removed(e: Evidence, weights: int) -> int:
-    """⌊p · weights⌋, the number of weights to remove."""
-    assert isinstance(e.pattern, Unstructured)
-    return e.pattern.removed(weights)
-
-
-def columns_removed(e: Evidence, columns: int) -> int:
-    """⌈p · columns / (1 − α)⌉, the number of columns to remove."""
-    assert isinstance(e.pattern, Structured)
-    return e.pattern.removed(columns)
-
-
-def zeros_of_group(e: Evidence) -> int:
-    """The number of weights to remove from every group."""
-    assert isinstance(e.pattern, SemiStructured)
-    return e.pattern.n
+def removed(e: Evidence, among: int) -> int:
+    """The number of weights, or of columns of a structured pattern, to remove."""
+    assert isinstance(e.pattern, Unstructured | Structured)
+    return e.pattern.removed(among)
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,7 @@ class Variation:
     ties        which index of equal scores is removed first, "low" or "high"
     adaptive    whether masks come from the updated weights; False: from the original ones
     local       whether every block removes its own share of an unstructured count
+    zeros       weights to remove from every group; None for n
     shift       columns by which groups begin late
     spared      values by which outlier rows are chosen, largest first
     score_rows  rows over which structured columns are scored, "ordinary" or "all"
@@ -70,9 +59,8 @@ class Variation:
     ties: str = "low"
     adaptive: bool = True
     local: bool = False
-    weights: Callable[[Evidence, int], int] = weights_removed
-    columns: Callable[[Evidence, int], int] = columns_removed
-    zeros: Callable[[Evidence], int] = zeros_of_group
+    removed: Callable[[Evidence, int], int] = removed
+    zeros: int | None = None
     shift: int = 0
     outliers: Callable[[Evidence], int] = lambda e: e.outlier_count
     spared: Callable[[Evidence], Array] = lambda e: e.h
@@ -112,18 +100,19 @@ def _block_mask(
     if isinstance(e.pattern, SemiStructured):
         rolled = np.roll(S[ordinary, : j2 - j1], -v.shift, axis=1)
         groups = rolled.reshape(-1, e.pattern.m)
-        picks = np.array([smallest(group, v.zeros(e), v.ties) for group in groups])
+        zeros = e.pattern.n if v.zeros is None else v.zeros
+        picks = np.array([smallest(group, zeros, v.ties) for group in groups])
         chosen[ordinary] = np.roll(picks.reshape(rolled.shape), v.shift, axis=1)
     elif isinstance(e.pattern, Structured):
         rows = ordinary if v.score_rows == "ordinary" else np.arange(c)
         values = np.sum(S[rows, : j2 - j1] ** v.power, axis=0)
-        count = v.columns(e, j2) - (v.columns(e, j1) if j1 else 0)
+        count = v.removed(e, j2) - (v.removed(e, j1) if j1 else 0)
         chosen[ordinary] = smallest(values, count, v.ties)
     elif v.local:
-        count = v.weights(e, c * j2) - v.weights(e, c * j1)
+        count = v.removed(e, c * j2) - v.removed(e, c * j1)
         chosen = smallest(S[:, : j2 - j1], count, v.ties)
     else:
-        count = v.weights(e, c * b) - int(mask[:, :j1].sum())
+        count = v.removed(e, c * b) - int(mask[:, :j1].sum())
         chosen = smallest(S, count, v.ties)[:, : j2 - j1]
     return chosen
 

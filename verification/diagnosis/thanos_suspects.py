@@ -7,7 +7,7 @@ import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from verification.diagnosis.evidence import Array, Evidence
-from verification.diagnosis.simulation import Score, Variation, mean_damping, simulate
+from verification.diagnosis.simulation import Score, Variation, mean_damping, removed, simulate
 from verification.diagnosis.suspect import Suspect
 
 _Listed = tuple[str, str, str, Variation]
@@ -60,27 +60,26 @@ def _of_counts(e: Evidence) -> Iterator[_Listed]:
     if isinstance(e.pattern, SemiStructured):
         n, m = e.pattern.n, e.pattern.m
         yield ("n-kept", "section 2", f"{n} of {m} are kept: n counts the zeros",
-               Variation(zeros=lambda _: m - n))  # fmt: skip
+               Variation(zeros=m - n))  # fmt: skip
         for shift in range(1, m):
             yield ("group-misaligned", "section 2", f"groups begin {shift} columns late",
                    Variation(shift=shift))  # fmt: skip
         return
     p = e.pattern.sparsity
-    yield ("count-in-binary", "section 2", "the count is taken in binary floating point",
-           Variation(weights=lambda _, k: int(float(p) * k)))  # fmt: skip
-    yield ("count-rounded-up", "section 2", "the count is rounded up",
-           Variation(weights=lambda _, k: ceil(p * k)))  # fmt: skip
     if isinstance(e.pattern, Structured):
         alpha = e.pattern.outlier_rows
         yield ("structured-count", "section 2", "the count of columns leaves out 1/(1 − α)",
-               Variation(columns=lambda _, k: ceil(p * k)))  # fmt: skip
+               Variation(removed=lambda _, k: ceil(p * k)))  # fmt: skip
         yield ("count-off-by-one", "section 2", "the count of columns is rounded down",
-               Variation(columns=lambda _, k: floor(p * k / (1 - alpha))))  # fmt: skip
-    for more in (1, -1):
-        word = "too many" if more > 0 else "too few"
-        yield ("count-off-by-one", "section 2", f"one weight or column {word} goes",
-               Variation(weights=lambda e, k, more=more: e.pattern.removed(k) + more,  # type: ignore
-                         columns=lambda e, k, more=more: e.pattern.removed(k) + more))  # type: ignore  # fmt: skip
+               Variation(removed=lambda _, k: floor(p * k / (1 - alpha))))  # fmt: skip
+    else:
+        yield ("count-in-binary", "section 2", "the count is taken in binary floating point",
+               Variation(removed=lambda _, k: int(float(p) * k)))  # fmt: skip
+        yield ("count-rounded-up", "section 2", "the count is rounded up",
+               Variation(removed=lambda _, k: ceil(p * k)))  # fmt: skip
+    for more, word in ((1, "many"), (-1, "few")):
+        yield ("count-off-by-one", "section 2", f"one weight or column too {word} goes",
+               Variation(removed=lambda e, k, more=more: removed(e, k) + more))  # type: ignore[misc]  # fmt: skip
 
 
 def _of_outliers(e: Evidence) -> Iterator[_Listed]:
