@@ -127,14 +127,6 @@ def _ordinary(rows: int = 5, columns: int = 16, tokens: int = 40, block_size: in
     return make
 
 
-def _zero_weight(rng: Random, _: _Limits) -> _Layer:
-    return np.zeros((5, 16)), _gram(rng), DAMPING, 8
-
-
-def _zero_gram(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng), np.zeros((16, 16)), DAMPING, 8
-
-
 def _dead_columns(rng: Random, _: _Limits) -> _Layer:
     X = _inputs(rng)
     X[[0, 5, 6, 15]] = 0.0
@@ -175,8 +167,8 @@ def _loud_column(rng: Random, _: _Limits) -> _Layer:
 
 
 _MAKERS: tuple[tuple[str, _Maker], ...] = (
-    ("zero weight", _zero_weight),
-    ("zero gram", _zero_gram),
+    ("zero weight", lambda rng, _: (np.zeros((5, 16)), _gram(rng), DAMPING, 8)),
+    ("zero gram", lambda rng, _: (_weight(rng), np.zeros((16, 16)), DAMPING, 8)),
     ("dead columns", _dead_columns),
     ("fewer tokens than columns", _ordinary(tokens=3)),
     ("equal columns", _equal_columns),

@@ -65,11 +65,6 @@ def touched(pruned: Pruned, where: Mask, value: float) -> Pruned:
     return replace(pruned, weight=weight)
 
 
-def removed_entry(value: float) -> Pruned:
-    pruned = right()
-    return touched(pruned, pruned.mask, value)
-
-
 def kept_entry_changed(method: str) -> Pruned:
     pruned = right(method)
     value = pruned.weight[~pruned.mask][0]
@@ -83,26 +78,7 @@ def outlier_row_changed() -> Pruned:
     return touched(pruned, row, float(np.nextafter(value, np.inf)))
 
 
-def refit_moving_support() -> dict[str, Any]:
-    pruned = right()
-    return {"refitted_weight": touched(pruned, pruned.mask, 1e-3).weight}
-
-
-def refit_moving_outliers() -> dict[str, Any]:
-    """f falls, but a row that lost nothing has to stay as it is."""
-    return {"refitted_weight": outlier_row_changed().weight}
-
-
-def refit_raising_f() -> dict[str, Any]:
-    pruned = right()
-    return {"refitted_weight": pruned.weight + 0.5 * (pruned.weight - WEIGHT) * ~pruned.mask}
-
-
-def losses_swapped() -> dict[str, Any]:
-    """The sum is right (T4 would be), the order is not."""
-    return {"block_losses": right().block_losses[::-1]}
-
-
+RIGHT = right()
 WRONG = [
     Wrong("mu off by 1e-4", "updates", lambda: moved_with(1 + 1e-4)),
     Wrong("half the step, far from the exact run", "replay", lambda: moved_with(0.5)),
@@ -114,22 +90,35 @@ WRONG = [
         pattern=SEMI,
         judge={"outlier_score": "wanda"},
     ),
-    Wrong("infinite", "finite", lambda: removed_entry(np.inf)),
+    Wrong("infinite", "finite", lambda: touched(RIGHT, RIGHT.mask, np.inf)),
     Wrong("Wanda moves", "kept", lambda: kept_entry_changed("wanda"), method="wanda"),
     Wrong("magnitude moves", "kept", lambda: kept_entry_changed("magnitude"), method="magnitude"),
-    Wrong("losses in another order", "losses", right, judge=losses_swapped()),
-    Wrong("losses doubled", "losses", right, judge={"block_losses": 2 * right().block_losses}),
-    Wrong("one loss too few", "losses", right, judge={"block_losses": right().block_losses[:-1]}),
-    Wrong("losses negative", "losses", right, judge={"block_losses": -right().block_losses}),
-    Wrong("loss NaN", "losses", right, judge={"block_losses": 0 * right().block_losses * np.nan}),
-    Wrong("refit of other support", "support", right, judge=refit_moving_support()),
+    # The sum is right (T4 would be), the order is not.
     Wrong(
-        "refit of an outlier row",
+        "losses in another order", "losses", right, judge={"block_losses": RIGHT.block_losses[::-1]}
+    ),
+    Wrong("losses doubled", "losses", right, judge={"block_losses": 2 * RIGHT.block_losses}),
+    Wrong("one loss too few", "losses", right, judge={"block_losses": RIGHT.block_losses[:-1]}),
+    Wrong("losses negative", "losses", right, judge={"block_losses": -RIGHT.block_losses}),
+    Wrong("loss NaN", "losses", right, judge={"block_losses": 0 * RIGHT.block_losses * np.nan}),
+    Wrong(
+        "refit of other support",
+        "support",
+        right,
+        judge={"refitted_weight": touched(RIGHT, RIGHT.mask, 1e-3).weight},
+    ),
+    Wrong(
+        "refit of an outlier row",  # f falls, but a row that lost nothing has to stay as it is
         "support",
         lambda: right(pattern=SEMI),
         pattern=SEMI,
-        judge=refit_moving_outliers(),
+        judge={"refitted_weight": outlier_row_changed().weight},
     ),
-    Wrong("refit that raises f", "refit", right, judge=refit_raising_f()),
+    Wrong(
+        "refit that raises f",
+        "refit",
+        right,
+        judge={"refitted_weight": RIGHT.weight + 0.5 * (RIGHT.weight - WEIGHT) * ~RIGHT.mask},
+    ),
     Wrong("refit NaN", "refit", right, judge={"refitted_weight": np.full_like(WEIGHT, np.nan)}),
 ]
