@@ -23,7 +23,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Implementation:
-    """An implementation of the functions of design.md."""
+    """An implementation of the methods, of `refit`, `objective` and `Gram`."""
 
     name: str
     arithmetic: str

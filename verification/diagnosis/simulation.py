@@ -133,13 +133,10 @@ def _moved(
 ) -> Array:
     """The weights after the update of one block."""
     j1, j2 = block
-    if v.update == "sequential":
-        for j in range(j1, j2):
-            W = _jointly(W, mask[:, j : j + 1], inverse(H[j:, j:]), j, v.step)
-        return W
-    if v.update == "blockwise":
-        for k1, k2 in column_blocks(e.shape[1], e.block_size):
-            W = _jointly(W, mask[:, k1:k2], inverse(H[k1:, k1:]), k1, v.step)
+    if v.update in ("sequential", "blockwise"):
+        width = 1 if v.update == "sequential" else e.block_size
+        for k in range(j1, j2, width):
+            W = _jointly(W, mask[:, k : min(k + width, j2)], inverse(H[k:, k:]), k, v.step)
         return W
     if v.update == "anew":  # from the original weights, all columns free
         return _jointly(e.weight, mask, inverse(H), 0, v.step)
