@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 import reference
 import thanos_torch
 from reference import Pattern, Pruned
+from verification import Certificate, certify
+from verification.strategies import Problem
 
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """An implementation of the functions of design.md."""
+    """An implementation of the methods, of `refit`, `objective` and `Gram`."""
 
     name: str
     arithmetic: str
@@ -40,6 +42,38 @@ class Implementation:
     ) -> Pruned:
         function = getattr(self._module, method)
         return self._out(function(self._in(weight), self._in(gram), pattern, **options))
+
+    def prune_problem(
+        self,
+        problem: Problem,
+        method: str = "thanos",
+        weight: Floats | None = None,
+        gram: Floats | None = None,
+        **switches: Any,
+    ) -> Pruned:
+        """Prune the layer of a problem, or another one with the same options."""
+        return self.prune(
+            method,
+            (problem.weight if weight is None else weight).astype(self.dtype),
+            (problem.gram if gram is None else gram).astype(self.dtype),
+            problem.pattern,
+            block_size=problem.block_size,
+            damping=problem.damping,
+            **switches,
+        )
+
+    def certificate(self, problem: Problem, pruned: Pruned, **options: Any) -> Certificate:
+        """The verdict on a result in the arithmetic of the implementation."""
+        return certify(
+            self.given(problem.weight),
+            self.given(problem.gram),
+            pruned.weight,
+            problem.pattern,
+            block_size=problem.block_size,
+            damping=problem.damping,
+            arithmetic=self.arithmetic,
+            **options,
+        )
 
     def refit(self, weight: Floats, gram: Floats, pruned: Pruned, **options: Any) -> Pruned:
         W, G = self._in(weight), self._in(gram)

@@ -89,16 +89,8 @@ def catalogue(arithmetic: str = "float64") -> tuple[HardInput, ...]:
     entries = []
     for number, (name, make) in enumerate(_MAKERS, start=1):
         weight, gram, damping, block_size = make(Random(number), limits)
-        entries.append(
-            HardInput(
-                number,
-                name,
-                weight.astype(limits.dtype),
-                gram.astype(limits.dtype),
-                damping,
-                block_size,
-            )
-        )
+        weight, gram = weight.astype(limits.dtype), gram.astype(limits.dtype)
+        entries.append(HardInput(number, name, weight, gram, damping, block_size))
     return tuple(entries)
 
 
@@ -126,22 +118,19 @@ def _gram(rng: Random, columns: int = 16, tokens: int = 40) -> Array:
     return np.asarray(X @ X.T)
 
 
-def _zero_weight(rng: Random, _: _Limits) -> _Layer:
-    return np.zeros((5, 16)), _gram(rng), DAMPING, 8
+def _ordinary(rows: int = 5, columns: int = 16, tokens: int = 40, block_size: int = 8) -> _Maker:
+    """Makes layers that are hard by their sizes alone."""
 
+    def make(rng: Random, _: _Limits) -> _Layer:
+        return _weight(rng, rows, columns), _gram(rng, columns, tokens), DAMPING, block_size
 
-def _zero_gram(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng), np.zeros((16, 16)), DAMPING, 8
+    return make
 
 
 def _dead_columns(rng: Random, _: _Limits) -> _Layer:
     X = _inputs(rng)
     X[[0, 5, 6, 15]] = 0.0
     return _weight(rng), X @ X.T, DAMPING, 8
-
-
-def _few_tokens(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng), _gram(rng, tokens=3), DAMPING, 8
 
 
 def _equal_columns(rng: Random, _: _Limits) -> _Layer:
@@ -166,44 +155,8 @@ def _conditioned(rng: Random, condition: float) -> _Layer:
     return _weight(rng), G, 2.0 ** round(np.log2(exact)), 8
 
 
-def _condition_root(rng: Random, limits: _Limits) -> _Layer:
-    return _conditioned(rng, limits.u**-0.5)
-
-
-def _condition_full(rng: Random, limits: _Limits) -> _Layer:
-    return _conditioned(rng, 0.1 / limits.u)
-
-
-def _underflow(rng: Random, limits: _Limits) -> _Layer:
-    return _weight(rng) * 2.0**limits.small, _gram(rng) * 2.0**limits.small, DAMPING, 8
-
-
-def _overflow(rng: Random, limits: _Limits) -> _Layer:
-    return _weight(rng) * 2.0**limits.large, _gram(rng) * 2.0**limits.large, DAMPING, 8
-
-
-def _one_row(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng, rows=1), _gram(rng), DAMPING, 8
-
-
-def _one_column(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng, columns=1), _gram(rng, columns=1), DAMPING, 8
-
-
-def _ragged_block(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng, columns=20), _gram(rng, columns=20), DAMPING, 8
-
-
-def _narrow_blocks(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng), _gram(rng), DAMPING, 1
-
-
-def _wide_block(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng), _gram(rng), DAMPING, 17
-
-
-def _one_weight(rng: Random, _: _Limits) -> _Layer:
-    return _weight(rng, rows=1, columns=1), _gram(rng, columns=1), DAMPING, 8
+def _scaled(rng: Random, exponent: int) -> _Layer:
+    return _weight(rng) * 2.0**exponent, _gram(rng) * 2.0**exponent, DAMPING, 8
 
 
 def _loud_column(rng: Random, _: _Limits) -> _Layer:
@@ -214,21 +167,21 @@ def _loud_column(rng: Random, _: _Limits) -> _Layer:
 
 
 _MAKERS: tuple[tuple[str, _Maker], ...] = (
-    ("zero weight", _zero_weight),
-    ("zero gram", _zero_gram),
+    ("zero weight", lambda rng, _: (np.zeros((5, 16)), _gram(rng), DAMPING, 8)),
+    ("zero gram", lambda rng, _: (_weight(rng), np.zeros((16, 16)), DAMPING, 8)),
     ("dead columns", _dead_columns),
-    ("fewer tokens than columns", _few_tokens),
+    ("fewer tokens than columns", _ordinary(tokens=3)),
     ("equal columns", _equal_columns),
     ("half-precision ties", _half_precision_ties),
-    ("condition 1 over root u", _condition_root),
-    ("condition 0.1 over u", _condition_full),
-    ("near underflow", _underflow),
-    ("near overflow", _overflow),
-    ("one row", _one_row),
-    ("one column", _one_column),
-    ("ragged last block", _ragged_block),
-    ("blocks of one column", _narrow_blocks),
-    ("block wider than the layer", _wide_block),
-    ("one weight", _one_weight),
+    ("condition 1 over root u", lambda rng, limits: _conditioned(rng, limits.u**-0.5)),
+    ("condition 0.1 over u", lambda rng, limits: _conditioned(rng, 0.1 / limits.u)),
+    ("near underflow", lambda rng, limits: _scaled(rng, limits.small)),
+    ("near overflow", lambda rng, limits: _scaled(rng, limits.large)),
+    ("one row", _ordinary(rows=1)),
+    ("one column", _ordinary(columns=1)),
+    ("ragged last block", _ordinary(columns=20)),
+    ("blocks of one column", _ordinary(block_size=1)),
+    ("block wider than the layer", _ordinary(block_size=17)),
+    ("one weight", _ordinary(rows=1, columns=1)),
     ("loud column", _loud_column),
 )

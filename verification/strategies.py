@@ -68,16 +68,14 @@ def layers(
     *,
     max_rows: int = 6,
     max_columns: int = 12,
-    columns: int | None = None,
     ties: bool = True,
 ) -> DrawnLayer:
     """A layer, often with one of FEATURES.
 
-    columns  b; None draws it
-    ties     whether saliencies may tie exactly; False also leaves out some FEATURES
+    ties  whether saliencies may tie exactly; False also leaves out some FEATURES
     """
     c = draw(st.integers(1, max_rows), label="rows")
-    b = columns or draw(st.integers(1, max_columns), label="columns")
+    b = draw(st.integers(1, max_columns), label="columns")
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="seed"))
     allowed = FEATURES if ties else ("few tokens", "loud column")
     features = draw(st.sets(st.sampled_from(allowed), max_size=2), label="features")
@@ -132,12 +130,11 @@ def problems(
     outlier_rows: bool = True,
     max_rows: int = 6,
     max_columns: int = 12,
-    columns: int | None = None,
     ties: bool = True,
     dampings: tuple[float, ...] = (0.01, 1e-4, 1.0),
 ) -> Problem:
     """A whole call: a layer, a pattern that fits it, B and γ. Options as in the parts."""
-    layer = draw(layers(max_rows=max_rows, max_columns=max_columns, columns=columns, ties=ties))
+    layer = draw(layers(max_rows=max_rows, max_columns=max_columns, ties=ties))
     b = layer.weight.shape[1]
     pattern = draw(patterns(b, kinds=kinds, outlier_rows=outlier_rows))
     return Problem(

@@ -29,20 +29,11 @@ def certificates(implementation: Implementation, hard: HardInput, method: str) -
             continue  # the baselines refuse them, and a test of its own says so
         options: dict[str, Any] = {"block_size": hard.block_size, "damping": hard.damping}
         pruned = implementation.prune(method, hard.weight, hard.gram, pattern, **options)
-        found += [
-            certify(
-                hard.weight,
-                hard.gram,
-                pruned.weight,
-                pattern,
-                method=method,
-                mask=mask,
-                arithmetic=implementation.arithmetic,
-                block_losses=pruned.block_losses,
-                **options,
-            )
-            for mask in (pruned.mask, None)
-        ]
+        options |= {"method": method, "arithmetic": implementation.arithmetic}
+        options["block_losses"] = pruned.block_losses
+        for mask in (pruned.mask, None):
+            layer = hard.weight, hard.gram, pruned.weight
+            found.append(certify(*layer, pattern, mask=mask, **options))
     return found
 
 

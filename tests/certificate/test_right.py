@@ -10,7 +10,13 @@ from hypothesis import given, settings
 import reference
 from reference import Pattern, SemiStructured, Structured, Unstructured
 from tests.certificate.wrong import BLOCK, DAMPING, GRAM, SEMI, WEIGHT
-from tests.implementations import SWITCHES, Implementation, each_implementation, each_method
+from tests.implementations import (
+    SWITCHES,
+    Implementation,
+    each_implementation,
+    each_method,
+    each_switch,
+)
 from tests.ratios import check_certified
 from verification import certify
 from verification.certificate.case import make_case
@@ -25,39 +31,28 @@ from verification.strategies import Problem, problems
 def test_every_method(
     with_mask: bool, method: str, implementation: Implementation, problem: Problem
 ) -> None:
-    check(implementation, method, problem, with_mask)
-
-
-@each_implementation
-@pytest.mark.parametrize("with_mask", [True, False])
-@given(problem=problems(kinds=("semi-structured", "structured"), dampings=(0.01, 1.0)))
-def test_outlier_rows(with_mask: bool, implementation: Implementation, problem: Problem) -> None:
-    check(implementation, "thanos", problem, with_mask)
-
-
-def check(implementation: Implementation, method: str, problem: Problem, with_mask: bool) -> None:
-    pruned = implementation.prune(
-        method,
-        problem.weight.astype(implementation.dtype),
-        problem.gram.astype(implementation.dtype),
-        problem.pattern,
-        block_size=problem.block_size,
-        damping=problem.damping,
-    )
-    certificate = certify(
-        implementation.given(problem.weight),
-        implementation.given(problem.gram),
-        pruned.weight,
-        problem.pattern,
-        method=method,
-        block_size=problem.block_size,
-        damping=problem.damping,
-        mask=pruned.mask if with_mask else None,
-        arithmetic=implementation.arithmetic,
-    )
+    pruned = implementation.prune_problem(problem, method)
+    mask = pruned.mask if with_mask else None
+    certificate = implementation.certificate(problem, pruned, method=method, mask=mask)
     check_certified(certificate)
     written = json.loads(json.dumps(certificate.as_dict(), allow_nan=False))
     assert written["passed"] is certificate.passed
+
+
+@each_implementation
+@given(problem=problems(kinds=("semi-structured", "structured"), dampings=(0.01, 1.0)))
+def test_outlier_rows_without_the_mask(implementation: Implementation, problem: Problem) -> None:
+    check_certified(implementation.certificate(problem, implementation.prune_problem(problem)))
+
+
+@each_implementation
+@each_switch
+@given(problem=problems(dampings=(0.01, 1.0)))
+def test_switches(
+    switches: dict[str, Any], implementation: Implementation, problem: Problem
+) -> None:
+    pruned = implementation.prune_problem(problem, **switches)
+    check_certified(implementation.certificate(problem, pruned, mask=pruned.mask, **switches))
 
 
 @each_implementation

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.judge.wrong import WRONG
 from verification.conformance import Output
 from verification.conformance.builtin import reference
 from verification.conformance.callables import PythonFunction
@@ -103,16 +104,17 @@ def test_who_does_not_ask_for_it_pays_nothing() -> None:
 
 
 # One bug for every property, which must find it; other properties may find it too.
+BUGS = {wrong.bug: wrong.run for wrong in WRONG}
 
 
-def half_step(weight: Any, *arguments: Any) -> tuple[Any, Any]:
-    pruned, mask, _ = reference(weight, *arguments)
-    return np.where(mask, 0, weight + (pruned - weight) / 2), mask
+def wrongly(run: Callable[..., Any]) -> PythonFunction:
+    """An implementation that claims to support everything."""
 
+    def prune(*arguments: Any) -> Any:
+        return run(*arguments)
 
-def higher_index(weight: Any, gram: Any, *arguments: Any) -> tuple[Any, Any]:
-    pruned, mask, _ = reference(weight[::-1], gram, *arguments)
-    return pruned[::-1], mask[::-1]
+    prune.refusals = True  # type: ignore[attr-defined]
+    return PythonFunction(prune, "thanos", "wrong")
 
 
 def last_bit(*arguments: Any) -> tuple[Any, Any]:
@@ -120,21 +122,10 @@ def last_bit(*arguments: Any) -> tuple[Any, Any]:
     return np.nextafter(pruned, np.where(mask, 0, 2 * pruned)), mask
 
 
-def fixed_damping(weight: Any, gram: Any, pattern: str, block_size: int, _: float) -> Any:
-    return reference(weight, gram, pattern, block_size, 0.01)[:2]
-
-
 def afraid_of_large_numbers(weight: Any, gram: Any, *arguments: Any) -> Any:
     if np.abs(weight).max() > 32:
         weight = weight * np.float64(1 + 2.0**-30)
     return reference(weight, gram, *arguments)[:2]
-
-
-def takes_anything(weight: Any, gram: Any, pattern: str, block_size: int, damping: float) -> Any:
-    try:
-        return reference(weight, gram, pattern, block_size, damping)[:2]
-    except ValueError:
-        return weight, np.zeros(weight.shape, dtype=bool)
 
 
 def underflowing(weight: Any, gram: Any, *arguments: Any) -> Any:
@@ -146,33 +137,24 @@ def underflowing(weight: Any, gram: Any, *arguments: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "wrong", "check"),
     [
-        ("certificate[thanos-unstructured-float64]", half_step, "updates"),
-        ("certificate[thanos-n:m-float64]", fixed_damping, "updates"),
-        ("exact-answer[thanos-unstructured]", higher_index, "vector mask"),
+        ("certificate[thanos-unstructured-float64]", BUGS["half the step"], "updates"),
+        ("certificate[thanos-n:m-float64]", BUGS["damping not scaled"], "updates"),
+        ("exact-answer[thanos-unstructured]", BUGS["ties to the higher index"], "vector mask"),
         ("nothing-removed[thanos-structured]", last_bit, "kept"),
         ("invariance[thanos-unstructured]", afraid_of_large_numbers, "updates"),
-        ("refusals[thanos]", takes_anything, "refusals"),
+        ("refusals[thanos]", BUGS["unpruned instead of refused"], "refusals"),
         ("hard-input[09-near-underflow-thanos-float64]", underflowing, "counts"),
     ],
 )
 def test_every_property_can_fail(name: str, wrong: Callable[..., Any], check: str) -> None:
-    def prune(*arguments: Any) -> Any:
-        return wrong(*arguments)
-
-    prune.refusals = True  # type: ignore[attr-defined]
-    implementation = PythonFunction(prune, "thanos", "wrong")
-    (tested,) = (each for each in Properties(implementation) if each.name == name)
+    (tested,) = (each for each in Properties(wrongly(wrong)) if each.name == name)
     with pytest.raises(Broken) as broken:
         tested.run(PROFILES["quick"])
     assert check in {failure.name for failure in broken.value.failures}
 
 
 def test_counterexamples_are_small() -> None:
-    def prune(*arguments: Any) -> Any:
-        return half_step(*arguments)
-
-    implementation = PythonFunction(prune, "thanos", "wrong")
-    tested = next(iter(Properties(implementation)))
+    tested = next(iter(Properties(wrongly(BUGS["half the step"]))))
     with pytest.raises(Broken) as broken:
         tested.run(PROFILES["quick"])
     answer = broken.value.verdict.answer

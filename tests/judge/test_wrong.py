@@ -9,7 +9,7 @@ import pytest
 from reference.patterns import parse_pattern
 from tests.judge.wrong import WRONG, Wrong
 from tests.judge.wrong.layers import REFUSED, Showcase, layer, showcases
-from tests.judge.wrong.right import prune
+from tests.judge.wrong.right import Right
 from verification.conformance import Case, Output, Verdict, judge
 from verification.conformance.callables import PythonFunction
 from verification.conformance.made import made_case
@@ -82,7 +82,7 @@ def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong, si
 @BY_SIZE
 @BY_BUG
 def test_right_code_passes_on_the_same_layers(wrong: Wrong, size: Size) -> None:
-    right = Wrong("none", lambda *a: prune(*a, method=wrong.method), "", None, wrong.method)
+    right = Wrong("none", Right, "", None, wrong.method)
     for case in cases(wrong, size):
         verdict = judge(case, function(right))
         assert verdict.passed, (case.pattern, verdict.failures)

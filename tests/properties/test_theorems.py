@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import Pruned, SemiStructured, Structured, Unstructured
-from reference.masks import ordinary_rows
 from reference.update import joint_update, sequential_update
 from tests.implementations import (
     MOVING,
+    REFERENCE,
     Implementation,
     each_float64,
     each_implementation,
     each_method,
-    each_switch,
 )
 from tests.mathematics import Array, Judged, Mask, best_from, blocks
 from tests.ratios import (
@@ -33,27 +32,7 @@ from tests.ratios import (
     check_zeros,
 )
 from verification import certify
-from verification.strategies import Problem, layers, problems
-
-
-def prune(
-    implementation: Implementation,
-    problem: Problem,
-    method: str = "thanos",
-    weight: Array | None = None,
-    gram: Array | None = None,
-    **switches: Any,
-) -> Pruned:
-    """Prune the layer of a problem, or another one with the same options."""
-    return implementation.prune(
-        method,
-        (problem.weight if weight is None else weight).astype(implementation.dtype),
-        (problem.gram if gram is None else gram).astype(implementation.dtype),
-        problem.pattern,
-        block_size=problem.block_size,
-        damping=problem.damping,
-        **switches,
-    )
+from verification.strategies import Problem, problems
 
 
 def judged(problem: Problem, pruned: Array) -> Judged:
@@ -94,7 +73,7 @@ def counts(mask: Mask, pattern: Unstructured | SemiStructured | Structured) -> t
 @each_implementation
 @given(problem=problems())
 def test_t1_counts_are_exact(implementation: Implementation, problem: Problem) -> None:
-    pruned = prune(implementation, problem)
+    pruned = implementation.prune_problem(problem)
     found, expected = counts(pruned.mask, problem.pattern)
     assert found == expected
     check_zeros(pruned)
@@ -117,7 +96,7 @@ def disturbed(pruned: Pruned, size: float, seed: int) -> Array:
 def test_t2_no_kept_weight_of_a_block_has_a_gradient(
     implementation: Implementation, problem: Problem
 ) -> None:
-    pruned = prune(implementation, problem)
+    pruned = implementation.prune_problem(problem)
     check_optimal(judged(problem, pruned.weight), pruned.mask, width_of(problem))
 
 
@@ -126,7 +105,7 @@ def test_t2_no_kept_weight_of_a_block_has_a_gradient(
 def test_t3_loss_of_a_block_is_multipliers_times_removed_weights(
     implementation: Implementation, problem: Problem
 ) -> None:
-    pruned = prune(implementation, problem)
+    pruned = implementation.prune_problem(problem)
     result = judged(problem, pruned.weight)
     states = traced(problem, pruned.mask)
     inverse_of = {j1: np.linalg.inv(result.H[j1:, j1:]) for j1, _ in states}
@@ -163,7 +142,7 @@ def traced(problem: Problem, mask: Mask) -> dict[tuple[int, int], Array]:
 def test_t4_block_losses_add_up(
     method: str, implementation: Implementation, problem: Problem
 ) -> None:
-    pruned = prune(implementation, problem, method)
+    pruned = implementation.prune_problem(problem, method)
     result = judged(problem, pruned.weight)
     total = np.array([result.loss])
     check_same_numbers("sum of block losses", np.array([pruned.block_losses.sum()]), total)
@@ -174,7 +153,7 @@ def test_t4_block_losses_add_up(
 
 @given(problem=problems(outlier_rows=False))
 def test_t5_joint_loses_least_from_a_common_state(problem: Problem) -> None:
-    mask = prune(Implementation("reference", "float64"), problem).mask
+    mask = REFERENCE.prune_problem(problem).mask
     result = judged(problem, problem.weight)
     for (j1, j2), W in traced(problem, mask).items():
         H, block, M = result.H[j1:, j1:], mask[:, j1:j2], result.M[j1:j2, j1:j2]
@@ -199,8 +178,8 @@ def test_t5_joint_loses_least_when_masks_are_fixed_and_one_block(
     implementation: Implementation, problem: Problem
 ) -> None:
     whole = Problem(problem.layer, problem.pattern, problem.weight.shape[1], problem.damping)
-    joint = prune(implementation, whole)
-    sequential = prune(implementation, whole, update="sequential")
+    joint = implementation.prune_problem(whole)
+    sequential = implementation.prune_problem(whole, update="sequential")
     assert (joint.mask == sequential.mask).all()
     losses = [judged(whole, pruned.weight).loss for pruned in (joint, sequential)]
     check_at_most("joint against sequential", losses[0], losses[1], losses[1])
@@ -214,7 +193,7 @@ def test_t6_one_block_is_the_least_squares_optimum(
     implementation: Implementation, problem: Problem
 ) -> None:
     whole = Problem(problem.layer, problem.pattern, problem.weight.shape[1] + 1, problem.damping)
-    pruned = prune(implementation, whole)
+    pruned = implementation.prune_problem(whole)
     check_same_numbers("kept weights", pruned.weight, best_for(problem, pruned.mask))
 
 
@@ -225,14 +204,14 @@ def test_t7_powers_of_two_scale_exactly(
     method: str, implementation: Implementation, problem: Problem, exponent: int
 ) -> None:
     t = 2.0**exponent
-    plain = prune(implementation, problem, method)
+    plain = implementation.prune_problem(problem, method)
     W, G = (a.astype(implementation.dtype) for a in (problem.weight, problem.gram))
     # A zero G has λ = 1, which does not scale: section 1 fixes it so.
-    grown = prune(implementation, problem, method, gram=G * t**2)
+    grown = implementation.prune_problem(problem, method, gram=G * t**2)
     check_bits("W from tX", grown.weight, plain.weight)
     check_bits("losses from tX", grown.block_losses, plain.block_losses * (t**2 if G.any() else 1))
     assert (grown.mask == plain.mask).all()
-    scaled = prune(implementation, problem, method, weight=W * t)
+    scaled = implementation.prune_problem(problem, method, weight=W * t)
     check_bits("W from tW", scaled.weight, plain.weight * t)
     assert (scaled.mask == plain.mask).all()
 
@@ -252,7 +231,9 @@ def test_t7_any_scale_rotation_or_order_of_rows_passes_the_first_certificate(
     Q = np.linalg.qr(rng.standard_normal((X.shape[1], X.shape[1])))[0]
     order = rng.permutation(len(problem.weight))
     rotated = (t * X @ Q) @ (t * X @ Q).T
-    pruned = prune(implementation, problem, method, weight=problem.weight[order] * t, gram=rotated)
+    pruned = implementation.prune_problem(
+        problem, method, weight=problem.weight[order] * t, gram=rotated
+    )
     back, mask = np.empty_like(pruned.weight), np.empty_like(pruned.mask)
     back[order], mask[order] = pruned.weight / t, pruned.mask
     # Rows that lose nothing have to be W's, bit for bit, which W t / t is not.
@@ -278,8 +259,8 @@ def test_t7_permuted_rows_permute_the_mask(
     implementation: Implementation, problem: Problem, seed: int
 ) -> None:
     order = np.random.default_rng(seed).permutation(len(problem.weight))
-    plain = prune(implementation, problem)
-    permuted = prune(implementation, problem, weight=problem.weight[order])
+    plain = implementation.prune_problem(problem)
+    permuted = implementation.prune_problem(problem, weight=problem.weight[order])
     assert (permuted.mask == plain.mask[order]).all()
 
 
@@ -288,7 +269,7 @@ def test_t7_permuted_rows_permute_the_mask(
 def test_t8_gradient_bounds_the_distance_to_the_best_weights(
     implementation: Implementation, problem: Problem, size: float, seed: int
 ) -> None:
-    pruned = prune(implementation, problem)
+    pruned = implementation.prune_problem(problem)
     wrong = judged(problem, disturbed(pruned, size, seed))
     lam, X = wrong.lam, problem.layer.inputs
     for j1, j2 in blocks(X.shape[0], width_of(problem)):
@@ -313,7 +294,7 @@ def test_t8_gradient_bounds_the_distance_to_the_best_weights(
 def test_t9_weights_at_the_start_of_every_block_follow_from_the_result(
     update: str, implementation: Implementation, problem: Problem
 ) -> None:
-    pruned = prune(implementation, problem, update=update)
+    pruned = implementation.prune_problem(problem, update=update)
     result = judged(problem, pruned.weight)
     U = np.linalg.inv(result.M).T
     W = problem.weight.copy()  # rebuilt
@@ -332,7 +313,7 @@ def test_t9_weights_at_the_start_of_every_block_follow_from_the_result(
 def test_t10_refit_keeps_the_mask_and_never_raises_f(
     method: str, implementation: Implementation, problem: Problem, steps: int
 ) -> None:
-    pruned = prune(implementation, problem, method)
+    pruned = implementation.prune_problem(problem, method)
     refitted = implementation.refit(
         problem.weight, problem.gram, pruned, steps=steps, damping=problem.damping
     )
@@ -349,7 +330,7 @@ def test_t10_refit_keeps_the_mask_and_never_raises_f(
 def test_t10_enough_steps_reach_the_optimum(
     implementation: Implementation, problem: Problem
 ) -> None:
-    pruned = prune(implementation, problem)
+    pruned = implementation.prune_problem(problem)
     refitted = implementation.refit(
         problem.weight, problem.gram, pruned, steps=60, damping=problem.damping
     )
@@ -364,7 +345,7 @@ def test_t10_enough_steps_reach_the_optimum(
 def test_t11_the_residual_bounds_the_distance_to_the_best_for_the_mask(
     implementation: Implementation, problem: Problem, size: float, seed: int
 ) -> None:
-    pruned = prune(implementation, problem)
+    pruned = implementation.prune_problem(problem)
     wrong = judged(problem, disturbed(pruned, size, seed))
     best = judged(problem, best_for(problem, pruned.mask))
     r = np.where(pruned.mask, 0.0, (wrong.pruned - problem.weight) @ wrong.H)
@@ -391,7 +372,7 @@ def test_t11_the_residual_bounds_the_distance_to_the_best_for_the_mask(
 def test_t13_rows_near_the_exact_run_bound_the_loss(
     implementation: Implementation, problem: Problem, seed: int, share: float, u: float
 ) -> None:
-    pruned = prune(implementation, problem)
+    pruned = implementation.prune_problem(problem)
     exact, rng = judged(problem, pruned.weight), np.random.default_rng(seed)
     noise = np.where(pruned.mask, 0.0, rng.standard_normal(pruned.weight.shape))
     lengths = np.linalg.norm(noise @ exact.M.T, axis=1)
@@ -409,58 +390,3 @@ def test_t13_rows_near_the_exact_run_bound_the_loss(
         check_same_numbers(
             "loss of one block", np.array([near.loss]), np.array([exact.loss + apart])
         )
-
-
-@each_implementation
-@pytest.mark.parametrize("method", ["thanos", "wanda"])
-@given(layer=layers(ties=False), seed=st.integers(0, 999))
-def test_dead_columns_go_first(
-    method: str, implementation: Implementation, layer: Any, seed: int
-) -> None:
-    c, b = layer.weight.shape
-    X = layer.inputs.copy()
-    dead: Mask = np.asarray(np.random.default_rng(seed).random(b) < 0.5)
-    X[dead] = 0.0
-    G = (X @ X.T).astype(implementation.dtype)
-    weight = layer.weight.astype(implementation.dtype)
-    # Exactly as many weights as lie in dead columns.
-    pattern = Unstructured(Fraction(int(dead.sum()), b)) if not dead.all() else Unstructured(0)
-    mask = implementation.prune(method, weight, G, pattern, block_size=max(1, b // 2)).mask
-    expected = np.broadcast_to(dead & ~dead.all(), (c, b))
-    assert (mask == expected).all()
-
-
-@each_implementation
-@each_switch
-@given(problem=problems(dampings=(0.01, 1.0)))  # cond(H) that float32 can take
-def test_switches_do_what_the_certificate_says(
-    switches: dict[str, Any], implementation: Implementation, problem: Problem
-) -> None:
-    pruned = prune(implementation, problem, **switches)
-    certificate = certify(
-        implementation.given(problem.weight),
-        implementation.given(problem.gram),
-        pruned.weight,
-        problem.pattern,
-        block_size=problem.block_size,
-        damping=problem.damping,
-        mask=pruned.mask,
-        arithmetic=implementation.arithmetic,
-        **switches,
-    )
-    check_certified(certificate)
-
-
-@each_float64
-@given(problem=problems(kinds=("semi-structured", "structured"), ties=False))
-def test_outlier_rows_are_those_of_the_largest_outputs(
-    implementation: Implementation, problem: Problem
-) -> None:
-    pruned = prune(implementation, problem)
-    assert not isinstance(problem.pattern, Unstructured)
-    outliers = problem.pattern.outliers(len(problem.weight))
-    h = np.sum((problem.weight @ problem.layer.inputs) ** 2, axis=1)  # ‖W_i X‖², no Gram matrix
-    ordinary = np.sort(np.argsort(-h)[outliers:])
-    assert (ordinary == ordinary_rows(problem.weight, problem.gram, outliers, "output")).all()
-    if pruned.mask.any():
-        assert (np.flatnonzero(pruned.mask.any(axis=1)) == ordinary).all()

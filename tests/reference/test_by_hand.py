@@ -13,6 +13,7 @@ import pytest
 
 from reference import Pattern, Pruned, parse_pattern
 from tests.implementations import Implementation, each_float64
+from tests.mathematics import Array
 from tests.ratios import check_bits, check_same_numbers
 
 WEIGHT = np.array([[3.0, 12.0, -6.0, 24.0], [-9.0, 30.0, 18.0, 6.0]])
@@ -89,15 +90,8 @@ def test_the_outlier_row_is_that_of_the_largest_score(
     losses: list[float],
     implementation: Implementation,
 ) -> None:
-    result = implementation.prune(
-        "thanos",
-        OPPOSED,
-        INPUTS @ INPUTS.T,
-        parse_pattern(pattern),
-        block_size=2,
-        damping=0.5,
-        outlier_score=score,
-    )
+    options: dict[str, Any] = {"weight": OPPOSED, "block_size": 2, "outlier_score": score}
+    result = prune(implementation, "thanos", parse_pattern(pattern), **options)
     check(result, pruned, losses)
 
 
@@ -143,5 +137,11 @@ def check(result: Pruned, pruned: list[list[float]], losses: list[float]) -> Non
     check_bits("removed", result.weight[result.mask], expected[result.mask])
 
 
-def prune(implementation: Implementation, method: str, pattern: Pattern, **options: Any) -> Any:
-    return implementation.prune(method, WEIGHT, INPUTS @ INPUTS.T, pattern, damping=0.5, **options)
+def prune(
+    implementation: Implementation,
+    method: str,
+    pattern: Pattern,
+    weight: Array = WEIGHT,
+    **options: Any,
+) -> Pruned:
+    return implementation.prune(method, weight, INPUTS @ INPUTS.T, pattern, damping=0.5, **options)

@@ -1,12 +1,13 @@
 """Inputs are refused by name, or left unchanged."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 
 from reference import Pattern, SemiStructured, Structured, Unstructured
-from tests.implementations import Implementation, each_float64, each_implementation, each_method
+from tests.implementations import METHODS, Implementation, each_float64, each_implementation
 from tests.reference.refusals import REFUSALS, Refusal
 
 
@@ -29,14 +30,22 @@ def test_rounding_asymmetry_is_taken_and_symmetrised(implementation: Implementat
 
 
 @each_implementation
-@each_method
+@pytest.mark.parametrize(
+    ("method", "switches"),
+    [*((method, {}) for method in METHODS), ("thanos", {"update": "sequential"})],
+)
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize(
     "pattern", [Unstructured(0.5), SemiStructured(2, 4), Structured(0.5)], ids=str
 )
 @pytest.mark.parametrize("block_size", [4, 8])
 def test_inputs_are_never_changed(
-    block_size: int, pattern: Pattern, rows: int, method: str, implementation: Implementation
+    block_size: int,
+    pattern: Pattern,
+    rows: int,
+    method: str,
+    switches: dict[str, str],
+    implementation: Implementation,
 ) -> None:
     # One row: its transpose is contiguous, so that a "copy" of it may be a view of the weight.
     rng = np.random.default_rng(0)
@@ -44,26 +53,11 @@ def test_inputs_are_never_changed(
     X = rng.standard_normal((8, 12)).astype(implementation.dtype)
     gram = X @ X.T
     before = weight.tobytes(), gram.tobytes()
-    result = implementation.prune(method, weight, gram, pattern, block_size=block_size)
+    options: dict[str, Any] = {"block_size": block_size, **switches}
+    result = implementation.prune(method, weight, gram, pattern, **options)
     assert (weight.tobytes(), gram.tobytes()) == before
     kept = result.weight.tobytes(), result.mask.tobytes()
     refitted = implementation.refit(weight, gram, result, steps=3)
     implementation.objective(weight, gram, refitted.weight.astype(implementation.dtype))
     assert (weight.tobytes(), gram.tobytes()) == before
     assert (result.weight.tobytes(), result.mask.tobytes()) == kept
-
-
-@each_implementation
-@pytest.mark.parametrize("update", ["joint", "sequential"])
-@pytest.mark.parametrize(
-    "pattern", [Unstructured(0.5), SemiStructured(2, 4), Structured(0.5)], ids=str
-)
-def test_updates_of_one_row_leave_the_weight_alone(
-    pattern: Pattern, update: str, implementation: Implementation
-) -> None:
-    rng = np.random.default_rng(0)
-    weight = rng.standard_normal((1, 8)).astype(implementation.dtype)
-    X = rng.standard_normal((8, 12)).astype(implementation.dtype)
-    before = weight.tobytes()
-    implementation.prune("thanos", weight, X @ X.T, pattern, update=update)
-    assert weight.tobytes() == before

@@ -7,16 +7,16 @@ import numpy as np
 
 from verification.diagnosis import baselines
 from verification.diagnosis.evidence import Evidence
+from verification.diagnosis.simulation import plain_score
 from verification.diagnosis.suspect import Suspect
 
 
 def of_baselines(e: Evidence) -> Iterator[Suspect]:
     """The known mistakes of the method under test."""
-    swept = e.method == "sparsegpt"
     score, make = {
-        "magnitude": (baselines.magnitude_score, baselines.zeroed),
-        "wanda": (baselines.wanda_score, baselines.zeroed),
-        "sparsegpt": (baselines.sparsegpt_score, baselines.swept),
+        "magnitude": (lambda W, norms, pivots: np.abs(W), baselines.zeroed),
+        "wanda": (plain_score, baselines.zeroed),
+        "sparsegpt": (lambda W, norms, pivots: W**2 / pivots, baselines.swept),
     }[e.method]
     rows = e.method == "wanda"
     plain = baselines.Baseline(score, by_rows=rows)
@@ -36,7 +36,7 @@ def of_baselines(e: Evidence) -> Iterator[Suspect]:
             ("compared-by-rows", "weights are compared within each row",
              replace(plain, by_rows=True))
         ]  # fmt: skip
-    if swept:
+    if e.method == "sparsegpt":
         listed += [
             ("chosen-at-block-start", "groups are chosen when their block begins, not when the "
              "sweep reaches them", replace(plain, at_start=True)),

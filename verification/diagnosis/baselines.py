@@ -1,6 +1,5 @@
 """The baselines with switches for known mistakes. Spec section 6."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,38 +7,23 @@ import numpy as np
 from reference.patterns import SemiStructured, Structured, Unstructured, column_blocks
 from reference.update import inverse, joint_update
 from verification.diagnosis.evidence import Array, Evidence, Mask
-from verification.diagnosis.simulation import smallest
+from verification.diagnosis.simulation import Score, smallest
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A baseline's parameters; the defaults are right, and each field can introduce one mistake.
 
-    score     scores of columns from their weights, norms and pivots of H; squares for SparseGPT
+    score     of magnitude, Wanda or SparseGPT
     more      weights or columns that are removed beyond the count
     by_rows   whether unstructured masks are chosen within each row
     at_start  SparseGPT: whether groups are chosen when their block begins
     """
 
-    score: Callable[[Array, Array, Array], Array]
+    score: Score
     more: int = 0
     by_rows: bool = False
     at_start: bool = False
-
-
-def magnitude_score(weights: Array, norms: Array, pivots: Array) -> Array:
-    """|W|, the score of magnitude pruning."""
-    return np.abs(weights)
-
-
-def wanda_score(weights: Array, norms: Array, pivots: Array) -> Array:
-    """S, the score of Wanda."""
-    return np.abs(weights) * norms
-
-
-def sparsegpt_score(weights: Array, norms: Array, pivots: Array) -> Array:
-    """W² / (U_jj)², the score of SparseGPT."""
-    return weights**2 / pivots
 
 
 def zeroed(e: Evidence, v: Baseline) -> tuple[Array, Mask]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reference.patterns import Pattern, SemiStructured, Structured
+from reference.patterns import Pattern, SemiStructured, Structured, parse_pattern
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -82,8 +82,6 @@ class Evidence:
 
 def evidence_of(case: Any, output: Any) -> Evidence:
     """The evidence of a `Case` and an `Output` of `verification.conformance`."""
-    from reference.patterns import parse_pattern
-
     return Evidence(
         weight=np.asarray(case.weight, dtype=np.float64),
         gram=np.asarray(case.gram, dtype=np.float64),

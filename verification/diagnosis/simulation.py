@@ -6,6 +6,7 @@ Every field of `Variation` is one decision of the specification; the defaults ar
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,10 +15,13 @@ from reference.patterns import SemiStructured, Structured, Unstructured, column_
 from reference.update import inverse
 from verification.diagnosis.evidence import Array, Evidence, Mask
 
+# Scores of some columns from their weights, norms, and the diagonal of (H_JJ)⁻¹.
+Score: TypeAlias = Callable[[Array, Array, Array], Array]
 
-def plain_score(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    """S of spec (2) for the columns from j1 on."""
-    return np.abs(weights) * e.norms[j1 : j1 + weights.shape[1]]
+
+def plain_score(weights: Array, norms: Array, pivots: Array) -> Array:
+    """S of spec (2)."""
+    return np.abs(weights) * norms
 
 
 def mean_damping(e: Evidence) -> float:
@@ -26,22 +30,10 @@ def mean_damping(e: Evidence) -> float:
     return e.damping * mean if mean > 0 else 1.0
 
 
-def weights_removed(e: Evidence, weights: int) -> int:
-    """⌊p · weights⌋, the number of weights to remove."""
-    assert isinstance(e.pattern, Unstructured)
-    return e.pattern.removed(weights)
-
-
-def columns_removed(e: Evidence, columns: int) -> int:
-    """⌈p · columns / (1 − α)⌉, the number of columns to remove."""
-    assert isinstance(e.pattern, Structured)
-    return e.pattern.removed(columns)
-
-
-def zeros_of_group(e: Evidence) -> int:
-    """The number of weights to remove from every group."""
-    assert isinstance(e.pattern, SemiStructured)
-    return e.pattern.n
+def removed(e: Evidence, among: int) -> int:
+    """The number of weights, or of columns of a structured pattern, to remove."""
+    assert isinstance(e.pattern, Unstructured | Structured)
+    return e.pattern.removed(among)
 
 
 @dataclass(frozen=True)
@@ -51,6 +43,7 @@ class Variation:
     ties        which index of equal scores is removed first, "low" or "high"
     adaptive    whether masks come from the updated weights; False: from the original ones
     local       whether every block removes its own share of an unstructured count
+    zeros       weights to remove from every group; None for n
     shift       columns by which groups begin late
     spared      values by which outlier rows are chosen, largest first
     score_rows  rows over which structured columns are scored, "ordinary" or "all"
@@ -62,13 +55,12 @@ class Variation:
     """
 
     damping: Callable[[Evidence], float] = mean_damping
-    score: Callable[[Evidence, Array, Array, int], Array] = plain_score
+    score: Score = plain_score
     ties: str = "low"
     adaptive: bool = True
     local: bool = False
-    weights: Callable[[Evidence, int], int] = weights_removed
-    columns: Callable[[Evidence, int], int] = columns_removed
-    zeros: Callable[[Evidence], int] = zeros_of_group
+    removed: Callable[[Evidence, int], int] = removed
+    zeros: int | None = None
     shift: int = 0
     outliers: Callable[[Evidence], int] = lambda e: e.outlier_count
     spared: Callable[[Evidence], Array] = lambda e: e.h
@@ -103,23 +95,24 @@ def _block_mask(
     block: tuple[int, int],
 ) -> Mask:
     (c, b), (j1, j2) = e.shape, block
-    S = v.score(e, weights, R, j1)
+    S = v.score(weights, e.norms[j1:], np.diag(R))
     chosen = np.zeros((c, j2 - j1), dtype=bool)
     if isinstance(e.pattern, SemiStructured):
         rolled = np.roll(S[ordinary, : j2 - j1], -v.shift, axis=1)
         groups = rolled.reshape(-1, e.pattern.m)
-        picks = np.array([smallest(group, v.zeros(e), v.ties) for group in groups])
+        zeros = e.pattern.n if v.zeros is None else v.zeros
+        picks = np.array([smallest(group, zeros, v.ties) for group in groups])
         chosen[ordinary] = np.roll(picks.reshape(rolled.shape), v.shift, axis=1)
     elif isinstance(e.pattern, Structured):
         rows = ordinary if v.score_rows == "ordinary" else np.arange(c)
         values = np.sum(S[rows, : j2 - j1] ** v.power, axis=0)
-        count = v.columns(e, j2) - (v.columns(e, j1) if j1 else 0)
+        count = v.removed(e, j2) - (v.removed(e, j1) if j1 else 0)
         chosen[ordinary] = smallest(values, count, v.ties)
     elif v.local:
-        count = v.weights(e, c * j2) - v.weights(e, c * j1)
+        count = v.removed(e, c * j2) - v.removed(e, c * j1)
         chosen = smallest(S[:, : j2 - j1], count, v.ties)
     else:
-        count = v.weights(e, c * b) - int(mask[:, :j1].sum())
+        count = v.removed(e, c * b) - int(mask[:, :j1].sum())
         chosen = smallest(S, count, v.ties)[:, : j2 - j1]
     return chosen
 
@@ -140,13 +133,10 @@ def _moved(
 ) -> Array:
     """The weights after the update of one block."""
     j1, j2 = block
-    if v.update == "sequential":
-        for j in range(j1, j2):
-            W = _jointly(W, mask[:, j : j + 1], inverse(H[j:, j:]), j, v.step)
-        return W
-    if v.update == "blockwise":
-        for k1, k2 in column_blocks(e.shape[1], e.block_size):
-            W = _jointly(W, mask[:, k1:k2], inverse(H[k1:, k1:]), k1, v.step)
+    if v.update in ("sequential", "blockwise"):
+        width = 1 if v.update == "sequential" else e.block_size
+        for k in range(j1, j2, width):
+            W = _jointly(W, mask[:, k : min(k + width, j2)], inverse(H[k:, k:]), k, v.step)
         return W
     if v.update == "anew":  # from the original weights, all columns free
         return _jointly(e.weight, mask, inverse(H), 0, v.step)

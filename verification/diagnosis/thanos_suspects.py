@@ -7,7 +7,7 @@ import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from verification.diagnosis.evidence import Array, Evidence
-from verification.diagnosis.simulation import Variation, mean_damping, plain_score, simulate
+from verification.diagnosis.simulation import Score, Variation, mean_damping, removed, simulate
 from verification.diagnosis.suspect import Suspect
 
 _Listed = tuple[str, str, str, Variation]
@@ -15,44 +15,39 @@ _Listed = tuple[str, str, str, Variation]
 
 def of_thanos(e: Evidence) -> Iterator[Suspect]:
     """The listed mistakes; those with a fitted number are functions of their own below."""
-    for key, rule, text, variation in _variations(e):
-        yield Suspect(key, rule, text, lambda v=variation: simulate(e, v))  # type: ignore[misc]
-
-
-def _variations(e: Evidence) -> Iterator[_Listed]:
-    yield from _of_masks(e)
-    yield from _of_counts(e)
-    yield from _of_outliers(e)
-    yield from _of_updates(e)
-    yield from _of_damping(e)
+    for theme in (_of_masks, _of_counts, _of_outliers, _of_updates, _of_damping):
+        for key, rule, text, variation in theme(e):
+            yield Suspect(key, rule, text, lambda v=variation: simulate(e, v))  # type: ignore[misc]
 
 
 def _of_masks(e: Evidence) -> Iterator[_Listed]:
-    grouped = isinstance(e.pattern, SemiStructured)
     yield ("tie-to-higher-index", "section 2", "ties are broken towards the higher index",
            Variation(ties="high"))  # fmt: skip
     if not isinstance(e.pattern, Structured):
-        key, text = ("nm-chosen-once", "n:m is chosen once, from the original weights")
-        if not grouped:
-            key, text = "mask-of-original-weights", "the mask is the one of the original weights"
-        yield (
-            key,
-            "(3), (4)",
-            f"{text}: later blocks did not use the updated ones",
-            Variation(adaptive=False),
-        )
+        key, text = "mask-of-original-weights", "the mask is the one of the original weights"
+        if isinstance(e.pattern, SemiStructured):
+            key, text = "nm-chosen-once", "n:m is chosen once, from the original weights"
+        yield (key, "(3), (4)", f"{text}: later blocks did not use the updated ones",
+               Variation(adaptive=False))  # fmt: skip
     if isinstance(e.pattern, Unstructured):
         yield ("block-local-mask", "(3)", "every block gives its own share of the count: "
                "the residual mask is to be chosen among all columns that are left",
                Variation(local=True))  # fmt: skip
-    for key, what, score in (
-        ("mask-by-magnitude", "|W|, without the norms of the inputs", _magnitude),
-        ("norm-not-rooted", "|W| G_jj: the norm is the root of G_jj", _unrooted),
-        ("mask-by-obs", "W² / ((H_JJ)⁻¹)_jj instead of |W| ‖X_j‖", _obs),
-        ("norms-with-damping", "norms that were read off H, with its damping", _damped_norms),
-        ("score-with-sign", "W ‖X_j‖ with its sign", _signed),
-        ("largest-go", "the largest scores instead of the smallest", _negative),
-    ):
+    lam = mean_damping(e)
+    scores: tuple[tuple[str, str, Score], ...] = (
+        ("mask-by-magnitude", "|W|, without the norms of the inputs",
+         lambda W, norms, pivots: np.abs(W)),
+        ("norm-not-rooted", "|W| G_jj: the norm is the root of G_jj",
+         lambda W, norms, pivots: np.abs(W) * norms**2),
+        ("mask-by-obs", "W² / ((H_JJ)⁻¹)_jj instead of |W| ‖X_j‖",
+         lambda W, norms, pivots: np.abs(W) / np.sqrt(pivots)),
+        ("norms-with-damping", "norms that were read off H, with its damping",
+         lambda W, norms, pivots: np.abs(W) * np.sqrt(norms**2 + lam)),
+        ("score-with-sign", "W ‖X_j‖ with its sign", lambda W, norms, pivots: W * norms),
+        ("largest-go", "the largest scores instead of the smallest",
+         lambda W, norms, pivots: -np.abs(W) * norms),
+    )  # fmt: skip
+    for key, what, score in scores:
         yield key, "(2)", f"the mask is chosen by {what}", Variation(score=score)
     if isinstance(e.pattern, Structured):
         yield ("structured-over-all-rows", "(5)", "columns are scored over all rows, "
@@ -65,27 +60,26 @@ def _of_counts(e: Evidence) -> Iterator[_Listed]:
     if isinstance(e.pattern, SemiStructured):
         n, m = e.pattern.n, e.pattern.m
         yield ("n-kept", "section 2", f"{n} of {m} are kept: n counts the zeros",
-               Variation(zeros=lambda _: m - n))  # fmt: skip
+               Variation(zeros=m - n))  # fmt: skip
         for shift in range(1, m):
             yield ("group-misaligned", "section 2", f"groups begin {shift} columns late",
                    Variation(shift=shift))  # fmt: skip
         return
     p = e.pattern.sparsity
-    yield ("count-in-binary", "section 2", "the count is taken in binary floating point",
-           Variation(weights=lambda _, k: int(float(p) * k)))  # fmt: skip
-    yield ("count-rounded-up", "section 2", "the count is rounded up",
-           Variation(weights=lambda _, k: ceil(p * k)))  # fmt: skip
     if isinstance(e.pattern, Structured):
         alpha = e.pattern.outlier_rows
         yield ("structured-count", "section 2", "the count of columns leaves out 1/(1 − α)",
-               Variation(columns=lambda _, k: ceil(p * k)))  # fmt: skip
+               Variation(removed=lambda _, k: ceil(p * k)))  # fmt: skip
         yield ("count-off-by-one", "section 2", "the count of columns is rounded down",
-               Variation(columns=lambda _, k: floor(p * k / (1 - alpha))))  # fmt: skip
-    for more in (1, -1):
-        word = "too many" if more > 0 else "too few"
-        yield ("count-off-by-one", "section 2", f"one weight or column {word} goes",
-               Variation(weights=lambda e, k, more=more: e.pattern.removed(k) + more,  # type: ignore
-                         columns=lambda e, k, more=more: e.pattern.removed(k) + more))  # type: ignore  # fmt: skip
+               Variation(removed=lambda _, k: floor(p * k / (1 - alpha))))  # fmt: skip
+    else:
+        yield ("count-in-binary", "section 2", "the count is taken in binary floating point",
+               Variation(removed=lambda _, k: int(float(p) * k)))  # fmt: skip
+        yield ("count-rounded-up", "section 2", "the count is rounded up",
+               Variation(removed=lambda _, k: ceil(p * k)))  # fmt: skip
+    for more, word in ((1, "many"), (-1, "few")):
+        yield ("count-off-by-one", "section 2", f"one weight or column too {word} goes",
+               Variation(removed=lambda e, k, more=more: removed(e, k) + more))  # type: ignore[misc]  # fmt: skip
 
 
 def _of_outliers(e: Evidence) -> Iterator[_Listed]:
@@ -131,36 +125,23 @@ def _of_updates(e: Evidence) -> Iterator[_Listed]:
 
 def _of_damping(e: Evidence) -> Iterator[_Listed]:
     diagonal = np.diag(e.gram)
-    live = diagonal[diagonal > 0]
+    live = diagonal[diagonal > 0] if diagonal.any() else diagonal
+    as_one = np.where(diagonal == 0, 1.0, diagonal)
     lam = mean_damping(e)
-    yield (
-        "no-damping",
-        "section 1",
-        "λ is 0: the damping is missing",
-        Variation(damping=lambda _: 0.0),
-    )
-    if 0 < len(live) < len(diagonal):
-        yield ("damping-mean-of-live-columns", "section 1", "λ takes the mean of live columns only",
-               Variation(damping=lambda _: e.damping * live.mean()))  # fmt: skip
-    for what, value in (
-        ("half of what it should be", lam / 2),
-        ("twice what it should be", lam * 2),
-        ("1 % too large", lam * 1.01),
-        ("γ times the trace, not the mean", lam * len(diagonal)),
-        ("γ times the largest G_jj, not their mean", e.damping * float(diagonal.max())),
-        ("γ itself", e.damping),
-        ("of a mean in which dead columns count as 1",
-         e.damping * float(np.where(diagonal == 0, 1.0, diagonal).mean())),
-    ):  # fmt: skip
+    for key, what, value in (
+        ("no-damping", "0: the damping is missing", 0.0),
+        ("damping-mean-of-live-columns", "of a mean over live columns", e.damping * live.mean()),
+        ("damping-off", "half of what it should be", lam / 2),
+        ("damping-off", "twice what it should be", lam * 2),
+        ("damping-off", "1 % too large", lam * 1.01),
+        ("damping-off", "γ times the trace, not the mean", lam * len(diagonal)),
+        ("damping-off", "γ times the largest G_jj, not their mean", e.damping * diagonal.max()),
+        ("damping-off", "γ itself", e.damping),
+        ("damping-off", "of a mean in which dead columns count as 1", e.damping * as_one.mean()),
+    ):
         if value != lam:
-            yield (
-                "damping-off",
-                "section 1",
-                f"λ is {what}",
-                Variation(
-                    damping=lambda _, value=value: value  # type: ignore[misc]
-                ),
-            )
+            yield (key, "section 1", f"λ is {what}",
+                   Variation(damping=lambda _, value=float(value): value))  # type: ignore[misc]  # fmt: skip
 
 
 def with_fitted_step(e: Evidence, right: Array) -> Suspect | None:
@@ -187,28 +168,3 @@ def with_damping(e: Evidence, factor: float) -> Suspect:
 def times_damping(factor: float) -> Variation:
     """Thanos with λ multiplied by a factor, all else right."""
     return Variation(damping=lambda e: factor * mean_damping(e))
-
-
-def _magnitude(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    return np.abs(weights)
-
-
-def _unrooted(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    return np.abs(weights) * e.norms[j1 : j1 + weights.shape[1]] ** 2
-
-
-def _obs(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    return np.asarray(np.abs(weights) / np.sqrt(np.diag(R)[: weights.shape[1]]))
-
-
-def _damped_norms(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    norms = np.sqrt(e.norms**2 + mean_damping(e))
-    return np.abs(weights) * norms[j1 : j1 + weights.shape[1]]
-
-
-def _signed(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    return np.sign(weights) * plain_score(e, weights, R, j1)
-
-
-def _negative(e: Evidence, weights: Array, R: Array, j1: int) -> Array:
-    return -plain_score(e, weights, R, j1)

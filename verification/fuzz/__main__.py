@@ -5,22 +5,19 @@ one input and the result of its reader.
 """
 
 import argparse
-import json
-import os
 import platform
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from math import inf
-from multiprocessing import get_context
 from pathlib import Path
 
 from verification.benchmarks.environment import commit, cores, machine
+from verification.benchmarks.results import write_results
 from verification.fuzz.targets import targets
-from verification.fuzz.trial import FuzzTally, made_input, run, run_chunk
+from verification.fuzz.trial import CHUNK_LIMIT, FuzzTally, made_input, run, run_chunk
+from verification.processes import DIED, TIMED_OUT, run_each
 
 OUT = Path(__file__).parents[2] / "docs" / "results" / "fuzz.json"
 CHUNK = 5000
@@ -48,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in _lines(record):
         print(line)
     if options.out:
-        temporary = options.out.with_name(options.out.name + ".part")
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(temporary, options.out)
+        write_results(options.out, record, indent=1)
     return 1 if record["findings"] else 0
 
 
@@ -70,39 +65,21 @@ def _all(
     """Tallies of all targets until the deadline, and the largest growth of memory in MiB."""
     tallies = {name: FuzzTally() for name, _, _ in jobs}
     peak = 0.0
-    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(run_chunk, job) for job in jobs]
-        for done, future in enumerate(waiting, start=1):
-            try:
-                name, tally, grown = future.result()
-            except BrokenProcessPool:
-                _add_died(tallies, jobs, waiting)
-                break
+    ended = run_each(run_chunk, jobs, cores(), CHUNK_LIMIT)
+    for done, ((name, _, numbers), result) in enumerate(ended, start=1):
+        if result in (TIMED_OUT, DIED):
+            what = f"{result} of the process of {numbers.start} to {numbers.stop - 1} of {name}"
+            found = {"target": name, "number": numbers.start, "what": what}
+            tallies[name].findings.append(found)
+        else:
+            tally, grown = result
             tallies[name].add(tally)
             peak = max(peak, grown)
-            print(f"\r{done / len(jobs):.0%}", end="", file=sys.stderr, flush=True)
-            if time.perf_counter() > deadline:
-                for left in waiting[done:]:
-                    left.cancel()
-                break
+        print(f"\r{done / len(jobs):.0%}", end="", file=sys.stderr, flush=True)
+        if time.perf_counter() > deadline:
+            break
     print(file=sys.stderr)
     return tallies, peak
-
-
-def _add_died(
-    tallies: dict[str, FuzzTally],
-    jobs: Sequence[tuple[str, int, range]],
-    waiting: Sequence[Future[tuple[str, FuzzTally, float]]],
-) -> None:
-    """Record the death of a worker process: its input is in one of the first unfinished chunks."""
-    unfinished = [
-        job
-        for job, future in zip(jobs, waiting, strict=True)
-        if future.cancelled() or future.exception() is not None
-    ]
-    for name, _, numbers in unfinished[: cores()]:
-        what = f"a process died, perhaps in {numbers.start} to {numbers.stop - 1} of {name}"
-        tallies[name].findings.append({"target": name, "number": numbers.start, "what": what})
 
 
 def _again(name: str, seed: int, number: int) -> int:
@@ -151,13 +128,8 @@ def _lines(record: dict[str, object]) -> list[str]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m verification.fuzz", description=__doc__)
-    parser.add_argument("--count", type=_positive, default=1_000_000, help="total number of inputs")
-    parser.add_argument(
-        "--seconds",
-        type=_duration,
-        default=inf,
-        help="begin nothing after this time",
-    )
+    parser.add_argument("--count", type=int, default=1_000_000, help="total number of inputs")
+    parser.add_argument("--seconds", type=float, default=inf, help="begin nothing after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(targets()), help="fuzz only this reader")
     parser.add_argument("--number", type=int, help="show this input of --only")
@@ -165,20 +137,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.number is not None and not options.only:
         parser.error("--number needs --only")
+    if options.count < 1 or not options.seconds > 0:
+        parser.error("--count and --seconds must be positive")
     return options
-
-
-def _duration(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"must be positive, got {text!r}")
-    return seconds
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -48,11 +48,8 @@ def arithmetic(node: ast.AST) -> Iterator[Change]:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Invert):
         yield "arithmetic", node, node.operand
     if isinstance(node, ast.AugAssign) and type(node.op) in OPERATORS:
-        yield (
-            "arithmetic",
-            node,
-            ast.AugAssign(node.target, OPERATORS[type(node.op)](), node.value),
-        )
+        other = OPERATORS[type(node.op)]
+        yield "arithmetic", node, ast.AugAssign(node.target, other(), node.value)
 
 
 def constant(node: ast.AST) -> Iterator[Change]:

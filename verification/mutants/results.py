@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verification.benchmarks.environment import commit, machine
+from verification.benchmarks.results import write_results
 from verification.mutants.equivalent import known_survivor
 from verification.mutants.mutant import Mutant
 from verification.mutants.running import Outcome
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 DECIDING = (
     "reference/*.py",
     "verification/catalogue.py",
+    "verification/processes.py",
     "verification/thresholds.py",
     "verification/certificate/*.py",
     "verification/conformance/*.py",
@@ -88,27 +89,20 @@ class MutantResults:
         """The status of a recorded mutant."""
         return str(self._known[mutant.id]["status"])
 
-    def survivors(self) -> dict[str, dict[str, Any]]:
-        """Mutants that no check killed, and mutants on which the judge itself raised."""
+    def unexplained(self) -> dict[str, dict[str, Any]]:
+        """Survivors without a reason, and mutants on which the judge itself raised."""
         return {
             name: entry
             for name, entry in sorted(self._known.items(), key=_place)
-            if entry["status"] in ("survived", "crashed")
-        }
-
-    def unexplained(self) -> dict[str, dict[str, Any]]:
-        """Survivors without a reason."""
-        survivors = self.survivors().items()
-        return {
-            name: entry
-            for name, entry in survivors
-            if entry["status"] == "crashed" or not entry["explanation"]
+            if entry["status"] == "crashed"
+            or (entry["status"] == "survived" and not entry["explanation"])
         }
 
     def counts(self) -> dict[str, int]:
         """Number of mutants by status, and of survivors by kind of reason."""
         statuses = Counter(entry["status"] for entry in self._known.values())
-        whys = Counter(entry["why"] or "unexplained" for entry in self.survivors().values())
+        left = (e for e in self._known.values() if e["status"] in ("survived", "crashed"))
+        whys = Counter(entry["why"] or "unexplained" for entry in left)
         return {"mutants": len(self._known), **dict(sorted(statuses.items())),
                 **{f"survived: {why}": n for why, n in sorted(whys.items())}}  # fmt: skip
 
@@ -123,8 +117,7 @@ class MutantResults:
         return dict(checks.most_common())
 
     def _write(self) -> None:
-        """Write the whole file atomically, one line per mutant."""
-        head = {
+        content = {
             "command": self._command,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             **self._origin,
@@ -133,23 +126,14 @@ class MutantResults:
             "killed_by": self.killed_by(),
             "not_judged": {".".join(place): why for place, why in NOT_JUDGED.items()},
             "unexplained": list(self.unexplained()),
+            "mutants": dict(sorted(self._known.items(), key=_place)),
         }
-        lines = [
-            f"  {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
-            for name, entry in sorted(self._known.items(), key=_place)
-        ]
-        text = json.dumps(head, indent=1, ensure_ascii=False)
-        text = f'{text[:-2]},\n "mutants": {{\n' + ",\n".join(lines) + "\n }\n}\n"
-        beside = self._path.with_name(self._path.name + ".new")
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, self._path)
+        write_results(self._path, content, indent=1)
 
 
 def _explained(mutant: Mutant) -> dict[str, str]:
     known = known_survivor(mutant)
-    return (
-        {"why": known.why, "explanation": known.reason} if known else {"why": "", "explanation": ""}
-    )
+    return {"why": known.why if known else "", "explanation": known.reason if known else ""}
 
 
 def _place(item: tuple[str, Any]) -> tuple[str, int, int, str]:

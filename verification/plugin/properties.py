@@ -169,12 +169,9 @@ class Properties:
     def _judged(self, case: Case) -> Verdict:
         """Judge a case; raises Broken if a check fails."""
         verdict = judge(case, self._implementation)
-        self._passes(verdict)
-        return verdict
-
-    def _passes(self, verdict: Verdict) -> None:
         if verdict.failures:
             raise Broken(verdict, verdict.failures, self._implementation)
+        return verdict
 
     def _certified(self, data: st.DataObject, drawn: st.SearchStrategy[Case]) -> None:
         """Sections 2 to 4 by the certificate of section 5."""

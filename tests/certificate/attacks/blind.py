@@ -1,8 +1,4 @@
-"""Pushes of kept weights along directions that H hardly sees.
-
-Accepted by an earlier certificate:
-"bfloat16 storage: pushes along directions that the inputs hardly see", 2e7 times.
-"""
+"""Pushes of kept weights along directions that H hardly sees."""
 
 import numpy as np
 

@@ -1,9 +1,4 @@
-"""Tiny γ, where H has directions that float64 cannot see.
-
-Accepted by an earlier certificate:
-γ of 1e-9 and fewer tokens than columns, γ of 1e-30: the threshold of a cosine
-exceeded 1; any weights and masks passed.
-"""
+"""Tiny γ, where H has directions that float64 cannot see."""
 
 import numpy as np
 

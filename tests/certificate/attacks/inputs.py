@@ -1,8 +1,4 @@
-"""Inputs of types that float64 cannot hold, or that are no arrays of numbers.
-
-Accepted by an earlier certificate:
-float128 results whose removed entries are 1e-4000.
-"""
+"""Inputs of types that float64 cannot hold, or that are no arrays of numbers."""
 
 from typing import Any
 

@@ -1,9 +1,4 @@
-"""Masks inside the rounding margins, chosen to maximise the loss.
-
-Accepted by an earlier certificate:
-"near ties of S that are far apart in loss, 0.4 % of the entries undecidable, each
-decided the bad way", 45 times.
-"""
+"""Masks inside the rounding margins, chosen to maximise the loss."""
 
 import numpy as np
 

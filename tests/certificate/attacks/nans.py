@@ -1,9 +1,4 @@
-"""NaN that arises in an early block, and NaN in Ŵ itself.
-
-Accepted by an earlier certificate:
-any kept weights at all, when the last block is one column wide (129 columns,
-B = 128): a maximum that forgets a NaN.
-"""
+"""NaN that arises in an early block, and NaN in Ŵ itself."""
 
 import numpy as np
 

@@ -15,6 +15,7 @@ from verification.certificate import FAILED, NOT_DECIDABLE, PASSED
 
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 LARGEST_CHOICE = 1.05  # of f(T*)
+RATIOS = ("exact", "stored", "choices", "over_exact", "over_choices")  # fields of Outcome
 FAR_OFF = 10.0  # a candidate this many times above the bound is an attack worth the name
 
 
@@ -64,6 +65,17 @@ class Outcome:
         if not value <= getattr(self, name):
             setattr(self, name, value)
             self.worst[name] = {"seed": self.seed, "value": value, "what": what}
+
+    def count(self, verdict: str, far_off: bool, what: str, **ratios: float) -> None:
+        """Count a judged candidate; the ratios of an accepted one are kept if they are worse."""
+        self.tries += 1
+        self.undecided += verdict == NOT_DECIDABLE
+        if verdict != PASSED:
+            self.far_off += far_off
+            return
+        self.accepted += 1
+        for name, value in ratios.items():
+            self.raise_to(name, value, what)
 
     @property
     def sound(self) -> bool:
@@ -129,15 +141,9 @@ class Court:
         others = {"mask": mask, **others}
         found = self.verdict(weight if given is None else given, **others)
         mask = self.right.mask if mask is None else mask
-        self.outcome.tries += 1
-        self.outcome.undecided += found == NOT_DECIDABLE
-        measured = Measured.of(self, weight, mask)
-        if found == PASSED:
-            self.outcome.accepted += 1
-            for name in ("exact", "stored", "choices", "over_exact", "over_choices"):
-                self.outcome.raise_to(name, getattr(measured, name), what)
-        elif max(measured.over_exact, measured.over_choices) > math.sqrt(FAR_OFF):
-            self.outcome.far_off += 1
+        ratios = measured(self, weight, mask)
+        far_off = max(ratios["over_exact"], ratios["over_choices"]) > math.sqrt(FAR_OFF)
+        self.outcome.count(found, far_off, what, **ratios)
         return found == PASSED
 
     def largest(self, direction: Array, start: Array, mask: Mask, what: str) -> float:
@@ -153,40 +159,30 @@ class Court:
         return float(2.0**low)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A candidate's losses beside the exact run's; the bounds of T13 in the only place."""
-
-    exact: float
-    stored: float
-    choices: float
-    over_exact: float
-    over_choices: float
-
-    @classmethod
-    def of(cls, court: Court, weight: Array, mask: Mask) -> "Measured":
-        """Measure Ŵ with its mask."""
-        layer = court.layer
-        T, star = court.T(mask), court.T(court.right.mask)
-        P = unrounded(layer, weight, T)
-        f, f_T, f_star = losses(layer, P), losses(layer, T), losses(layer, star)
-        u, eps = ROUNDOFF[layer.arithmetic], excess(layer)
-        floor = 8 * u * np.sqrt(energies(layer, T))
-        bound = (1 + 1.5 * math.sqrt(eps)) * np.sqrt(f_T) + floor  # half an ε is the judge's own ρ
-        # A row that loses nothing, however large, is no excuse for what others lose; and what
-        # masks lose is known without the rounding of kept weights.
-        some = (mask | court.right.mask).any(axis=1)
-        chosen = np.sqrt(LARGEST_CHOICE * f_star.sum()) + np.sqrt((floor[some] ** 2).sum())
-        over_star = math.sqrt(_over(f_T.sum(), (LARGEST_CHOICE + 1e-9) * f_star.sum()))
-        if (weight[mask] != 0).any() or mask.sum() != court.right.mask.sum():
-            return cls(math.inf, math.inf, math.inf, math.inf, math.inf)
-        return cls(
-            _over(f.sum(), f_T.sum()),
-            _over(losses(layer, weight).sum(), f_T.sum()),
-            _over(f.sum(), f_star.sum()),
-            max(_over(a, b) for a, b in zip(np.sqrt(f), bound, strict=True)),
-            max(over_star, _over(np.sqrt(f[some].sum()), chosen)),
-        )
+def measured(court: Court, weight: Array, mask: Mask) -> dict[str, float]:
+    """The ratios of Ŵ with its mask, by their names in `Outcome`: the bounds of T13."""
+    layer = court.layer
+    if (weight[mask] != 0).any() or mask.sum() != court.right.mask.sum():
+        return dict.fromkeys(RATIOS, math.inf)
+    T, star = court.T(mask), court.T(court.right.mask)
+    P = unrounded(layer, weight, T)
+    f, f_T, f_star = losses(layer, P), losses(layer, T), losses(layer, star)
+    u, eps = ROUNDOFF[layer.arithmetic], excess(layer)
+    floor = 8 * u * np.sqrt(energies(layer, T))
+    bound = (1 + 1.5 * math.sqrt(eps)) * np.sqrt(f_T) + floor  # half an ε is the judge's own ρ
+    # A row that loses nothing, however large, is no excuse for what others lose; and what
+    # masks lose is known without the rounding of kept weights.
+    some = (mask | court.right.mask).any(axis=1)
+    chosen = np.sqrt(LARGEST_CHOICE * f_star.sum()) + np.sqrt((floor[some] ** 2).sum())
+    over_star = math.sqrt(_over(f_T.sum(), (LARGEST_CHOICE + 1e-9) * f_star.sum()))
+    ratios = (
+        _over(f.sum(), f_T.sum()),
+        _over(losses(layer, weight).sum(), f_T.sum()),
+        _over(f.sum(), f_star.sum()),
+        max(_over(a, b) for a, b in zip(np.sqrt(f), bound, strict=True)),
+        max(over_star, _over(np.sqrt(f[some].sum()), chosen)),
+    )
+    return dict(zip(RATIOS, ratios, strict=True))
 
 
 def _over(value: Any, bound: Any) -> float:

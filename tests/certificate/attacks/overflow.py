@@ -1,8 +1,4 @@
-"""Kept weights near the top of their type, where floors and sums of squares overflow.
-
-Accepted by an earlier certificate:
-"one kept weight a row near the top of float32, in units of max|W|", 4e76 times.
-"""
+"""Kept weights near the top of their type, where floors and sums of squares overflow."""
 
 import numpy as np
 

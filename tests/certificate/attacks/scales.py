@@ -1,9 +1,4 @@
-"""Huge and tiny rows and columns.
-
-Accepted by an earlier certificate:
-one weight a row of 1e16 makes 94 % of the mask undecidable; its complement passed.
-Right results whose rows are 1e170 apart pass.
-"""
+"""Huge and tiny rows and columns."""
 
 from dataclasses import replace
 

@@ -1,8 +1,4 @@
-"""Types that the accused chooses: results stored more narrowly than asked, or not as said.
-
-Accepted by an earlier certificate:
-"float32 originals, some layers stored as bfloat16 with huge weights".
-"""
+"""Types that the accused chooses: results stored more narrowly than asked, or not as said."""
 
 import numpy as np
 import torch

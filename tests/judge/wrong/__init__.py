@@ -1,8 +1,7 @@
 """Deliberately wrong implementations, one bug each, with which the judge is tested.
 
 right.py      the right implementation, of which every wrong one is a subclass
-refusing.py   its refusals
-bug.py        the description of a bug
+bug.py        the description of a bug, and ways to change the right implementation
 layers.py     layers and calls on which the bugs show
 counts.py ... the bugs, by theme
 """

@@ -4,7 +4,7 @@ import numpy as np
 
 from reference.patterns import Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import bug, with_step
+from tests.judge.wrong.bug import Wrong, with_step
 from tests.judge.wrong.masks import NormNotRooted
 from tests.judge.wrong.right import Right
 
@@ -82,37 +82,37 @@ def always(method: str) -> type[Right]:
 LAYER, PLAIN = ("unstructured",), ("unstructured", "n:m", "structured")
 
 WRONG = [
-    bug("SparseGPT: one weight too many", AtMostTheThreshold, "counts", "count-off-by-one",
+    Wrong("SparseGPT: one weight too many", AtMostTheThreshold, "counts", "count-off-by-one",
         method="sparsegpt", patterns=LAYER),
-    bug("magnitude: one weight too many", AtMostTheThreshold, "counts", "count-off-by-one",
+    Wrong("magnitude: one weight too many", AtMostTheThreshold, "counts", "count-off-by-one",
         method="magnitude", patterns=LAYER),
-    bug("SparseGPT: dead columns outside the budget", DeadColumnsBeforehand, "counts",
+    Wrong("SparseGPT: dead columns outside the budget", DeadColumnsBeforehand, "counts",
         "dead-columns-extra", method="sparsegpt", patterns=PLAIN, features=("dead-columns",)),
-    bug("SparseGPT: n:m chosen at the block's start", GroupsAtBlockStart, "masks",
+    Wrong("SparseGPT: n:m chosen at the block's start", GroupsAtBlockStart, "masks",
         "chosen-at-block-start", method="sparsegpt", patterns=("n:m",),
         features=("m-above-1", "wide-block")),
     # SparseGPT's score is W² / U_jj: the pivot of the factor is taken for that of R.
-    bug("SparseGPT: pivot not squared",
+    Wrong("SparseGPT: pivot not squared",
         with_step(losses_alone=lambda self, weights, J: weights[:, J] ** 2 / np.diag(self.U)[J]),
         "masks", "pivot-not-squared", method="sparsegpt", patterns=("unstructured", "n:m")),
-    bug("Wanda: per layer", PerLayer, "counts", "compared-over-the-layer", method="wanda",
+    Wrong("Wanda: per layer", PerLayer, "counts", "compared-over-the-layer", method="wanda",
         patterns=LAYER),
-    bug("Wanda: norm not rooted", NormNotRooted, "masks", "norm-not-rooted", method="wanda",
+    Wrong("Wanda: norm not rooted", NormNotRooted, "masks", "norm-not-rooted", method="wanda",
         patterns=("unstructured", "n:m")),
-    bug("Wanda: kept weights rescaled", Rescaled, "kept", None, method="wanda", patterns=PLAIN),
-    bug("magnitude: per row", PerRow, "masks", "compared-by-rows", method="magnitude",
+    Wrong("Wanda: kept weights rescaled", Rescaled, "kept", None, method="wanda", patterns=PLAIN),
+    Wrong("magnitude: per row", PerRow, "masks", "compared-by-rows", method="magnitude",
         patterns=LAYER),
-    bug("magnitude: kept weights through float16", ThroughHalf, "kept", None, method="magnitude",
+    Wrong("magnitude: kept weights through float16", ThroughHalf, "kept", None, method="magnitude",
         patterns=PLAIN),
-    bug("magnitude called Thanos", always("magnitude"), "updates", "another-method",
+    Wrong("magnitude called Thanos", always("magnitude"), "updates", "another-method",
         patterns=LAYER),
-    bug("Wanda called Thanos", always("wanda"), "updates", "another-method", patterns=LAYER),
-    bug("SparseGPT called Thanos", always("sparsegpt"), "updates", "another-method",
+    Wrong("Wanda called Thanos", always("wanda"), "updates", "another-method", patterns=LAYER),
+    Wrong("SparseGPT called Thanos", always("sparsegpt"), "updates", "another-method",
         patterns=PLAIN),
-    bug("Thanos called SparseGPT", always("thanos"), "updates", "another-method",
+    Wrong("Thanos called SparseGPT", always("thanos"), "updates", "another-method",
         method="sparsegpt", patterns=PLAIN),
-    bug("Wanda called magnitude", always("wanda"), "masks", "another-method", method="magnitude",
+    Wrong("Wanda called magnitude", always("wanda"), "masks", "another-method", method="magnitude",
         patterns=PLAIN),
-    bug("magnitude called Wanda", always("magnitude"), "masks", "another-method", method="wanda",
+    Wrong("magnitude called Wanda", always("magnitude"), "masks", "another-method", method="wanda",
         patterns=PLAIN),
 ]  # fmt: skip

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from tests.judge.wrong.arrays import Floats
 from tests.judge.wrong.right import Right
-
-Run: TypeAlias = Callable[[Floats, Floats, str, int, float], tuple[Any, Any]]
 
 ALL = ("unstructured", "n:m", "structured", "outlier-rows")
 IN_BLOCKS = ("unstructured", "n:m", "outlier-rows")  # structured pruning of Thanos has no blocks
@@ -44,7 +42,7 @@ class Wrong:
     """One bug.
 
     bug        what is wrong
-    run        prune(weight, gram, pattern, block_size, damping) -> (weight, mask)
+    kind       the right implementation with the bug
     check      the check that must fail: one of `certify`, or output, input, refusals
     diagnosis  key of the explanation that must come first; None if there is none
     method     the method that it claims to be
@@ -55,7 +53,7 @@ class Wrong:
     """
 
     bug: str
-    run: Run
+    kind: type[Right]
     check: str
     diagnosis: str | None
     method: str = "thanos"
@@ -63,27 +61,35 @@ class Wrong:
     features: tuple[str, ...] = ()
     argument: str = ""
 
+    def run(
+        self, weight: Floats, gram: Floats, pattern: str, block_size: int, damping: float
+    ) -> tuple[Any, Any]:
+        """Prune one layer; returns (weight, mask)."""
+        return self.kind(weight, gram, pattern, block_size, damping).run(self.method)
+
 
 def with_step(**steps: Callable[..., Any]) -> type[Right]:
     """The right implementation with some of its steps replaced by other functions of self."""
     return type("Changed", (Right,), dict(steps))
 
 
-def bug(
-    name: str,
-    kind: type[Right],
-    check: str,
-    diagnosis: str | None,
-    method: str = "thanos",
-    patterns: tuple[str, ...] = ALL,
-    features: tuple[str, ...] = (),
-    argument: str = "",
-) -> Wrong:
-    """A bug that is a subclass of the right implementation."""
+def with_arguments(**changes: Callable[[Right], Any]) -> type[Right]:
+    """The right implementation with some attributes of self changed before anything is checked."""
 
-    def run(
-        weight: Floats, gram: Floats, pattern: str, block_size: int, damping: float
-    ) -> tuple[Any, Any]:
-        return kind(weight, gram, pattern, block_size, damping).run(method)
+    def run(self: Right, method: str) -> tuple[Any, Any]:
+        for name, change in changes.items():
+            setattr(self, name, change(self))
+        return Right.run(self, method)
 
-    return Wrong(name, run, check, diagnosis, method, patterns, features, argument)
+    return with_step(run=run)
+
+
+def failing(where: Callable[[Right], bool], error: Exception) -> type[Right]:
+    """The right implementation, which fails on some legal calls."""
+
+    def refuse(self: Right, method: str) -> None:
+        Right.refuse(self, method)
+        if where(self):
+            raise error
+
+    return with_step(refuse=refuse)

@@ -5,9 +5,9 @@ from math import ceil, floor
 
 import numpy as np
 
-from reference.patterns import SemiStructured, Structured, Unstructured
+from reference.patterns import SemiStructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug, with_step
+from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_step
 from tests.judge.wrong.right import Right
 
 TOTALS = ("unstructured", "structured")
@@ -20,29 +20,6 @@ def off_by(more: int) -> type[Right]:
         weights_removed=lambda self, weights: Right.weights_removed(self, weights) + more,
         columns_removed=lambda self, columns: Right.columns_removed(self, columns) + more,
     )
-
-
-class ColumnsRoundedDown(Right):
-    """The count of columns is `int(...)` like that of weights, where the paper has a ceiling."""
-
-    def columns_removed(self, columns: int) -> int:
-        assert isinstance(self.pattern, Structured)
-        return floor(self.pattern.sparsity * columns / (1 - self.pattern.outlier_rows))
-
-
-class InBinary(Right):
-    """`int(p * c * b)` in binary floating point, as in the published code: 0.29 * 100 is 28."""
-
-    def weights_removed(self, weights: int) -> int:
-        assert isinstance(self.pattern, Unstructured)
-        return int(float(self.pattern.sparsity) * weights)
-
-
-class FullCountInEveryBlock(Right):
-    """The residual count of (3) is never reduced by what earlier blocks have removed."""
-
-    def choose(self, weights: Array, mask: Mask, j1: int, j2: int) -> Mask:
-        return super().choose(weights, np.zeros_like(mask), j1, j2)
 
 
 class KeepsN(Right):
@@ -93,29 +70,38 @@ class WholeBlocksOnly(Right):
 
 WRONG = [
     # A threshold is read from the sorted scores at index k, and `<=` compares with it.
-    bug("count one too large", off_by(1), "counts", "count-off-by-one", patterns=TOTALS),
+    Wrong("count one too large", off_by(1), "counts", "count-off-by-one", patterns=TOTALS),
     # A threshold is read from the sorted scores at index k - 1, and `<` compares with it.
-    bug("count one too small", off_by(-1), "counts", "count-off-by-one", patterns=TOTALS),
+    Wrong("count one too small", off_by(-1), "counts", "count-off-by-one", patterns=TOTALS),
     # The count is the ceiling of p c b: "at least this sparse" instead of "at most".
-    bug("count rounded up",
+    Wrong("count rounded up",
         with_step(weights_removed=lambda self, weights: ceil(self.pattern.sparsity * weights)),
         "counts", "count-rounded-up", patterns=("unstructured",), features=("uneven-count",)),
-    bug("count of columns rounded down", ColumnsRoundedDown, "counts", "count-off-by-one",
-        patterns=("structured",), features=("uneven-count",)),
-    bug("count in binary floating point", InBinary, "counts", "count-in-binary",
-        patterns=("unstructured",), features=("binary-count",)),
-    bug("full count in every block", FullCountInEveryBlock, "counts", None,
-        patterns=("unstructured",), features=("many-blocks",)),
-    bug("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
-    bug("groups across borders", GroupsMisaligned, "counts", "group-misaligned", patterns=GROUPS,
+    # The count of columns is `int(...)` like that of weights, where the paper has a ceiling.
+    Wrong("count of columns rounded down",
+        with_step(columns_removed=lambda self, columns: floor(
+            self.pattern.sparsity * columns / (1 - self.pattern.outlier_rows))),
+        "counts", "count-off-by-one", patterns=("structured",), features=("uneven-count",)),
+    # `int(p * c * b)` in binary floating point, as in the published code: 0.29 * 100 is 28.
+    Wrong("count in binary floating point",
+        with_step(weights_removed=lambda self, weights: int(
+            float(self.pattern.sparsity) * weights)),
+        "counts", "count-in-binary", patterns=("unstructured",), features=("binary-count",)),
+    # The residual count of (3) is never reduced by what earlier blocks have removed.
+    Wrong("full count in every block",
+        with_step(choose=lambda self, weights, mask, j1, j2: Right.choose(
+            self, weights, np.zeros_like(mask), j1, j2)),
+        "counts", None, patterns=("unstructured",), features=("many-blocks",)),
+    Wrong("n kept", KeepsN, "counts", "n-kept", patterns=GROUPS, features=("n-not-half",)),
+    Wrong("groups across borders", GroupsMisaligned, "counts", "group-misaligned", patterns=GROUPS,
         features=("m-above-1",)),
     # ⌈pb⌉ columns, without the factor 1/(1 - α) that makes up for the outlier rows.
-    bug("columns counted without outlier rows",
+    Wrong("columns counted without outlier rows",
         with_step(columns_removed=lambda self, columns: ceil(self.pattern.sparsity * columns)),
         "counts", "structured-count", patterns=("outlier-rows",),
         features=("structured-outliers",)),
-    bug("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
+    Wrong("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
         patterns=("unstructured", "n:m", "structured"), features=("dead-columns",)),
-    bug("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
+    Wrong("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
         features=("wide-block",)),
 ]  # fmt: skip

@@ -25,7 +25,7 @@ REFUSED = {
     "damping-zero-and-weight-nan": ("damping",),
     "block-size-zero": ("block_size",),
     "block-size-by-m": ("block_size",),
-    "columns-by-m": ("m is", "m ="),
+    "columns-by-m": ("m",),
     "sparsity-one": ("sparsity",),
     "too-many-columns": ("sparsity",),
     "outlier-rows": ("outlier_rows",),

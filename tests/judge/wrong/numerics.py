@@ -1,11 +1,9 @@
 """Bugs in the arithmetic: too coarse, too short, or a division by zero."""
 
-from typing import Any
-
 import numpy as np
 
 from tests.judge.wrong.arrays import Array, Indices, Mask
-from tests.judge.wrong.bug import IN_BLOCKS, bug
+from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_step
 from tests.judge.wrong.right import Right
 
 
@@ -60,21 +58,13 @@ class HalfPrecision(Right):
         return (row.astype(np.float16) + change.astype(np.float16)).astype(np.float64)
 
 
-class SinglePrecision(Right):
-    """The multipliers are solved for in float32, although the arrays are float64."""
-
-    def multipliers(self, R_qq: Array, removed: Array) -> Array:
-        solution = np.linalg.solve(R_qq.astype(np.float32), removed.astype(np.float32))
-        return solution.astype(np.float64)
-
-
 class HalfPrecisionNorms(Right):
     """Squares of inputs are added up in float16, as in the published code: they overflow."""
 
-    def scores(self, weights: Array, j1: int) -> Array:
+    def norms(self) -> Array:
         with np.errstate(over="ignore"):
-            squares = np.diag(self.G).astype(np.float16)[j1 : j1 + weights.shape[1]]
-        return np.abs(weights) * np.sqrt(squares.astype(np.float64))
+            squares = np.diag(self.G).astype(np.float16)
+        return np.sqrt(squares.astype(np.float64))
 
 
 class DividedByDead(Right):
@@ -88,22 +78,23 @@ class DividedByDead(Right):
         return np.asarray(moved)
 
 
-class NaNForZero(Right):
-    """Removed weights are marked with NaN and never turned into zeros."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
-        return super().handed_back(np.where(mask, np.nan, weights), mask)
-
-
 WRONG = [
-    bug("solver stopped too early", StoppedTooEarly, "updates", None),
-    bug("solver divides 0 by 0", UnguardedSolver, "finite", None,
+    Wrong("solver stopped too early", StoppedTooEarly, "updates", None),
+    Wrong("solver divides 0 by 0", UnguardedSolver, "finite", None,
         patterns=("unstructured", "outlier-rows"), features=("few-removed",)),
-    bug("float16 accumulation", HalfPrecision, "updates", None),
-    bug("float32 solver in float64", SinglePrecision, "updates", None),
-    bug("norms in float16", HalfPrecisionNorms, "masks", None, patterns=IN_BLOCKS,
+    Wrong("float16 accumulation", HalfPrecision, "updates", None),
+    # The multipliers are solved for in float32, although the arrays are float64.
+    Wrong("float32 solver in float64",
+        with_step(multipliers=lambda self, R_qq, removed: np.linalg.solve(
+            R_qq.astype(np.float32), removed.astype(np.float32)).astype(np.float64)),
+        "updates", None),
+    Wrong("norms in float16", HalfPrecisionNorms, "masks", None, patterns=IN_BLOCKS,
         features=("loud-inputs",)),
-    bug("dead column divided by zero", DividedByDead, "finite", None,
+    Wrong("dead column divided by zero", DividedByDead, "finite", None,
         patterns=("unstructured", "n:m"), features=("dead-columns", "many-blocks")),
-    bug("NaN for removed", NaNForZero, "finite", None),
+    # Removed weights are marked with NaN and never turned into zeros.
+    Wrong("NaN for removed",
+        with_step(handed_back=lambda self, weights, mask: Right.handed_back(
+            self, np.where(mask, np.nan, weights), mask)),
+        "finite", None),
 ]  # fmt: skip

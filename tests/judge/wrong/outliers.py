@@ -6,7 +6,7 @@ import numpy as np
 
 from reference.patterns import Unstructured
 from tests.judge.wrong.arrays import Array, Mask
-from tests.judge.wrong.bug import bug, with_step
+from tests.judge.wrong.bug import Wrong, with_step
 from tests.judge.wrong.right import Right
 
 ROWS = ("outlier-rows",)
@@ -39,19 +39,20 @@ class RowsInMask(Right):
 
 WRONG = [
     # The rows of the smallest outputs are spared: a sort is read from the wrong end.
-    bug("rows of the smallest outputs spared",
+    Wrong("rows of the smallest outputs spared",
         with_step(row_values=lambda self: -Right.row_values(self)),
         "outliers", "outlier-rows-smallest", patterns=ROWS),
     # Rows are scored by Σ_j W_ij² G_jj, as in the published code: correlations are left out.
-    bug("rows spared by norms", with_step(row_values=lambda self: self.W**2 @ np.diag(self.G)),
+    Wrong("rows spared by norms", with_step(row_values=lambda self: self.W**2 @ np.diag(self.G)),
         "outliers", "outlier-rows-by-norms", patterns=ROWS, features=("cancelling-row",)),
     # One row more than asked for is spared, as in the published code, even with α = 0.
-    bug("one row too many spared", with_step(rows_spared=lambda self: Right.rows_spared(self) + 1),
+    Wrong("one row too many spared",
+        with_step(rows_spared=lambda self: Right.rows_spared(self) + 1),
         "counts", "outlier-rows-one-too-many", patterns=("n:m", "structured", "outlier-rows")),
     # The number of outlier rows is `int(alpha * rows)` instead of the ceiling.
-    bug("outlier rows rounded down",
+    Wrong("outlier rows rounded down",
         with_step(rows_spared=lambda self: floor(self.pattern.outlier_rows * self.shape[0])),
         "outliers", "outlier-rows-rounded-down", patterns=ROWS, features=("uneven-outliers",)),
-    bug("outlier rows one ulp off", OneUlp, "outliers", "outlier-row-changed", patterns=ROWS),
-    bug("outlier rows in the mask", RowsInMask, "counts", None, patterns=ROWS),
+    Wrong("outlier rows one ulp off", OneUlp, "outliers", "outlier-row-changed", patterns=ROWS),
+    Wrong("outlier rows in the mask", RowsInMask, "counts", None, patterns=ROWS),
 ]  # fmt: skip

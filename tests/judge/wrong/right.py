@@ -1,7 +1,7 @@
 """A plain right implementation of all methods; each step is a method that a bug overrides.
 
-It shares only the reading of patterns with `reference` and `thanos_torch`, so that its passing is
-evidence about the judge. Section numbers are those of docs/specification.md.
+Patterns are read, and calls refused, by `reference`; what is computed shares no code with it, so
+that its passing is evidence about the judge. Section numbers are those of docs/specification.md.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,45 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from reference.patterns import SemiStructured, Structured, Unstructured
+from reference.inputs import check_damping, checked_gram, checked_weight
+from reference.patterns import (
+    Pattern,
+    SemiStructured,
+    Structured,
+    Unstructured,
+    parse_pattern,
+    refuse_outlier_rows,
+)
 from tests.judge.wrong.arrays import Array, Floats, Indices, Mask
-from tests.judge.wrong.refusing import Refusing
 
 
-class Right(Refusing):
+class Right:
     """The pruning of one layer; every subclass makes one mistake."""
+
+    def __init__(
+        self, weight: Floats, gram: Floats, pattern: str, block_size: int, damping: float
+    ) -> None:
+        self.given_weight = weight
+        self.given_gram = gram
+        self.pattern = self.parsed(pattern)
+        self.block_size = block_size
+        self.damping = damping
+
+    def parsed(self, pattern: str) -> Pattern:
+        return parse_pattern(pattern)
+
+    def refuse(self, method: str) -> None:
+        """All of section 2 that the arguments show; whether H is definite, factorising it does."""
+        if method != "thanos":
+            refuse_outlier_rows(method, self.pattern)
+        check_damping(self.damping)
+        checked_weight(self.given_weight)
+        checked_gram(self.given_gram, self.given_weight.shape[1])
+        self.refuse_pattern()
+
+    def refuse_pattern(self) -> None:
+        rows, columns = self.given_weight.shape
+        self.pattern.check(rows, columns, self.block_size)
 
     def run(self, method: str) -> tuple[Any, Any]:
         """Refuse or prune; (weight, mask) in the type and shape of the given weight."""
@@ -104,9 +136,13 @@ class Right(Refusing):
         for j1 in range(0, columns, self.block_size):
             yield j1, min(j1 + self.block_size, columns)
 
+    def norms(self) -> Array:
+        """‖X_j‖ of every column."""
+        return np.asarray(np.sqrt(np.diag(self.G)))
+
     def scores(self, weights: Array, j1: int) -> Array:
         """S of columns that begin at j1."""
-        return np.abs(weights) * np.sqrt(np.diag(self.G))[j1 : j1 + weights.shape[1]]
+        return np.abs(weights) * self.norms()[j1 : j1 + weights.shape[1]]
 
     def smallest(self, values: Array, count: int) -> Mask:
         picked = np.zeros(values.size, dtype=bool)
@@ -229,16 +265,3 @@ class Right(Refusing):
 
     def handed_back(self, weights: Array, mask: Mask) -> tuple[Any, Any]:
         return weights.astype(self.given_weight.dtype), mask
-
-
-def prune(
-    weight: Floats,
-    gram: Floats,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    method: str = "thanos",
-) -> tuple[Any, Any]:
-    """Prune one layer. Returns (weight, mask); ValueError for what section 2 refuses."""
-    return Right(weight, gram, pattern, block_size, damping).run(method)

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from reference.patterns import SemiStructured
-from tests.judge.wrong.arrays import Array, Indices, Mask
-from tests.judge.wrong.bug import ALL, IN_BLOCKS, bug, with_step
+from tests.judge.wrong.arrays import Array, Mask
+from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_arguments, with_step
 from tests.judge.wrong.right import Right
 
 PUBLISHED_GROUP = 128
 
 
-class WrongTriangle(Right):
-    """R is U Uᵀ instead of Uᵀ U: a library's lower triangle is taken for the upper one."""
-
-    def inverse_rows(self, j1: int, j2: int) -> Array:
-        return (self.U[j1:, j1:] @ self.U[j1:, j1:].T)[: j2 - j1]
+def multipliers_times(factor: float) -> type[Right]:
+    """The right implementation with longer or shorter steps."""
+    return with_step(
+        multipliers=lambda self, R_qq, removed: factor * Right.multipliers(self, R_qq, removed)
+    )
 
 
 class TransposeForgotten(Right):
@@ -28,20 +28,6 @@ class TransposeForgotten(Right):
         return R
 
 
-class HalfStep(Right):
-    """The step is half as long: the factor of the gradient 2 D H is left in one place."""
-
-    def multipliers(self, R_qq: Array, removed: Array) -> Array:
-        return 0.5 * super().multipliers(R_qq, removed)
-
-
-class MultipliersTooLarge(Right):
-    """All multipliers are 0.1 % too large, which no test with `allclose` at 1e-2 would see."""
-
-    def multipliers(self, R_qq: Array, removed: Array) -> Array:
-        return (1 + 1e-3) * super().multipliers(R_qq, removed)
-
-
 class Sequential(Right):
     """The columns of a block go one after another, the earlier ones frozen: SparseGPT's update."""
 
@@ -49,15 +35,6 @@ class Sequential(Right):
         for j in range(j1, j2):
             weights = super().update(weights, mask, j, j + 1)
         return weights
-
-
-class OnlyZeroed(Right):
-    """Weights are set to zero and nothing makes up for them."""
-
-    def made_up(self, row: Array, q: Indices, R: Array) -> Array:
-        zeroed = row.copy()
-        zeroed[q] = 0.0
-        return zeroed
 
 
 class AllColumnsMove(Right):
@@ -71,35 +48,9 @@ class AllColumnsMove(Right):
         return updated
 
 
-class NothingFrozen(Right):
-    """Every block solves anew for all weights that are kept so far, those before it included."""
-
-    def update(self, weights: Array, mask: Mask, j1: int, j2: int) -> Array:
-        return super().update(self.W, mask, 0, self.shape[1])
-
-
-class DoubleBlocks(Right):
-    """Blocks are twice as wide as asked for."""
-
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        self.block_size *= 2
-        yield from super().blocks()
-
-
-class HalfBlocks(Right):
-    """Blocks are half as wide as asked for."""
-
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        m = self.pattern.m if isinstance(self.pattern, SemiStructured) else 1
-        self.block_size = max(self.block_size // 2 // m, 1) * m
-        yield from super().blocks()
-
-
-class OneBlock(Right):
-    """The block size is ignored, and the whole layer is one block."""
-
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        yield 0, self.shape[1]
+def half_of_block_size(self: Right) -> int:
+    m = self.pattern.m if isinstance(self.pattern, SemiStructured) else 1
+    return max(self.block_size // 2 // m, 1) * m
 
 
 class StructuredInBlocks(Right):
@@ -110,14 +61,6 @@ class StructuredInBlocks(Right):
         for j1, j2 in self.blocks():
             weights = self.update(weights, mask, j1, j2)
         return weights, mask
-
-
-class DefaultForOne(Right):
-    """`block_size > 1 or the default`: a block size of 1 is taken for none at all."""
-
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        self.block_size = self.block_size if self.block_size > 1 else PUBLISHED_GROUP
-        yield from super().blocks()
 
 
 class PublishedOne(Right):
@@ -137,49 +80,58 @@ class PublishedOne(Right):
         return updated
 
 
-class ZerosNotExact(Right):
-    """The removed weights are what is left of them after the subtraction, nearly 0."""
-
-    def made_up(self, row: Array, q: Indices, R: Array) -> Array:
-        return np.asarray(row - self.multipliers(R[np.ix_(q, q)], row[q]) @ R[q])
-
-
-class NegativeZeros(Right):
-    """The weight is multiplied by the complement of the mask, which keeps the sign of a zero."""
-
-    def handed_back(self, weights: Array, mask: Mask) -> tuple[Array, Mask]:
-        signed = np.where(mask, self.W, weights) * ~mask
-        return super().handed_back(signed, mask)
-
-
 MANY = ("many-blocks",)
 
 WRONG = [
     # R is cut out of the inverse of all of H, which still lets the frozen columns move.
-    bug("stale inverse",
+    Wrong("stale inverse",
         with_step(inverse_rows=lambda self, j1, j2: (self.U.T @ self.U)[j1:j2, j1:]),
         "updates", "stale-inverse", patterns=IN_BLOCKS, features=MANY),
-    bug("wrong triangle", WrongTriangle, "updates", "wrong-triangle"),
-    bug("transposed update", TransposeForgotten, "updates", "transposed-update",
+    # R is U Uᵀ instead of Uᵀ U: a library's lower triangle is taken for the upper one.
+    Wrong("wrong triangle",
+        with_step(inverse_rows=lambda self, j1, j2: (
+            self.U[j1:, j1:] @ self.U[j1:, j1:].T)[: j2 - j1]),
+        "updates", "wrong-triangle"),
+    Wrong("transposed update", TransposeForgotten, "updates", "transposed-update",
         patterns=IN_BLOCKS, features=MANY),
-    bug("half the step", HalfStep, "updates", "half-step"),
-    bug("multipliers off by 1e-3", MultipliersTooLarge, "updates", "half-step"),
-    bug("sequential instead of joint", Sequential, "updates", "sequential-update"),
-    bug("only zeroed", OnlyZeroed, "updates", "only-zeroed"),
-    bug("frozen columns updated", AllColumnsMove, "updates", "frozen-columns-moved",
+    # The factor of the gradient 2 D H is left in one place.
+    Wrong("half the step", multipliers_times(0.5), "updates", "half-step"),
+    # A test with `allclose` at 1e-2 would not see it.
+    Wrong("multipliers off by 1e-3", multipliers_times(1 + 1e-3), "updates", "half-step"),
+    Wrong("sequential instead of joint", Sequential, "updates", "sequential-update"),
+    # Weights are set to zero and nothing makes up for them.
+    Wrong("only zeroed", multipliers_times(0.0), "updates", "only-zeroed"),
+    Wrong("frozen columns updated", AllColumnsMove, "updates", "frozen-columns-moved",
         patterns=IN_BLOCKS, features=MANY),
-    bug("columns before the block not frozen", NothingFrozen, "updates", "frozen-columns-moved",
-        patterns=IN_BLOCKS, features=MANY),
-    bug("blocks twice as wide", DoubleBlocks, "updates", "wrong-block-size", patterns=IN_BLOCKS,
-        features=MANY),
-    bug("blocks half as wide", HalfBlocks, "updates", "wrong-block-size", patterns=IN_BLOCKS),
-    bug("one block", OneBlock, "updates", "wrong-block-size", patterns=IN_BLOCKS, features=MANY),
-    bug("structured in blocks", StructuredInBlocks, "updates", "wrong-block-size",
+    # Every block solves anew for all weights that are kept so far, those before it included.
+    Wrong("columns before the block not frozen",
+        with_step(update=lambda self, weights, mask, j1, j2: Right.update(
+            self, self.W, mask, 0, self.shape[1])),
+        "updates", "frozen-columns-moved", patterns=IN_BLOCKS, features=MANY),
+    Wrong("blocks twice as wide", with_arguments(block_size=lambda self: 2 * self.block_size),
+        "updates", "wrong-block-size", patterns=IN_BLOCKS, features=MANY),
+    Wrong("blocks half as wide", with_arguments(block_size=half_of_block_size),
+        "updates", "wrong-block-size", patterns=IN_BLOCKS),
+    # The block size is ignored.
+    Wrong("one block", with_arguments(block_size=lambda self: self.given_weight.shape[1]),
+        "updates", "wrong-block-size", patterns=IN_BLOCKS, features=MANY),
+    Wrong("structured in blocks", StructuredInBlocks, "updates", "wrong-block-size",
         patterns=("structured", "outlier-rows"), features=("structured-outliers", *MANY)),
-    bug("B = 1 taken for the default", DefaultForOne, "updates", "wrong-block-size",
+    # `block_size > 1 or the default`: a block size of 1 is taken for none at all.
+    Wrong("B = 1 taken for the default",
+        with_arguments(block_size=lambda self: (
+            self.block_size if self.block_size > 1 else PUBLISHED_GROUP)),
+        "updates", "wrong-block-size", patterns=("unstructured",), features=("one-column-blocks",)),
+    Wrong("B = 1 as in the published code", PublishedOne, "updates", "only-zeroed",
         patterns=("unstructured",), features=("one-column-blocks",)),
-    bug("B = 1 as in the published code", PublishedOne, "updates", "only-zeroed",
-        patterns=("unstructured",), features=("one-column-blocks",)),
-    bug("zeros not exact", ZerosNotExact, "zeros", "zeros-not-exact", patterns=ALL),
-    bug("negative zeros", NegativeZeros, "zeros", "zeros-not-exact", patterns=ALL),
+    # The removed weights are what is left of them after the subtraction, nearly 0.
+    Wrong("zeros not exact",
+        with_step(made_up=lambda self, row, q, R: (
+            row - self.multipliers(R[np.ix_(q, q)], row[q]) @ R[q])),
+        "zeros", "zeros-not-exact"),
+    # The weight is multiplied by the complement of the mask, which keeps the sign of a zero.
+    Wrong("negative zeros",
+        with_step(handed_back=lambda self, weights, mask: Right.handed_back(
+            self, np.where(mask, self.W, weights) * ~mask, mask)),
+        "zeros", "zeros-not-exact"),
 ]  # fmt: skip

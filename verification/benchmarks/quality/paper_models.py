@@ -9,7 +9,7 @@ from pathlib import Path
 Shape = tuple[int, int]  # (c, b) of a linear layer
 
 
-class Evidence(Enum):
+class PaperEvidence(Enum):
     """Which part of the paper's published code names a model."""
 
     TABLES = "tables"
@@ -28,7 +28,7 @@ class PaperModel:
     licence: str
     gated: bool
     pickled: bool
-    evidence: Evidence
+    evidence: PaperEvidence
     config_read_in: str
     model_type: str
     config: Mapping[str, int]
@@ -77,7 +77,7 @@ def _read(file: Path) -> tuple[PaperModel, ...]:
     """Raises TypeError or ValueError if a field is missing or unknown."""
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     return tuple(
-        PaperModel(**{**each, "evidence": Evidence(each["evidence"])}) for each in content["model"]
+        PaperModel(**{**each, "evidence": PaperEvidence(each["evidence"])}) for each in content["model"]
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from thanos_torch.evaluation.zero_shot import TASKS
-from verification.benchmarks.quality.paper_models import MODELS, Evidence, PaperModel
+from verification.benchmarks.quality.paper_models import MODELS, PaperEvidence, PaperModel
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "thanos")
 PATTERNS = ("unstructured:0.5", "4:8", "2:4", "structured:0.3")
@@ -64,7 +64,7 @@ def prunings() -> Iterator[Pruning]:
 
 def paper_models() -> tuple[PaperModel, ...]:
     """The models of the paper's tables."""
-    return tuple(model for model in MODELS if model.evidence is Evidence.TABLES)
+    return tuple(model for model in MODELS if model.evidence is PaperEvidence.TABLES)
 
 
 HALF, SINGLE = 2, 4  # bytes of a number
