@@ -25,7 +25,7 @@ RECORDS = "runs"  # folder in `out` for the finished runs of all studies
 def bench(
     context: typer.Context,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Thanos, SparseGPT, refits; one small model.")
+        bool, typer.Option("--quick", help="Four methods in three patterns on one small model.")
     ] = False,
     standard: Annotated[
         bool, typer.Option("--standard", help="The studies of docs/study: hours.")
