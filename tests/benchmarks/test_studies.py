@@ -209,9 +209,12 @@ def test_a_run_that_is_killed_is_told_and_leaves_no_process(tmp_path: Path) -> N
     workers: set[psutil.Process] = set()
 
     def kill_at_pruning(begins: Run, *_: object) -> None:
-        workers.update(psutil.Process().children())
+        here = psutil.Process()
+        ours = [each for each in here.children(recursive=True)
+                if any(part.endswith("quality.worker") for part in each.cmdline())]  # fmt: skip
+        workers.update(each for each in ours if each.ppid() == here.pid)
         if begins == run:
-            (child,) = psutil.Process().children(recursive=True)[1:]
+            (child,) = (each for each in ours if each.ppid() != here.pid)
             child.kill()
 
     with pytest.raises(ChildProcessError, match="it was killed"):
