@@ -39,7 +39,7 @@ def draw_sizes(results: dict[str, Any]) -> Any:
     axes.set_yticks(range(len(names)), [f"{pattern}, {form}" for pattern, form in names])
     axes.invert_yaxis()
     axes.set(xlabel="bytes of the pruned layers, % of dense", xlim=(0, 108))
-    axes.legend(loc="lower right", bbox_to_anchor=(0.91, 0), fontsize=8)
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.12), ncols=2, fontsize=9)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import matplotlib as mpl
@@ -18,12 +17,13 @@ from verification.benchmarks.pages.style import (
     draw_change,
     log_axis,
 )
-from verification.benchmarks.pages.tables import signed
+from verification.benchmarks.pages.tables import perplexity, signed
 from verification.benchmarks.quality.plan import family
 from verification.benchmarks.statistics import added_percent
 
 MOST_SHOWN = 1e4  # of perplexity: beyond it no model is left
 MOST_PERCENT = 100  # of a change in a forest plot; an arrow marks what lies beyond
+LONGEST_BAR = 1000  # of perplexity; the bars of worse models end here
 LABEL = 30  # characters of a row's label in a line
 
 
@@ -113,21 +113,15 @@ def bars(study: StudyRuns) -> Any:
     )
     dense = study.dense["perplexity"]
     for panel, (pattern, values) in zip(panels[:, 0], groups.items(), strict=True):
-        shown = panel.barh(
-            range(len(values)), values.values(), color=[COLOURS[each] for each in values]
-        )
-        panel.bar_label(
-            shown,
-            [f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" for value in values.values()],
-            padding=3,
-        )
+        lengths = [min(value, LONGEST_BAR) for value in values.values()]
+        shown = panel.barh(range(len(values)), lengths, color=[COLOURS[each] for each in values])
+        panel.bar_label(shown, [perplexity(value) for value in values.values()], padding=3)
         panel.axvline(dense, color="black", linewidth=1, linestyle="--")
         panel.set_yticks(range(len(values)), values)
         panel.invert_yaxis()
         panel.set_title(pattern, fontsize=10, loc="left")
     log_axis(panels[-1, 0].xaxis)
-    most = max(chain(*(group.values() for group in groups.values())))
-    panels[-1, 0].set_xlim(0.8 * dense, 2.2 * most)
+    panels[-1, 0].set_xlim(0.8 * dense, 2.2 * LONGEST_BAR)
     panels[-1, 0].set_xlabel(f"perplexity (log scale; dashed: dense, {dense:.1f})")
     return figure
 
