@@ -46,7 +46,7 @@ def _plan(results: Results) -> str:
 
 PAPER_MODELS = Page(
     "paper-models",
-    "Which models are those?",
+    "Which models do the paper's labels mean?",
     {
         "paper-models": _table(IDENTITY, _identity, left=4),
         "paper-models sizes": _table(SIZES, _sizes, left=2),

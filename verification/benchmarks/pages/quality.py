@@ -29,9 +29,9 @@ OTHERS = ("magnitude", "wanda", "sparsegpt")  # the methods that Thanos is compa
 METHODS = (*OTHERS, "thanos")
 BASE = "thanos unstructured:0.5"  # that components, settings and calibration are varied from
 SUMMARY = (
-    ("sweep", "unstructured:0.5", "unstructured 50 %, WikiText-2 in part"),
-    ("headline", "2:4", "2:4, WikiText-2"),
-    ("quick", "structured:0.3", "structured 30 %, Python's help"),
+    ("sweep", "unstructured:0.5", "unstructured 50 %: part of WikiText-2, 1 draw"),
+    ("headline", "2:4", "2:4: WikiText-2, 3 draws"),
+    ("quick", "structured:0.3", "structured 30 %: Python's help, 1 draw"),
 )
 LOW_AXIS = "change of perplexity, % (linear within ±10); left is better"
 
@@ -51,9 +51,9 @@ CLAIMS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "the joint update helps": (("components", BASE, "thanos, sequential update unstructured:0.5"),),
 }
 REFITS = {
-    "wanda + refit": ("wanda", "thanos"),
+    "wanda + refit": ("thanos",),
     "sparsegpt + refit": ("sparsegpt",),
-    "thanos + refit": ("thanos", "wanda + refit"),
+    "thanos + refit": ("thanos", "sparsegpt + refit", "wanda + refit"),
 }
 REFITTED = (("components", "unstructured:0.5"), ("headline", "2:4"), ("patterns", "structured:0.3"))
 
@@ -67,7 +67,7 @@ def _summary(results: Results) -> str:
         change = study.compare(f"thanos {pattern}", f"sparsegpt {pattern}")
         dense = perplexity(study.dense["perplexity"])
         rows.append([words, dense, *values, percent(change.perplexity)])
-    return markdown(["pattern, text", "dense", *METHODS, "Thanos against SparseGPT"], rows)
+    return markdown(["pattern: text", "dense", *METHODS, "Thanos against SparseGPT"], rows)
 
 
 def _sweep(results: Results) -> str:
@@ -127,7 +127,6 @@ def _refits(results: Results) -> list[tuple[str, str, str, Comparison]]:
     found = []
     for name, pattern in REFITTED:
         study = results.study(name)
-        # Wanda without a refit was measured in other studies than Wanda with one.
         for refit, bases in REFITS.items():
             for base in bases:
                 own, usual = f"{refit} {pattern}", f"{base} {pattern}"
@@ -196,7 +195,7 @@ def _varied(name: str, question: str) -> Page:
     return Page(
         name,
         question,
-        {name: lambda results: change_table(results.study(name), BASE)},
+        {name: lambda results: change_table(results.study(name), BASE, seconds=name == "settings")},
         {name: _forest(name, BASE)},
     )
 

@@ -78,11 +78,17 @@ def _change_row(study: StudyRuns, name: str, change: Comparison, is_base: bool) 
     ]
 
 
-def change_table(study: StudyRuns, base: str) -> str:
-    """All runs in the pattern of `base` against it, and where they come from."""
+def change_table(study: StudyRuns, base: str, *, seconds: bool = False) -> str:
+    """All runs in the pattern of `base` against it, and where they come from.
+
+    seconds  whether to show pruning times, as multiples of the first row's
+    """
     against = f"against {base.rpartition(' ')[0]}"
     headings = ["setting", "perplexity", against, "layer error", "× seconds", "draws"]
-    return f"{markdown(headings, change_rows(study, base))}\n\n{source(study)}"
+    rows = [headings, *change_rows(study, base)]
+    if not seconds:
+        rows = [[*row[:4], *row[5:]] for row in rows]
+    return f"{markdown(rows[0], rows[1:])}\n\n{source(study)}"
 
 
 def perplexity(value: float) -> str:

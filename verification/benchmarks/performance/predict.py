@@ -89,7 +89,7 @@ class LlamaSize:
 LLAMAS = (
     LlamaSize("Llama-3 8B", 4096, 14336, 32, 32),
     LlamaSize("Llama-3 70B", 8192, 28672, 80, 64),
-    LlamaSize("Llama-3 405B", 16384, 53248, 126, 128),
+    LlamaSize("Llama-3.1 405B", 16384, 53248, 126, 128),
 )
 
 
