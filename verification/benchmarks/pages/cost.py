@@ -20,7 +20,7 @@ Content = Mapping[str, Any]
 GIB = 2**30
 LARGEST = 16384  # columns up to which predicted lines are drawn
 SPEED_HEADINGS = ["layer", "pattern", "method", "seconds", "products", "of published", "MiB"]
-LLAMA_HEADINGS = ["model", "pattern", "calibration", "pruning", "in all", "GiB",
+LLAMA_HEADINGS = ["model", "pattern", "calibration", "pruning", "without certificates", "GiB",
                   "GiB with certificates"]  # fmt: skip
 LAYER_HEADINGS = ["pattern", "method", "seconds", "repeats differ by", "MiB"]
 RATIO_HEADINGS = ["comparison", "pattern", "× seconds", "from", "to", "repeats differ by", "× MiB"]
