@@ -56,9 +56,9 @@ class LoadedModel:
 def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
 
-    Checkpoints keep their dtype, or the widest of their layers' if these differ; GGUF is dequantised
-    to float32. Weights are read from safetensors only, and code that comes with a model runs only
-    if it is trusted. Raises ValueError, in one line, if the model cannot be loaded.
+    Checkpoints keep their dtype, or the widest one of their layers; GGUF is dequantised to float32.
+    Weights are read from safetensors only, and code that comes with a model runs only if it is
+    trusted. Raises ValueError, in one line, if the model cannot be loaded.
     """
     if _is_gguf(source):
         return _from_gguf(source, Path(source))
