@@ -210,12 +210,17 @@ def save_checkpoint(
 def _as_stored(model: torch.nn.Module) -> dict[str, Tensor]:
     """A model's state, every parameter in the dtype that the model's checkpoint has it in."""
     noted = {
-        f"{name}.{own}".removeprefix("."): noted_dtype(module, own)
-        for name, module in model.named_modules()
-        for own, _ in module.named_parameters(recurse=False)
+        weight.data_ptr(): dtype
+        for module in model.modules()
+        for own, weight in module.named_parameters(recurse=False)
+        if (dtype := noted_dtype(module, own))
     }
+    stored: dict[int, Tensor] = {}  # tied weights stay one tensor
     return {
-        name: value.to(noted.get(name) or value.dtype) for name, value in model.state_dict().items()
+        name: stored.setdefault(
+            value.data_ptr(), value.to(noted.get(value.data_ptr(), value.dtype))
+        )
+        for name, value in model.state_dict().items()
     }
 
 
