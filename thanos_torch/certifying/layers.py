@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thanos_torch.certifying.original import Original, OriginalLayer, refuse_unlike
+from thanos_torch.certifying.original import Original, refuse_unlike
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.record import PASSED, Judge, PrunedLayer, Stored, verdict_of
 from thanos_torch.checkpoint.shards import Tensors
@@ -209,7 +209,7 @@ def judge_again(
             refuse_unlike(original.tensors.described(tensor), pruned.described(tensor))
         if name not in grams:
             raise ValueError("there is no Gram matrix of it")
-        case = _case(options, layer, layer.place, original.tensors, pruned, grams.gram(name))
+        case = _case(options, layer.place, original.tensors, pruned, grams.gram(name))
         with blas_threads(len(case.gram)):
             certificate = _certificate(case, _witness(name, case, grams), judge)
         digest = sha256_of_tensor(case.gram)
@@ -220,22 +220,16 @@ def judge_again(
 
 def _case(
     options: LayerOptions,
-    layer: OriginalLayer,
     place: Place,
     original: Tensors,
     pruned: Tensors,
     gram: Tensor,
 ) -> _Case:
-    """Read both weights. All dtypes are the original's, whatever the pruned checkpoint says."""
+    """Read both weights. All dtypes are those of the original's tensors."""
     before, after = place.read(original.__getitem__), place.read(pruned.__getitem__)
-    arithmetic = arithmetic_of(layer.dtype)
-    narrowest = before.dtype
-    if layer.dtype.itemsize < narrowest.itemsize:  # the checkpoint is wider than its model
-        narrowest = layer.dtype
-        if not torch.equal(after, after.to(narrowest).to(after.dtype)):
-            raise ValueError(f"it holds digits that {dtype_name(narrowest)} has no room for")
-    storage = dtype_name(narrowest) if narrowest.itemsize < arithmetic.itemsize else None
-    return _Case(options, before.to(layer.dtype), after, gram, arithmetic, storage)
+    arithmetic = arithmetic_of(before.dtype)
+    storage = dtype_name(before.dtype) if before.dtype != arithmetic else None
+    return _Case(options, before, after, gram, arithmetic, storage)
 
 
 def _witness(name: str, case: _Case, grams: GramReader) -> Tensor | None:

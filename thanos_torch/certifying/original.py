@@ -25,12 +25,10 @@ class OriginalLayer:
     """A linear layer of the dense model.
 
     shape  (c, b)
-    dtype  of the weight in the model
     place  of the weight in the checkpoint; None if its rows are not found there in order
     """
 
     shape: tuple[int, int]
-    dtype: torch.dtype
     place: Place | None
 
     @property
@@ -54,7 +52,7 @@ class Original:
         for index, group in enumerate(prunable_layers(streamed.blocks, streamed.prefix)):
             places = streamed.places(index)
             for name, layer in group.items():
-                self.layers[name] = OriginalLayer(layer.shape, layer.dtype, places.get(name))
+                self.layers[name] = OriginalLayer(layer.shape, places.get(name))
 
     @property
     def places(self) -> dict[str, Place]:
@@ -160,7 +158,7 @@ def refuse_unlike(original: Tensor, pruned: Tensor) -> None:
         raise ValueError(f"of shape {tuple(pruned.shape)}, the original {tuple(original.shape)}")
 
 
-NOT_COPIED = "is of a kind that is not copied"
+NOT_COPIED = "holds weights, or lies in a hidden folder, and is not copied"
 
 _NAMED = 5  # keys of a changed JSON file that are named
 _PARSED = 2**26  # bytes; a larger JSON file is compared, but its keys are not
@@ -195,7 +193,7 @@ def compare_files(
     for name in sorted(before | after):
         if name in WRITTEN:
             result.by_design[name] = WRITTEN[name]
-        elif name not in after and not is_copied(name, trusted=False):
+        elif name not in after and not is_copied(name):
             result.by_design[name] = NOT_COPIED
         elif name not in after or name not in before:
             result.found[name] = "lost" if name in before else "added"

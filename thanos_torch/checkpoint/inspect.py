@@ -12,6 +12,7 @@ from reference.patterns import SemiStructured, parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, read_places
 from thanos_torch.checkpoint.record import places_of
 from thanos_torch.checkpoint.shards import MASKS, RECORD, Tensors
+from thanos_torch.network.layers import PRUNABLE_DTYPES
 
 GROUPS = (2, 4, 8, 16)  # the m of n:m that are looked for
 
@@ -101,7 +102,7 @@ def inspect_folder(folder: str | Path, record: dict[str, Any] | None) -> Iterato
 
     record  as `read_record` returns it. Weights are compared with the record and with the masks
 
-    Raises ValueError if the folder cannot be read.
+    Raises ValueError if the folder cannot be read, and for a matrix of quantised weights.
     """
     folder = Path(folder)
     tensors = Tensors(folder)
@@ -119,13 +120,21 @@ def inspect_folder(folder: str | Path, record: dict[str, Any] | None) -> Iterato
         name.removesuffix(".weight"): Place((name,)) for name in tensors.files if name not in taken
     }
     for name in sorted(places, key=_natural):
-        if name in layers or name in masks or _is_matrix(tensors[places[name].tensors[0]]):
+        if name in layers or name in masks or _is_matrix(places[name].tensors[0], tensors):
             weight = places[name].read(tensors.__getitem__)
             yield _seen(name, weight, layers.get(name), masks.get(name))
 
 
-def _is_matrix(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dim() == 2
+def _is_matrix(name: str, tensors: Tensors) -> bool:
+    """Whether a tensor is a matrix of plain numbers. Raises ValueError if it is a quantised one.
+
+    Integers in one row are positions or the like.
+    """
+    tensor = tensors.described(name)
+    plain = tensor.dtype in PRUNABLE_DTYPES
+    if not plain and (tensor.is_floating_point() or (tensor.dim() == 2 and min(tensor.shape) > 1)):
+        raise ValueError(f"{name} holds {tensor.dtype}: zeros of quantised weights are not known")
+    return plain and tensor.dim() == 2
 
 
 def _seen(

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from thanos_torch.checkpoint.shards import RECORD, tensor_files
-from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
+from thanos_torch.checkpoint.fit import note_dtypes
+from thanos_torch.checkpoint.shards import RECORD, WEIGHT_KINDS, describe_tensors, model_files
+from thanos_torch.checkpoint.streamed import Skeleton, StreamedModel, lacking, quiet_transformers
 from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
 from thanos_torch.runtime.files import new_folder, stamp
@@ -55,9 +56,9 @@ class LoadedModel:
 def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
 
-    Checkpoints keep their dtype; GGUF is dequantised to float32. Weights are read from safetensors
-    only, and code that comes with a model runs only if it is trusted. Raises ValueError, in one
-    line, if the model cannot be loaded.
+    Checkpoints keep their dtype, or the widest one of their layers; GGUF is dequantised to float32.
+    Weights are read from safetensors only, and code that comes with a model runs only if it is
+    trusted. Raises ValueError, in one line, if the model cannot be loaded.
     """
     if _is_gguf(source):
         return _from_gguf(source, Path(source))
@@ -65,20 +66,22 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
     from transformers import AutoModelForCausalLM
 
     with quiet_transformers(), _load_errors(source):
-        tensor_files(folder)  # because Transformers would follow an index out of the folder
+        # Before Transformers reads anything: it would follow an index out of the folder.
+        described = describe_tensors(model_files(folder))
+        built = Skeleton(folder, described, trust_remote_code)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype="auto",
+            dtype=built.model.dtype,
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
         )
         tokenizer = load_tokenizer(folder, trust_remote_code)
-    model, info = loaded
-    # Transformers fills missing weights with random numbers and goes on.
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ValueError(f"model {source!r} lacks weights: {', '.join(missing)}")
+        model, info = loaded
+        # Transformers fills missing weights with random numbers and goes on.
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(lacking(missing))
+    note_dtypes(model, built.places, described)
     return LoadedModel(model.eval(), tokenizer, source, origin, folder / "config.json")
 
 
@@ -128,12 +131,12 @@ def _folder_and_origin(source: str) -> tuple[Path, str]:
 
 
 def _snapshot(source: str) -> Path:
-    """Download a hub model into the hub's own cache; of weight files, safetensors alone."""
+    """Download a hub model into the hub's own cache, all files but weights that are not read."""
     from huggingface_hub import snapshot_download
 
-    kinds = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py"]
+    unread = [f"*{kind}" for kind in WEIGHT_KINDS if kind != ".safetensors"]
     with quiet_transformers(), _load_errors(source):
-        return Path(snapshot_download(source, allow_patterns=kinds))
+        return Path(snapshot_download(source, ignore_patterns=unread))
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:

@@ -12,7 +12,7 @@ from torch import nn
 from thanos_torch.checkpoint.load import LoadedModel, load_tokenizer, origin_of_folder
 from thanos_torch.checkpoint.packed_format import PackedFolder, Piece
 from thanos_torch.checkpoint.shards import without_content
-from thanos_torch.checkpoint.streamed import Conversion, quiet_transformers, skeleton
+from thanos_torch.checkpoint.streamed import Conversion, Skeleton, quiet_transformers
 from thanos_torch.forms import Compact, CompactLinear
 from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 
@@ -39,8 +39,8 @@ def load_packed(folder: str | Path, *, trust_remote_code: bool = False) -> Packe
     folder = Path(folder)
     packed = PackedFolder(folder)
     described = {name: without_content(name, *packed.describe(name)) for name in packed.names()}
-    model = skeleton(folder, described, trust_remote_code)
-    conversion = Conversion(model)
+    built = Skeleton(folder, described, trust_remote_code)
+    model, conversion = built.model, built.conversion
     prefix, blocks = decoder_blocks(model)
     groups = prunable_layers(blocks, prefix)
     compact: list[str] = []
@@ -96,7 +96,7 @@ def _replace(model: nn.Module, layer: PrunableLayer, packed: PackedFolder, piece
     form = packed.form(piece)
     assert isinstance(form, Compact)
     owner, _, own = layer.name.rpartition(".")
-    dtype = layer.dtype  # the model's own, whatever the checkpoint has
+    dtype = layer.stored.dtype  # the model's own, whatever the checkpoint has
     with torch.no_grad():
         bias = getattr(layer.module, "bias", None)
         faster = CompactLinear(form, bias).to(dtype).eval()

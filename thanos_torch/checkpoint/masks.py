@@ -11,6 +11,7 @@ from torch import Tensor
 
 from thanos_torch.checkpoint.shards import MASKS, read_metadata, read_tensors, write_small
 from thanos_torch.forms.form import bytes_of_bits, pack_bits, unpack_bits
+from thanos_torch.network.layers import PRUNABLE_DTYPES
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ class Place:
             if tensor.dim() != 3 or self.expert >= len(tensor):
                 raise ValueError(f"{name} of shape {tuple(tensor.shape)} lacks {self.expert}")
             tensor = tensor[self.expert]
-        if tensor.dim() != 2 or not tensor.is_floating_point():
-            raise ValueError(f"{name} is no matrix of numbers")
+        if tensor.dim() != 2 or tensor.dtype not in PRUNABLE_DTYPES:
+            shape = tuple(tensor.shape)
+            raise ValueError(f"{name}, {tensor.dtype} {shape}, is no matrix of plain numbers")
         return tensor.T if self.transposed else tensor
 
 

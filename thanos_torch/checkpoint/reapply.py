@@ -17,11 +17,13 @@ from thanos_torch.checkpoint.masks import (
     read_places,
 )
 from thanos_torch.checkpoint.shards import (
+    INDEX,
     MASKS,
     RECORD,
     Tensors,
     read_metadata,
     read_tensors,
+    side_files,
     tensor_names,
     weight_files,
     write_shard,
@@ -30,7 +32,6 @@ from thanos_torch.network.layers import PrunableLayer, model_layers
 from thanos_torch.runtime.files import new_folder
 
 Masks = Mapping[str, PackedMask] | str | Path
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 class HeldMasks:
@@ -79,7 +80,7 @@ def reapply_checkpoint(
 
     masks  the folder of the pruned checkpoint, or its file of masks
 
-    One file of weights is in memory at a time. Other files are copied, except pickles, and except
+    One file of weights is in memory at a time. Files that hold no weights are copied, except
     `thanos.json`, whose certificates are about other weights. All of `out` is written or nothing.
     Raises ValueError for masks that do not fit the checkpoint.
     """
@@ -92,14 +93,15 @@ def reapply_checkpoint(
         _check_shape(name, places[name].read(tensors.__getitem__), mask)
     lost = dict.fromkeys(packed, 0)
     files = weight_files(checkpoint)
+    index = [INDEX] if (checkpoint / INDEX).exists() else []
+    copied = index + [name for name in side_files(checkpoint, out) if name != RECORD]
     with new_folder(out) as partial:
         for file in files:
             for name, count in _reapply_file(file, packed, places, partial / file.name).items():
                 lost[name] += count
-        for other in checkpoint.iterdir():
-            skipped = other in files or other.suffix in _PICKLES or other.name in (MASKS, RECORD)
-            if other.is_file() and not skipped:
-                shutil.copyfile(other, partial / other.name)
+        for name in copied:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(checkpoint / name, partial / name)
         shutil.copyfile(mask_file(masks), partial / MASKS)
     return lost
 

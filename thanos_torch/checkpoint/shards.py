@@ -4,6 +4,7 @@ Every other module of this package reads and writes safetensors through this one
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,13 +24,27 @@ RECORD = "thanos.json"  # how a pruned checkpoint was made
 PACKED = "packed.json"  # marks the folder that `thanos pack` writes
 
 
+# Ends of the names of files that hold weights, in any format.
+WEIGHT_KINDS = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".keras"),
+    *(".msgpack", ".onnx", ".onnx_data", ".onnx.data", ".gguf", ".ggml", ".npz", ".ot", ".pb"),
+    *(".tflite", ".nemo", ".joblib"),
+)
+_ADAPTER = "adapter_config.json"  # where PEFT names the base model of an adapter
+
+
 def tensor_files(folder: Path) -> dict[str, Path]:
     """The file of every tensor of a checkpoint, by the tensor's name.
 
     Raises ValueError, naming the file, if a file is missing, damaged, not in the safetensors
-    format or outside of `folder`, and if the checkpoint is packed.
+    format or outside of `folder`, and if the checkpoint is packed or an adapter.
     """
     refuse_packed(folder)
+    if (folder / _ADAPTER).exists():
+        raise ValueError(
+            f"{folder / _ADAPTER} makes the folder an adapter's: merge the adapter into the "
+            "weights, or remove the file"
+        )
     if (folder / WHOLE).exists():
         file = inside(folder, WHOLE)
         return dict.fromkeys(tensor_names(file), file)
@@ -50,6 +65,59 @@ def tensor_files(folder: Path) -> dict[str, Path]:
         if name not in held[shard]:
             raise ValueError(f"{folder / shard} lacks the tensor {name} that {INDEX} places there")
     return {name: files[shard] for name, shard in wanted.items()}
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """As `tensor_files`; ValueError, naming it, for a further tensor in one of these files.
+
+    Transformers reads such a tensor, although the index does not place it there.
+    """
+    files = tensor_files(folder)
+    for file in sorted(set(files.values())):
+        for name in tensor_names(file):
+            if files.get(name) != file:
+                raise ValueError(f"{file} holds {name}, which {INDEX} does not place there")
+    return files
+
+
+def holds_weights(name: str) -> bool:
+    """Whether a file holds weights, or is an index of such files, by its name."""
+    return name.lower().removesuffix(".index.json").endswith(WEIGHT_KINDS)
+
+
+def is_side_file(name: str) -> bool:
+    """Whether a file, by its path in a model's folder, is part of the model beside its weights.
+
+    Files in hidden folders are not, such as those of Git and of the hub.
+    """
+    hidden = any(part.startswith((".", "__pycache__")) for part in Path(name).parts[:-1])
+    return not hidden and not holds_weights(name)
+
+
+def side_files(folder: Path, *apart: Path) -> list[str]:
+    """Paths, in a model's folder, of its side files, those in its subfolders too.
+
+    apart  folders inside it that do not count, because results are written there
+
+    Raises ValueError for links to folders or out of the folder, and for what is no regular file.
+    """
+    found: list[str] = []
+    others = {each.resolve() for each in apart}
+    for place, folders, files in os.walk(folder, onerror=_refuse):
+        here = Path(place)
+        links = [name for name in folders if (here / name).is_symlink()]
+        folders[:] = [name for name in folders if (here / name).resolve() not in others]
+        for path in (here / name for name in (*files, *links)):
+            name = path.relative_to(folder).as_posix()
+            if is_side_file(name):
+                if not inside(folder, name).is_file():
+                    raise ValueError(f"{path} is no regular file")
+                found.append(name)
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thanos_torch.checkpoint.fit import note_dtypes, refuse_unfit
 from thanos_torch.checkpoint.masks import Place
-from thanos_torch.checkpoint.shards import describe_tensors, read_tensors, tensor_files
+from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
 from thanos_torch.network.layers import decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
 
@@ -91,6 +92,56 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+class Skeleton:
+    """The model of a checkpoint folder without its weights, on the meta device.
+
+    Buffers that checkpoints leave out are there. The dtype is that of config.json, or a wider one
+    if the weight of a layer would not fit.
+
+    model       the causal language model, in evaluation mode
+    conversion  between the checkpoint's tensors and the model's
+    places      as of `Conversion.place`, for every tensor
+    """
+
+    def __init__(
+        self, folder: Path, described: Mapping[str, Tensor], trust_remote_code: bool
+    ) -> None:
+        """Raises ValueError for a quantised model, and for tensors that are not the model's.
+
+        described  the tensors of the checkpoint, on the meta device
+        """
+        from transformers import AutoConfig
+
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if getattr(config, "quantization_config", None):
+            raise ValueError(
+                "config.json has a quantization_config: quantised models cannot be pruned, "
+                "dequantise it first"
+            )
+        kinds = (each.dtype for each in described.values() if each.is_floating_point())
+        dtype = config.dtype or next(kinds, torch.float32)
+        self._build(config, dtype, described, trust_remote_code)
+        refuse_unfit(self.model, self.places, described)
+        widest = note_dtypes(self.model, self.places, described) or dtype
+        if (wider := torch.promote_types(dtype, widest)) != dtype:
+            self._build(config, wider, described, trust_remote_code)
+            note_dtypes(self.model, self.places, described)
+
+    def _build(
+        self, config: Any, dtype: torch.dtype, names: Iterable[str], trust_remote_code: bool
+    ) -> None:
+        from accelerate import init_empty_weights
+        from transformers import AutoModelForCausalLM
+
+        build: Any = AutoModelForCausalLM  # whose methods lack type hints
+        with quiet_transformers(), init_empty_weights(include_buffers=False):
+            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+        self.model: Any = model.eval()
+        self.conversion = Conversion(self.model)
+        self.places = {name: self.conversion.place(name) for name in names}
+
+
 class StreamedModel:
     """A model built from a checkpoint's config.json, whose weights are read when they are needed.
 
@@ -107,16 +158,18 @@ class StreamedModel:
     """
 
     def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
-        """Raises ValueError if the checkpoint lacks tensors or has them in other shapes."""
+        """Raises ValueError if the checkpoint's tensors are not those of the model.
+
+        Also for quantised weights, and for tensors that are missing or have other shapes.
+        """
         self.folder, self.trusted = folder, trust_remote_code
-        self.files = tensor_files(folder)
+        self.files = model_files(folder)
         described = describe_tensors(self.files)
         self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
         self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
-        self.model: Any = skeleton(folder, described, trust_remote_code)
+        built = Skeleton(folder, described, trust_remote_code)
+        self.model, self._conversion, self._places = built.model, built.conversion, built.places
         self.prefix, self.blocks = decoder_blocks(self.model)
-        self._conversion = Conversion(self.model)
-        self._places = {name: self._conversion.place(name) for name in self.files}
         self.outside, self.inside = self._sorted_by_block()
         self._refuse_missing(described)
         self._refuse_one_way()
@@ -231,7 +284,7 @@ class StreamedModel:
         tied = getattr(self.model, "all_tied_weights_keys", {})
         missing = sorted(account.missing_keys - set(tied))
         if missing:
-            raise ValueError(f"it lacks weights: {', '.join(missing)}")
+            raise ValueError(lacking(missing))
 
     def _refuse_one_way(self) -> None:
         """Raise ValueError if a block's tensors cannot be converted back to the checkpoint's."""
@@ -263,23 +316,7 @@ def first_rows(codes: Mapping[str, Tensor]) -> dict[str, int]:
     return found
 
 
-def skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: bool) -> Any:
-    """The model of a folder without its weights, but with the buffers that checkpoints leave out.
-
-    tensors  of the checkpoint; they decide the dtype if config.json does not
-
-    Raises ValueError for a quantised model.
-    """
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with quiet_transformers():
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        if getattr(config, "quantization_config", None):
-            raise ValueError("quantised models cannot be pruned")
-        kinds = (each.dtype for each in tensors.values() if each.is_floating_point())
-        dtype = config.dtype or next(kinds, torch.float32)
-        build: Any = AutoModelForCausalLM  # whose methods lack type hints
-        with init_empty_weights(include_buffers=False):
-            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
-    return model.eval()
+def lacking(missing: Sequence[str]) -> str:
+    """The refusal of a checkpoint without these weights; of many it names the first ones."""
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f"it lacks weights: {', '.join(missing[:3])}{more}"

@@ -45,18 +45,34 @@ class PrunableLayer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the parameter."""
-        return self.stored.dtype
+        """The dtype of the weight: that of `note_dtype` if the parameter has room for it."""
+        own = self.stored.dtype
+        noted = noted_dtype(self.module, self.parameter.rpartition(".")[2]) or own
+        return noted if noted == own or torch.promote_types(noted, own) == own else own
 
     @torch.no_grad()
     def read(self) -> Tensor:
         """A copy of the weight, (c, b), in its own dtype."""
-        return self.matrix.clone(memory_format=torch.contiguous_format)
+        return self.matrix.to(self.dtype, copy=True, memory_format=torch.contiguous_format)
 
     @torch.no_grad()
     def write(self, weight: Tensor) -> None:
-        """Put `weight`, (c, b), into the parameter, rounded to its dtype."""
-        self.matrix.copy_(weight)
+        """Put `weight`, (c, b), into the parameter, rounded to the weight's dtype."""
+        self.matrix.copy_(weight.to(self.dtype))
+
+
+def note_dtype(module: nn.Module, parameter: str, dtype: torch.dtype) -> None:
+    """Note in which dtype the checkpoint has a parameter, which the model may hold in a wider one.
+
+    The layer is then pruned in the arithmetic for that dtype, and its weights are rounded to it.
+    """
+    vars(module).setdefault("_thanos_dtypes", {})[parameter] = dtype
+
+
+def noted_dtype(module: nn.Module, parameter: str) -> torch.dtype | None:
+    """The dtype of the last `note_dtype`; None if there was none."""
+    noted: torch.dtype | None = vars(module).get("_thanos_dtypes", {}).get(parameter)
+    return noted
 
 
 def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
@@ -84,7 +100,7 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
 
 # Routers of mixtures of experts look like any other linear layer; only their names differ.
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
-_PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -110,14 +126,13 @@ def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return max(found.items(), key=lambda item: len(item[1]))
 
 
-def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, PrunableLayer]]:
+def found_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, PrunableLayer]]:
     """The layers of every block, by full name, in the order of the model.
 
     The output head and the embeddings are outside the blocks. Routers are left out, because they
-    are small and decide where tokens go. Raises ValueError if layers share a weight, or if they
-    hold no plain floating-point numbers, as in quantised models.
+    are small and decide where tokens go.
     """
-    layers = [
+    return [
         {
             layer.name: layer
             for name, module in block.named_modules()
@@ -126,9 +141,18 @@ def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, Prunab
         }
         for index, block in enumerate(blocks)
     ]
+
+
+def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, PrunableLayer]]:
+    """The layers of `found_layers`, if all of them can be pruned.
+
+    Raises ValueError if layers share a weight, or if they hold no plain floating-point numbers, as
+    in quantised models.
+    """
+    layers = found_layers(blocks, prefix)
     owners: dict[tuple[int, int | None], str] = {}
     for name, layer in ((name, layer) for group in layers for name, layer in group.items()):
-        if layer.dtype not in _PRUNABLE_DTYPES:
+        if layer.dtype not in PRUNABLE_DTYPES:
             raise ValueError(f"{name} holds {layer.dtype}, which cannot be pruned")
         owner = owners.setdefault((id(layer.stored), layer.expert), name)
         if owner != name:

@@ -14,9 +14,17 @@ from reference.patterns import Pattern
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, write_masks
 from thanos_torch.checkpoint.record import Judge, PrunedLayer
-from thanos_torch.checkpoint.shards import INDEX, MASKS, RECORD, concatenate, inside
+from thanos_torch.checkpoint.shards import (
+    INDEX,
+    MASKS,
+    RECORD,
+    concatenate,
+    is_side_file,
+    side_files,
+)
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import Activations, StoredActivations
+from thanos_torch.network.layers import noted_dtype
 from thanos_torch.pruning.card import CARD
 from thanos_torch.pruning.plan import Rules, default_judge, rules_for
 from thanos_torch.pruning.store import StoredBlocks
@@ -31,10 +39,6 @@ from thanos_torch.runtime.progress import (
 )
 from thanos_torch.runtime.ranks import Ranks
 
-# Files that are copied byte for byte from the top of the folder: configuration and tokenizer.
-COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken")
-CODE = ".py"  # copied as well if the model's code is trusted
-
 # Files that pruning changes by design. docs/pruning-models.md has the same table.
 WRITTEN = {
     INDEX: "names the new weight files",
@@ -44,10 +48,12 @@ WRITTEN = {
 }
 
 
-def is_copied(name: str, trusted: bool) -> bool:
-    """Whether `thanos prune` copies a file, by its path; `trusted` if the model's code is."""
-    kinds = (*COPIED, CODE) if trusted else COPIED
-    return "/" not in name and Path(name).suffix in kinds and name not in WRITTEN
+def is_copied(name: str) -> bool:
+    """Whether `thanos prune` copies a file, by its path in the model's folder.
+
+    A model's own code is copied too, trusted or not: config.json may name it in `auto_map`.
+    """
+    return is_side_file(name) and name not in WRITTEN
 
 
 def prune_checkpoint(
@@ -88,7 +94,7 @@ def prune_checkpoint(
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     _refuse_unlike(ranks, mark)
-    side_files = _side_files(streamed)
+    copied = [*filter(is_copied, side_files(streamed.folder, out, work_folder_of(out)))]
     whole: dict[str, Any] = {}
     # Only the first rank writes, and may say that what it wrote is kept.
     opened = (
@@ -119,7 +125,7 @@ def prune_checkpoint(
         report = run.execute()
         if ranks.first:
             whole = {**record, **report.as_dict()}
-            _complete(streamed, side_files, store, work, whole, card(whole) if card else "")
+            _complete(streamed, copied, store, work, whole, card(whole) if card else "")
             store.check_all()
             work.finish(out)
     whole = ranks.from_first(lambda: whole)
@@ -143,27 +149,19 @@ def _refuse_unlike(ranks: Ranks, mark: Mapping[str, Any]) -> None:
             raise ValueError(f"rank {ranks.rank} and rank {number} differ: {'; '.join(found)}")
 
 
-def _side_files(streamed: StreamedModel) -> list[Path]:
-    """Files to copy beside the weights; ValueError for a link that leads out of the folder."""
-    return [
-        inside(streamed.folder, file.name)
-        for file in sorted(streamed.folder.iterdir())
-        if is_copied(file.name, streamed.trusted)
-    ]
-
-
 def _complete(
     streamed: StreamedModel,
-    side_files: Sequence[Path],
+    copied: Sequence[str],
     store: StoredBlocks,
     work: WorkFolder,
     record: Mapping[str, Any],
     card: str,
 ) -> None:
     """Write what belongs to a checkpoint beside its shards."""
-    for file in side_files:
-        with whole_file(work.checkpoint / file.name) as unfinished:
-            shutil.copyfile(file, unfinished)
+    for name in copied:
+        (work.checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(work.checkpoint / name) as unfinished:
+            shutil.copyfile(streamed.folder / name, unfinished)
     size = sum(streamed.sizes.values())
     index = {"metadata": {"total_size": size}, "weight_map": store.weight_map()}
     write_json(work.checkpoint / INDEX, index)
@@ -196,9 +194,10 @@ def save_checkpoint(
         masks = read_masks(masks)
     with new_folder(Path(folder)) as partial:
         with quiet_transformers():
-            loaded.model.save_pretrained(partial)
+            loaded.model.save_pretrained(partial, state_dict=_as_stored(loaded.model))
             loaded.tokenizer.save_pretrained(partial)
         if loaded.config_file:
+            _copy_missing(loaded.config_file.parent, partial, Path(folder))
             shutil.copyfile(loaded.config_file, partial / "config.json")
         places = check_reload(loaded.model, partial)
         write_masks(partial / MASKS, masks, places)
@@ -206,6 +205,31 @@ def save_checkpoint(
         (partial / RECORD).write_text(text + "\n", encoding="utf-8")
         if card:
             (partial / CARD).write_text(card, encoding="utf-8")
+
+
+def _as_stored(model: torch.nn.Module) -> dict[str, Tensor]:
+    """A model's state, every parameter in the dtype that the model's checkpoint has it in."""
+    noted = {
+        weight.data_ptr(): dtype
+        for module in model.modules()
+        for own, weight in module.named_parameters(recurse=False)
+        if (dtype := noted_dtype(module, own))
+    }
+    stored: dict[int, Tensor] = {}  # tied weights stay one tensor
+    return {
+        name: stored.setdefault(
+            value.data_ptr(), value.to(noted.get(value.data_ptr(), value.dtype))
+        )
+        for name, value in model.state_dict().items()
+    }
+
+
+def _copy_missing(source: Path, target: Path, out: Path) -> None:
+    """Copy the files of a model's folder that its classes have not written, weights left out."""
+    for name in filter(is_copied, side_files(source, target, out)):
+        if not (target / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
 
 
 def check_reload(model: torch.nn.Module, folder: Path) -> dict[str, Place]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
-from thanos_torch.checkpoint.streamed import quiet_transformers
+from thanos_torch.checkpoint.shards import holds_weights
+from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import BATCH_TOKENS
@@ -63,7 +64,8 @@ class PlannedLayer:
 def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
     """A model on the meta device, without memory for its weights.
 
-    Arguments as of `load_model`. Raises ValueError if there is no such model.
+    Arguments as of `load_model`. Raises ValueError if there is no such model, or if its weights are
+    at hand and are not what `prune_checkpoint` takes.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
@@ -78,11 +80,25 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
             else:
                 config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
             dtype = config.dtype or torch.float32
+            if folder := _weights_at_hand(source):
+                dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype
             model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
             return model.eval()
     except Exception as error:  # readers of configurations raise what they like
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise ValueError(f"model {source!r} cannot be planned for: {reason[0]}") from error
+
+
+def _weights_at_hand(source: str) -> Path | None:
+    """The folder of a checkpoint, or of a hub model in the hub's cache, if weights are in it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = Path(source)
+    if source.count("/") == 1 and not folder.exists():
+        cached = try_to_load_from_cache(source, "config.json")
+        folder = Path(cached).parent if isinstance(cached, str) else folder
+    held = folder.is_dir() and any(holds_weights(file.name) for file in folder.iterdir())
+    return folder if held else None
 
 
 def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:

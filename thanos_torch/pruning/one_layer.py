@@ -111,15 +111,15 @@ def receive(
 
 
 def store_weight(layer: PrunableLayer, weight: Tensor) -> bool:
-    """Put a pruned weight, (c, b), into the model.
+    """Put a pruned weight, (c, b), into the model, rounded to the layer's dtype.
 
-    Returns whether the model holds its plain rounding afterwards. Raises ValueError, naming the
-    layer and changing nothing, if the weight is not finite in the model's dtype.
+    Returns whether the model holds exactly that afterwards. Raises ValueError, naming the layer and
+    changing nothing, if the weight is not finite in that dtype.
     """
     rounded = weight.to(layer.dtype)
     if not rounded.isfinite().all():
         raise ValueError(f"{layer.name}: pruned weights are not finite in {rounded.dtype}")
-    layer.write(weight)
+    layer.write(rounded)
     return torch.equal(layer.read().to(rounded.device), rounded)
 
 

@@ -82,8 +82,8 @@ def test_a_checkpoint_that_loads_as_another_model_is_refused(
     loaded, report = pruned(tmp_path / "dense")
     original = loaded.model.save_pretrained
 
-    def save_and_go_on(folder: Path) -> None:
-        original(folder)
+    def save_and_go_on(folder: Path, **options: Any) -> None:
+        original(folder, **options)
         loaded.model.model.layers[1].mlp.up_proj.weight.data[0, 0] += 1
 
     monkeypatch.setattr(loaded.model, "save_pretrained", save_and_go_on)
