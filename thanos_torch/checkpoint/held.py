@@ -124,6 +124,7 @@ class _HeldParameter:
         check_shape(layer.name, layer.shape, mask)
         self._masks.append((layer, mask))
 
+    @torch.no_grad()
     def parts(self) -> tuple[Tensor, Tensor]:
         """The parameter, or this rank's shard of it, and where its weights were removed.
 
