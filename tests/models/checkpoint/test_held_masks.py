@@ -85,6 +85,7 @@ def of_a_rank(family: str, before: bool) -> tuple[int, bool, int, bool]:
         model(tiny.random_windows(1))  # without a backward pass gathered copies stay in place
         gathered = not hasattr(first.stored, "full_tensor")
         held.apply()
+        model.reshard()
     return *result, lost(layers, masks), gathered
 
 
@@ -311,6 +312,17 @@ def test_weights_that_can_be_held_no_more_are_refused_before_they_move(case: str
     with pytest.raises(ValueError, match=f"^masks: .*{message}"):
         optimizer.step()
     assert not weight.any()
+
+
+def test_optimizers_of_the_model_are_refused_without_a_hook() -> None:
+    model, masks = pruned()
+    held = HeldMasks(model, masks)
+    parametrized(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(ValueError, match="is no parameter of its own"):
+        optimizer.step()
+    with pytest.raises(ValueError, match="is no parameter of its own"):
+        held.apply()
 
 
 def test_masks_that_nobody_has_check_nothing() -> None:
