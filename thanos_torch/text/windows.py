@@ -9,9 +9,8 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.text.sources import Part, read_text
-
-TOKEN_SUFFIXES = (".npy", ".safetensors")
+from thanos_torch.runtime.reasons import reason_of
+from thanos_torch.text.sources import TOKEN_SUFFIXES, Part, read_text
 
 
 def read_tokens(path: Path) -> Tensor:
@@ -33,17 +32,24 @@ def read_tokens(path: Path) -> Tensor:
     return torch.from_numpy(array.astype(numpy.int64))
 
 
+# What NumPy raises for files that are no arrays, or whose shape is larger than any memory.
+_SPOILED = (
+    *(ValueError, EOFError, KeyError, TypeError, AttributeError),
+    *(OverflowError, MemoryError, SyntaxError),
+)
+
+
 def _array(path: Path) -> numpy.ndarray:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             with path.open("rb") as stream:
                 return numpy.lib.format.read_array(stream, allow_pickle=False)
         tensors = load_file(path)
-    except (ValueError, EOFError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ValueError(f"dataset {path} holds no token ids: {error}") from error
+    except (*_SPOILED, SafetensorError) as error:
+        raise ValueError(f"dataset {path} holds no token ids: {reason_of(error)}") from error
     if len(tensors) != 1:
         raise ValueError(f"dataset {path} must hold one tensor, got {sorted(tensors)}")
     return next(iter(tensors.values()))
@@ -132,7 +138,15 @@ def check_stride(stride: int, seqlen: int) -> None:
 
 
 def check_windows(model: nn.Module, windows: Tensor) -> None:
-    """Raise ValueError if windows, (windows, seqlen), do not suit a model: length, token ids."""
+    """Raise ValueError unless windows are token ids, (windows, seqlen), that suit a model."""
+    if not isinstance(windows, Tensor) or windows.dtype not in (torch.int64, torch.int32):
+        kind = windows.dtype if isinstance(windows, Tensor) else type(windows).__name__
+        raise ValueError(f"windows must be a tensor of token ids, int64 or int32, got {kind}")
+    if windows.dim() != 2 or not windows.numel():
+        shape = tuple(windows.shape)
+        raise ValueError(f"windows must have the shape (windows, seqlen), got {shape}")
+    if int(windows.min()) < 0:
+        raise ValueError(f"windows must hold token ids, got {int(windows.min())}")
     most = _of_text_config(model, "max_position_embeddings")
     if most is not None and windows.shape[1] > most:
         raise ValueError(f"seqlen must be at most {most} for this model, got {windows.shape[1]}")
@@ -145,12 +159,15 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
 
 
 def _of_text_config(model: nn.Module, name: str) -> int | None:
-    """A number of a model's config; models of text and images nest the config of the text."""
+    """A number of a model's config, None if that is below 1, which some write for none.
+
+    Models of text and images nest the config of the text.
+    """
     config: Any = getattr(model, "config", None)
     if hasattr(config, "get_text_config"):
         config = config.get_text_config()
-    value: int | None = getattr(config, name, None)
-    return value
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and value >= 1 else None
 
 
 def _token_ids(
@@ -159,10 +176,12 @@ def _token_ids(
     """Token ids, (tokens) of a text or file, or (windows, seqlen) of a file; and their origin."""
     at_least_one("seqlen", seqlen)
     path = Path(dataset)
-    if path.is_file() and path.suffix in TOKEN_SUFFIXES:
+    if path.is_file() and path.suffix.lower() in TOKEN_SUFFIXES:
         ids = read_tokens(path)
         origin: dict[str, Any] = {"dataset": dataset, "part": part, "tokens_sha256": _sha256(ids)}
     else:
+        if tokenizer is None:
+            raise ValueError("tokenizer must be given for a text, got None")
         found = read_text(dataset, part)
         # Not verbose: tokenizers warn of long texts, but this one is cut right after.
         ids = torch.tensor(tokenizer(found.text, verbose=False)["input_ids"], dtype=torch.long)

@@ -1,8 +1,11 @@
 """`thanos eval`: overlapping windows, zero-shot tasks, and runs that repeat bit for bit."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 
 from tests.evaluation.items import write_items
@@ -67,6 +70,36 @@ def test_tasks_and_a_text_at_once(
     record = json.loads(file.read_text())
     assert record["perplexity"] > 1
     assert record["zero_shot"]["limit"] == record["zero_shot"]["tasks"][0]["items"] == 2
+
+
+# Files of texts and token ids, options, and what is said.
+TEXTS: dict[str, tuple[Any, tuple[object, ...], str]] = {
+    "text.csv": ("a,b", (), r"text\.csv must be text \(.*, got \.csv: name plain text \.txt$"),
+    "c4.json.zst": ("", (), r"c4\.json\.zst must be text .*: unpack it first$"),
+    "lists.jsonl": ('{"text": ["SECRET"]}', (), "line 1 must have a string .*, got a list$"),
+    "large.npy": (numpy.full(600, tiny.WORDS), (), "below 256, the model's vocabulary, got 256$"),
+    "long.npy": (numpy.ones(600, dtype=int), ("--seqlen", 257), "at most 256 for .*, got 257$"),
+    "rows.npy": (numpy.ones((9, 16), dtype=int), (), "seqlen must be 16, .*, got 32$"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_prune_and_eval_refuse_the_same_texts(
+    thanos: Thanos, checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    content, options, message = TEXTS[name]
+    if isinstance(content, str):
+        (tmp_path / name).write_text(content)
+    else:
+        numpy.save(tmp_path / name, content)
+    text = ("--dataset", tmp_path / name, "--seqlen", 32, *options)
+    prune = ("--pattern", "2:4", "--out", tmp_path / "out", "--nsamples", 1)
+    said = [thanos("eval", checkpoint, *text), thanos("prune", checkpoint, *text, *prune)]
+    assert [done.status for done in said] == [1, 1]
+    assert said[0].err == said[1].err
+    assert re.match(f"thanos: .*{message}", said[0].err), said[0].err
+    assert "SECRET" not in said[0].err
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,9 @@ def test_other_splits_and_columns_are_refused(hub: Any) -> None:
     splits["train"] = [{"body": "one", "id": 1}]
     with pytest.raises(ValueError, match="dataset a/b has no column text, but body, id"):
         read_text("a/b", "calibration")
+    splits["train"] = [{"text": "one"}, {"text": None}]
+    with pytest.raises(ValueError, match="a/b, row 2 must have a string as its text, got null"):
+        read_text("a/b", "calibration")
     with pytest.raises(ValueError, match=r"a/b has no split for evaluation: none of .* in train"):
         read_text("a/b", "evaluation")
 

@@ -1,5 +1,6 @@
 """Texts and the windows cut from them."""
 
+import gzip
 import json
 import sys
 from hashlib import sha256
@@ -131,18 +132,85 @@ def test_short_documents_are_packed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"texts": 1}', r"line 2: KeyError\('text'\)"),
-        ("no json", "line 2: JSONDecodeError"),
-        ("[1]", "line 2: TypeError"),
-        ('{"text": 1}', r"line 2: TypeError\('text is 1'\)"),
-        ("[" * 100_000, "line 2: RecursionError"),
+        ('{"texts": 1}', r'line 2 must be {"text": ...}, got the keys \[\'texts\'\]'),
+        ("no json", r'must hold one {"text": ...} a line, .*; line 2 is no JSON'),
+        ("[1]", 'line 2 must be {"text": ...}, got a list'),
+        ('{"text": 1}', "line 2 must have a string as its text, got a number"),
+        ('{"text": ["SECRET"]}', "line 2 must have a string as its text, got a list"),
+        ('{"text": null}', "line 2 must have a string as its text, got null"),
+        ('["SECRET"]', 'line 2 must be {"text": ...}, got a list'),
+        ('{"text": "SECRET', "line 2 is no JSON"),
+        ("[" * 100_000, "line 2 nests too deeply"),
+        ('{"%s": 1}' % ("key" * 999), r"got the keys \['key.{90,100}$"),
     ],
 )
 def test_bad_jsonl_files(tmp_path: Path, line: str, reason: str) -> None:
-    file = tmp_path / "documents.jsonl"
-    file.write_text('{"text": "good"}\n' + line)
-    with pytest.raises(ValueError, match=rf"documents.jsonl must hold one .* a line; {reason}"):
-        read_text(str(file), "calibration")
+    for name in ("documents.jsonl", "documents.json"):
+        (tmp_path / name).write_text('{"text": "good"}\n' + line)
+        with pytest.raises(ValueError, match=rf"dataset .*{name}.* {reason}") as caught:
+            read_text(str(tmp_path / name), "calibration")
+        assert "SECRET" not in str(caught.value).rpartition("documents")[2]
+
+
+LINES = '{"text": "Gr\\u00f6\\u00dfe", "url": "https://a.b"}\n\n{"text": "two"}\n'
+# Files, and what their text is.
+KNOWN: dict[str, tuple[bytes, str]] = {
+    "c4-validation.00000-of-00008.json": (LINES.encode(), "Größe\n\ntwo"),
+    "c4-validation.00000-of-00008.json.gz": (gzip.compress(LINES.encode()), "Größe\n\ntwo"),
+    "LINES.JSONL": (LINES.replace("\n", "\r\n").encode(), "Größe\n\ntwo"),
+    "list.json": (b'[\n {"text": "one"},\n {"text": "two"}\n]\n', "one\n\ntwo"),
+    "one.json": (b'{\n "text": "one"\n}\n', "one"),
+    "lines.jsonl.GZ": (gzip.compress(b'{"text": "one"}'), "one"),
+    "TEXT.TXT": ("Größe\r\n".encode(), "Größe\n"),
+    "text.txt.gz": (gzip.compress(b"one"), "one"),
+    "marked.txt": ("one".encode("utf-8-sig"), "one"),
+    "marked.json": (LINES.encode("utf-8-sig"), "Größe\n\ntwo"),
+    "WIKI.RAW": (b" = A = \n \n", " = A = \n\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_suffix_says_how_a_file_is_read(tmp_path: Path, name: str) -> None:
+    content, text = KNOWN[name]
+    (tmp_path / name).write_bytes(content)
+    assert read_text(str(tmp_path / name), "evaluation").text == text
+
+
+UNKNOWN = {
+    "table.csv": r"got \.csv: name plain text \.txt$",
+    "ids.pt": r"or token ids \(\.npy, \.safetensors\), got \.pt",
+    "ids.npz": r"got \.npz",
+    "wikitext": "got no suffix: name plain text",
+    "c4.json.zst": r"got \.zst: unpack it first$",
+    "C4.ZIP": r"got \.zip: unpack it first$",
+    "ids.npy.gz": r"got \.npy\.gz: unpack it first$",
+    "rows.parquet.gz": r"all but \.parquet also as \.gz.* got \.parquet\.gz: unpack it",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("some text that goes on")
+    with pytest.raises(ValueError, match=rf"dataset .*{name} must be text .*{UNKNOWN[name]}"):
+        calibration(str(tmp_path / name))
+
+
+def test_spoiled_archives_and_half_characters(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt.gz"
+    whole = gzip.compress(b"text" * 99)
+    for content in (b"text", whole[:-9], whole[:12] + b"spoiled" + whole[19:]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"dataset .*text.txt.gz cannot be unpacked: ."):
+            read_text(str(file), "evaluation")
+    half = tmp_path / "half.jsonl"
+    half.write_text('{"text": "SECRET \\ud800"}')
+    with pytest.raises(ValueError, match=r"half.jsonl holds half a character, '\\ud800'$"):
+        read_text(str(half), "evaluation")
+
+
+def test_no_tokenizer_is_no_traceback(alphabet: str) -> None:
+    with pytest.raises(ValueError, match="tokenizer must be given for a text, got None"):
+        evaluation_windows(None, alphabet, seqlen=5)
 
 
 def test_parquet_files(tmp_path: Path) -> None:
@@ -179,8 +247,14 @@ def test_folders_hold_a_file_for_each_part(tmp_path: Path) -> None:
     assert read_text(str(tmp_path), "calibration").text == "wiki.valid.raw"
     assert read_text(str(tmp_path), "evaluation").origin["file"] == "wiki.test.raw"
     write_jsonl(tmp_path / "c4-train.00000.jsonl", ["train"])
+    (tmp_path / "c4-train-info.json").write_text("{}")
     assert read_text(str(tmp_path), "calibration").text == "train"
     (tmp_path / "wiki.valid.raw").unlink()
     (tmp_path / "wiki.test.raw").unlink()
-    with pytest.raises(ValueError, match=r"has no text for evaluation: .* named test or valid"):
+    with pytest.raises(ValueError, match=r"has no text for evaluation: .* named test or valid$"):
         read_text(str(tmp_path), "evaluation")
+    (tmp_path / "test.csv").write_text("a,b")
+    with pytest.raises(ValueError, match=r"named test or valid, but test.csv$"):
+        read_text(str(tmp_path), "evaluation")
+    write_jsonl(tmp_path / "Test.JSON", ["test"])
+    assert read_text(str(tmp_path), "evaluation").text == "test"

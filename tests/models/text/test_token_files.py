@@ -84,6 +84,44 @@ def test_spoiled_files(tmp_path: Path, name: str, content: bytes) -> None:
         calibration(str(file))
 
 
+def test_suffixes_in_capitals_and_no_tokenizer(tmp_path: Path) -> None:
+    file = Path(save(tmp_path / "ids.npy", numpy.arange(20))).rename(tmp_path / "IDS.NPY")
+    assert evaluation_windows(None, str(file), seqlen=8).ids.shape == (2, 8)
+
+
+def test_a_shape_larger_than_the_memory(tmp_path: Path) -> None:
+    file = tmp_path / "ids.npy"
+    header = {"descr": "<i8", "fortran_order": False, "shape": (2**50,)}
+    with file.open("wb") as stream:
+        numpy.lib.format.write_array_header_1_0(stream, header)
+    with pytest.raises(ValueError, match=r"ids.npy holds no token ids: ."):
+        calibration(str(file))
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        ([[1, 2, 3]], "windows must be a tensor of token ids, int64 or int32, got list"),
+        (torch.ones(2, 8), "int64 or int32, got torch.float32"),
+        (torch.ones(8, dtype=torch.long), r"the shape \(windows, seqlen\), got \(8,\)"),
+        (torch.ones(0, 8, dtype=torch.long), r"the shape \(windows, seqlen\), got \(0, 8\)"),
+        (torch.tensor([[3, -1]]), "windows must hold token ids, got -1"),
+    ],
+)
+def test_windows_that_are_no_token_ids(windows: Any, message: str) -> None:
+    model = random_model(llama_config())
+    with pytest.raises(ValueError, match=message):
+        perplexity(model, windows)
+    with pytest.raises(ValueError, match=message):
+        prune_model(model, windows, "2:4", judge=None)
+
+
+def test_a_maximum_below_one_is_none(tmp_path: Path) -> None:
+    model = random_model(llama_config())
+    model.config.max_position_embeddings = -1
+    assert perplexity(model, torch.ones(1, 8, dtype=torch.long)).perplexity > 1
+
+
 def test_files_of_several_tensors_and_overlapping_windows(tmp_path: Path) -> None:
     file = tmp_path / "ids.safetensors"
     save_file({"a": torch.ones(8, dtype=torch.int), "b": torch.ones(8, dtype=torch.int)}, file)
