@@ -92,7 +92,8 @@ def reapply_checkpoint(
         _check_shape(name, places[name].read(tensors.__getitem__), mask)
     lost = dict.fromkeys(packed, 0)
     files = weight_files(checkpoint)
-    with new_folder(out) as partial:
+    pruned = {"the pruned checkpoint": Path(masks)} if Path(masks).is_dir() else {}
+    with new_folder(out, {"the checkpoint": checkpoint, **pruned}) as partial:
         for file in files:
             for name, count in _reapply_file(file, packed, places, partial / file.name).items():
                 lost[name] += count
