@@ -46,14 +46,13 @@ def _ending_cleanly() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         wanted = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
         # What is ignored, as nohup has it, stays ignored.
-        for each in wanted:
-            if signal.getsignal(each) is not signal.SIG_IGN:
-                before[each] = signal.signal(each, end)
+        heard = (each for each in wanted if signal.getsignal(each) is not signal.SIG_IGN)
+        before.update({each: signal.signal(each, end) for each in heard})
     try:
         yield
     finally:
-        for each, how in before.items():
-            signal.signal(each, how)
+        for each in before:
+            signal.signal(each, before[each])
 
 
 def _without_models(arguments: list[str], error: ModuleNotFoundError) -> int | str:

@@ -330,14 +330,15 @@ def finished_run(
     if "files" not in record:
         changed[RECORD] = "has no hashes of the files"
     problems = [f"{folder / name} {why}" for name, why in changed.items()]
-    for name, facts in described_files(record, "grams").items() if keep_gram else ():
-        why = why_changed(inside(keep_gram, name), facts)
-        problems += [f"{keep_gram / name} {why}"] if why else []
+    if keep_gram:
+        for name, facts in described_files(record, "grams").items():
+            why = why_changed(inside(keep_gram, name), facts)
+            problems += [f"{keep_gram / name} {why}"] if why else []
     if problems:
         more = f", and {len(problems) - 1} more" if problems[1:] else ""
         both = f"{folder} and {keep_gram}" if keep_gram else str(folder)
         raise ValueError(
-            f"{folder} holds the result of this very run, but it changed since: {problems[0]}{more}. "
-            f"Remove {both}, and the same command makes it again"
+            f"{folder} holds the result of this very run, but it changed since: "
+            f"{problems[0]}{more}. Remove {both}, and the same command makes it again"
         )
     return record

@@ -1,7 +1,6 @@
 """The folder of --keep-gram: the Gram matrix of every layer that is pruned."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,7 +71,7 @@ class GramWriter:
 
     def write_index(self) -> None:
         """Write the index of all layers so far."""
-        write_json(self.folder / GRAMS_INDEX, self._index)
+        write_json(self.folder / GRAMS_INDEX, dict(sorted(self._index.items())))
 
     def take(self) -> dict[str, Any]:
         """What was written for the block that is finished now, JSON-able: layers and files."""
