@@ -181,23 +181,23 @@ class StoredBlocks(BlockStore):
         self._check(self._numbers, thoroughly=True)
 
     def shards(self) -> dict[str, dict[str, Any]]:
-        """Size and SHA-256 of every shard, by its name, as the journal has them."""
-        entries = (self._work.entry(number) or {"files": {}} for number in self._numbers)
-        files = {
-            self._work.path / name: facts for e in entries for name, facts in e["files"].items()
-        }
+        """Size and SHA-256 of every shard, by its name, as the journal of a finished run has it."""
+        entries = {self._shard(number): self._work.entry(number) for number in self._numbers}
         return {
-            file.name: facts
-            for file, facts in files.items()
-            if file.parent == self._work.checkpoint
+            shard.name: entry["files"][self._relative(shard)]
+            for shard, entry in entries.items()
+            if entry
         }
 
     def kept_grams(self) -> dict[str, dict[str, Any]]:
-        """Size and SHA-256 of every file of Gram matrices, as the journal has them."""
-        entries = (
-            self._work.entry(index) or {"grams": {"files": {}}} for index in range(self._count)
-        )
-        return {name: facts for e in entries for name, facts in e["grams"]["files"].items()}
+        """Size and SHA-256 of every file of Gram matrices, as the journal has it."""
+        entries = [self._work.entry(index) for index in range(self._count)]
+        return {
+            name: facts
+            for entry in entries
+            if entry
+            for name, facts in entry["grams"]["files"].items()
+        }
 
     def shard_names(self) -> set[str]:
         """The names of all shards of the result."""
@@ -233,8 +233,10 @@ class StoredBlocks(BlockStore):
 
     def _facts(self, number: int, *others: Path) -> dict[str, Any]:
         """Size and SHA-256 of each file of a journal's entry."""
-        files = [self._shard(number), *others]
-        return {file.relative_to(self._work.path).as_posix(): facts_of(file) for file in files}
+        return {self._relative(file): facts_of(file) for file in [self._shard(number), *others]}
+
+    def _relative(self, file: Path) -> str:
+        return file.relative_to(self._work.path).as_posix()
 
     def _check(self, numbers: Iterable[int], *, thoroughly: bool) -> None:
         """Compare the files of the journal's entries with them: by size, or by hash as well."""
@@ -246,7 +248,7 @@ class StoredBlocks(BlockStore):
                 problems.append(problem)
         if problems:
             more = f" ({len(problems) - 1} more like it)" if problems[1:] else ""
-            raise ValueError(f"{problems[0]}{more}: the same command makes it again")
+            raise ValueError(f"{problems[0]}{more}")
 
     def _problem(self, number: int, thoroughly: bool) -> str:
         """The first thing that is wrong with an entry or its files; empty if nothing is."""
@@ -261,7 +263,7 @@ class StoredBlocks(BlockStore):
         for file, facts in files.items():
             why = why_changed(file, facts, thoroughly=thoroughly)
             if why:
-                return f"{file} {why}"
+                return f"{file} {why}: the same command makes it again"
         return ""
 
 

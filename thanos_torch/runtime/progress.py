@@ -187,9 +187,9 @@ class WorkFolder:
         """
         try:
             found: dict[str, Any] | None = self._seal.read(self._entry(number))
-        except ValueError:
+        except ValueError as error:
             self.forget(number)
-            raise
+            raise ValueError(f"{error}: the same command makes it again") from None
         return found
 
     def write_entry(self, number: int, content: Mapping[str, Any]) -> None:
