@@ -2,11 +2,11 @@
 
 from reference.patterns import Ablation
 from thanos_torch.certifying.checkpoint import CheckpointVerdict, judge_checkpoint
-from thanos_torch.certifying.layers import GramWriter, Judged
+from thanos_torch.certifying.layers import Judged
 from thanos_torch.certifying.original import Original
 from thanos_torch.certifying.provenance import Asked, Provenance
 from thanos_torch.checkpoint.held import HeldMasks
-from thanos_torch.checkpoint.inspect import SeenLayer, inspect_folder
+from thanos_torch.checkpoint.inspect import SeenLayer, changed_files, inspect_folder
 from thanos_torch.checkpoint.load import (
     DEFAULT_MODEL,
     LoadedModel,
@@ -32,6 +32,7 @@ from thanos_torch.checkpoint.streamed import StreamedModel
 from thanos_torch.evaluation.perplexity import Perplexity, perplexity
 from thanos_torch.pruning.card import model_card
 from thanos_torch.pruning.checkpoint import finished_run, prune_checkpoint, save_checkpoint
+from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.pruning.one_layer import relative_error
 from thanos_torch.pruning.plan import DENSE, METHODS, Dense, LayerOptions, Rule, Rules
 from thanos_torch.pruning.recipe_file import read_recipe
@@ -76,6 +77,7 @@ __all__ = [
     "Windows",
     "base_licence",
     "calibration_windows",
+    "changed_files",
     "checkpoint_folder",
     "evaluation_windows",
     "finished_run",

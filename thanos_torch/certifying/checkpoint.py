@@ -111,10 +111,14 @@ def judge_checkpoint(
     limit = blas_threads(0) if side_by_side else nullcontext()
     with ThreadPoolExecutor(os.cpu_count()) as pool, limit:
         found = (pool.map if side_by_side else map)(judged_again, names)
-        for number, name in enumerate(names):
-            if progress:
-                progress(name, number, len(names))
-            judged.append(next(found))
+        try:
+            for number, name in enumerate(names):
+                if progress:
+                    progress(name, number, len(names))
+                judged.append(next(found))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else all layers are judged first
+            raise
     skipped = asked.options.keys() - set(chosen)
     tensors = same_tensors(original, pruned, set(chosen), skipped)
     weights = original.tensors.files.values(), pruned.files.values()

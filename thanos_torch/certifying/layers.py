@@ -1,4 +1,4 @@
-"""Save the Gram matrices of a run, and judge the layers of its result again by them."""
+"""Judge the layers of a result again, by the Gram matrices that its run kept."""
 
 import hashlib
 import json
@@ -12,51 +12,12 @@ from torch import Tensor
 
 from thanos_torch.certifying.original import Original, refuse_unlike
 from thanos_torch.checkpoint.masks import Place
-from thanos_torch.checkpoint.record import PASSED, Judge, PrunedLayer, Stored, verdict_of
+from thanos_torch.checkpoint.record import PASSED, Judge, Stored, verdict_of
 from thanos_torch.checkpoint.shards import Tensors
 from thanos_torch.network.layers import arithmetic_of, dtype_name
+from thanos_torch.pruning.kept_grams import GRAMS_INDEX, refit_file
 from thanos_torch.pruning.plan import LayerOptions, default_judge
 from thanos_torch.runtime.clock import blas_threads
-from thanos_torch.runtime.files import whole_file
-
-GRAMS_INDEX = "grams.json"
-
-
-class GramWriter:
-    """Writes the Gram matrix of every layer that is pruned; layers of one input share a file.
-
-    Give it to `prune_model` as `on_layer`. For a layer that was refitted, its weight before the
-    refit is written as well: the rules for masks are about that weight. Every file is whole when
-    the index names it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Write into a new folder, or continue one that holds the beginning of the same run."""
-        self._folder = folder
-        # By hash of the matrix: the layer that names its file.
-        self._owners: dict[str, str] = {}
-        self._index: dict[str, str] = (
-            _read_index(folder) if (folder / GRAMS_INDEX).is_file() else {}
-        )
-
-    def __call__(self, layer: PrunedLayer) -> None:
-        """Write the matrix of a layer unless another layer's is the same."""
-        from safetensors.torch import save
-
-        self._folder.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(layer.gram.contiguous().cpu().numpy().data).hexdigest()
-        owner = self._owners.setdefault(digest, layer.name)
-        if owner == layer.name:
-            self._write(f"{owner}.safetensors", save({owner: layer.gram.contiguous()}))
-        if layer.before_refit is not None:
-            weight = {layer.name: layer.before_refit.contiguous()}
-            self._write(_refit_file(self._folder, layer.name).name, save(weight))
-        self._index[layer.name] = owner
-        self._write(GRAMS_INDEX, (json.dumps(self._index, indent=1) + "\n").encode())
-
-    def _write(self, name: str, content: bytes) -> None:
-        with whole_file(self._folder / name) as unfinished:
-            unfinished.write_bytes(content)
 
 
 class GramReader:
@@ -90,9 +51,9 @@ class GramReader:
 
     def before_refit(self, layer: str) -> Tensor | None:
         """The weight of a layer, (c, b), before it was refitted; None if it was not kept."""
-        if self._folder is None or not _refit_file(self._folder, layer).is_file():
+        if self._folder is None or not refit_file(self._folder, layer).is_file():
             return None
-        return _read(_refit_file(self._folder, layer), layer)
+        return _read(refit_file(self._folder, layer), layer)
 
 
 def sha256_of_tensor(tensor: Tensor) -> str:
@@ -106,10 +67,6 @@ def sha256_of_all(digests: Mapping[str, str]) -> str:
     """One SHA-256 for the Gram matrices of several layers, over sorted lines `NAME SHA-256`."""
     lines = sorted(f"{name} {digest}\n" for name, digest in digests.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _refit_file(folder: Path, layer: str) -> Path:
-    return folder / f"{layer}.before-refit.safetensors"
 
 
 def _read(file: Path, name: str) -> Tensor:

@@ -1,7 +1,7 @@
 """Inspect a checkpoint: the patterns of its zeros, and whether its masks and record still hold."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ from torch import Tensor
 
 from reference.patterns import SemiStructured, parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, read_places
-from thanos_torch.checkpoint.record import places_of
-from thanos_torch.checkpoint.shards import MASKS, RECORD, Tensors
+from thanos_torch.checkpoint.record import described_files, places_of
+from thanos_torch.checkpoint.shards import MASKS, RECORD, Tensors, inside
 from thanos_torch.network.layers import PRUNABLE_DTYPES
+from thanos_torch.runtime.files import why_changed
 
+LOADED = ("*.safetensors", "adapter_config.json")  # what programs load if it is there
 GROUPS = (2, 4, 8, 16)  # the m of n:m that are looked for
 
 
@@ -97,15 +99,37 @@ class SeenLayer:
         return {**asdict(self), "sparsity": self.seen.sparsity}
 
 
-def inspect_folder(folder: str | Path, record: dict[str, Any] | None) -> Iterator[SeenLayer]:
+def changed_files(folder: str | Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """How the files of a pruned checkpoint differ from what its record says: by name, sorted.
+
+    Files that were added count if other programs would load them with the model or in its place.
+    Raises ValueError if the record names a file outside of the folder.
+    """
+    folder = Path(folder)
+    known = described_files(record)
+    found = {name: why_changed(inside(folder, name), facts) for name, facts in known.items()}
+    if known:
+        loaded = {file.name for glob in LOADED for file in folder.glob(glob)}
+        found |= dict.fromkeys(loaded - known.keys(), "was added")
+    return {name: why for name, why in sorted(found.items()) if why}
+
+
+def inspect_folder(
+    folder: str | Path,
+    record: dict[str, Any] | None,
+    changed: Mapping[str, str] | None = None,
+) -> Iterator[SeenLayer]:
     """Inspect every layer and every other matrix of a folder with safetensors, sorted by name.
 
-    record  as `read_record` returns it. Weights are compared with the record and with the masks
+    record   as `read_record` returns it. Weights are compared with the record and with the masks
+    changed  of `changed_files`, if it was called before: to hash a large checkpoint takes a while
 
     Raises ValueError if the folder cannot be read, and for a matrix of quantised weights.
     """
     folder = Path(folder)
     tensors = Tensors(folder)
+    if changed is None:
+        changed = changed_files(folder, record or {})
     has_masks = (folder / MASKS).is_file()
     masks, places = (read_masks(folder), read_places(folder)) if has_masks else ({}, {})
     layers = {layer["name"]: layer for layer in record["layers"]} if record else {}
@@ -122,7 +146,11 @@ def inspect_folder(folder: str | Path, record: dict[str, Any] | None) -> Iterato
     for name in sorted(places, key=_natural):
         if name in layers or name in masks or _is_matrix(places[name].tensors[0], tensors):
             weight = places[name].read(tensors.__getitem__)
-            yield _seen(name, weight, layers.get(name), masks.get(name))
+            seen = _seen(name, weight, layers.get(name), masks.get(name))
+            files = dict.fromkeys(tensors.files[tensor].name for tensor in places[name].tensors)
+            held = tuple(f"its file {file} {changed[file]}" for file in files if file in changed)
+            # What else is wrong with a layer says more.
+            yield seen if seen.problems else replace(seen, problems=held)
 
 
 def _is_matrix(name: str, tensors: Tensors) -> bool:

@@ -54,7 +54,7 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
     sizes = _sizes_of(record, parts)
     exact: dict[str, ExactFile] = {}
     pieces: dict[str, list[Piece]] = {}
-    with new_folder(out) as partial:
+    with new_folder(out, {"the pruned checkpoint": folder}) as partial:
         for file in weight_files(folder):
             exact[file.name] = ExactFile.of(file)
             shard = _Shard(form, sizes)
@@ -91,7 +91,7 @@ def unpack_checkpoint(packed: str | Path, out: str | Path) -> None:
     different, because the packed file was damaged.
     """
     source = PackedFolder(packed)
-    with new_folder(Path(out)) as partial:
+    with new_folder(Path(out), {"the packed folder": source.path}) as partial:
         for name, file in source.files.items():
             file.write(partial / name, source.read)
         if source.masks:

@@ -53,7 +53,8 @@ def reapply_checkpoint(
     files = weight_files(checkpoint)
     index = [INDEX] if (checkpoint / INDEX).exists() else []
     copied = index + [name for name in side_files(checkpoint, out) if name != RECORD]
-    with new_folder(out) as partial:
+    pruned = {"the pruned checkpoint": Path(masks)} if Path(masks).is_dir() else {}
+    with new_folder(out, {"the checkpoint": checkpoint, **pruned}) as partial:
         for file in files:
             for name, count in _reapply_file(file, packed, places, partial / file.name).items():
                 lost[name] += count

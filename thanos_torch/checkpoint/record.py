@@ -295,6 +295,7 @@ def read_record(folder: str | Path) -> dict[str, Any] | None:
         for layer in record["layers"]:
             _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
         places_of(record)
+        described_files(record)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
     found: dict[str, Any] = record
@@ -308,3 +309,19 @@ def places_of(record: Mapping[str, Any]) -> dict[str, Place]:
         for layer in record["layers"]
         if layer["stored"]
     }
+
+
+def described_files(record: Mapping[str, Any], part: str = "files") -> dict[str, dict[str, Any]]:
+    """What `facts_of` said of each file of a result, by name; empty if the record does not say it.
+
+    part  "files" of the checkpoint, or "grams", which were kept
+
+    Raises ValueError for anything else.
+    """
+    found = record.get(part, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"{part} must be an object, got {type(found).__name__}")
+    for name, facts in found.items():
+        if not (isinstance(facts, dict) and facts.keys() == {"bytes", "sha256"}):
+            raise ValueError(f"{part} must have bytes and sha256 of {name!r} alone")
+    return found

@@ -1,7 +1,12 @@
 """The entry point of the program `thanos`; also works without the extra `models`."""
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 VERSION = "--version"
 MODELS = "pip install 'thanos-pruning[models,verification]'"
@@ -9,6 +14,11 @@ MODELS = "pip install 'thanos-pruning[models,verification]'"
 
 def main() -> None:
     """Run the program `thanos`; its exit statuses are `thanos_torch.cli.display.ExitStatus`."""
+    with _ending_cleanly():
+        _run()
+
+
+def _run() -> None:
     try:
         from thanos_torch.cli.app import run
     except ModuleNotFoundError as error:
@@ -17,6 +27,32 @@ def main() -> None:
         run()
     except ModuleNotFoundError as error:
         sys.exit(_missing(error))
+
+
+@contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the program as an error does: what is half-written is removed.
+
+    The exit status is 128 and the signal's number, as shells have it.
+    """
+
+    def end(number: int, _: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # a second one would end the cleaning
+        print(f"thanos: ended by {signal.Signals(number).name}", file=sys.stderr)
+        sys.exit(128 + number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        wanted = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        # What is ignored, as nohup has it, stays ignored.
+        heard = (each for each in wanted if signal.getsignal(each) is not signal.SIG_IGN)
+        before.update({each: signal.signal(each, end) for each in heard})
+    try:
+        yield
+    finally:
+        for each in before:
+            signal.signal(each, before[each])
 
 
 def _without_models(arguments: list[str], error: ModuleNotFoundError) -> int | str:

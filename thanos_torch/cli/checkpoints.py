@@ -11,6 +11,7 @@ from thanos_torch.checkpoint.record import (
     NOT_DECIDABLE,
     PASSED,
     counted,
+    described_files,
     reasons,
     recorded,
     together,
@@ -27,8 +28,10 @@ from thanos_torch.cli.display import (
 from thanos_torch.cli.options import check_writable
 from thanos_torch.models import (
     MASKS,
+    RECORD,
     PackedSizes,
     SeenLayer,
+    changed_files,
     inspect_folder,
     pack_checkpoint,
     read_record,
@@ -49,27 +52,39 @@ def inspect(
     """Show sparsity and n:m patterns of a checkpoint, and whether masks and record hold.
 
     In n:m, n counts the ZEROS. Exit status 1 means that removed weights are not zero, that
-    thanos.json and the weights disagree, or that a certificate in thanos.json failed. Exit status
-    3 means that nothing failed, but that a certificate in thanos.json is not decidable.
+    thanos.json and the files disagree, also by their SHA-256, or that a certificate in thanos.json
+    failed. Exit status 3 means that nothing failed, but that a certificate in thanos.json is not
+    decidable.
     """
     check_writable(json_file, "--json")
     record = read_record(folder)
-    seen = list(inspect_folder(folder, record))
+    changed = changed_files(folder, record or {})
+    say_first([f"{folder / name} {why}, by {RECORD}." for name, why in changed.items()])
+    seen = list(inspect_folder(folder, record, changed))
     groups = grouped(seen, lambda layer: layer.name if layers else _kind(layer))
     table(str(folder), HEADINGS, [_row(name, group) for name, group in groups.items()])
     problems = [f"{layer.name}: {problem}" for layer in seen for problem in layer.problems]
     say_first(problems)
     certificates = _say_certificates(record)
-    verdict = FAILED if problems else certificates
+    verdict = FAILED if problems or changed else certificates
     content = {
         "holds": verdict == PASSED,
+        "changed_files": changed,
         "certificates": certificates,
         "layers": [layer.as_dict() for layer in seen],
     }
     write_result(json_file, content)
     if record or (folder / MASKS).is_file():
-        say("All zeros hold." if not problems else "NOT all that was pruned holds.")
+        say(_summary(bool(problems or changed), record))
     raise typer.Exit(OF_VERDICT[verdict])
+
+
+def _summary(spoiled: bool, record: dict[str, Any] | None) -> str:
+    if spoiled:
+        return "NOT all that was pruned holds."
+    if described_files(record or {}):
+        return "All zeros hold. All files are as they were written, by their SHA-256."
+    return "All zeros hold."
 
 
 def _kind(layer: SeenLayer) -> str:

@@ -46,8 +46,9 @@ from thanos_torch.models import (
     prune_checkpoint,
     stream_model,
 )
-from thanos_torch.runtime.files import refuse_unusable, stamp
-from thanos_torch.runtime.progress import discard_progress, has_progress, versions
+from thanos_torch.pruning.checkpoint import refuse_outputs
+from thanos_torch.runtime.files import stamp
+from thanos_torch.runtime.progress import discard_progress, versions
 from thanos_torch.runtime.ranks import TIMEOUT
 from verification import certify
 
@@ -120,9 +121,10 @@ def prune(
     if keep_gram:
         settings["keep_gram"] = str(keep_gram)
     with joined(rank_timeout) as ranks:
-        record = ranks.from_first(lambda: finished_run(out, settings))
+        record = ranks.from_first(lambda: finished_run(out, settings, keep_gram))
         if not record:
-            ranks.from_first(lambda: _refuse_folders(out, keep_gram))
+            folder = Path(model) if Path(model).is_dir() else None
+            ranks.from_first(lambda: refuse_outputs(out, keep_gram, folder))
             loaded, streamed, windows = _load_in_turn(ranks, model, text, trust_remote_code)
             with progress_bar("pruning") if ranks.first else nullcontext() as show:
                 record = prune_checkpoint(
@@ -140,7 +142,7 @@ def prune(
                     card=model_card,
                     device=device,
                     activations=activations,
-                    on_layer=GramWriter(keep_gram) if keep_gram and ranks.first else None,
+                    on_layer=GramWriter(keep_gram) if keep_gram else None,
                     progress=show,
                     ranks=ranks,
                 )
@@ -150,12 +152,6 @@ def prune(
         if ranks.first:
             show_record(record, described(rules), out)
     raise typer.Exit(OF_VERDICT[recorded(record)])
-
-
-def _refuse_folders(out: Path, keep_gram: Path | None) -> None:
-    refuse_unusable(out)
-    if keep_gram and not has_progress(out):  # else it holds the beginning of this run
-        refuse_unusable(keep_gram)
 
 
 def _load_in_turn(

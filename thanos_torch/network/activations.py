@@ -1,6 +1,6 @@
 """Outputs of decoder blocks for every calibration batch, in memory or on disk."""
 
-import json
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from thanos_torch.runtime.files import begin, move, sync
+from thanos_torch.runtime.progress import Seal
+
+LIST = "list.json"  # beside the outputs of a block: their shapes and hashes
 
 
 class Activations:
@@ -42,57 +45,58 @@ class Activations:
 class StoredActivations(Activations):
     """Activations in a folder, where a resumed run finds them.
 
-    The folder holds the outputs of one block, and for a moment those of the next. Reading raises
-    ValueError if a file is damaged. The outputs are removed then, and the next run computes them.
+    The folder holds the outputs of one block, and for a moment those of the next, each with a
+    sealed list of their hashes. Where a file is damaged or of another run, ValueError is raised
+    after all outputs were removed: the next run computes them.
     """
 
-    def __init__(self, folder: Path, at_most: int) -> None:
+    def __init__(self, folder: Path, at_most: int, seal: Seal) -> None:
         """Continue with the latest outputs in `folder` of at most `at_most` blocks."""
         super().__init__()
-        self._folder = folder
+        self._folder, self._seal = folder, seal
         folder.mkdir(parents=True, exist_ok=True)
         found = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
         self.position = max((number for number in found if number <= at_most), default=0)
         self.drop_older()
+        self._written: dict[str, Any] = {}
+        self._list = self._read_list() if self.position else {}
 
     def read(self, batch: int) -> Any:
         """As `Activations`."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load
 
         if not self.position:
             return None
-        file = self._set(self.position) / f"{batch:05}.safetensors"
+        file = self._set(self.position) / _file_name(batch)
         try:
-            with safe_open(file, framework="pt") as stored:
-                shape = json.loads(stored.metadata()["shape"])
-                names = stored.keys()
-                tensors = {name: stored.get_tensor(name).clone() for name in names}
-                return _assembled(shape, tensors)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            shutil.rmtree(self._set(self.position), ignore_errors=True)
-            raise ValueError(f"activations {file} cannot be read: {error}") from error
+            content, known = file.read_bytes(), self._list[file.name]
+        except (OSError, KeyError) as error:
+            raise self._damage(f"{file} cannot be read: {error}") from error
+        if hashlib.sha256(content).hexdigest() != known["sha256"]:
+            raise self._damage(f"{file} changed after it was written")
+        return _assembled(known["shape"], load(content))
 
     def write(self, batch: int, output: Any) -> None:
         """As `Activations`."""
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         begin("activations")
         tensors: dict[str, Tensor] = {}
-        shape = json.dumps(_taken_apart(output, tensors))
+        shape = _taken_apart(output, tensors)
         self._unfinished.mkdir(exist_ok=True)
-        file = self._unfinished / f"{batch:05}.safetensors"
-        try:
-            save_file(tensors, file, metadata={"shape": shape})
-        except SafetensorError as error:
-            raise OSError(f"{file} cannot be written: {error}") from error
+        file, content = self._unfinished / _file_name(batch), save(tensors)
+        file.write_bytes(content)
         sync(file)
+        digest = hashlib.sha256(content).hexdigest()
+        self._written[file.name] = {"shape": shape, "sha256": digest}
 
     def advance(self) -> None:
         """As `Activations`. The older outputs stay until the block is recorded."""
         begin("rename")
-        sync(self._unfinished)
         self.position += 1
+        self._list, self._written = self._written, {}
+        content = {"blocks": self.position, "batches": self._list}
+        self._seal.write(self._unfinished / LIST, content)
         shutil.rmtree(self._set(self.position), ignore_errors=True)
         move(self._unfinished, self._set(self.position))
 
@@ -102,12 +106,33 @@ class StoredActivations(Activations):
             if entry != self._set(self.position):
                 shutil.rmtree(entry, ignore_errors=True)
 
+    def _read_list(self) -> dict[str, Any]:
+        """Shape and hash of every batch's file. Raises ValueError for outputs of another run."""
+        file = self._set(self.position) / LIST
+        try:
+            content = self._seal.read(file) or {}
+        except ValueError as error:
+            raise self._damage(str(error)) from None
+        if content.get("blocks") != self.position:
+            raise self._damage(f"{file} is not of this run")
+        batches: dict[str, Any] = content["batches"]
+        return batches
+
+    def _damage(self, what: str) -> ValueError:
+        """Remove the outputs, and return the error to raise."""
+        shutil.rmtree(self._set(self.position), ignore_errors=True)
+        return ValueError(f"activations {what}: the same command makes them again")
+
     @property
     def _unfinished(self) -> Path:
         return self._folder / "unfinished"
 
     def _set(self, position: int) -> Path:
         return self._folder / f"{position:05}"
+
+
+def _file_name(batch: int) -> str:
+    return f"{batch:05}.safetensors"
 
 
 def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:

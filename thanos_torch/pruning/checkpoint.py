@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from reference.patterns import Pattern
+from thanos_torch.checkpoint.inspect import changed_files
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, write_masks
-from thanos_torch.checkpoint.record import Judge, PrunedLayer
+from thanos_torch.checkpoint.record import Judge, PrunedLayer, described_files
 from thanos_torch.checkpoint.shards import (
     INDEX,
     MASKS,
     RECORD,
     concatenate,
+    inside,
     is_side_file,
     side_files,
 )
@@ -26,14 +28,26 @@ from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import Activations, StoredActivations
 from thanos_torch.network.layers import noted_dtype
 from thanos_torch.pruning.card import CARD
+from thanos_torch.pruning.kept_grams import GRAMS_INDEX, GramWriter
 from thanos_torch.pruning.plan import Rules, default_judge, rules_for
 from thanos_torch.pruning.store import StoredBlocks
 from thanos_torch.pruning.whole_model import PruningRun, plan_for
-from thanos_torch.runtime.files import new_folder, refuse_unusable, whole_file, write_json
+from thanos_torch.runtime.files import (
+    facts_of,
+    new_folder,
+    refuse_occupied,
+    refuse_overlap,
+    refuse_unusable,
+    whole_file,
+    why_changed,
+    write_json,
+)
 from thanos_torch.runtime.progress import (
+    Seal,
     WorkFolder,
     differences,
     fingerprint,
+    has_progress,
     resumable_run,
     work_folder_of,
 )
@@ -79,7 +93,8 @@ def prune_checkpoint(
     record       first part of `thanos.json`, before the report; its `settings` tell runs apart
     card         makes the model card from the content of `thanos.json`: `model_card`
     activations  "disk", or "memory": then a resumed run computes them again
-    on_layer     called with every layer once it is pruned; again if its block was not finished
+    on_layer     called with every layer once it is pruned; again if its block was not finished.
+                 A `GramWriter` goes on where an earlier process ended
     ranks        the processes that share the work, each with the same arguments; only the first
                  one calls `on_layer` and writes to `out`
 
@@ -89,9 +104,12 @@ def prune_checkpoint(
     """
     refuse_activations(activations)
     out, ranks = Path(out), ranks or Ranks()
-    ranks.from_first(lambda: refuse_unusable(out))
+    grams = on_layer if isinstance(on_layer, GramWriter) else None
+    keep_gram = grams.folder if grams else None
+    ranks.from_first(lambda: refuse_outputs(out, keep_gram, streamed.folder))
     plan = plan_for(streamed.model, windows, rules_for(rules))
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
+    options["keep_gram"] = str(keep_gram) if keep_gram else None
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     _refuse_unlike(ranks, mark)
     copied = [*filter(is_copied, side_files(streamed.folder, out, work_folder_of(out)))]
@@ -100,23 +118,30 @@ def prune_checkpoint(
     opened = (
         resumable_run(out, mark) if ranks.first else nullcontext(WorkFolder(work_folder_of(out)))
     )
-    with opened as work:
-        store = StoredBlocks(streamed, work, writes=ranks.first)
+    with opened as work, closing(grams) if grams else nullcontext():
+        store = StoredBlocks(streamed, work, writes=ranks.first, grams=grams)
         if ranks.first:
+            _refuse_strays(work, {*store.shard_names(), *copied})
             store.copy_outside()
         store.agree(ranks)
         streamed.load_for(windows)
         outputs = work.activations if ranks.count == 1 else work.activations / f"rank-{ranks.rank}"
         on_disk = activations == "disk"
+        kept: list[Activations] = []
+        at_most, seal = store.first_unfinished(), Seal.of(mark)
+        # If one rank's outputs are damaged, all ranks end with that message.
+        ranks.agree(
+            lambda: kept.append(
+                StoredActivations(outputs, at_most, seal) if on_disk else Activations()
+            )
+        )
         run = PruningRun(
             streamed.model,
             windows,
             plan,
             judge,
             store=store,
-            activations=(
-                StoredActivations(outputs, store.first_unfinished()) if on_disk else Activations()
-            ),
+            activations=kept[0],
             device=ranks.own_device(device),
             on_layer=on_layer,
             progress=progress,
@@ -125,6 +150,10 @@ def prune_checkpoint(
         report = run.execute()
         if ranks.first:
             whole = {**record, **report.as_dict()}
+            if grams:
+                grams.write_index()
+                index = {GRAMS_INDEX: facts_of(grams.folder / GRAMS_INDEX)}
+                whole["grams"] = store.kept_grams() | index
             _complete(streamed, copied, store, work, whole, card(whole) if card else "")
             store.check_all()
             work.finish(out)
@@ -132,6 +161,28 @@ def prune_checkpoint(
     # Outputs of a rank on a machine that does not share the first one's folder.
     shutil.rmtree(outputs, ignore_errors=True)
     return whole
+
+
+def refuse_outputs(out: Path, keep_gram: Path | None, model: Path | None) -> None:
+    """Raise ValueError unless the result and the Gram matrices can be written where they are to go.
+
+    model  the folder of the model, which neither may overlap; None if it is not known yet
+    """
+    refuse_unusable(out)
+    folders = {"out": out, "the folder of the progress": work_folder_of(out)}
+    if keep_gram:
+        folders["keep_gram"] = keep_gram
+    refuse_overlap(folders, {"the model's folder": model} if model else {})
+    if keep_gram and not has_progress(out):  # else it holds the beginning of this run
+        refuse_occupied(keep_gram, "keep_gram")
+
+
+def _refuse_strays(work: WorkFolder, own: set[str]) -> None:
+    """Raise ValueError for a file that is not of this run, and would be part of its result."""
+    for file in sorted(work.checkpoint.rglob("*")):
+        name = file.relative_to(work.checkpoint).as_posix()
+        if file.is_file() and name not in own | WRITTEN.keys():
+            raise ValueError(f"{file} is not of this run: remove it")
 
 
 def refuse_activations(activations: str) -> None:
@@ -154,10 +205,10 @@ def _complete(
     copied: Sequence[str],
     store: StoredBlocks,
     work: WorkFolder,
-    record: Mapping[str, Any],
+    record: dict[str, Any],
     card: str,
 ) -> None:
-    """Write what belongs to a checkpoint beside its shards."""
+    """Write what belongs to a checkpoint beside its shards; `record` gets every file's hash."""
     for name in copied:
         (work.checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
         with whole_file(work.checkpoint / name) as unfinished:
@@ -170,7 +221,22 @@ def _complete(
     if card:
         with whole_file(work.checkpoint / CARD) as unfinished:
             unfinished.write_text(card, encoding="utf-8")
+    record["files"] = _described(work.checkpoint, store.shards())
     write_json(work.checkpoint / RECORD, record)
+
+
+def _described(folder: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Size and SHA-256 of each file of a result, but of its record, and its card for people.
+
+    known  the same of some files, by name
+    """
+    files = {
+        file.relative_to(folder).as_posix(): file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    own = files.keys() - {RECORD, CARD}
+    return {name: known.get(name) or facts_of(files[name]) for name in sorted(own)}
 
 
 def save_checkpoint(
@@ -192,7 +258,8 @@ def save_checkpoint(
     """
     if isinstance(masks, str | Path):
         masks = read_masks(masks)
-    with new_folder(Path(folder)) as partial:
+    source = {"the model's folder": loaded.config_file.parent} if loaded.config_file else {}
+    with new_folder(Path(folder), source) as partial:
         with quiet_transformers():
             loaded.model.save_pretrained(partial, state_dict=_as_stored(loaded.model))
             loaded.tokenizer.save_pretrained(partial)
@@ -201,7 +268,8 @@ def save_checkpoint(
             shutil.copyfile(loaded.config_file, partial / "config.json")
         places = check_reload(loaded.model, partial)
         write_masks(partial / MASKS, masks, places)
-        text = json.dumps(_with_places(record, places), indent=1, allow_nan=False)
+        content = {**_with_places(record, places), "files": _described(partial, {})}
+        text = json.dumps(content, indent=1, allow_nan=False)
         (partial / RECORD).write_text(text + "\n", encoding="utf-8")
         if card:
             (partial / CARD).write_text(card, encoding="utf-8")
@@ -266,12 +334,36 @@ def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Non
             raise ValueError(f"{name} is not the same after saving and loading the checkpoint")
 
 
-def finished_run(folder: Path, settings: Mapping[str, object]) -> dict[str, Any] | None:
-    """The record of a finished run with the very same settings in `folder`, or None."""
+def finished_run(
+    folder: Path, settings: Mapping[str, object], keep_gram: Path | None = None
+) -> dict[str, Any] | None:
+    """The record of a finished run with the very same settings in `folder`, or None.
+
+    keep_gram  the folder of its Gram matrices, if it kept them
+
+    Raises ValueError, naming the first of them, if files are not as the run wrote them.
+    """
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         # Through JSON, for what a file cannot tell apart: tuples and lists.
         same = record["settings"] == json.loads(json.dumps(settings))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return record if same else None
+    if not same:
+        return None
+    changed = changed_files(folder, record)
+    if "files" not in record:
+        changed[RECORD] = "has no hashes of the files"
+    problems = [f"{folder / name} {why}" for name, why in changed.items()]
+    if keep_gram:
+        for name, facts in described_files(record, "grams").items():
+            why = why_changed(inside(keep_gram, name), facts)
+            problems += [f"{keep_gram / name} {why}"] if why else []
+    if problems:
+        more = f", and {len(problems) - 1} more" if problems[1:] else ""
+        both = f"{folder} and {keep_gram}" if keep_gram else str(folder)
+        raise ValueError(
+            f"{folder} holds the result of this very run, but it changed since: "
+            f"{problems[0]}{more}. Remove {both}, and the same command makes it again"
+        )
+    return record

@@ -13,7 +13,8 @@ from thanos_torch.checkpoint.masks import PackedMask, write_masks
 from thanos_torch.checkpoint.record import LayerRecord
 from thanos_torch.checkpoint.shards import read_tensors, write_shard
 from thanos_torch.checkpoint.streamed import StreamedModel
-from thanos_torch.runtime.files import sha256_of, whole_file
+from thanos_torch.pruning.kept_grams import GramWriter
+from thanos_torch.runtime.files import facts_of, whole_file, why_changed
 from thanos_torch.runtime.progress import WorkFolder
 from thanos_torch.runtime.ranks import Ranks
 
@@ -84,20 +85,32 @@ class StoredBlocks(BlockStore):
     Without `writes` nothing is written, and every block is read dense. So do all ranks but the
     first one: they get pruned weights from that one.
 
-    If a file of an earlier process is damaged, ValueError is raised after its entry was removed
-    from the journal: the next run makes it again.
+    If files of an earlier process are damaged, ValueError is raised after their entries were
+    removed from the journal: the next run makes them again.
+
+    grams  keeps the Gram matrices of the blocks, which are part of what makes a block finished
     """
 
-    def __init__(self, streamed: StreamedModel, work: WorkFolder, *, writes: bool = True) -> None:
-        self._streamed, self._work, self._writes = streamed, work, writes
+    def __init__(
+        self,
+        streamed: StreamedModel,
+        work: WorkFolder,
+        *,
+        writes: bool = True,
+        grams: GramWriter | None = None,
+    ) -> None:
+        self._streamed, self._work, self._writes, self._grams = streamed, work, writes, grams
         self._count = len(streamed.blocks)
         self._groups = list(_grouped(streamed.outside, streamed.sizes))
         self._finished: dict[int, FinishedBlock] = {}
         if writes:
-            for index in range(self._count):
-                if entry := work.entry(index):
+            self._check(self._numbers, thoroughly=False)
+            entries = [work.entry(index) for index in range(self._count)]
+            for index, entry in enumerate(entries):
+                if entry:
                     self._finished[index] = FinishedBlock.from_dict(entry["block"])
-                    self._check(index, thoroughly=False)
+            if grams:
+                grams.open([entry["grams"] for entry in entries if entry])
 
     def agree(self, ranks: Ranks) -> None:
         """Let all ranks take the first one's word for which blocks are finished."""
@@ -117,8 +130,6 @@ class StoredBlocks(BlockStore):
                 tensors = read_tensors({name: self._streamed.files[name] for name in names})
                 write_shard(self._shard(number), tensors)
                 self._work.write_entry(number, {"files": self._facts(number)})
-            else:
-                self._check(number, thoroughly=False)
 
     def finished(self, index: int) -> FinishedBlock | None:
         """As `BlockStore`."""
@@ -127,7 +138,7 @@ class StoredBlocks(BlockStore):
     def fetch(self, index: int) -> None:
         """As `BlockStore`; dense weights if this store does not write."""
         if self._writes and index in self._finished:
-            self._check(index, thoroughly=True)
+            self._check([index], thoroughly=True)
             self._streamed.load_block(index, self._places(index))
         else:
             self._streamed.load_block(index)
@@ -155,8 +166,9 @@ class StoredBlocks(BlockStore):
             with whole_file(self._masks(index)) as unfinished:
                 write_masks(unfinished, masks, places)
             masks.clear()
-            facts = self._facts(index, self._masks(index))
-            self._work.write_entry(index, {"block": block.as_dict(), "files": facts})
+            entry = {"block": block.as_dict(), "files": self._facts(index, self._masks(index))}
+            grams = {"grams": self._grams.take()} if self._grams else {}
+            self._work.write_entry(index, entry | grams)
         self._finished[index] = block
 
     def release(self, index: int) -> None:
@@ -165,8 +177,30 @@ class StoredBlocks(BlockStore):
 
     def check_all(self) -> None:
         """Read every file once more, and compare it with what was written."""
-        for number in range(self._count + len(self._groups)):
-            self._check(number, thoroughly=True)
+        self._check(self._numbers, thoroughly=True)
+
+    def shards(self) -> dict[str, dict[str, Any]]:
+        """Size and SHA-256 of every shard, by its name, as the journal of a finished run has it."""
+        entries = {self._shard(number): self._work.entry(number) for number in self._numbers}
+        return {
+            shard.name: entry["files"][self._relative(shard)]
+            for shard, entry in entries.items()
+            if entry
+        }
+
+    def kept_grams(self) -> dict[str, dict[str, Any]]:
+        """Size and SHA-256 of every file of Gram matrices, as the journal has it."""
+        entries = [self._work.entry(index) for index in range(self._count)]
+        return {
+            name: facts
+            for entry in entries
+            if entry
+            for name, facts in entry["grams"]["files"].items()
+        }
+
+    def shard_names(self) -> set[str]:
+        """The names of all shards of the result."""
+        return {self._shard(number).name for number in self._numbers}
 
     def weight_map(self) -> dict[str, str]:
         """The name of the shard of every tensor."""
@@ -191,23 +225,45 @@ class StoredBlocks(BlockStore):
     def _masks(self, index: int) -> Path:
         return self._work.masks / f"{index:05}.safetensors"
 
+    @property
+    def _numbers(self) -> range:
+        """The numbers of all entries of the journal: blocks, then what lies outside of them."""
+        return range(self._count + len(self._groups))
+
     def _facts(self, number: int, *others: Path) -> dict[str, Any]:
         """Size and SHA-256 of each file of a journal's entry."""
-        files = [self._shard(number), *others]
-        return {
-            str(file.relative_to(self._work.path)): [file.stat().st_size, sha256_of(file)]
-            for file in files
-        }
+        return {self._relative(file): facts_of(file) for file in [self._shard(number), *others]}
 
-    def _check(self, number: int, *, thoroughly: bool) -> None:
-        """Compare the files of a journal's entry with it: by size, or by hash as well."""
-        entry = self._work.entry(number)
-        for name, (size, digest) in (entry["files"] if entry else {}).items():
-            file = self._work.path / name
-            sound = file.is_file() and file.stat().st_size == size
-            if not sound or (thoroughly and sha256_of(file) != digest):
+    def _relative(self, file: Path) -> str:
+        return file.relative_to(self._work.path).as_posix()
+
+    def _check(self, numbers: Iterable[int], *, thoroughly: bool) -> None:
+        """Compare the files of the journal's entries with them: by size, or by hash as well."""
+        problems = []
+        for number in numbers:
+            problem = self._problem(number, thoroughly)
+            if problem:
                 self._work.forget(number)
-                raise ValueError(f"{file} is damaged or missing: the same command makes it again")
+                problems.append(problem)
+        if problems:
+            more = f" ({len(problems) - 1} more like it)" if problems[1:] else ""
+            raise ValueError(f"{problems[0]}{more}")
+
+    def _problem(self, number: int, thoroughly: bool) -> str:
+        """The first thing that is wrong with an entry or its files; empty if nothing is."""
+        try:
+            entry = self._work.entry(number) or {"files": {}}
+        except ValueError as error:
+            return str(error)
+        files = {self._work.path / name: facts for name, facts in entry["files"].items()}
+        if self._grams and "grams" in entry:
+            kept = entry["grams"]["files"].items()
+            files |= {self._grams.folder / name: facts for name, facts in kept}
+        for file, facts in files.items():
+            why = why_changed(file, facts, thoroughly=thoroughly)
+            if why:
+                return f"{file} {why}: the same command makes it again"
+        return ""
 
 
 def _grouped(names: Iterable[str], sizes: dict[str, int]) -> Iterable[list[str]]:

@@ -22,6 +22,7 @@ from thanos_torch.network.layers import (
     prunable_layers,
 )
 from thanos_torch.network.replay import BlockReplay
+from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.pruning.one_layer import Solved, receive, solve, store_weight
 from thanos_torch.pruning.plan import PAPER, Choice, Dense, Plan, Rules, default_judge, rules_for
 from thanos_torch.pruning.store import BlockStore, FinishedBlock
@@ -95,6 +96,8 @@ def prune_model(
         only=only,
         ranks=ranks or Ranks(),
     )
+    if isinstance(on_layer, GramWriter) and run.ranks.first:
+        on_layer.open()  # refuses an occupied folder before anything is calculated
     return run.execute()
 
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from filelock import FileLock, Timeout
@@ -34,7 +36,8 @@ def fingerprint(
     and a change that keeps the time is made on purpose. Small files are hashed as a whole.
     """
     files = {file.name: _of_weights(file) for file in sorted(set(shards))}
-    small = {file.name: sha256_of(file) for file in sorted(folder.glob("*.json"))}
+    texts = [*folder.glob("*.json"), *folder.glob("*.py")]
+    small = {file.name: sha256_of(file) for file in sorted(texts)}
     return {
         "model": files | small,
         "data": hashlib.sha256(windows.cpu().numpy().tobytes()).hexdigest(),
@@ -99,10 +102,51 @@ def _version(package: str) -> str:
         return "not installed"  # run from its source folder
 
 
+@dataclass(frozen=True)
+class Seal:
+    """Writes JSON files that are believed only by the same run, and only as they were written.
+
+    run  SHA-256 of the run's fingerprint
+    """
+
+    run: str
+
+    @classmethod
+    def of(cls, fingerprint: Mapping[str, Any]) -> Self:
+        """The seal of the run with this fingerprint."""
+        return cls(hashlib.sha256(_canonical(fingerprint)).hexdigest())
+
+    def write(self, file: Path, content: object) -> None:
+        """Write a file whose name and content cannot change unnoticed."""
+        write_json(file, {"seal": self._seal(file, content), "content": content})
+
+    def read(self, file: Path) -> Any:
+        """The content of a file; None without one. Raises ValueError unless the seal holds."""
+        if not file.exists():
+            return None
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            if stored["seal"] == self._seal(file, stored["content"]):
+                return stored["content"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        raise ValueError(f"{file} is damaged, or of another run")
+
+    def _seal(self, file: Path, content: object) -> str:
+        whole = _canonical([self.run, file.name, content])
+        return hashlib.sha256(whole).hexdigest()
+
+
+def _canonical(content: object) -> bytes:
+    """JSON text that is the same before and after a journey through a file."""
+    return json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()
+
+
 class WorkFolder:
     """`OUT.partial`: what is done of the run whose result will be `OUT`.
 
-    A decoder block is done when its entry in the journal is there, which is written last.
+    A decoder block is done when its entry in the journal is there, which is written last and
+    under the seal of the run: what another run left is never taken for this one's.
 
     path         the folder itself
     checkpoint   the part of the result that is written; moved to OUT at the end
@@ -119,31 +163,39 @@ class WorkFolder:
 
     def prepare(self, fingerprint: Mapping[str, Any]) -> None:
         """Begin a run, or continue one. Raises ValueError if the folder holds another run."""
-        stored = self._read(self.path / RUN)
+        self._seal = Seal.of(fingerprint)
+        stored = self._stored_fingerprint()
         if stored is None:
-            strangers = sorted({entry.name for entry in self.path.iterdir()} - _OWN)
-            if strangers:
-                raise ValueError(f"{self.path} is needed for the progress, but has {strangers[0]}")
-            for folder in (self.checkpoint, self.masks, self._journal):
-                folder.mkdir(exist_ok=True)
+            self._refuse_strangers()
+        else:
+            found = differences(stored, fingerprint)
+            if found:
+                raise ValueError(
+                    f"{self.path} holds an unfinished run that differs: {'; '.join(found)}. "
+                    "Repeat its command, or choose another --out, or remove that folder"
+                )
+        for folder in (self.checkpoint, self.masks, self._journal):
+            folder.mkdir(exist_ok=True)
+        if stored is None:
             write_json(self.path / RUN, fingerprint)
-            return
-        found = differences(stored, fingerprint)
-        if found:
-            raise ValueError(
-                f"{self.path} holds an unfinished run that differs: {'; '.join(found)}. "
-                "Repeat its command, or choose another --out, or remove that folder"
-            )
         self._sweep()
 
     def entry(self, number: int) -> dict[str, Any] | None:
-        """The journal's entry for a decoder block; None if the block is not done."""
-        return self._read(self._entry(number))
+        """The journal's entry for a decoder block; None if the block is not done.
+
+        Raises ValueError for an entry that is damaged or of another run, and removes it.
+        """
+        try:
+            found: dict[str, Any] | None = self._seal.read(self._entry(number))
+        except ValueError as error:
+            self.forget(number)
+            raise ValueError(f"{error}: the same command makes it again") from None
+        return found
 
     def write_entry(self, number: int, content: Mapping[str, Any]) -> None:
         """Record in the journal that a block is done."""
         begin("journal")
-        write_json(self._entry(number), content)
+        self._seal.write(self._entry(number), content)
 
     def forget(self, number: int) -> None:
         """Remove a block's entry, because one of its files is damaged."""
@@ -166,15 +218,27 @@ class WorkFolder:
     def _entry(self, number: int) -> Path:
         return self._journal / f"{number:05}.json"
 
-    @staticmethod
-    def _read(file: Path) -> dict[str, Any] | None:
+    def _stored_fingerprint(self) -> dict[str, Any] | None:
+        """The fingerprint of the run in the folder; None if it is missing or damaged."""
         try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            content = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
-        except ValueError:
-            raise ValueError(f"{file} is damaged: remove it, and run the command again") from None
-        return content
+        return content if isinstance(content, dict) else None
+
+    def _refuse_strangers(self) -> None:
+        """Raise ValueError if a folder without a fingerprint holds what is not of this run."""
+        strangers = sorted({entry.name for entry in self.path.iterdir()} - _OWN)
+        if strangers:
+            raise ValueError(f"{self.path} is needed for the progress, but has {strangers[0]}")
+        for file in sorted(self._journal.glob("*.json")):
+            try:
+                self._seal.read(file)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}, and {self.path / RUN}, which says of which run, is missing or "
+                    f"damaged: choose another --out, or remove all of {self.path}"
+                ) from None
 
 
 def work_folder_of(out: Path) -> Path:
@@ -184,16 +248,19 @@ def work_folder_of(out: Path) -> Path:
 
 def has_progress(out: Path) -> bool:
     """Whether a run whose result will be `out` has begun."""
-    return (work_folder_of(out) / RUN).is_file()
+    work = work_folder_of(out)
+    return (work / RUN).is_file() or any((work / "journal").glob("*.json"))
 
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[WorkFolder]:
     """The work folder of `out`, for this process alone.
 
-    Raises ValueError if another process has it.
+    Raises ValueError if another process has it, or if it cannot be renamed to `out`.
     """
     path = work_folder_of(out)
+    if path.is_symlink() or os.path.ismount(path):
+        raise ValueError(f"{path} is needed for the progress, but is a link or a mounted disk")
     with alone_in(path):
         yield WorkFolder(path)
 
@@ -228,6 +295,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        (folder / "lock").unlink(missing_ok=True)
         lock.release()
 
 

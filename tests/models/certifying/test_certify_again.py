@@ -196,4 +196,4 @@ def test_what_cannot_be_judged_is_refused(thanos: Thanos, kept: Folders, tmp_pat
     done = thanos("certify", dense, out, "--gram", grams, "--include", "*.qproj")
     assert "near misses: *.q_proj" in done.err
     done = thanos("prune", dense, "--pattern", "2:4", "--out", tmp_path / "o", "--keep-gram", grams)
-    assert "out must be a new or empty folder" in done.err
+    assert f"keep_gram must be a new or empty folder, got {grams}" in done.err

@@ -85,17 +85,6 @@ def test_token_ids_of_a_file_are_pruned_by_and_named_in_the_card(
     assert f"SHA-256 of the token ids {told}" in (out / "README.md").read_text()
 
 
-def test_a_result_inside_of_the_models_folder_is_found_again(
-    thanos: Thanos, tmp_path: Path
-) -> None:
-    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
-    command = ("prune", dense, "--pattern", "2:4", "--out", dense / "pruned", *SMALL)
-    assert thanos(*command).status == 0
-    again = thanos(*command)
-    assert again.status == 0, again.err
-    assert "holds the result of this very run already" in again.out
-
-
 def test_a_finished_run_is_not_taken_for_one_of_a_changed_model(
     thanos: Thanos, tmp_path: Path
 ) -> None:

@@ -92,7 +92,7 @@ def test_kept_gram_matrices_go_on_in_the_same_folder(run: Run, dense: Path, tmp_
     ]
     assert sum(bool(layer["options"]) for layer in record["layers"]) == 20
     fresh = run(tmp_path / "other", "--keep-gram", str(grams))
-    assert "out must be a new or empty folder" in fresh
+    assert f"keep_gram must be a new or empty folder, got {grams}" in fresh
 
 
 def test_fresh_processes_give_the_same_bits(dense: Path, undisturbed: Path, tmp_path: Path) -> None:

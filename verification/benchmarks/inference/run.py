@@ -183,8 +183,12 @@ class _Process:
                 env=os.environ | limits,
             )
             assert process.stdout is not None
-            for line in process.stdout:
-                self._progress(*json.loads(line))
+            try:
+                for line in process.stdout:
+                    self._progress(*json.loads(line))
+            except BaseException:
+                process.kill()
+                raise
             if process.wait():
                 written.seek(0)
                 reason = written.read().strip()[-2000:]
