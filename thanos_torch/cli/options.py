@@ -83,6 +83,13 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show what would be pruned, estimate memory and time, no more."),
 ]
+AllowPartial = Annotated[
+    bool,
+    typer.Option(
+        "--allow-partial",
+        help="Accept that weights were left alone which nobody excluded: no exit status 4.",
+    ),
+]
 Switches = Annotated[
     list[str] | None,
     typer.Option(

@@ -84,7 +84,8 @@ def prune_checkpoint(
     refuse_activations(activations)
     out, ranks = Path(out), ranks or Ranks()
     ranks.from_first(lambda: refuse_unusable(out))
-    plan = plan_for(streamed.model, windows, rules_for(rules))
+    rules = rules_for(rules)
+    plan = plan_for(streamed.model, windows, rules)
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     _refuse_unlike(ranks, mark)
@@ -107,6 +108,7 @@ def prune_checkpoint(
             windows,
             plan,
             judge,
+            rules=rules,
             store=store,
             activations=(
                 StoredActivations(outputs, store.first_unfinished()) if on_disk else Activations()
