@@ -19,6 +19,7 @@ from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
 from thanos_torch.runtime.clock import Stopwatch
+from thanos_torch.runtime.errors import is_own
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -134,7 +135,9 @@ def _shared_inputs(model: nn.Module, layers: dict[str, PrunableLayer]) -> dict[s
         with _InputReaders(watched, Stopwatch("meta", ("gram",))) as inputs:
             # With a cache: without one Transformers looks for packed sequences in the numbers.
             model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
-    except (RuntimeError, NotImplementedError):  # what PyTorch raises where numbers are needed
+    except Exception as error:  # models raise what they like where numbers are needed
+        if is_own(error):
+            raise
         return {name: name for name in layers}
     return {name: inputs.first_reader.get(name, name) for name in layers}
 
