@@ -39,6 +39,13 @@ class GramWriter:
             _read_index(folder) if (folder / GRAMS_INDEX).is_file() else {}
         )
 
+    @staticmethod
+    def discard(folder: Path) -> None:
+        """Remove what was written into a folder."""
+        for name in (GRAMS_INDEX, "*.safetensors"):
+            for file in folder.glob(name):
+                file.unlink()
+
     def __call__(self, layer: PrunedLayer) -> None:
         """Write the matrix of a layer unless another layer's is the same."""
         from safetensors.torch import save

@@ -90,6 +90,10 @@ AllowPartial = Annotated[
         help="Accept that weights were left alone which nobody excluded: no exit status 4.",
     ),
 ]
+StartOver = Annotated[
+    bool,
+    typer.Option("--start-over", help="Discard the progress of an unfinished run in OUT.partial."),
+]
 Switches = Annotated[
     list[str] | None,
     typer.Option(

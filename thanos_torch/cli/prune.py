@@ -23,6 +23,7 @@ from thanos_torch.cli.options import (
     PatternText,
     Recipe,
     Seqlen,
+    StartOver,
     Switches,
     TrustRemoteCode,
     check_device,
@@ -47,7 +48,7 @@ from thanos_torch.models import (
     stream_model,
 )
 from thanos_torch.runtime.files import refuse_unusable, stamp
-from thanos_torch.runtime.progress import discard_progress, has_progress, versions
+from thanos_torch.runtime.progress import discard_progress, unfinished_options, versions
 from thanos_torch.runtime.ranks import TIMEOUT
 from verification import certify
 
@@ -83,6 +84,7 @@ def prune(
     keep_gram: KeepGram = None,
     dry_run: DryRun = False,
     allow_partial: AllowPartial = False,
+    start_over: StartOver = False,
     n_counts_zeros: NCountsZeros = False,
 ) -> None:
     """Prune MODEL and write a Hugging Face checkpoint, certified layer by layer.
@@ -127,6 +129,8 @@ def prune(
         if not record:
             ranks.from_first(lambda: _refuse_folders(out, keep_gram))
             loaded, streamed, windows = _load_in_turn(ranks, model, text, trust_remote_code)
+            if start_over:
+                ranks.from_first(lambda: _discard(out, keep_gram))
             with progress_bar("pruning") if ranks.first else nullcontext() as show:
                 record = prune_checkpoint(
                     streamed,
@@ -157,8 +161,21 @@ def prune(
 
 def _refuse_folders(out: Path, keep_gram: Path | None) -> None:
     refuse_unusable(out)
-    if keep_gram and not has_progress(out):  # else it holds the beginning of this run
+    if keep_gram and not _kept_there(out, keep_gram):
         refuse_unusable(keep_gram)
+
+
+def _kept_there(out: Path, keep_gram: Path) -> bool:
+    """Whether the unfinished run of `out` keeps its Gram matrices in that folder."""
+    return unfinished_options(out).get("keep_gram") == str(keep_gram)
+
+
+def _discard(out: Path, keep_gram: Path | None) -> None:
+    """Discard an unfinished run, also the Gram matrices that it kept in the same folder."""
+    ours = keep_gram if keep_gram and _kept_there(out, keep_gram) else None
+    discard_progress(out)
+    if ours:
+        GramWriter.discard(ours)
 
 
 def _load_in_turn(

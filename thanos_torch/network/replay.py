@@ -17,7 +17,7 @@ from thanos_torch.runtime.ranks import Ranks
 BATCH_TOKENS = 2048
 
 
-class _BlockDone(BaseException):  # noqa: N818
+class _BlockDone(BaseException):
     """Not an error: leaves the model's forward pass with the output of the block that ran."""
 
     def __init__(self, output: Any) -> None:
