@@ -250,6 +250,7 @@ def finished_run(folder: Path, settings: Mapping[str, object]) -> dict[str, Any]
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         # Through JSON, for what a file cannot tell apart: tuples and lists.
         same = record["settings"] == json.loads(json.dumps(settings))
+        _ = record["less_than_asked"]  # a record without shares cannot be shown
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if same else None
