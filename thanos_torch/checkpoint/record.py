@@ -18,6 +18,8 @@ from thanos_torch.methods.result import Pruned
 PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
 AS_ASKED = "dense, as asked"  # a layer that was to stay dense, and so has no certificate
 Stored = Mapping[str, Any]  # a certificate as a JSON file holds it
+# Share of the blocks' weights that may stay dense unasked; above it a run did less than asked.
+TOLERATED = 0.1
 
 
 def verdict_of(certificate: Stored | None) -> str:
@@ -79,6 +81,11 @@ def worst(certificates: Iterable[Stored | None], check: str) -> float | None:
         if each["name"] == check
     ]
     return max(values, key=lambda value: (math.isnan(value), value), default=None)
+
+
+def share(part: int, whole: int) -> float:
+    """A part of some weights as a share of the whole; 0 of nothing."""
+    return part / whole if whole else 0.0
 
 
 class LayerVerdict(Protocol):
@@ -148,10 +155,24 @@ class LayerRecord:
     stored: dict[str, object] | None = None
 
     @property
+    def weights(self) -> int:
+        """How many weights the layer has, c b."""
+        return self.shape[0] * self.shape[1]
+
+    @property
     def sparsity(self) -> float:
         """Share of the layer's weights that were removed."""
-        rows, columns = self.shape
-        return self.removed / (rows * columns)
+        return self.removed / self.weights
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the layer was pruned."""
+        return not self.left_dense
+
+    @property
+    def left_dense_unasked(self) -> bool:
+        """Whether the layer was to be pruned and was not."""
+        return bool(self.left_dense) and not self.asked_dense
 
     @property
     def verdict(self) -> str:
@@ -200,6 +221,8 @@ class ModelReport:
     seconds  by stage: calibration, gram, pruning, errors, certificates
     masks    of the layers that were pruned; not part of `as_dict`
     ranks    what each of several processes did; empty if there was one
+    block_weights  numbers in all parameters of the decoder blocks, biases and norms included
+    unasked  those of `others` that nobody asked to leave alone, and how many weights each has
     """
 
     layers: list[LayerRecord]
@@ -207,6 +230,8 @@ class ModelReport:
     seconds: dict[str, float]
     masks: dict[str, PackedMask]
     ranks: list[RankShare] = field(default_factory=list)
+    block_weights: int = 0
+    unasked: Mapping[str, int] = field(default_factory=dict)
 
     def take(
         self,
@@ -248,14 +273,38 @@ class ModelReport:
 
     @property
     def sparsity(self) -> float:
-        """Share of the weights of all these layers that were removed."""
-        total = sum(rows * columns for rows, columns in (layer.shape for layer in self.layers))
-        return sum(layer.removed for layer in self.layers) / total
+        """Share of the weights of the pruned layers that were removed; 0 if none was pruned."""
+        return share(self._removed, sum(each.weights for each in self.layers if each.pruned))
+
+    @property
+    def block_sparsity(self) -> float:
+        """Share of all weights inside the decoder blocks that were removed."""
+        return share(self._removed, self.block_weights)
+
+    @property
+    def left_alone(self) -> dict[str, int]:
+        """What stayed dense although nobody asked for that: names, with numbers of weights."""
+        layers = {each.name: each.weights for each in self.layers if each.left_dense_unasked}
+        return {**layers, **self.unasked}
+
+    @property
+    def left_alone_share(self) -> float:
+        """Share of all weights inside the decoder blocks that `left_alone` holds."""
+        return share(sum(self.left_alone.values()), self.block_weights)
+
+    @property
+    def less_than_asked(self) -> bool:
+        """Whether more than a tenth of the blocks' weights stayed dense unasked."""
+        return self.left_alone_share > TOLERATED
+
+    @property
+    def _removed(self) -> int:
+        return sum(layer.removed for layer in self.layers)
 
     @property
     def relative_error(self) -> float:
         """Mean over the layers that were pruned; 0 if none was."""
-        errors = [layer.relative_error for layer in self.layers if not layer.left_dense]
+        errors = [layer.relative_error for layer in self.layers if layer.pruned]
         return sum(errors) / len(errors) if errors else 0.0
 
     def _all_of(self, option: str) -> str:
@@ -270,6 +319,11 @@ class ModelReport:
             "verified": self.verified,
             "verdict": self.verdict,
             "sparsity": self.sparsity,
+            "block_weights": self.block_weights,
+            "block_sparsity": self.block_sparsity,
+            "left_alone": self.left_alone,
+            "left_alone_share": self.left_alone_share,
+            "less_than_asked": self.less_than_asked,
             "relative_error": self.relative_error,
             "seconds": self.seconds,
             "others": self.others,
@@ -278,7 +332,7 @@ class ModelReport:
         }
 
     def _shares(self) -> list[dict[str, Any]]:
-        pruned = Counter(layer.rank for layer in self.layers if not layer.left_dense)
+        pruned = Counter(layer.rank for layer in self.layers if layer.pruned)
         return [
             {"rank": number, "layers": pruned[number], **asdict(share)}
             for number, share in enumerate(self.ranks)

@@ -1,6 +1,7 @@
 """The program `thanos` with all its commands; needs the extra `models`."""
 
 import sys
+import traceback
 from importlib.metadata import entry_points
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from thanos_torch.cli.prune import prune
 from thanos_torch.runtime.clock import blas_threads
 from verification.conformance.command import main
 
+DEBUG = "--debug"
 COLUMNS = 48  # of the widest layer that `thanos verify` judges
 
 # Typer keeps the lines of a paragraph that starts with \b.
@@ -55,6 +57,9 @@ def program(
         bool,
         typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
     ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Show the traceback of an error; in any place.")
+    ] = False,
 ) -> None:
     """The options of `thanos` itself."""
 
@@ -77,7 +82,10 @@ app.command(
 
 def run() -> None:
     """Run a command. An error ends it with one line and status FAILED of `ExitStatus`."""
+    arguments = [each for each in sys.argv[1:] if each != DEBUG]
     try:
-        app()
+        app(arguments)
     except (ValueError, OSError) as error:
+        if DEBUG in sys.argv:
+            traceback.print_exc()
         sys.exit(f"thanos: {error}")  # Python prints the text and exits with 1

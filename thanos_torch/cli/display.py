@@ -122,7 +122,7 @@ class ExitStatus(IntEnum):
     FAILED = 1
     USAGE = 2
     NOT_DECIDABLE = 3
-    LESS_THAN_ASKED = 4  # reserved: no command ends with it
+    LESS_THAN_ASKED = 4
 
 
 MEANINGS = {
@@ -130,7 +130,7 @@ MEANINGS = {
     ExitStatus.FAILED: "failed, or could not be done",
     ExitStatus.USAGE: "bad command line; of verify: nothing was judged",
     ExitStatus.NOT_DECIDABLE: "nothing failed, but a certificate is not decidable",
-    ExitStatus.LESS_THAN_ASKED: "less than asked (reserved)",
+    ExitStatus.LESS_THAN_ASKED: "less than asked: much was left alone that nobody excluded",
 }
 
 OF_VERDICT = {

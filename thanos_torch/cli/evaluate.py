@@ -27,6 +27,7 @@ from thanos_torch.models import (
     load_model,
     perplexity,
 )
+from thanos_torch.runtime.errors import in_one_line
 
 
 def find_items(task_data: str) -> tuple[Path | None, dict[str, str]]:
@@ -51,11 +52,10 @@ def measure_tasks(
     folder: Path | None,
     limit: int | None,
     batch_size: int,
-    device: str,
 ) -> dict[str, Any]:
     """Score the tasks, print a table, and return the results for the JSON file."""
     measured = zero_shot(
-        loaded.model.to(device),
+        loaded.model,
         loaded.tokenizer,
         names,
         data=folder,
@@ -134,12 +134,14 @@ def evaluate(
     with progress_bar("loading") as show:
         show(model, 0, 1)
         loaded = load_model(model, trust_remote_code=trust_remote_code)
+    with in_one_line(f"model {model!r} cannot go to {device}"):
+        loaded.model.to(device)
     record: dict[str, Any] = {"model": loaded.provenance()}
     if dataset is not None or not names:
         text = dataset or DEFAULT_DATASET
-        record |= _measure_text(loaded, text, seqlen, stride, max_windows, device)
+        record |= _measure_text(loaded, text, seqlen, stride, max_windows)
     if names:
-        measured = measure_tasks(loaded, names, folder, limit, batch_size, device)
+        measured = measure_tasks(loaded, names, folder, limit, batch_size)
         record["zero_shot"] = {**measured, "data": source}
     write_result(json_file, record)
     if json_file:
@@ -160,14 +162,13 @@ def _measure_text(
     seqlen: int,
     stride: int | None,
     max_windows: int | None,
-    device: str,
 ) -> dict[str, Any]:
     with progress_bar("evaluating") as show:
         windows = evaluation_windows(
             loaded.tokenizer, dataset, seqlen=seqlen, stride=stride, limit=max_windows
         )
         result = perplexity(
-            loaded.model.to(device),
+            loaded.model,
             windows.ids,
             lambda done, of: show("windows", done, of),
             stride=stride,

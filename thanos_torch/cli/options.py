@@ -83,6 +83,17 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show what would be pruned, estimate memory and time, no more."),
 ]
+AllowPartial = Annotated[
+    bool,
+    typer.Option(
+        "--allow-partial",
+        help="Accept that weights were left alone which nobody excluded: no exit status 4.",
+    ),
+]
+StartOver = Annotated[
+    bool,
+    typer.Option("--start-over", help="Discard the progress of an unfinished run in OUT.partial."),
+]
 Switches = Annotated[
     list[str] | None,
     typer.Option(

@@ -3,8 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.checkpoint.record import NOT_DECIDABLE, PASSED, counted, reasons, recorded, worst
-from thanos_torch.cli.display import grouped, kind_of, say, table
+from thanos_torch.checkpoint.record import (
+    FAILED,
+    NOT_DECIDABLE,
+    PASSED,
+    counted,
+    reasons,
+    recorded,
+    together,
+    worst,
+)
+from thanos_torch.cli.display import OF_VERDICT, ExitStatus, grouped, kind_of, say, table
 from thanos_torch.models import LayerOptions, Rules
 from thanos_torch.pruning.checkpoint import refuse_activations
 from thanos_torch.pruning.dry_run import (
@@ -13,6 +22,7 @@ from thanos_torch.pruning.dry_run import (
     memory_parts,
     meta_model,
     planned_layers,
+    planned_report,
     time_parts,
 )
 from thanos_torch.text.windows import at_least_one
@@ -36,14 +46,53 @@ def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
         elif not layer["verified"]:
             say(f"{layer['name']} is NOT verified: {_reason(layer)}.")
     if record["others"]:
-        names = ", ".join(record["others"][:3]) + (", ..." if len(record["others"]) > 3 else "")
-        say(f"Left alone, as no linear layers or as routers: {names}")
-    say(f"{record['sparsity']:.2%} of their weights removed, {_verdict(record)}.")
+        say(f"Left alone, as no linear layers or as routers: {_first(record['others'])}")
     loss = worst((layer["certificate"] for layer in record["layers"]), "loss")
     if loss is not None:
         say(f"Worst loss of a layer, over the exact algorithm's with the same masks: {loss:.6g}.")
     seconds = (f"{stage} {spent:.1f}" for stage, spent in record["seconds"].items())
     say(f"Seconds: {', '.join(seconds)}. Written to {out}.")
+    say(
+        f"Removed {record['block_sparsity']:.2%} of all weights in the decoder blocks, "
+        f"{record['sparsity']:.2%} of those in pruned layers, {_verdict(record)}."
+        f"{_less_than_asked(record)}"
+    )
+
+
+def exit_status(record: dict[str, Any], allow_partial: bool) -> ExitStatus:
+    """The exit status of a run, by its record.
+
+    allow_partial  do not mind what was left alone though nobody asked for that
+    """
+    pruned = [recorded(layer) for layer in record["layers"] if not layer["left_dense"]]
+    alone = [layer for layer in record["layers"] if _left_dense_unasked(layer)]
+    verdict = together(pruned) if alone else recorded(record)
+    if verdict == FAILED:
+        return ExitStatus.FAILED
+    if record["less_than_asked"] and not allow_partial:
+        return ExitStatus.LESS_THAN_ASKED
+    if alone and not (allow_partial and pruned):
+        return ExitStatus.FAILED
+    return OF_VERDICT[verdict]
+
+
+def _left_dense_unasked(layer: dict[str, Any]) -> bool:
+    return bool(layer["left_dense"]) and not layer["asked_dense"]
+
+
+def _less_than_asked(record: dict[str, Any]) -> str:
+    """A sentence on what was left alone unasked, the largest first; empty if that is little."""
+    if not record["less_than_asked"]:
+        return ""
+    names = sorted(record["left_alone"], key=lambda name: -record["left_alone"][name])
+    return (
+        f" LESS THAN ASKED: {record['left_alone_share']:.2%} of the blocks' weights are left alone "
+        f"though nobody excluded them ({_first(names)}); --allow-partial accepts that."
+    )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
 
 
 def _kind(layer: dict[str, Any]) -> str:
@@ -67,10 +116,13 @@ def _record_row(kind: str, layers: list[dict[str, Any]]) -> list[str]:
 
 def _verdict(record: dict[str, Any]) -> str:
     verdict = recorded(record)
-    if verdict != NOT_DECIDABLE:
-        return "every layer certified" if verdict == PASSED else "NOT verified"
-    pruned = [layer for layer in record["layers"] if not layer["asked_dense"]]
-    return f"NOT verified: {''.join(counted(pruned))}"
+    asked = [layer for layer in record["layers"] if not layer["asked_dense"]]
+    alone = sum(map(_left_dense_unasked, asked))
+    if verdict == PASSED:
+        return "every layer certified"
+    if verdict == FAILED and not alone:
+        return "NOT verified"
+    return f"NOT verified: {''.join(counted(asked))}{f', {alone} left dense' if alone else ''}"
 
 
 def _reason(layer: dict[str, Any]) -> str:
@@ -92,10 +144,12 @@ def show_plan(
     activations: str,
     *,
     trust_remote_code: bool,
-) -> None:
+    allow_partial: bool,
+) -> ExitStatus:
     """Print what a run would prune and take. Only the model's configuration is loaded.
 
-    Raises ValueError for arguments that the run itself would refuse.
+    Returns LESS_THAN_ASKED if that is how the run would end, though tokens reach every layer;
+    else DONE. Raises ValueError for arguments that the run itself would refuse.
     """
     at_least_one("nsamples", nsamples)
     at_least_one("seqlen", seqlen)
@@ -106,9 +160,6 @@ def show_plan(
     memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")
     seconds = time_parts(layers, tokens, seqlen, measure_speed())
     table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _plan_rows(layers))
-    weights = sum(_weights(layer) for layer in layers)
-    removed = sum(layer.removed for layer in layers)
-    say(f"{removed} of {weights} weights ({removed / weights:.2%}) would be removed.")
     parts = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items())
     say(f"Memory, ESTIMATED: {sum(memory.values()) / 2**20:.0f} MiB ({parts}).")
     parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
@@ -117,13 +168,22 @@ def show_plan(
         f"({parts}), on the CPU, without loading and saving."
     )
     say("Estimates may be off by a factor of two. Nothing was loaded, nothing was written.")
+    report = planned_report(built, rules, layers)
+    removed = sum(layer.removed for layer in layers)
+    say(
+        f"{removed} of {report.block_weights} weights in the decoder blocks "
+        f"({report.block_sparsity:.2%}) would be removed, {report.sparsity:.2%} of those in pruned "
+        f"layers.{_less_than_asked(report.as_dict())}"
+    )
+    partial = report.less_than_asked and not allow_partial
+    return ExitStatus.LESS_THAN_ASKED if partial else ExitStatus.DONE
 
 
 def _plan_rows(layers: list[PlannedLayer]) -> list[list[str]]:
     """Rows of the table with PLAN_HEADINGS, one per kind of layer."""
     rows = []
     for (kind, asked), group in grouped(layers, _kind_and_choice).items():
-        weights = sum(_weights(layer) for layer in group)
+        weights = sum(layer.weights for layer in group)
         gone = sum(layer.removed for layer in group)
         cells = [str(weights), str(gone), f"{gone / weights:.2%}"]
         rows.append([kind, str(len(group)), asked, *cells])
@@ -134,7 +194,3 @@ def _kind_and_choice(layer: PlannedLayer) -> tuple[str, str]:
     choice = layer.choice
     asked = choice.described() if isinstance(choice, LayerOptions) else "dense"
     return kind_of(layer.name, layer.shape), asked
-
-
-def _weights(layer: PlannedLayer) -> int:
-    return layer.shape[0] * layer.shape[1]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from thanos_torch.network.replay import BATCH_TOKENS
+from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.text.windows import check_stride, check_windows
 
 
@@ -62,7 +63,8 @@ def perplexity(
     device = next(model.parameters()).device
     loss, tokens, losses = 0.0, 0, list[float]()
     for batch in windows.to(device).split(max(1, BATCH_TOKENS // seqlen)):
-        logits = model(batch, use_cache=False).logits
+        with in_one_line(f"{type(model).__name__} cannot run window {len(losses)} of the text"):
+            logits = model(batch, use_cache=False).logits
         for scores, ids in zip(logits, batch, strict=True):  # one by one: a vocabulary is large
             first = max(1, seqlen - stride) if losses else 1
             of_window = cross_entropy(

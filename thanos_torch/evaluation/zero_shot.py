@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.evaluation.task_data import LAYOUTS, SPLIT, read_items
+from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.text.sources import hub_revision
 from thanos_torch.text.windows import at_least_one
 
@@ -104,7 +105,7 @@ def zero_shot(
 
     loaded = _load_tasks(tasks, data)
     wrapped = _wrap_model(model, tokenizer, batch_size, progress)
-    with _quiet_harness(bars=True):
+    with _quiet_harness(bars=True), in_one_line(f"{type(model).__name__} cannot do the tasks"):
         found = evaluate(wrapped, {"tasks": loaded}, limit=limit)
     results = [_result(task, loaded[task].config, found, wrapped) for task in tasks]
     return ZeroShot(results, found["samples"])

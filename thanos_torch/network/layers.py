@@ -100,6 +100,7 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
 
 # Routers of mixtures of experts look like any other linear layer; only their names differ.
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
+_ELEMENTWISE = re.compile(r"(bias|A_log)$")  # of experts, and the states of Mamba
 PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -183,15 +184,24 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def other_weights(blocks: nn.ModuleList, prefix: str) -> list[str]:
-    """Names of the matrices inside the blocks that are no prunable layer's weight.
+def other_weights(blocks: nn.ModuleList, prefix: str) -> dict[str, int]:
+    """The matrices inside the blocks that are no prunable layer's weight, and their sizes.
 
-    For example routers, convolutions, and experts in a form that `layers_of` does not know.
+    For example routers, convolutions, and experts in a form that `layers_of` does not know. What
+    is added or multiplied element by element is no matrix.
     """
     groups = prunable_layers(blocks, prefix)
     prunable = {layer.parameter for group in groups for layer in group.values()}
-    names = [f"{prefix}.{name}" for name, weight in blocks.named_parameters() if weight.dim() > 1]
-    return [name for name in names if name not in prunable]
+    return {
+        name: weight.numel()
+        for name, weight in blocks.named_parameters(prefix)
+        if name not in prunable and weight.squeeze().dim() > 1 and not _ELEMENTWISE.search(name)
+    }
+
+
+def count_weights(blocks: nn.ModuleList) -> int:
+    """How many numbers all parameters of the blocks hold, biases and norms included."""
+    return sum(weight.numel() for weight in blocks.parameters())
 
 
 def _all_hold_layers(modules: nn.ModuleList) -> bool:

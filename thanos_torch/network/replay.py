@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.layers import decoder_blocks
+from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.runtime.files import begin
 from thanos_torch.runtime.ranks import Ranks
 
@@ -16,7 +17,7 @@ from thanos_torch.runtime.ranks import Ranks
 BATCH_TOKENS = 2048
 
 
-class _BlockDone(Exception):  # noqa: N818
+class _BlockDone(BaseException):
     """Not an error: leaves the model's forward pass with the output of the block that ran."""
 
     def __init__(self, output: Any) -> None:
@@ -48,7 +49,7 @@ class BlockReplay:
         ranks        processes that share the windows: this one runs its share of the batches
         """
         self._model, self._device = model, device
-        _, self._blocks = decoder_blocks(model)
+        self._prefix, self._blocks = decoder_blocks(model)
         self.activations = activations or Activations()
         home = next(weight.device for weight in model.parameters() if not weight.is_meta)
         ranks = ranks or Ranks()
@@ -76,8 +77,9 @@ class BlockReplay:
             block.register_forward_pre_hook(self._move_arguments, with_kwargs=True),
             block.register_forward_hook(_leave),
         )
+        name = f"{type(self._model).__name__} cannot run its decoder block {self._prefix}.{index}"
         try:
-            with _answering(self._blocks[:index], stored):
+            with in_one_line(name), _answering(self._blocks[:index], stored):
                 self._model(batch, use_cache=False)
         except _BlockDone as done:
             return done.output

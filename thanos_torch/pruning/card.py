@@ -19,7 +19,8 @@ _PAGE = """---
 # {title}
 
 {origin}, pruned with [Thanos](https://arxiv.org/abs/2504.05346): {removed:.2%} of the
-weights of its linear layers are exactly zero. Zeros are stored as zeros: the checkpoint is dense.
+weights of the pruned layers are zeros, which is {of_blocks:.2%} of all weights in its decoder
+blocks. Zeros are stored as zeros: the checkpoint is dense.
 
 | layers | number | pattern | method | block size | damping | refit steps | removed | certified |
 | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |
@@ -58,6 +59,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         title=f"{_name(model['source'])}, {record['pattern']}",
         origin=model["origin"],
         removed=record["sparsity"],
+        of_blocks=record["block_sparsity"],
         rows="\n".join(_rows(record["layers"])),
         switches=_switches(layers),
         verdict=f"{verdict[0]} pruned layers passed their certificate{verdict[1]}.",

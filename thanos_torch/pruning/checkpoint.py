@@ -107,7 +107,8 @@ def prune_checkpoint(
     grams = on_layer if isinstance(on_layer, GramWriter) else None
     keep_gram = grams.folder if grams else None
     ranks.from_first(lambda: refuse_outputs(out, keep_gram, streamed.folder))
-    plan = plan_for(streamed.model, windows, rules_for(rules))
+    rules = rules_for(rules)
+    plan = plan_for(streamed.model, windows, rules)
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     options["keep_gram"] = str(keep_gram) if keep_gram else None
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
@@ -140,6 +141,7 @@ def prune_checkpoint(
             windows,
             plan,
             judge,
+            rules=rules,
             store=store,
             activations=kept[0],
             device=ranks.own_device(device),
@@ -347,6 +349,7 @@ def finished_run(
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         # Through JSON, for what a file cannot tell apart: tuples and lists.
         same = record["settings"] == json.loads(json.dumps(settings))
+        _ = record["less_than_asked"]  # a record without shares cannot be shown
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not same:

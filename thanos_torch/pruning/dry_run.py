@@ -10,15 +10,17 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from reference.patterns import SemiStructured, Structured, Unstructured
+from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
+from thanos_torch.checkpoint.record import LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import BATCH_TOKENS
-from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules
+from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
 from thanos_torch.runtime.clock import Stopwatch
+from thanos_torch.runtime.errors import is_own
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -110,26 +112,24 @@ def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:
     plan, reads = rules.plan(shapes), _shared_inputs(model, layers)
     return [
         PlannedLayer(
-            name, shapes[name], index, reads[name], plan[name], removed(plan[name], shapes[name])
+            name, shapes[name], index, reads[name], plan[name], plan[name].removed(shapes[name])
         )
         for index, group in enumerate(groups)
         for name in group
     ]
 
 
-def removed(choice: Choice, shape: tuple[int, int]) -> int:
-    """How many weights of a (c, b) layer are removed: the counts of spec sections 2 and 6."""
-    if isinstance(choice, Dense):
-        return 0
-    pattern, (rows, columns) = choice.pattern, shape
-    if isinstance(pattern, Unstructured):
-        if choice.method == "wanda":
-            return rows * pattern.removed(columns)
-        return pattern.removed(rows * columns)
-    rows -= pattern.outliers(rows)
-    if isinstance(pattern, SemiStructured):
-        return rows * columns // pattern.m * pattern.n
-    return rows * pattern.removed(columns)
+def planned_report(model: nn.Module, rules: Rules, layers: Sequence[PlannedLayer]) -> ModelReport:
+    """The report that a run would make if tokens reached every layer: numbers of weights alone."""
+    report = begin_report(model, rules, {})
+    for layer in layers:
+        reason = layer.choice.reason if isinstance(layer.choice, Dense) else ""
+        report.layers.append(
+            LayerRecord(
+                layer.name, layer.shape, layer.removed, left_dense=reason, asked_dense=bool(reason)
+            )
+        )
+    return report
 
 
 class _InputReaders(InputGrams):
@@ -151,7 +151,9 @@ def _shared_inputs(model: nn.Module, layers: dict[str, PrunableLayer]) -> dict[s
         with _InputReaders(watched, Stopwatch("meta", ("gram",))) as inputs:
             # With a cache: without one Transformers looks for packed sequences in the numbers.
             model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
-    except (RuntimeError, NotImplementedError):  # what PyTorch raises where numbers are needed
+    except Exception as error:  # models raise what they like where numbers are needed
+        if is_own(error):
+            raise
         return {name: name for name in layers}
     return {name: inputs.first_reader.get(name, name) for name in layers}
 

@@ -35,6 +35,13 @@ class GramWriter:
         self._files: dict[str, dict[str, Any]] = {}
         self._index: dict[str, str] = {}
 
+    @staticmethod
+    def discard(folder: Path) -> None:
+        """Remove what was written into a folder."""
+        for name in (GRAMS_INDEX, "*.safetensors"):
+            for file in folder.glob(name):
+                file.unlink()
+
     def open(self, entries: Iterable[Mapping[str, Any]] | None = None) -> None:
         """Begin in a new folder, or go on with what `take` returned for the finished blocks.
 

@@ -8,22 +8,30 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reference.patterns import (
     Ablation,
     Pattern,
+    SemiStructured,
+    Unstructured,
     parse_pattern,
     refuse_outlier_rows,
     refuse_switches,
 )
-from thanos_torch.checkpoint.record import Judge, LayerVerdict
+from thanos_torch.checkpoint.record import Judge, LayerVerdict, ModelReport
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.refit import refit
 from thanos_torch.methods.result import Pruned
 from thanos_torch.methods.thanos import thanos
-from thanos_torch.network.layers import dtype_name, layer_kind
+from thanos_torch.network.layers import (
+    count_weights,
+    decoder_blocks,
+    dtype_name,
+    layer_kind,
+    other_weights,
+)
 
 PAPER = Ablation()
 DENSE = "dense"  # in the place of a pattern: layers that stay as they are
@@ -63,11 +71,32 @@ class LayerOptions:
             raise ValueError(f"refit_steps must not be negative, got {self.refit_steps}")
 
     def check_layer(self, name: str, shape: tuple[int, int]) -> None:
-        """Raise ValueError, naming the layer, if the pattern does not fit its shape (c, b)."""
+        """Raise ValueError, naming the layer, if the pattern does not fit its shape (c, b).
+
+        A pattern that removes no weight of the layer, or all of them, does not fit.
+        """
         try:
             self.pattern.check(*shape, self.block_size)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+        count, weights = self.removed(shape), shape[0] * shape[1]
+        if count in (0, weights):
+            raise ValueError(
+                f"{name}: {self.pattern} removes {'all' if count else 'none'} of its {weights} "
+                f'weights: choose another share, or exclude the layer ("{DENSE}" in a recipe)'
+            )
+
+    def removed(self, shape: tuple[int, int]) -> int:
+        """How many weights of a (c, b) layer are removed: the counts of spec sections 2 and 6."""
+        pattern, (rows, columns) = self.pattern, shape
+        if isinstance(pattern, Unstructured):
+            if self.method == "wanda":
+                return rows * pattern.removed(columns)
+            return pattern.removed(rows * columns)
+        rows -= pattern.outliers(rows)
+        if isinstance(pattern, SemiStructured):
+            return rows * columns // pattern.m * pattern.n
+        return rows * pattern.removed(columns)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: the pattern as text, and only those switches that are changed."""
@@ -166,6 +195,10 @@ class Dense:
         """JSON-able."""
         return {"pattern": DENSE}
 
+    def removed(self, shape: tuple[int, int]) -> int:
+        """No weights, as `LayerOptions.removed`."""
+        return 0
+
 
 Choice: TypeAlias = LayerOptions | Dense
 Plan: TypeAlias = dict[str, Choice]
@@ -232,6 +265,24 @@ class Rules:
         """The default and every rule's choice."""
         return [*([self.default] if self.default else []), *(rule.choice for rule in self.rules)]
 
+    def unasked(self, others: Mapping[str, int]) -> dict[str, int]:
+        """Those of some weights that nobody asked to leave alone, though no run prunes them.
+
+        others  full names of parameters, and their sizes, as of `other_weights`
+
+        Who excludes or does not include a weight, or asks for dense where it lies, asks for that.
+        """
+        return {name: size for name, size in others.items() if self._wants(_layer_name(name))}
+
+    def _wants(self, name: str) -> bool:
+        def matches(globs: Sequence[str]) -> bool:
+            return any(fnmatchcase(name, glob) for glob in globs)
+
+        deciding = [rule.choice for rule in self.rules if matches(rule.layers)]
+        choice = deciding[-1] if deciding else self.default
+        left_out = matches(self.exclude) or (self.include and not matches(self.include))
+        return isinstance(choice, LayerOptions) and not left_out
+
     def _chosen(self, shapes: Shapes) -> Plan:
         names = list(shapes)
         deciding = self._deciding_rules(names)
@@ -271,6 +322,23 @@ class Rules:
         return deciding
 
 
+def begin_report(model: nn.Module, rules: Rules, seconds: dict[str, float]) -> ModelReport:
+    """The report on a model before its first layer: what its decoder blocks hold.
+
+    seconds  by stage, which the run adds to
+    """
+    prefix, blocks = decoder_blocks(model)
+    others = other_weights(blocks, prefix)
+    return ModelReport(
+        [],
+        list(others),
+        seconds,
+        {},
+        block_weights=count_weights(blocks),
+        unasked=rules.unasked(others),
+    )
+
+
 def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
     """The given rules, or rules that ask for one pattern, also as text, in all layers.
 
@@ -282,6 +350,11 @@ def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
         return asked
     pattern = parse_pattern(asked) if isinstance(asked, str) else asked
     return Rules(LayerOptions(pattern, **options))
+
+
+def _layer_name(parameter: str) -> str:
+    """The name by which globs know a parameter: that of its module if it is called weight."""
+    return parameter.removesuffix(".weight")
 
 
 def matching(glob: str, names: Sequence[str], source: str) -> list[str]:

@@ -14,6 +14,7 @@ from thanos_torch.checkpoint.record import LayerRecord
 from thanos_torch.checkpoint.shards import read_tensors, write_shard
 from thanos_torch.checkpoint.streamed import StreamedModel
 from thanos_torch.pruning.kept_grams import GramWriter
+from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.runtime.files import facts_of, whole_file, why_changed
 from thanos_torch.runtime.progress import WorkFolder
 from thanos_torch.runtime.ranks import Ranks
@@ -73,7 +74,8 @@ class BlockStore:
         """Hold the block's weights on the device until the context is left."""
         self.fetch(index)
         home = next(block.parameters()).device
-        block.to(device)
+        with in_one_line(f"decoder block {index}, {type(block).__name__}, cannot go to {device}"):
+            block.to(device)
         yield
         block.to(home)
         self.release(index)

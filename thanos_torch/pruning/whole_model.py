@@ -18,13 +18,21 @@ from thanos_torch.network.layers import (
     decoder_blocks,
     layer_kind,
     model_layers,
-    other_weights,
     prunable_layers,
 )
 from thanos_torch.network.replay import BlockReplay
 from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.pruning.one_layer import Solved, receive, solve, store_weight
-from thanos_torch.pruning.plan import PAPER, Choice, Dense, Plan, Rules, default_judge, rules_for
+from thanos_torch.pruning.plan import (
+    PAPER,
+    Choice,
+    Dense,
+    Plan,
+    Rules,
+    begin_report,
+    default_judge,
+    rules_for,
+)
 from thanos_torch.pruning.store import BlockStore, FinishedBlock
 from thanos_torch.runtime.clock import Stopwatch
 from thanos_torch.runtime.files import begin
@@ -89,6 +97,7 @@ def prune_model(
         windows,
         plan_for(model, windows, rules),
         judge,
+        rules=rules,
         device=device,
         solver_device=solver_device,
         on_layer=on_layer,
@@ -116,6 +125,7 @@ class PruningRun:
     """One pruning run over a model, alone or on several ranks; options as of `prune_model`.
 
     plan         of `plan_for`
+    rules        what the plan was made of; they tell which other weights nobody excluded
     store        where blocks come from; some may be finished already
     activations  outputs of finished blocks, or of some of them: the rest is computed again
     report       what has come of the run so far
@@ -125,6 +135,7 @@ class PruningRun:
     windows: Tensor
     plan: Plan
     judge: Judge | None
+    rules: Rules = field(default_factory=Rules)
     store: BlockStore = field(default_factory=BlockStore)
     activations: Activations = field(default_factory=Activations)
     device: torch.device | str = "cpu"
@@ -140,8 +151,7 @@ class PruningRun:
         self._layers = prunable_layers(self._blocks, prefix)
         alone = self.ranks.count == 1
         self._watch = Stopwatch(self.device, STAGES if alone else (*STAGES, "exchange"))
-        others = other_weights(self._blocks, prefix)
-        self.report = ModelReport([], others, self._watch.seconds, {})
+        self.report = begin_report(self.model, self.rules, self._watch.seconds)
         self._replay = BlockReplay(
             self.model, self.windows, self.device, self.activations, self.ranks
         )
@@ -186,7 +196,8 @@ class PruningRun:
         layers = self._layers[index]
         if self.only and not self.only(index):
             for name, layer in layers.items():
-                record = LayerRecord(name, layer.shape, left_dense="its block was not chosen")
+                why = "its block was not chosen"
+                record = LayerRecord(name, layer.shape, left_dense=why, asked_dense=True)
                 self.report.layers.append(record)
             return
         self._show(f"block {index}: calibration")

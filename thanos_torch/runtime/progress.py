@@ -166,19 +166,25 @@ class WorkFolder:
         self._seal = Seal.of(fingerprint)
         stored = self._stored_fingerprint()
         if stored is None:
-            self._refuse_strangers()
+            self._refuse_other_runs()
         else:
             found = differences(stored, fingerprint)
             if found:
                 raise ValueError(
                     f"{self.path} holds an unfinished run that differs: {'; '.join(found)}. "
-                    "Repeat its command, or choose another --out, or remove that folder"
+                    "Repeat its command, or choose another --out, or discard it with --start-over"
                 )
         for folder in (self.checkpoint, self.masks, self._journal):
             folder.mkdir(exist_ok=True)
         if stored is None:
             write_json(self.path / RUN, fingerprint)
         self._sweep()
+
+    def refuse_strangers(self) -> None:
+        """Raise ValueError if the folder holds anything but the progress of a run."""
+        strangers = sorted({entry.name for entry in self.path.iterdir()} - _OWN)
+        if strangers:
+            raise ValueError(f"{self.path} is needed for the progress, but has {strangers[0]}")
 
     def entry(self, number: int) -> dict[str, Any] | None:
         """The journal's entry for a decoder block; None if the block is not done.
@@ -226,11 +232,9 @@ class WorkFolder:
             return None
         return content if isinstance(content, dict) else None
 
-    def _refuse_strangers(self) -> None:
+    def _refuse_other_runs(self) -> None:
         """Raise ValueError if a folder without a fingerprint holds what is not of this run."""
-        strangers = sorted({entry.name for entry in self.path.iterdir()} - _OWN)
-        if strangers:
-            raise ValueError(f"{self.path} is needed for the progress, but has {strangers[0]}")
+        self.refuse_strangers()
         for file in sorted(self._journal.glob("*.json")):
             try:
                 self._seal.read(file)
@@ -252,6 +256,16 @@ def has_progress(out: Path) -> bool:
     return (work / RUN).is_file() or any((work / "journal").glob("*.json"))
 
 
+def unfinished_options(out: Path) -> Mapping[str, Any]:
+    """The options of the unfinished run whose result will be `out`; empty if there is none."""
+    try:
+        content = json.loads((work_folder_of(out) / RUN).read_text(encoding="utf-8"))
+        options: dict[str, Any] = dict(content["options"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return options
+
+
 @contextmanager
 def work_folder(out: Path) -> Iterator[WorkFolder]:
     """The work folder of `out`, for this process alone.
@@ -270,17 +284,18 @@ def resumable_run(out: Path, fingerprint: Mapping[str, Any]) -> Iterator[WorkFol
     """The work folder of a run that begins, or that goes on where an earlier process ended.
 
     Raises ValueError if the folder is in use or holds another run. If a ValueError or an OSError
-    leaves the context, its message says that the run can go on.
+    leaves the context, its message says what is kept. The same command can help against an OSError,
+    a full disk for example, but not against what is wrong with a model.
     """
     with work_folder(out) as work:
         work.prepare(fingerprint)
-        kept = f"What is done so far is kept in {work.path}: the same command goes on from there"
+        kept = f"What is done so far is kept in {work.path}"
         try:
             yield work
         except OSError as error:
-            raise OSError(f"{error}. {kept}") from error
+            raise OSError(f"{error}. {kept}: the same command goes on from there") from error
         except ValueError as error:
-            raise ValueError(f"{error}. {kept}") from error
+            raise ValueError(f"{error}. {kept}; --start-over discards it") from error
 
 
 @contextmanager
@@ -300,7 +315,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def discard_progress(out: Path) -> None:
-    """Remove the work folder of a result that exists."""
+    """Remove the work folder of `out`. Raises ValueError if it is in use or holds other files."""
     if work_folder_of(out).exists():
         with work_folder(out) as work:
+            work.refuse_strangers()
             shutil.rmtree(work.path, ignore_errors=True)

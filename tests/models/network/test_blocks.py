@@ -44,10 +44,10 @@ def test_experts_are_no_blocks_and_routers_no_layers() -> None:
     name, blocks = decoder_blocks(Blocks())
     assert name == "layers"
     assert list(prunable_layers(blocks, name)[1]) == [f"layers.1.experts.{i}" for i in range(9)]
-    others = ["fused", "gate.weight", "kernel.weight"]
-    assert other_weights(blocks, name) == [
-        f"layers.{i}.{other}" for i in (0, 1) for other in others
-    ]
+    others = {"fused": 144, "gate.weight": 36, "kernel.weight": 48}
+    assert other_weights(blocks, name) == {
+        f"layers.{i}.{other}": size for i in (0, 1) for other, size in others.items()
+    }
 
 
 def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:

@@ -1,0 +1,160 @@
+"""How much of a model a run pruned: both shares, and what was left alone unasked."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import JetMoeConfig, Llama4TextConfig, MambaConfig, PreTrainedConfig
+
+from tests.models import tiny
+from tests.models.conftest import SMALL, Thanos
+from tests.models.families import FAMILIES, GROUPED, Family
+from thanos_torch import parse_pattern
+from thanos_torch.cli import prune as prune_command
+from thanos_torch.cli import prune_tables
+from thanos_torch.models import RECORD, Dense, LayerOptions, ModelReport, Rule, Rules, prune_model
+from thanos_torch.pruning.dry_run import Speed
+from verification import certify
+
+LLAMA_4 = Llama4TextConfig(
+    **GROUPED,
+    num_local_experts=4,
+    num_experts_per_tok=1,
+    intermediate_size_mlp=28,
+    interleave_moe_layer_step=1,
+)
+JETMOE = JetMoeConfig(
+    vocab_size=256,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_key_value_heads=2,
+    kv_channels=4,
+    intermediate_size=24,
+    num_local_experts=4,
+    max_position_embeddings=64,
+)
+MAMBA = MambaConfig(vocab_size=256, hidden_size=32, num_hidden_layers=2, time_step_rank=4)
+
+
+def shares(model: Any, report: ModelReport, unasked: Callable[[str], bool]) -> tuple[float, float]:
+    """Removed and left alone, as shares of all numbers in the blocks, counted by hand."""
+    inside = {n: each.numel() for n, each in model.named_parameters() if ".layers." in n}
+    total = sum(inside.values())
+    alone = sum(size for name, size in inside.items() if unasked(name))
+    return sum(layer.removed for layer in report.layers) / total, alone / total
+
+
+@pytest.mark.parametrize(
+    ("config", "unknown"),
+    [
+        (LLAMA_4, ("experts.gate_up_proj", "experts.down_proj", "router.weight")),
+        (JETMOE, ("input_linear.weight", "output_linear.weight", "router.layer.weight")),
+    ],
+    ids=["Llama 4", "JetMoe"],
+)
+def test_experts_of_an_unknown_form_are_less_than_asked(
+    thanos: Thanos,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: PreTrainedConfig,
+    unknown: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(prune_tables, "measure_speed", lambda: Speed(1e9, 1e9, 1e9))
+    model = tiny.random_model(config)
+    dense = tiny.save_checkpoint(model, tmp_path / "dense")
+    report = tiny.prune(model, "2:4")
+    removed, alone = shares(model, report, lambda name: name.endswith(unknown))
+    assert (report.block_sparsity, report.left_alone_share) == (removed, alone)
+    assert report.less_than_asked
+    assert (report.sparsity, report.verified) == (0.5, True)
+    assert all(name.endswith(unknown) for name in report.left_alone)
+
+    out = tmp_path / "out"
+    command = ("prune", dense, "--pattern", "2:4", *SMALL, "--out", out)
+    planned, done = thanos(*command, "--dry-run"), thanos(*command)
+    assert (planned.status, done.status) == (4, 4)
+    last = done.out.splitlines()[-1]
+    assert f"Removed {removed:.2%} of all weights in the decoder blocks, 50.00% of those" in last
+    for said in (last, planned.out.splitlines()[-1]):
+        assert f"LESS THAN ASKED: {alone:.2%} of the blocks' weights" in said
+        assert "(model.layers.0." in said
+        assert "--allow-partial accepts that." in said
+    assert f"({removed:.2%}) would be removed, 50.00% of those" in planned.out
+    record = json.loads((out / RECORD).read_text())
+    for name in ("sparsity", "block_sparsity", "left_alone", "left_alone_share"):
+        assert record[name] == getattr(report, name)
+    assert f"{removed:.2%} of all weights in its decoder" in (out / "README.md").read_text()
+    for more in (("--allow-partial",), ("--allow-partial", "--dry-run")):
+        assert thanos(*command, *more).status == 0
+    assert thanos(*command).status == 4  # shown again
+
+
+HALF = LayerOptions(parse_pattern("2:4"), block_size=8)
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked"),
+    [
+        (Rules(HALF, exclude=("*.0.*",)), lambda name: ".0." not in name),
+        (Rules(HALF, include=("*.self_attn.*",)), lambda name: False),
+        (Rules(None, (Rule(("*",), HALF, "a rule"),)), lambda name: True),
+        (
+            Rules(HALF, (Rule(("*feed_forward*",), Dense("as asked"), "a rule"),)),
+            lambda name: False,
+        ),
+        (
+            Rules(Dense("as asked"), (Rule(("*.1.*",), HALF, "a rule"),)),
+            lambda name: ".1." in name,
+        ),
+    ],
+    ids=["exclude", "include", "rule for all", "dense rule", "dense default"],
+)
+def test_what_was_left_out_on_purpose_is_not_left_alone(
+    rules: Rules, asked: Callable[[str], bool]
+) -> None:
+    model = tiny.random_model(LLAMA_4)
+    report = prune_model(model, tiny.random_windows(2, 16), rules, judge=None)
+    unknown = ("experts.gate_up_proj", "experts.down_proj", "router.weight")
+    expected = shares(model, report, lambda name: name.endswith(unknown) and asked(name))
+    assert (report.block_sparsity, report.left_alone_share) == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_known_families_are_pruned_as_asked(family: Family) -> None:
+    report = tiny.prune(tiny.random_model(family.config), "2:4", judge=None)
+    assert not report.less_than_asked, report.left_alone
+
+
+def test_states_and_biases_are_no_weights_that_were_left_alone() -> None:
+    report = tiny.prune(tiny.random_model(MAMBA), "2:4", judge=None)
+    assert not any(name.endswith(("A_log", "bias", "D")) for name in report.left_alone)
+    assert "backbone.layers.0.mixer.conv1d.weight" in report.left_alone
+
+
+def test_layers_that_no_token_reached_are_less_than_asked(
+    thanos: Thanos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FAMILIES["Qwen3-MoE"].config.__class__(
+        **{**FAMILIES["Qwen3-MoE"].config.to_dict(), "num_experts": 12, "mlp_only_layers": []}
+    )
+    dense = tiny.save_checkpoint(tiny.random_model(config), tmp_path / "dense")
+    few = ("--nsamples", 1, "--seqlen", 2, "--block-size", 8)
+
+    def command(out: str) -> tuple[object, ...]:
+        return ("prune", dense, "--pattern", "2:4", "--out", tmp_path / out, *few)
+
+    done = thanos(*command("out"))
+    assert done.status == 4
+    last = done.out.splitlines()[-1]
+    assert "NOT verified: " in last
+    assert " left dense. LESS THAN ASKED: " in last
+    assert thanos(*command("out"), "--allow-partial").status == 0
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["verified"] is False
+
+    def strict(*args: Any, **options: Any) -> Any:
+        return certify(*args, **{**options, "damping": 0.5})  # so that updates are wrong
+
+    monkeypatch.setattr(prune_command, "certify", strict)
+    assert thanos(*command("failed"), "--allow-partial").status == 1

@@ -1,0 +1,216 @@
+"""Refusals: the command and `prune_model` say the same of the same model, in one line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from tests.evaluation.items import write_items
+from tests.models import tiny
+from tests.models.conftest import SMALL, Thanos
+from thanos_torch.models import perplexity, prune_model
+
+FAULTS: dict[str, Exception] = {
+    "RuntimeError": RuntimeError("shapes differ\nand a second line"),
+    "KeyError": KeyError("sliding_attention"),
+    "IndexError": IndexError("index out of range in self"),
+    "NotImplementedError": NotImplementedError("Cannot copy out of meta tensor; no data!"),
+    "ValueError": ValueError("no image was given"),
+    "FileNotFoundError": FileNotFoundError(2, "No such file"),
+    "AssertionError": AssertionError(),
+}
+
+
+class FaultyConfig(LlamaConfig):  # type: ignore[misc]
+    model_type = "faulty"
+    fault: str = ""
+
+
+class FaultyForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
+    """A Llama whose second block raises what its configuration names."""
+
+    config_class = FaultyConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.model.layers[1].mlp.register_forward_pre_hook(self._fail)
+
+    def _fail(self, *_: Any) -> None:
+        if self.config.fault:
+            raise FAULTS[self.config.fault]
+
+
+AutoConfig.register("faulty", FaultyConfig)
+AutoModelForCausalLM.register(FaultyConfig, FaultyForCausalLM)
+
+
+def llama(dtype: torch.dtype = torch.float32) -> Any:
+    return tiny.random_model(tiny.llama_config(num_hidden_layers=2), dtype)
+
+
+def faulty(fault: str) -> Callable[[], Any]:
+    sizes = {**tiny.llama_config(num_hidden_layers=2).to_dict(), "model_type": "faulty"}
+    return lambda: tiny.random_model(FaultyConfig(**sizes, fault=fault))
+
+
+def with_number(layer: str, value: float) -> Callable[[], Any]:
+    def make() -> Any:
+        model = llama()
+        model.get_parameter(f"model.layers.1.{layer}.weight").data.view(-1)[3] = value
+        return model
+
+    return make
+
+
+def overflowing() -> Any:
+    """A float16 model whose gate and up projections are too large for the product of both."""
+    model = llama(torch.float16)
+    for name in ("gate_proj", "up_proj"):
+        model.get_parameter(f"model.layers.1.mlp.{name}.weight").data.mul_(1000)
+    return model
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A refusal that both doors share.
+
+    message  what both say
+    options  by the names of `prune_model`
+    early    whether a dry run says it too
+    """
+
+    message: str
+    make: Callable[[], Any] = llama
+    options: dict[str, Any] = field(default_factory=dict)
+    early: bool = False
+
+
+def by_pattern(pattern: str, what: str, **options: Any) -> Refused:
+    first = "model.layers.0.self_attn.q_proj"
+    message = f"{first}: {pattern} removes {what} of its 256 weights: choose another share"
+    return Refused(message, options={"pattern": pattern, **options}, early=True)
+
+
+BLOCK_1 = "model.layers.1"
+CANNOT_RUN = f"FaultyForCausalLM cannot run its decoder block {BLOCK_1}: "
+NOT_FINITE = f"calibration input of {BLOCK_1}.mlp"
+REFUSED = {
+    "all columns": by_pattern("structured:0.999", "all"),
+    "all of every group": by_pattern("4:4", "all", n_counts_zeros=True),
+    "all rows are outliers": by_pattern("2:4+outliers:0.99", "none"),
+    "all rows are outliers of columns": by_pattern("structured:0.01+outliers:0.95", "none"),
+    "a share of zero": by_pattern("unstructured:0", "none"),
+    "none of every group": by_pattern("0:4", "none", n_counts_zeros=True),
+    "too small a share": by_pattern("unstructured:0.003", "none"),
+    "too small a share of a row": by_pattern("unstructured:0.06", "none", method="wanda"),
+    "method": Refused("method must be one of thanos, ", options={"method": "obc"}, early=True),
+    "block size": Refused("block_size must be at least 1", options={"block_size": 0}, early=True),
+    "m": Refused("q_proj: m = 10 does not divide", options={"pattern": "5:10"}, early=True),
+    "NaN in a weight": Refused(
+        f"{BLOCK_1}.mlp.down_proj: weight must be finite",
+        with_number("mlp.down_proj", float("nan")),
+    ),
+    "infinity in a weight": Refused(
+        f"{BLOCK_1}.self_attn.q_proj: weight must be finite",
+        with_number("self_attn.q_proj", float("inf")),
+    ),
+    "NaN in a norm": Refused(
+        f"{NOT_FINITE}.gate_proj", with_number("post_attention_layernorm", float("nan"))
+    ),
+    "float16 overflows": Refused(f"{NOT_FINITE}.down_proj", overflowing),
+    **{
+        name: Refused(
+            f"{CANNOT_RUN}{': '.join([name, *str(error).splitlines()[:1]])} (--debug shows",
+            faulty(name),
+        )
+        for name, error in FAULTS.items()
+    },
+}
+
+
+def as_options(options: dict[str, Any]) -> list[object]:
+    """The options of `prune_model` as those of the command."""
+    return [
+        word
+        for name, value in options.items()
+        for word in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
+    ]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_both_doors_refuse_with_the_same_words(thanos: Thanos, tmp_path: Path, case: str) -> None:
+    refused = REFUSED[case]
+    model = refused.make()
+    dense = tiny.save_checkpoint(model, tmp_path / "dense")
+    options = {"pattern": "2:4", "block_size": 8, **refused.options}
+    command = ("prune", dense, "--nsamples", 2, "--seqlen", 16, *as_options(options))
+
+    options.pop("n_counts_zeros", None)
+    with pytest.raises(ValueError) as error:  # noqa: PT011, the message is compared below
+        prune_model(model, tiny.random_windows(2, 16), options.pop("pattern"), **options)
+    done = thanos(*command, "--out", tmp_path / "out")
+    assert done.status == 1
+    for said in (str(error.value), done.err):
+        assert refused.message in said
+        assert "\n" not in said.strip()
+    assert str(error.value) in done.err
+    assert "the same command goes on" not in done.err
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.partial").exists() is not refused.early
+    if case in FAULTS:
+        assert error.value.__cause__ is FAULTS[case]
+    if refused.early:
+        assert refused.message in thanos(*command, "--dry-run").err
+
+
+def test_the_traceback_is_shown_on_request_in_any_place(thanos: Thanos, tmp_path: Path) -> None:
+    dense = tiny.save_checkpoint(faulty("KeyError")(), tmp_path / "dense")
+    command = ("prune", dense, "--pattern", "2:4", *SMALL, "--out", tmp_path / "out")
+    plain = thanos(*command)
+    for asked in (thanos(*command, "--debug"), thanos("--debug", *command)):
+        assert asked.status == 1
+        assert asked.err.startswith("Traceback (most recent call last):")
+        assert "in _fail" in asked.err
+        assert asked.err.splitlines()[-1] == plain.err
+    assert "--debug" in thanos("--help").out
+
+
+def test_a_block_that_cannot_be_moved_is_named() -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nMore")
+
+    model = llama()
+    model.model.layers[1].to = full
+    message = r"decoder block 1, LlamaDecoderLayer, cannot go to cpu: OutOfMemoryError: CUDA out of"
+    with pytest.raises(ValueError, match=message):
+        tiny.prune(model)
+
+
+def test_what_callbacks_raise_is_theirs() -> None:
+    def stop(*_: Any) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match=r"^enough$"):
+        tiny.prune(llama(), on_layer=stop)
+
+
+def test_eval_names_the_model_that_fails(thanos: Thanos, tmp_path: Path) -> None:
+    model = faulty("IndexError")()
+    dense = tiny.save_checkpoint(model, tmp_path / "dense")
+    reason = "IndexError: index out of range in self (--debug shows the traceback)"
+    message = f"FaultyForCausalLM cannot run window 0 of the text: {reason}"
+    with pytest.raises(ValueError) as error:  # noqa: PT011, the message is compared below
+        perplexity(model, tiny.random_windows())
+    assert str(error.value) == message
+    done = thanos("eval", dense, "--seqlen", 16, "--max-windows", 2)
+    assert (done.status, done.err) == (1, f"thanos: {message}")
+    words = tiny.byte_tokenizer()
+    words.eos_token = "a"
+    words.save_pretrained(dense)
+    items = write_items(tmp_path / "items")
+    done = thanos("eval", dense, "--tasks", "piqa", "--task-data", items, "--limit", 1)
+    assert done.err == f"thanos: FaultyForCausalLM cannot do the tasks: {reason}"
