@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from thanos_torch.runtime.files import begin, whole_file
+from thanos_torch.runtime.strangers import read_json
 
 # Files in the folder of a checkpoint.
 WHOLE = "model.safetensors"  # all weights, if they are in one file
@@ -21,6 +22,12 @@ INDEX = "model.safetensors.index.json"  # else the file of each tensor
 MASKS = "masks.safetensors"  # the masks of a pruned checkpoint
 RECORD = "thanos.json"  # how a pruned checkpoint was made
 PACKED = "packed.json"  # marks the folder that `thanos pack` writes
+
+
+class ShardIndex(TypedDict):
+    """What a checkpoint's index holds: the file of each tensor."""
+
+    weight_map: dict[str, str]
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
@@ -33,13 +40,10 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     if (folder / WHOLE).exists():
         file = inside(folder, WHOLE)
         return dict.fromkeys(tensor_names(file), file)
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        wanted = {str(name): str(file) for name, file in index["weight_map"].items()}
-    except FileNotFoundError:
-        raise ValueError(f"model folder {folder} holds no {WHOLE} and no {INDEX}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{folder / INDEX} is no index of safetensors files") from None
+    if not (folder / INDEX).exists():
+        raise ValueError(f"model folder {folder} holds no {WHOLE} and no {INDEX}")
+    index = read_json(inside(folder, INDEX), ShardIndex, "is no index of safetensors files")
+    wanted = index["weight_map"]
     files: dict[str, Path] = {}
     for shard in sorted(set(wanted.values())):
         if not shard.endswith(".safetensors"):
@@ -84,11 +88,27 @@ def inside(folder: Path, name: str) -> Path:
     path, root = folder / name, folder.resolve()
     if root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir():
         root = root.parent.parent
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise ValueError(f"{folder} names a file outside of itself: {name!r}")
     if not path.resolve().is_relative_to(root):
         raise ValueError(f"{path} is a link to a file outside of its folder")
     return path
+
+
+def files_below(folder: Path) -> list[str]:
+    """The files of a folder and of the folders in it, as sorted paths with `/`.
+
+    Raises ValueError for a link out of the folder, and for whatever is no regular file.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        inside(folder, name)
+        if path.is_file():
+            found.append(name)
+        elif path.is_symlink() or not path.is_dir():
+            raise ValueError(f"{path} is no regular file")
+    return found
 
 
 class Tensors:
