@@ -20,6 +20,7 @@ from thanos_torch.checkpoint.shards import (
     MASKS,
     RECORD,
     Tensors,
+    inside,
     read_metadata,
     read_tensors,
     tensor_names,
@@ -81,7 +82,7 @@ def reapply_checkpoint(
 
     One file of weights is in memory at a time. Other files are copied, except pickles, and except
     `thanos.json`, whose certificates are about other weights. All of `out` is written or nothing.
-    Raises ValueError for masks that do not fit the checkpoint.
+    Raises ValueError for masks that do not fit the checkpoint, and for links out of its folder.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     packed, tensors = read_masks(masks), Tensors(checkpoint)
@@ -98,7 +99,7 @@ def reapply_checkpoint(
                 lost[name] += count
         for other in checkpoint.iterdir():
             skipped = other in files or other.suffix in _PICKLES or other.name in (MASKS, RECORD)
-            if other.is_file() and not skipped:
+            if not skipped and inside(checkpoint, other.name).is_file():
                 shutil.copyfile(other, partial / other.name)
         shutil.copyfile(mask_file(masks), partial / MASKS)
     return lost

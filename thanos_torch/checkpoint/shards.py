@@ -4,6 +4,7 @@ Every other module of this package reads and writes safetensors through this one
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -188,6 +189,11 @@ def without_content(name: str, dtype: str, shape: Sequence[int]) -> Tensor:
     if dtype not in _TYPES:
         raise ValueError(f"{name} has the dtype {dtype}, which PyTorch does not have")
     return torch.empty(tuple(shape), dtype=_TYPES[dtype], device="meta")
+
+
+def bytes_of(name: str, dtype: str, shape: Sequence[int]) -> int:
+    """The bytes of a tensor; `dtype` as safetensors files spell it. Errors as `without_content`."""
+    return without_content(name, dtype, ()).itemsize * math.prod(shape)
 
 
 @contextmanager

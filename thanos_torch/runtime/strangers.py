@@ -50,11 +50,13 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
+_LONG = {"dict": "an object", "list": "a list", "tuple": "a list"}
+
+
 def shown(value: object) -> str:
     """A wrong value for a message: on one line, and not all of it if it is long."""
-    kinds = {dict: "an object", list: "a list"}
-    text = kinds.get(type(value)) if value else None
-    text = text or printable(repr(value))
+    text = repr(value) if not value else _LONG.get(type(value).__name__) or repr(value)
+    text = printable(text)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
@@ -240,6 +242,7 @@ def _sequence(value: Any, kind: Any, arguments: tuple[Any, ...], where: str) -> 
 
 
 def _record(value: Any, kind: Any, where: str) -> Any:
+    made: Any = kind
     _expect(isinstance(value, Mapping), "an object", value, where)
     found = {}
     for name, own in _annotations(kind).items():
@@ -247,7 +250,7 @@ def _record(value: Any, kind: Any, where: str) -> Any:
             found[name] = _typed(value[name], own, _within(where, name))
         elif get_origin(own) is not NotRequired:
             raise ValueError(f"{where or 'it'} has no {name!r}")
-    return kind(**found) if is_dataclass(kind) else {**value, **found}
+    return made(**found) if is_dataclass(kind) else {**value, **found}
 
 
 @cache

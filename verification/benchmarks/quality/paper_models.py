@@ -77,7 +77,8 @@ def _read(file: Path) -> tuple[PaperModel, ...]:
     """Raises TypeError or ValueError if a field is missing or unknown."""
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     return tuple(
-        PaperModel(**{**each, "evidence": PaperEvidence(each["evidence"])}) for each in content["model"]
+        PaperModel(**{**each, "evidence": PaperEvidence(each["evidence"])})
+        for each in content["model"]
     )
 
 
