@@ -35,9 +35,13 @@ SHOWN = 60  # characters of a wrong value that a message shows
 
 @dataclass(frozen=True)
 class AtLeast:
-    """The least value of a number: `Annotated[int, AtLeast(1)]`."""
+    """The least value of a number: `Annotated[int, AtLeast(1)]`.
 
-    least: int
+    finite  whether NaN and infinity are refused, as they are without a bound
+    """
+
+    least: float
+    finite: bool = True
 
 
 Count = Annotated[int, AtLeast(0)]
@@ -84,8 +88,6 @@ def from_json(text: str | bytes, kind: type[T], problem: str) -> T:
             text.decode("utf-8") if isinstance(text, bytes) else text,
             object_pairs_hook=_unique,
             parse_int=_whole_number,
-            parse_float=_finite,
-            parse_constant=_no_number,
         )
         _refuse_odd(parsed)
     except RecursionError:
@@ -108,17 +110,6 @@ def _whole_number(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{shown(digits)} is too large")
-    return number
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number of JSON")
 
 
 def _refuse_odd(parsed: Any) -> None:
@@ -196,19 +187,22 @@ _WORDS: dict[Any, str] = {
 }  # fmt: skip
 
 
-def _plain(value: Any, kind: Any, where: str) -> Any:
+def _plain(value: Any, kind: Any, where: str, finite: bool = True) -> Any:
     if kind is None:
         kind = types.NoneType
     wanted = (int, float) if kind is float else kind
     right = isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
     _expect(right, _WORDS[kind], value, where)
+    _expect(not finite or kind is not float or math.isfinite(value), "finite", value, where)
     return value
 
 
 def _bounded(value: Any, arguments: tuple[Any, ...], where: str) -> Any:
-    found = _typed(value, arguments[0], where)
-    for bound in arguments[1:]:
-        _expect(found >= bound.least, f"at least {bound.least}", value, where)
+    if len(arguments) == 1:  # NotRequired
+        return _typed(value, arguments[0], where)
+    kind, bound = arguments
+    found = _plain(value, kind, where, bound.finite)
+    _expect(not found < bound.least, f"at least {bound.least}", value, where)
     return found
 
 
