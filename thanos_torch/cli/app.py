@@ -13,6 +13,7 @@ from thanos_torch.cli.display import MEANINGS, ExitStatus
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.prune import prune
 from thanos_torch.runtime.clock import blas_threads
+from thanos_torch.runtime.strangers import printable
 from verification.conformance.command import main
 
 COLUMNS = 48  # of the widest layer that `thanos verify` judges
@@ -80,4 +81,4 @@ def run() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
-        sys.exit(f"thanos: {error}")  # Python prints the text and exits with 1
+        sys.exit(f"thanos: {printable(str(error))}")  # Python prints it and exits with 1

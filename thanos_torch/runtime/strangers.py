@@ -75,7 +75,7 @@ def read_json(file: Path, kind: type[T], otherwise: str = "is damaged") -> T:
         with file.open("rb") as content:
             text = content.read(MOST_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+        raise ValueError(f"{file} {otherwise}: {error.strerror}") from error
     return from_json(text, kind, f"{file} {otherwise}")
 
 
