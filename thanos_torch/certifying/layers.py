@@ -18,7 +18,7 @@ from thanos_torch.network.layers import arithmetic_of, dtype_name
 from thanos_torch.pruning.plan import LayerOptions, default_judge
 from thanos_torch.runtime.clock import blas_threads
 from thanos_torch.runtime.files import whole_file
-from thanos_torch.runtime.strangers import is_file_name, read_json, shown
+from thanos_torch.runtime.strangers import is_file_name, printable, read_json, shown
 
 GRAMS_INDEX = "grams.json"
 
@@ -120,7 +120,7 @@ def _read(file: Path, name: str) -> Tensor:
         with safe_open(file, framework="pt") as stored:
             tensor: Tensor = stored.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"gram file {file} cannot be read: {error}") from error
+        raise ValueError(printable(f"gram file {file} cannot be read: {error}")) from error
     return tensor
 
 

@@ -1,7 +1,7 @@
 """Inspect a checkpoint: the patterns of its zeros, and whether its masks and record still hold."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,20 +108,27 @@ def inspect_folder(folder: str | Path, record: dict[str, Any] | None) -> Iterato
     has_masks = (folder / MASKS).is_file()
     masks, places = (read_masks(folder), read_places(folder)) if has_masks else ({}, {})
     layers = {layer["name"]: layer for layer in record["layers"]} if record else {}
-    if record:
-        places |= places_of(record)
+    recorded_places = places_of(record) if record else {}
+    in_masks, places = places, places | recorded_places
     for name, place in places.items():
         missing = [tensor for tensor in place.tensors if tensor not in tensors.files]
         if missing:
             raise ValueError(f"{folder} lacks the weight of {name}, which was pruned: {missing[0]}")
+    for name in sorted({*masks, *(each for each in layers if layers[each]["options"])}):
+        if name not in places:
+            raise ValueError(f"{folder} does not say where the weight of {name} is")
     taken = {tensor for place in places.values() for tensor in place.tensors}
+    moved = {name for name, place in recorded_places.items() if in_masks.get(name, place) != place}
     places |= {
         name.removesuffix(".weight"): Place((name,)) for name in tensors.files if name not in taken
     }
     for name in sorted(places, key=_natural):
         if name in layers or name in masks or _is_matrix(tensors[places[name].tensors[0]]):
             weight = places[name].read(tensors.__getitem__)
-            yield _seen(name, weight, layers.get(name), masks.get(name))
+            seen = _seen(name, weight, layers.get(name), masks.get(name))
+            disagree = name in moved or (record and name in masks and name not in layers)
+            problem = f"{RECORD} and {MASKS} disagree about it"
+            yield replace(seen, problems=(*seen.problems, problem)) if disagree else seen
 
 
 def _is_matrix(tensor: Tensor) -> bool:
@@ -146,6 +153,8 @@ def _seen(
             )
     elif asked and layer and layer["removed"]:
         problems.append(f"{MASKS} has no mask of it")
+    if layer and tuple(layer["shape"]) != seen.shape:
+        problems.append(f"its weight is {seen.shape}, {RECORD} says {tuple(layer['shape'])}")
     if layer and seen.zeros < layer["removed"]:
         problems.append(f"{seen.zeros} zeros, {RECORD} says that {layer['removed']} were removed")
     if asked:

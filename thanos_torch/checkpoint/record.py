@@ -13,7 +13,7 @@ from reference.patterns import parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place
 from thanos_torch.checkpoint.shards import RECORD, inside
 from thanos_torch.methods.result import Pruned
-from thanos_torch.runtime.strangers import Shape, read_json, shown, typed
+from thanos_torch.runtime.strangers import Count, Shape, read_json, shown, typed
 
 # The words of `verification.Certificate.verdict`.
 PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
@@ -189,8 +189,8 @@ class LayerRecord:
         if not 0 <= layer.removed <= rows * columns or (layer.removed and not options):
             raise ValueError(f"{problem}: {layer.removed} of {rows} x {columns} weights removed")
         if options:
-            pattern = typed(options.get("pattern"), str, f"{problem}: its pattern")
-            parse_pattern(pattern).check(rows, columns, block_size=columns)
+            asked = typed(options, _Options, f"{problem}: its options")
+            parse_pattern(asked["pattern"]).check(rows, columns, asked["block_size"])
         said = recorded(typed(stored, _Said, problem))
         if said != layer.verdict and said != FAILED:
             raise ValueError(f"{problem}: it says {said}, its certificate {layer.verdict}")
@@ -303,6 +303,14 @@ class ModelReport:
             {"rank": number, "layers": pruned[number], **asdict(share)}
             for number, share in enumerate(self.ranks)
         ]
+
+
+class _Options(TypedDict):
+    pattern: str
+    method: str
+    block_size: int
+    damping: float
+    refit_steps: Count
 
 
 class _Said(TypedDict):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from thanos_torch.runtime.files import begin, whole_file
-from thanos_torch.runtime.strangers import read_json
+from thanos_torch.runtime.strangers import printable, read_json
 
 # Files in the folder of a checkpoint.
 WHOLE = "model.safetensors"  # all weights, if they are in one file
@@ -53,7 +53,9 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     held = {shard: set(tensor_names(path)) for shard, path in files.items()}
     for name, shard in wanted.items():
         if name not in held[shard]:
-            raise ValueError(f"{folder / shard} lacks the tensor {name} that {INDEX} places there")
+            raise ValueError(
+                f"{folder / shard} lacks the tensor {printable(name)} that {INDEX} places there"
+            )
     return {name: files[shard] for name, shard in wanted.items()}
 
 
@@ -206,7 +208,7 @@ def _opened(file: Path) -> Iterator[Any]:
             yield stored
     except (SafetensorError, OSError) as error:
         reason = "it is missing" if not file.exists() else str(error).splitlines()[0]
-        raise ValueError(f"{file} cannot be read: {reason}") from error
+        raise ValueError(f"{file} cannot be read: {printable(reason)}") from error
 
 
 def write_shard(

@@ -6,6 +6,7 @@ annotations are followed. What a command reads is checked here once, and used wi
 
 import json
 import math
+import stat
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -30,6 +31,7 @@ T = TypeVar("T")
 DEEPEST = 60  # levels of nesting; Python gives up at a thousand, in whatever function it is in
 MOST_DIGITS = 18  # of a whole number, which then fits into 64 bits
 MOST_BYTES = 2**30  # of a JSON file; the record of 50,000 layers takes a seventh
+MOST_OF_A_NAME = 255  # bytes
 SHOWN = 60  # characters of a wrong value that a message shows
 
 
@@ -72,8 +74,10 @@ def read_json(file: Path, kind: type[T], otherwise: str = "is damaged") -> T:
     Raises ValueError, which begins with the file's path and `otherwise`.
     """
     try:
-        with file.open("rb") as content:
-            text = content.read(MOST_BYTES + 1)
+        facts = file.stat()  # a pipe would never end, and has no size
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MOST_BYTES:
+            raise ValueError(f"{file} {otherwise}: it is no file of at most {MOST_BYTES} bytes")
+        text = file.read_bytes()
     except OSError as error:
         raise ValueError(f"{file} {otherwise}: {error.strerror}") from error
     return from_json(text, kind, f"{file} {otherwise}")
@@ -82,8 +86,6 @@ def read_json(file: Path, kind: type[T], otherwise: str = "is damaged") -> T:
 def from_json(text: str | bytes, kind: type[T], problem: str) -> T:
     """JSON as a record of the type `kind`. Raises ValueError that begins with `problem`."""
     try:
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
         parsed = json.loads(
             text.decode("utf-8") if isinstance(text, bytes) else text,
             object_pairs_hook=_unique,
@@ -256,7 +258,8 @@ def _annotations(kind: Any) -> dict[str, Any]:
 def is_file_name(name: str) -> bool:
     """Whether a stranger's text names a file directly in a folder, on every system."""
     plain = name not in ("", ".", "..") and Path(name).name == name and "\\" not in name
-    return plain and not any(category(each) == "Cc" for each in name)
+    controls = any(category(each) == "Cc" for each in name)
+    return plain and not controls and len(name.encode()) <= MOST_OF_A_NAME
 
 
 def refuse_path(where: str, path: str) -> None:
