@@ -24,6 +24,7 @@ EXEMPT = (
     *(f"thanos_torch/{part}" for part in ("network", "checkpoint", "text", "runtime")),
     *(f"thanos_torch/{part}" for part in ("pruning", "certifying", "models", "evaluation", "cli")),
     "verification/bench",
+    "verification/fuzz/folders",
 )
 
 

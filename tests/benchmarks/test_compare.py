@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thanos_torch.cli import main
 from verification.benchmarks.comparing.compare import (
     ResultsComparison,
     compare,
@@ -430,7 +431,7 @@ def test_other_json_is_no_results_file(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("missing", ["name", "removed", "passed"])
 def test_a_layer_without_a_value_is_refused(before: ResultsFile, missing: str) -> None:
-    with pytest.raises(ValueError, match=f"is no results file: KeyError '{missing}'"):
+    with pytest.raises(ValueError, match=rf"is no results file: runs\[1\].*has no '{missing}'"):
         changed(before, layers(lambda layer: layer.pop(missing)))
 
 
@@ -439,3 +440,83 @@ def test_missing_files_and_runs_are_refused(tmp_path: Path, before: ResultsFile)
         read_results(tmp_path / "none")
     with pytest.raises(ValueError, match="have no run in common"):
         compare(before, changed(before, lambda content: content.update(runs=[])), NO_DRAWS)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "not verified": ({"verified": False}, "verified is False, but every layer passed"),
+    "verified as text": ({"verified": "false"}, r"runs\[1\].verified must be true or false, got"),
+    "perplexity 0": ({"perplexity": 0}, r"runs\[1\].perplexity must be at least 1, got 0"),
+    "perplexity -1": ({"perplexity": -1}, "perplexity must be at least 1, got -1"),
+    "perplexity 0.5": ({"perplexity": 0.5}, "perplexity must be at least 1, got 0.5"),
+    "perplexity -inf": ({"perplexity": -float("inf")}, "perplexity must be finite, got -inf"),
+    "perplexity NaN": ({"perplexity": float("nan")}, "perplexity must be finite, got nan"),
+    "perplexity true": ({"perplexity": True}, "perplexity must be a number, got True"),
+    "no layers": ({"layers": []}, "it has no layers"),
+    "layers of text": ({"layers": ["a"]}, r"layers\[0\] must be an object, got 'a'"),
+    "seconds": ({"seconds": {"pruning": "9"}}, "seconds.pruning must be a number"),
+    "negative time": ({"seconds": {"pruning": -9}}, "seconds.pruning must be at least 0"),
+    "calibration": ({"calibration": {"dataset": "d"}}, "has no 'nsamples'"),
+    "options": ({"run": ["thanos"]}, "run must be an object"),
+    "other model": ({"model": 1}, r"runs\[1\].model must be text, got 1"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_runs_that_cannot_be_are_refused_by_name(before: ResultsFile, case: str) -> None:
+    edit, message = WRONG[case]
+    with pytest.raises(ValueError, match=f"changed.json is no results file: .*{message}"):
+        changed(before, lambda content: content["runs"][1].update(edit))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"passed": "false"}, "passed must be true or false, got 'false'"),
+        ({"passed": 1}, "passed must be true or false, got 1"),
+        ({"removed": -1}, "removed must be at least 0, got -1"),
+        ({"error": -0.1}, "error must be at least 0, got -0.1"),
+        ({"name": LAYERS[1]}, "no layers, or one of them twice"),
+    ],
+)
+def test_layers_that_cannot_be_are_refused_by_name(
+    before: ResultsFile, edit: Content, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"changed.json is no results file: .*{message}"):
+        changed(before, lambda content: content["runs"][1]["layers"][0].update(edit))
+
+
+def test_a_run_that_stands_there_twice_is_refused(before: ResultsFile) -> None:
+    with pytest.raises(ValueError, match=r"thanos 2:4 of m: it stands there twice"):
+        changed(before, lambda content: content["runs"].append(content["runs"][1]))
+
+
+def test_a_run_that_never_passed_is_a_regression(before: ResultsFile) -> None:
+    failed = changed(before, layers(lambda layer: layer.update(passed=False), "thanos"))
+    (found,) = compare(failed, failed, NO_DRAWS).regressions
+    assert found.startswith("thanos 2:4: not certified: layers.0")
+
+
+@pytest.mark.parametrize(
+    "spoiled", ["[" * 100_000, "{}", '[{"runs": []}]', '{"runs": [], "runs": 1}']
+)
+def test_the_command_refuses_in_one_line(
+    before: ResultsFile, spoiled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = before.file.with_name("changed.json")
+    file.write_text(spoiled)
+    monkeypatch.setattr("sys.argv", ["thanos", "bench", "compare", str(before.file), str(file)])
+    with pytest.raises(SystemExit, match=r"^thanos: .*changed.json .*is no results file") as ended:
+        main()
+    assert str(ended.value.code).isprintable()
+
+
+def test_the_command_fails_for_a_run_that_is_not_verified(
+    before: ResultsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = copy.deepcopy(before.content)
+    content["runs"][1]["verified"] = False
+    file = before.file.with_name("changed.json")
+    file.write_text(json.dumps(content))
+    monkeypatch.setattr("sys.argv", ["thanos", "bench", "compare", str(before.file), str(file)])
+    with pytest.raises(SystemExit, match=r"runs\[1\], thanos 2:4 of m: verified is False"):
+        main()

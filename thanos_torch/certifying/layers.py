@@ -1,7 +1,6 @@
 """Judge the layers of a result again, by the Gram matrices that its run kept."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from torch import Tensor
 from thanos_torch.certifying.original import Original, refuse_unlike
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.record import PASSED, Judge, Stored, verdict_of
-from thanos_torch.checkpoint.shards import Tensors
+from thanos_torch.checkpoint.shards import Tensors, inside
 from thanos_torch.network.layers import arithmetic_of, dtype_name
 from thanos_torch.pruning.kept_grams import GRAMS_INDEX, refit_file
 from thanos_torch.pruning.plan import LayerOptions, default_judge
 from thanos_torch.runtime.clock import blas_threads
+from thanos_torch.runtime.strangers import is_file_name, printable, read_json, shown
 
 
 class GramReader:
@@ -33,7 +33,7 @@ class GramReader:
         self._folder = place if place.is_dir() else None
         if self._folder:
             index = _read_index(place)
-            self._places = {n: (place / f"{o}.safetensors", o) for n, o in index.items()}
+            self._places = {n: (inside(place, f"{o}.safetensors"), o) for n, o in index.items()}
             return
         try:
             with safe_open(place, framework="pt") as stored:
@@ -53,7 +53,7 @@ class GramReader:
         """The weight of a layer, (c, b), before it was refitted; None if it was not kept."""
         if self._folder is None or not refit_file(self._folder, layer).is_file():
             return None
-        return _read(refit_file(self._folder, layer), layer)
+        return _read(inside(self._folder, refit_file(self._folder, layer).name), layer)
 
 
 def sha256_of_tensor(tensor: Tensor) -> str:
@@ -76,22 +76,16 @@ def _read(file: Path, name: str) -> Tensor:
         with safe_open(file, framework="pt") as stored:
             tensor: Tensor = stored.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"gram file {file} cannot be read: {error}") from error
+        raise ValueError(printable(f"gram file {file} cannot be read: {error}")) from error
     return tensor
 
 
 def _read_index(folder: Path) -> dict[str, str]:
-    file = folder / GRAMS_INDEX
-    try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-        names = [name for pair in index.items() for name in pair]
-        strange = [name for name in names if Path(name).name != name]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"gram folder {folder}: {file} is no index of it: {error}") from error
+    index = read_json(inside(folder, GRAMS_INDEX), dict[str, str], "is no index of it")
+    strange = [name for pair in index.items() for name in pair if not is_file_name(name)]
     if strange:
-        raise ValueError(f"gram folder {folder}: {strange[0]!r} is no name of a layer")
-    found: dict[str, str] = index
-    return found
+        raise ValueError(f"gram folder {folder}: {shown(strange[0])} is no name of a layer")
+    return index
 
 
 @dataclass(frozen=True)

@@ -133,13 +133,17 @@ def inspect_folder(
     has_masks = (folder / MASKS).is_file()
     masks, places = (read_masks(folder), read_places(folder)) if has_masks else ({}, {})
     layers = {layer["name"]: layer for layer in record["layers"]} if record else {}
-    if record:
-        places |= places_of(record)
+    recorded_places = places_of(record) if record else {}
+    in_masks, places = places, places | recorded_places
     for name, place in places.items():
         missing = [tensor for tensor in place.tensors if tensor not in tensors.files]
         if missing:
             raise ValueError(f"{folder} lacks the weight of {name}, which was pruned: {missing[0]}")
+    for name in sorted({*masks, *(each for each in layers if layers[each]["options"])}):
+        if name not in places:
+            raise ValueError(f"{folder} does not say where the weight of {name} is")
     taken = {tensor for place in places.values() for tensor in place.tensors}
+    moved = {name for name, place in recorded_places.items() if in_masks.get(name, place) != place}
     places |= {
         name.removesuffix(".weight"): Place((name,)) for name in tensors.files if name not in taken
     }
@@ -149,8 +153,11 @@ def inspect_folder(
             seen = _seen(name, weight, layers.get(name), masks.get(name))
             files = dict.fromkeys(tensors.files[tensor].name for tensor in places[name].tensors)
             held = tuple(f"its file {file} {changed[file]}" for file in files if file in changed)
+            disagree = name in moved or (record and name in masks and name not in layers)
+            problem = f"{RECORD} and {MASKS} disagree about it"
+            found = (*seen.problems, problem) if disagree else seen.problems
             # What else is wrong with a layer says more.
-            yield seen if seen.problems else replace(seen, problems=held)
+            yield replace(seen, problems=found or held)
 
 
 def _is_matrix(name: str, tensors: Tensors) -> bool:
@@ -183,6 +190,8 @@ def _seen(
             )
     elif asked and layer and layer["removed"]:
         problems.append(f"{MASKS} has no mask of it")
+    if layer and tuple(layer["shape"]) != seen.shape:
+        problems.append(f"its weight is {seen.shape}, {RECORD} says {tuple(layer['shape'])}")
     if layer and seen.zeros < layer["removed"]:
         problems.append(f"{seen.zeros} zeros, {RECORD} says that {layer['removed']} were removed")
     if asked:

@@ -1,23 +1,29 @@
 """Find and load a model by its name: a folder, a hub id, a GGUF file, or the default model."""
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from thanos_torch.checkpoint.fit import note_dtypes
-from thanos_torch.checkpoint.shards import RECORD, WEIGHT_KINDS, describe_tensors, model_files
+from thanos_torch.checkpoint.shards import (
+    RECORD,
+    WEIGHT_KINDS,
+    describe_tensors,
+    inside,
+    model_files,
+)
 from thanos_torch.checkpoint.streamed import Skeleton, StreamedModel, lacking, quiet_transformers
 from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
 from thanos_torch.runtime.files import new_folder, stamp
 from thanos_torch.runtime.reasons import reason_of
+from thanos_torch.runtime.strangers import printable, read_json
 
 DEFAULT_MODEL = "smollm2-135m"
 SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
@@ -195,12 +201,23 @@ def _dequantised(folder: Path, fetch: Callable[[Path], Path]) -> Path:
     return folder
 
 
+class _DenseOrigin(TypedDict):
+    origin: str
+
+
+class _PrunedOrigin(TypedDict):
+    model: _DenseOrigin
+    method: str
+    pattern: str
+
+
 def origin_of_folder(folder: Path) -> str:
     """A description for people; for a pruned model with the origin of the dense one."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return f"{record['model']['origin']}, pruned by {record['method']} to {record['pattern']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(inside(folder, RECORD), _PrunedOrigin)
+        origin = record["model"]["origin"]
+        return printable(f"{origin}, pruned by {record['method']} to {record['pattern']}")
+    except ValueError:
         return f"checkpoint folder {folder.resolve().name}"
 
 

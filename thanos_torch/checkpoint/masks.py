@@ -4,14 +4,22 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
 
 import torch
 from torch import Tensor
 
-from thanos_torch.checkpoint.shards import MASKS, read_metadata, read_tensors, write_small
+from thanos_torch.checkpoint.shards import (
+    MASKS,
+    inside,
+    read_metadata,
+    read_tensors,
+    tensor_names,
+    write_small,
+)
 from thanos_torch.forms.form import bytes_of_bits, pack_bits, unpack_bits
 from thanos_torch.network.layers import PRUNABLE_DTYPES
+from thanos_torch.runtime.strangers import Count, Shape, from_json, printable, shown, typed
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Place:
 
     tensors: tuple[str, ...]
     transposed: bool = False
-    expert: int | None = None
+    expert: Count | None = None
 
     def read(self, tensor: Callable[[str], Tensor]) -> Tensor:
         """The weight, (c, b); `tensor` reads one by name. Raises ValueError if they do not fit."""
@@ -74,8 +82,11 @@ class Place:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` wrote. Raises KeyError or TypeError for anything else."""
-        return cls(tuple(map(str, stored["tensors"])), stored["transposed"], stored["expert"])
+        """Read what `as_dict` wrote. Raises ValueError for anything else."""
+        place = typed(stored, cls, "where a weight is stored is not said right")
+        if not place.tensors or len(set(place.tensors)) < len(place.tensors):
+            raise ValueError("a weight must be stored in one or several tensors, each named once")
+        return place
 
     def _matrix(self, name: str, tensor: Tensor) -> Tensor:
         """A view of a tensor, (rows, b)."""
@@ -120,10 +131,17 @@ def mask_file(source: str | Path) -> Path:
     Raises ValueError if there is none.
     """
     path = Path(source)
-    file = path / MASKS if path.is_dir() else path
+    file = inside(path, MASKS) if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"masks: there is no {file}")
     return file
+
+
+class _MaskMetadata(TypedDict):
+    """The metadata of a file of masks; each value is JSON by layer."""
+
+    shapes: str
+    places: NotRequired[str]
 
 
 def read_masks(source: str | Path) -> dict[str, PackedMask]:
@@ -132,18 +150,16 @@ def read_masks(source: str | Path) -> dict[str, PackedMask]:
     Raises ValueError if there is no such file or if it is damaged.
     """
     file = mask_file(source)
+    problem = f"masks: {file} is damaged"
+    shapes = from_json(_metadata(file, problem)["shapes"], dict[str, Shape], problem)
+    if strange := sorted(shapes.keys() ^ set(tensor_names(file))):
+        raise ValueError(f"{problem}: it lacks the mask or the shape of {shown(strange[0])}")
     masks: dict[str, PackedMask] = {}
-    try:
-        shapes = json.loads(read_metadata(file).get("shapes", "{}"))
-        bits = read_tensors(dict.fromkeys(shapes, file))
-        for name, (rows, columns) in shapes.items():
-            expected = (packed_bytes(rows, columns),)
-            if bits[name].dtype != torch.uint8 or bits[name].shape != expected:
-                raise ValueError(f"the mask of {name} does not fit its shape")
-            masks[name] = PackedMask(bits[name], (rows, columns))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"masks: {file} is damaged: {error}") from error
-    return masks
+    for name, bits in read_tensors(dict.fromkeys(shapes, file)).items():
+        if bits.dtype != torch.uint8 or bits.shape != (packed_bytes(*shapes[name]),):
+            raise ValueError(f"{problem}: the mask of {printable(name)} does not fit its shape")
+        masks[name] = PackedMask(bits, shapes[name])
+    return {name: masks[name] for name in shapes}
 
 
 def read_places(source: str | Path) -> dict[str, Place]:
@@ -152,8 +168,15 @@ def read_places(source: str | Path) -> dict[str, Place]:
     Raises ValueError if the file does not say it.
     """
     file = mask_file(source)
+    problem = f"{file} does not say where the weights are"
+    known = from_json(
+        _metadata(file, problem).get("places", "{}"), dict[str, dict[str, object]], problem
+    )
     try:
-        known = json.loads(read_metadata(file)["places"])
         return {name: Place.from_dict(place) for name, place in known.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} does not say where the weights are: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{problem}: {error}") from None
+
+
+def _metadata(file: Path, problem: str) -> _MaskMetadata:
+    return typed(read_metadata(file), _MaskMetadata, problem)

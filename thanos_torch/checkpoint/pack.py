@@ -1,7 +1,7 @@
 """Pack a pruned checkpoint into fewer bytes, and unpack it with every bit back."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from reference.patterns import Pattern, parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks
 from thanos_torch.checkpoint.packed_format import (
     DENSE,
+    MOST_GROWTH,
     ExactFile,
     PackedFolder,
     PackedLayer,
@@ -20,18 +21,22 @@ from thanos_torch.checkpoint.packed_format import (
     Piece,
     packed_name,
     plus,
+    write_packed,
 )
 from thanos_torch.checkpoint.record import places_of, read_record
 from thanos_torch.checkpoint.shards import (
     MASKS,
     PACKED,
     RECORD,
+    files_below,
+    inside,
     read_tensors,
     weight_files,
     write_shard,
 )
 from thanos_torch.forms import FORMS, Form, bits_of, form_of, pack, stored_bytes
-from thanos_torch.runtime.files import new_folder, write_json
+from thanos_torch.runtime.files import new_folder
+from thanos_torch.runtime.strangers import printable, refuse_path
 
 AUTO = "auto"
 
@@ -69,26 +74,22 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
         # Packed weights tell which weights were removed: no need to store that twice.
         masks_follow = all(DENSE not in layer.forms for layer in sizes.layers.values())
         masks = ExactFile.of(folder / MASKS) if masks_follow else None
-        content = {
-            "files": {name: file.as_dict() for name, file in exact.items()},
-            "masks": masks.as_dict() if masks else None,
-            "tensors": {name: [p.as_dict() for p in each] for name, each in pieces.items()},
-        }
-        write_json(partial / PACKED, content)
-        beside = _copy_others(folder, partial, {*exact, MASKS})
-        sizes.beside = beside, beside + (partial / PACKED).stat().st_size
+        others = [name for name in files_below(folder) if name not in (*exact, MASKS)]
+        beside = _copy(others, folder, partial)
         held = (folder / MASKS).stat().st_size
         sizes.masks = held, 0 if masks else held
         if not masks:
             shutil.copyfile(folder / MASKS, partial / MASKS)
+        write_packed(partial, exact, masks, pieces)
+        sizes.beside = beside, beside + (partial / PACKED).stat().st_size
     return sizes
 
 
 def unpack_checkpoint(packed: str | Path, out: str | Path) -> None:
     """Write every file of the checkpoint as it was before packing, all of them or nothing.
 
-    One tensor is in memory at a time. Raises ValueError if a file of weights or masks comes out
-    different, because the packed file was damaged.
+    One tensor is in memory at a time. Raises ValueError, naming the file, if any file of the packed
+    folder was changed, added or removed, or if a file of weights or masks comes out different.
     """
     source = PackedFolder(packed)
     with new_folder(Path(out), {"the packed folder": source.path}) as partial:
@@ -98,7 +99,7 @@ def unpack_checkpoint(packed: str | Path, out: str | Path) -> None:
             source.masks.write(
                 partial / MASKS, lambda layer: PackedMask.of(source.mask(layer)).bits
             )
-        _copy_others(source.path, partial, source.packed_files())
+        _copy(source.others, source.path, partial)
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,16 @@ def _parts_of(folder: Path, record: dict[str, Any]) -> dict[str, list[Part]]:
     """
     masks, places = read_masks(folder), places_of(record)
     asked = {each["name"]: each["options"].get("pattern") for each in record["layers"]}
+    removed_by_record = {each["name"]: each["removed"] for each in record["layers"]}
     parts: dict[str, list[Part]] = {}
     for name, mask in masks.items():
-        if name not in places or not asked[name]:
+        if name not in places or not asked.get(name):
             raise ValueError(
                 f"{folder / RECORD} does not say how {name} was pruned, or where it is"
             )
-        place = places[name]
+        place, removed = places[name], int(mask.unpacked().sum())
+        if mask.shape[0] % len(place.tensors) or removed != removed_by_record[name]:
+            raise ValueError(f"{folder / RECORD} and {MASKS} disagree about {printable(name)}")
         for number, tensor in enumerate(place.tensors):
             own = replace(place, tensors=(tensor,))
             part = Part(name, parse_pattern(asked[name]), own, mask, number, len(place.tensors))
@@ -163,15 +167,13 @@ def _sizes_of(record: dict[str, Any], parts: dict[str, list[Part]]) -> PackedSiz
     return sizes
 
 
-def _copy_others(source: Path, target: Path, taken: set[str]) -> int:
-    """Copy the files of a folder that are not in `taken`; returns their bytes."""
-    others = [other for other in sorted(source.rglob("*")) if other.is_file()]
-    copied = [other for other in others if str(other.relative_to(source)) not in taken]
-    for other in copied:
-        own = target / other.relative_to(source)
-        own.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(other, own)
-    return sum(other.stat().st_size for other in copied)
+def _copy(names: Sequence[str], source: Path, target: Path) -> int:
+    """Copy files of a folder; returns their bytes. ValueError for names that no packed one has."""
+    for name in names:
+        refuse_path(str(source), name)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(inside(source, name), target / name)
+    return sum((target / name).stat().st_size for name in names)
 
 
 class _Shard:
@@ -223,6 +225,8 @@ class _Shard:
         removed = part.removed()
         form = pack(self._name(part), matrix, removed, part.pattern) if removed.any() else None
         if form is None or (self._form == AUTO and stored_bytes(form) >= matrix.nbytes):
+            return None
+        if matrix.nbytes > MOST_GROWTH * stored_bytes(form):  # unpacking would refuse it
             return None
         same = torch.equal(bits_of(form.weight()), bits_of(matrix))
         if not same or not torch.equal(form.mask(), removed):

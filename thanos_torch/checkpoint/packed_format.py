@@ -1,10 +1,11 @@
 """The format of a packed checkpoint: read its folder tensor by tensor, and count its bytes."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, TypedDict
 
 import torch
 from torch import Tensor
@@ -12,7 +13,10 @@ from torch import Tensor
 from reference.patterns import Pattern, parse_pattern
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import (
+    MASKS,
     PACKED,
+    bytes_of,
+    files_below,
     inside,
     read_header,
     read_tensors,
@@ -20,10 +24,24 @@ from thanos_torch.checkpoint.shards import (
     with_length,
 )
 from thanos_torch.forms import Form, form_from
-from thanos_torch.runtime.files import sha256_of, whole_file
+from thanos_torch.runtime.files import sha256_of, whole_file, write_json
+from thanos_torch.runtime.strangers import (
+    Count,
+    Shape,
+    from_json,
+    printable,
+    read_json,
+    refuse_path,
+    shown,
+    typed,
+)
 
 Bytes = tuple[int, int]  # before packing, after packing
 DENSE = "dense"  # the form of an expert that is stored as it is, beside others that are packed
+
+# By how much a weight may grow when it is unpacked: a file of kilobytes must not take gigabytes.
+MOST_GROWTH = 1024
+NAMED = 3  # files that a message names
 
 
 @dataclass
@@ -82,6 +100,18 @@ def plus(*sizes: Bytes) -> Bytes:
     return sum(dense for dense, _ in sizes), sum(packed for _, packed in sizes)
 
 
+class TensorEntry(TypedDict):
+    """What the header of a safetensors file says of a tensor."""
+
+    dtype: str
+    shape: list[Count]
+    data_offsets: tuple[Count, Count]
+
+
+def _offsets(named: tuple[str, TensorEntry]) -> tuple[int, int]:
+    return named[1]["data_offsets"]
+
+
 @dataclass(frozen=True)
 class ExactFile:
     """What is needed beside the tensors to write a safetensors file again, byte by byte.
@@ -98,11 +128,6 @@ class ExactFile:
         """Describe a file that was read before, and so is known to be sound."""
         return cls(read_header(file).decode(), sha256_of(file))
 
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """Read what `as_dict` wrote. Raises KeyError or TypeError for anything else."""
-        return cls(str(stored["header"]), str(stored["sha256"]))
-
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
@@ -112,11 +137,22 @@ class ExactFile:
         """How many bytes come before the tensors."""
         return len(with_length(self.header.encode()))
 
-    def entries(self) -> dict[str, dict[str, Any]]:
-        """The header's entry for every tensor, in the order of the data."""
-        content = json.loads(self.header)
+    def entries(self) -> dict[str, TensorEntry]:
+        """The header's entry for every tensor, in the order of the data.
+
+        Raises ValueError for a header that no safetensors file has.
+        """
+        problem = "a header of a weight file is damaged"
+        content = from_json(self.header, dict[str, dict[str, object]], problem)
         content.pop("__metadata__", None)
-        return dict(sorted(content.items(), key=lambda item: item[1]["data_offsets"]))
+        entries = typed(content, dict[str, TensorEntry], problem)
+        end = 0
+        for name, entry in sorted(entries.items(), key=_offsets):
+            first, last = entry["data_offsets"]
+            if first != end or last - first != bytes_of(name, entry["dtype"], entry["shape"]):
+                raise ValueError(f"{problem}: {printable(name)} does not lie where it must")
+            end = last
+        return dict(sorted(entries.items(), key=_offsets))
 
     def write(self, file: Path, tensor: Callable[[str], Tensor]) -> None:
         """Write the file again; `tensor` reads by name. Raises ValueError if the hash differs."""
@@ -170,13 +206,62 @@ class Piece:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        pattern = None if stored["pattern"] is None else parse_pattern(stored["pattern"])
-        rows, columns = map(int, stored["shape"])
-        place = Place.from_dict(stored["place"])
-        layer, number = str(stored["layer"]), int(stored["number"])
-        return cls(layer, number, str(stored["form"]), pattern, (rows, columns), place)
+    def from_dict(cls, stored: "_StoredPiece") -> Self:
+        """Read what `as_dict` wrote. Raises ValueError for values that contradict one another."""
+        dense, pattern = stored["form"] == DENSE, stored["pattern"]
+        if dense != (pattern is None):
+            raise ValueError(f"the form {stored['form']} does not go with the pattern {pattern}")
+        asked = None if pattern is None else parse_pattern(pattern)
+        own = stored["layer"], stored["number"], stored["form"], asked, stored["shape"]
+        return cls(*own, Place.from_dict(stored["place"]))
+
+
+class _StoredPiece(TypedDict):
+    layer: str
+    number: Count
+    form: Literal["bitmask", "nm", "compact", "dense"]
+    pattern: str | None
+    shape: Shape
+    place: dict[str, object]
+
+
+class _Content(TypedDict):
+    """What `packed.json` holds.
+
+    files    each weight file of the original checkpoint, by its name
+    masks    its file of masks; None if that file was copied
+    tensors  the pieces of every packed tensor
+    folder   SHA-256 of every other file of the packed folder, by its path
+    sha256   of all of this
+    """
+
+    files: dict[str, ExactFile]
+    masks: ExactFile | None
+    tensors: dict[str, list[_StoredPiece]]
+    folder: dict[str, str]
+    sha256: str
+
+
+def write_packed(
+    folder: Path,
+    files: Mapping[str, ExactFile],
+    masks: ExactFile | None,
+    pieces: Mapping[str, list[Piece]],
+) -> None:
+    """Write `packed.json` into a folder whose other files are all there."""
+    content: dict[str, Any] = {
+        "files": {name: file.as_dict() for name, file in files.items()},
+        "masks": masks.as_dict() if masks else None,
+        "tensors": {name: [piece.as_dict() for piece in each] for name, each in pieces.items()},
+        "folder": {name: sha256_of(folder / name) for name in files_below(folder)},
+    }
+    write_json(folder / PACKED, {**content, "sha256": sha256_of_json(content)})
+
+
+def sha256_of_json(content: Mapping[str, Any]) -> str:
+    """SHA-256 of an object's values, whatever their order, without its own `sha256`."""
+    own = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 class PackedFolder:
@@ -185,33 +270,60 @@ class PackedFolder:
     files   each weight file of the original checkpoint, by its name
     masks   its file of masks; None if that file was copied
     pieces  the pieces of every packed tensor
+    others  paths of the files that were copied
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Raises ValueError for a folder that is not packed, or is damaged."""
+        """Raises ValueError for a folder that is not packed, or not as `thanos pack` wrote it.
+
+        Every file of the folder is read once, for its SHA-256.
+        """
         self.path = path = Path(path)
         if not (path / PACKED).is_file():
             raise ValueError(f"{path} is no packed checkpoint: it has no {PACKED}")
+        file = inside(path, PACKED)
+        content = read_json(file, _Content)
+        self.files, self.masks = content["files"], content["masks"]
+        for name in (*self.files, *content["folder"]):
+            refuse_path(str(file), name)
         try:
-            content = json.loads((path / PACKED).read_text(encoding="utf-8"))
-            self.files = {
-                str(name): ExactFile.from_dict(file) for name, file in content["files"].items()
-            }
-            self.masks = ExactFile.from_dict(content["masks"]) if content["masks"] else None
             self.pieces = {
-                str(name): [Piece.from_dict(piece) for piece in pieces]
+                name: [Piece.from_dict(piece) for piece in pieces]
                 for name, pieces in content["tensors"].items()
             }
-            self._entries = {
-                tensor: (name, entry)
-                for name, file in self.files.items()
-                for tensor, entry in file.entries().items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path / PACKED} is damaged: {error!r}") from error
-        strange = [name for name in self.files if Path(name).name != name]
-        if strange:
-            raise ValueError(f"{path / PACKED} names {strange[0]!r}, which is no file in a folder")
+            self.others = [name for name in content["folder"] if name not in self.packed_files()]
+            self._entries = self._placed_entries()
+            self._refuse_contradictions(set(content["folder"]))
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged: {error}") from None
+        if sha256_of_json(read_json(file, dict[str, object])) != content["sha256"]:
+            raise ValueError(f"{file} is not as `thanos pack` wrote it, by its SHA-256")
+        _refuse_changed(path, content["folder"])
+
+    def _placed_entries(self) -> dict[str, tuple[str, TensorEntry]]:
+        """The file of every original tensor, and the tensor's entry in its header."""
+        found: dict[str, tuple[str, TensorEntry]] = {}
+        for name, file in self.files.items():
+            for tensor, entry in file.entries().items():
+                if tensor in found:
+                    raise ValueError(f"{shown(tensor)} is in two files")
+                found[tensor] = (name, entry)
+        return found
+
+    def _refuse_contradictions(self, folder: set[str]) -> None:
+        """Raise ValueError for weight files or pieces that do not go together."""
+        strange = [name for name in self.files if not name.endswith(".safetensors")]
+        if strange or not self.files or {MASKS, *self.others} & {*self.files}:
+            raise ValueError(f"its weight files are {shown(', '.join(self.files))}")
+        missing = {*map(packed_name, self.files)} - folder
+        if missing or (self.masks is None) != (MASKS in folder):
+            raise ValueError(f"its folder lacks {min(missing, default=MASKS)}, or has it twice")
+        for name, pieces in self.pieces.items():
+            if name not in self._entries or not _fill(self._entries[name][1], name, pieces):
+                raise ValueError(f"the pieces of {shown(name)} are not that tensor")
+        layers = self.masks.entries().keys() if self.masks else set[str]()
+        if layers - {piece.layer for each in self.pieces.values() for piece in each}:
+            raise ValueError("it has masks of layers that are not packed")
 
     def names(self) -> Iterator[str]:
         """Names of the original checkpoint's tensors."""
@@ -243,11 +355,19 @@ class PackedFolder:
         tensors = self._stored(piece.place.tensors[0], keys)
         parts = {key.removeprefix(start): tensor for key, tensor in tensors.items()}
         try:
+            self._refuse_growth(piece, parts)
             if piece.pattern is None:
                 return parts[DENSE].view(piece.shape)
             return form_from(piece.form, piece.shape, parts, piece.pattern)
-        except (ValueError, KeyError, IndexError, RuntimeError) as error:
-            raise ValueError(f"{file}: {piece.layer} is damaged: {error}") from error
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+            raise ValueError(f"{file}: {printable(piece.layer)} is damaged: {error}") from error
+
+    def _refuse_growth(self, piece: Piece, parts: Mapping[str, Tensor]) -> None:
+        """Raise ValueError for a piece that would take much more memory than the file has bytes."""
+        entry = self._entries[piece.place.tensors[0]][1]
+        dense = bytes_of(piece.layer, entry["dtype"], piece.shape)
+        if dense > MOST_GROWTH * sum(part.nbytes for part in parts.values()):
+            raise ValueError(f"its {dense} bytes are more than {MOST_GROWTH} times those stored")
 
     def of_layer(self, layer: str) -> list[Piece]:
         """The pieces of a layer, in the order of its rows."""
@@ -274,6 +394,39 @@ class PackedFolder:
     def _stored(self, tensor: str, keys: list[str]) -> dict[str, Tensor]:
         file = self._packed_file(tensor)
         return read_tensors(dict.fromkeys(keys, file))
+
+
+def _fill(entry: TensorEntry, name: str, pieces: list[Piece]) -> bool:
+    """Whether some pieces are all parts of a tensor: it, or each expert in it once."""
+    experts = [piece.place.expert for piece in pieces]
+    shapes = {piece.shape[:: -1 if piece.place.transposed else 1] for piece in pieces}
+    whole = experts == [None]
+    if not whole and {*experts} != {*range(len(experts))}:
+        return False
+    sizes = [*shapes.pop()] if len(shapes) == 1 else []
+    own = all(piece.place.tensors == (name,) for piece in pieces)
+    return own and entry["shape"] == (sizes if whole else [len(pieces), *sizes])
+
+
+def _refuse_changed(folder: Path, known: Mapping[str, str]) -> None:
+    """Raise ValueError, naming the files, unless a folder's files have the known SHA-256.
+
+    Hidden files, which tools of hubs and of version control add, may be added.
+    """
+    there = {*files_below(folder)} - {PACKED}
+    added = [name for name in sorted(there - known.keys()) if not f"/{name}".count("/.")]
+    wrong = [f"{printable(name)} was added" for name in added]
+    for name, digest in known.items():
+        if name not in there:
+            wrong.append(f"{printable(name)} is missing")
+        elif sha256_of(folder / name) != digest:
+            wrong.append(f"{printable(name)} was changed")
+    if wrong:
+        more = f", and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        raise ValueError(
+            f"{folder} is not as it was packed: {', '.join(wrong[:NAMED])}{more}. "
+            "Restore what differs, or pack the checkpoint again"
+        )
 
 
 def packed_name(file: str) -> str:

@@ -13,6 +13,7 @@ from thanos_torch.checkpoint.shards import (
     MASKS,
     RECORD,
     Tensors,
+    inside,
     read_metadata,
     read_tensors,
     side_files,
@@ -40,7 +41,7 @@ def reapply_checkpoint(
 
     One file of weights is in memory at a time. Files that hold no weights are copied, except
     `thanos.json`, whose certificates are about other weights. All of `out` is written or nothing.
-    Raises ValueError for masks that do not fit the checkpoint.
+    Raises ValueError for masks that do not fit the checkpoint, and for links out of its folder.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     packed, tensors = read_masks(masks), Tensors(checkpoint)
@@ -60,7 +61,7 @@ def reapply_checkpoint(
                 lost[name] += count
         for name in copied:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(checkpoint / name, partial / name)
+            shutil.copyfile(inside(checkpoint, name), partial / name)
         shutil.copyfile(mask_file(masks), partial / MASKS)
     return lost
 

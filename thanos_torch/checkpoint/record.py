@@ -1,18 +1,19 @@
 """Records of a pruned model and its layers, their verdicts, and `thanos.json`, which holds them."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, NotRequired, Protocol, Self, TypedDict
 
 from torch import Tensor
 
+from reference.patterns import parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place
-from thanos_torch.checkpoint.shards import RECORD
+from thanos_torch.checkpoint.shards import RECORD, inside
 from thanos_torch.methods.result import Pruned
+from thanos_torch.runtime.strangers import Count, Shape, read_json, shown, typed
 
 # The words of `verification.Certificate.verdict`.
 PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
@@ -59,7 +60,8 @@ def count_verdicts(verdicts: Sequence[str]) -> tuple[str, str]:
 def reasons(certificate: Stored) -> str:
     """Why a certificate did not pass: its failed checks, or the open ones if none failed."""
     verdict = verdict_of(certificate)
-    found = [check for check in certificate["checks"] if check.get("verdict") == verdict]
+    checks = certificate.get("checks", ())
+    found = [check for check in checks if check.get("verdict") == verdict]
     return "; ".join(_reason(check, verdict) for check in found)
 
 
@@ -77,7 +79,7 @@ def worst(certificates: Iterable[Stored | None], check: str) -> float | None:
         float(each["value"])
         for certificate in certificates
         if certificate
-        for each in certificate["checks"]
+        for each in certificate.get("checks", ())
         if each["name"] == check
     ]
     return max(values, key=lambda value: (math.isnan(value), value), default=None)
@@ -141,7 +143,7 @@ class LayerRecord:
     """
 
     name: str
-    shape: tuple[int, int]
+    shape: Shape
     removed: int = 0
     relative_error: float = 0.0
     seconds: float = 0.0
@@ -193,9 +195,27 @@ class LayerRecord:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` wrote, also after a round trip through JSON."""
-        own = {entry.name: stored[entry.name] for entry in fields(cls)}
-        return cls(**{**own, "shape": tuple(own["shape"])})
+        """Read what `as_dict` wrote, also after a round trip through JSON.
+
+        Raises ValueError for another type or place of a value, and for a layer that contradicts
+        itself: more weights removed than it has, or another verdict than its certificate's.
+        """
+        layer = typed(stored, cls, "no record of a layer")
+        problem = f"the record of {layer.name} is damaged"
+        if layer.certificate is not None:
+            _refuse_certificate(typed(layer.certificate, _Certificate, problem), problem)
+        if layer.stored is not None:
+            Place.from_dict(layer.stored)
+        (rows, columns), options = layer.shape, layer.options
+        if not 0 <= layer.removed <= rows * columns or (layer.removed and not options):
+            raise ValueError(f"{problem}: {layer.removed} of {rows} x {columns} weights removed")
+        if options:
+            asked = typed(options, _Options, f"{problem}: its options")
+            parse_pattern(asked["pattern"]).check(rows, columns, asked["block_size"])
+        said = recorded(typed(stored, _Said, problem))
+        if said != layer.verdict and said != FAILED:
+            raise ValueError(f"{problem}: it says {said}, its certificate {layer.verdict}")
+        return layer
 
 
 @dataclass
@@ -339,21 +359,118 @@ class ModelReport:
         ]
 
 
+class _Options(TypedDict):
+    pattern: str
+    method: str
+    block_size: int
+    damping: float
+    refit_steps: Count
+
+
+class _Said(TypedDict):
+    """The verdict that `LayerRecord.as_dict` adds."""
+
+    verified: bool
+    verdict: Literal["passed", "failed", "not decidable", "dense, as asked"]
+
+
+class _Check(TypedDict):
+    name: str
+    value: float | Literal["nan", "inf", "-inf"]
+    where: str
+    note: str
+    verdict: NotRequired[Literal["passed", "failed", "not decidable"]]
+
+
+class _Certificate(TypedDict):
+    """What other code relies on in a certificate; another judge's may have no checks."""
+
+    passed: bool
+    verdict: NotRequired[str]
+    checks: NotRequired[list[_Check]]
+
+
+class _Model(TypedDict):
+    source: str
+    origin: str
+    dtype: str
+    commit: str | None
+    licence: NotRequired[str | None]
+
+
+class _Facts(TypedDict):
+    bytes: Count
+    sha256: str
+
+
+class _Record(TypedDict):
+    """What other code relies on in `thanos.json`, beside its layers."""
+
+    method: str
+    pattern: str
+    verified: bool
+    verdict: str
+    sparsity: float
+    block_weights: Count
+    block_sparsity: float
+    left_alone: dict[str, Count]
+    left_alone_share: float
+    less_than_asked: bool
+    relative_error: float
+    seconds: dict[str, float]
+    others: list[str]
+    layers: list[dict[str, object]]
+    files: NotRequired[dict[str, _Facts]]
+    grams: NotRequired[dict[str, _Facts]]
+    model: NotRequired[_Model]
+    settings: NotRequired[dict[str, object]]
+    text: NotRequired[dict[str, object]]
+    versions: NotRequired[dict[str, str]]
+
+
 def read_record(folder: str | Path) -> dict[str, Any] | None:
-    """The content of `thanos.json` in a folder; None without one. Raises ValueError if damaged."""
-    file = Path(folder) / RECORD
-    if not file.is_file():
+    """The content of `thanos.json` in a folder; None without one.
+
+    Raises ValueError, in one line that names the file, unless every value that anything reads has
+    its type, and the layers, their certificates and the summary of them agree.
+    """
+    folder = Path(folder)
+    file = inside(folder, RECORD)
+    if not file.exists():
         return None
+    problem = f"{file} is no record of a pruned model"
+    record = read_json(file, _Record, "is no record of a pruned model")
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        for layer in record["layers"]:
-            _ = layer["name"], layer["shape"], layer["removed"], layer["options"]
-        places_of(record)
-        described_files(record)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is no record of a pruned model: {error!r}") from error
-    found: dict[str, Any] = record
-    return found
+        layers = [LayerRecord.from_dict(layer) for layer in record["layers"]]
+        if not layers or len({layer.name for layer in layers}) < len(layers):
+            raise ValueError("it has no layers, or one of them twice")
+        report = ModelReport(layers, record["others"], record["seconds"], {})
+        summary = ("method", "pattern", "verified", "verdict")
+        _refuse_other("it contradicts itself", record, report.as_dict(), summary)
+    except ValueError as error:
+        raise ValueError(f"{problem}: {error}") from None
+    return {**record}
+
+
+def _refuse_other(
+    problem: str, stored: Mapping[str, Any], derived: Mapping[str, Any], names: Iterable[str]
+) -> None:
+    """Raise ValueError for a stored value that is not what follows from the others."""
+    for name in names:
+        if type(stored.get(name)) is not type(derived[name]) or stored[name] != derived[name]:
+            raise ValueError(
+                f"{problem}: {name} is {shown(stored.get(name))}, "
+                f"the rest of it says {shown(derived[name])}"
+            )
+
+
+def _refuse_certificate(certificate: _Certificate, problem: str) -> None:
+    """Raise ValueError for a certificate with another verdict than its checks."""
+    checks = certificate.get("checks")
+    verdict = verdict_of(certificate)
+    found = verdict if checks is None else together(each.get("verdict", "") for each in checks)
+    if found != verdict or certificate.get("verdict", verdict) != verdict or checks == []:
+        raise ValueError(f"{problem}: its certificate says {verdict}, the checks in it do not")
 
 
 def places_of(record: Mapping[str, Any]) -> dict[str, Place]:
@@ -369,13 +486,5 @@ def described_files(record: Mapping[str, Any], part: str = "files") -> dict[str,
     """What `facts_of` said of each file of a result, by name; empty if the record does not say it.
 
     part  "files" of the checkpoint, or "grams", which were kept
-
-    Raises ValueError for anything else.
     """
-    found = record.get(part, {})
-    if not isinstance(found, dict):
-        raise ValueError(f"{part} must be an object, got {type(found).__name__}")
-    for name, facts in found.items():
-        if not (isinstance(facts, dict) and facts.keys() == {"bytes", "sha256"}):
-            raise ValueError(f"{part} must have bytes and sha256 of {name!r} alone")
-    return found
+    return dict(record.get(part, {}))

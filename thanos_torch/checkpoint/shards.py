@@ -4,17 +4,19 @@ Every other module of this package reads and writes safetensors through this one
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from thanos_torch.runtime.files import begin, whole_file
+from thanos_torch.runtime.strangers import printable, read_json
 
 # Files in the folder of a checkpoint.
 WHOLE = "model.safetensors"  # all weights, if they are in one file
@@ -33,6 +35,12 @@ WEIGHT_KINDS = (
 _ADAPTER = "adapter_config.json"  # where PEFT names the base model of an adapter
 
 
+class ShardIndex(TypedDict):
+    """What a checkpoint's index holds: the file of each tensor."""
+
+    weight_map: dict[str, str]
+
+
 def tensor_files(folder: Path) -> dict[str, Path]:
     """The file of every tensor of a checkpoint, by the tensor's name.
 
@@ -48,13 +56,10 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     if (folder / WHOLE).exists():
         file = inside(folder, WHOLE)
         return dict.fromkeys(tensor_names(file), file)
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        wanted = {str(name): str(file) for name, file in index["weight_map"].items()}
-    except FileNotFoundError:
-        raise ValueError(f"model folder {folder} holds no {WHOLE} and no {INDEX}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{folder / INDEX} is no index of safetensors files") from None
+    if not (folder / INDEX).exists():
+        raise ValueError(f"model folder {folder} holds no {WHOLE} and no {INDEX}")
+    index = read_json(inside(folder, INDEX), ShardIndex, "is no index of safetensors files")
+    wanted = index["weight_map"]
     files: dict[str, Path] = {}
     for shard in sorted(set(wanted.values())):
         if not shard.endswith(".safetensors"):
@@ -63,7 +68,9 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     held = {shard: set(tensor_names(path)) for shard, path in files.items()}
     for name, shard in wanted.items():
         if name not in held[shard]:
-            raise ValueError(f"{folder / shard} lacks the tensor {name} that {INDEX} places there")
+            raise ValueError(
+                f"{folder / shard} lacks the tensor {printable(name)} that {INDEX} places there"
+            )
     return {name: files[shard] for name, shard in wanted.items()}
 
 
@@ -152,11 +159,27 @@ def inside(folder: Path, name: str) -> Path:
     path, root = folder / name, folder.resolve()
     if root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir():
         root = root.parent.parent
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise ValueError(f"{folder} names a file outside of itself: {name!r}")
     if not path.resolve().is_relative_to(root):
         raise ValueError(f"{path} is a link to a file outside of its folder")
     return path
+
+
+def files_below(folder: Path) -> list[str]:
+    """The files of a folder and of the folders in it, as sorted paths with `/`.
+
+    Raises ValueError for a link out of the folder, and for whatever is no regular file.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        inside(folder, name)
+        if path.is_file():
+            found.append(name)
+        elif path.is_symlink() or not path.is_dir():
+            raise ValueError(f"{path} is no regular file")
+    return found
 
 
 class Tensors:
@@ -238,6 +261,11 @@ def without_content(name: str, dtype: str, shape: Sequence[int]) -> Tensor:
     return torch.empty(tuple(shape), dtype=_TYPES[dtype], device="meta")
 
 
+def bytes_of(name: str, dtype: str, shape: Sequence[int]) -> int:
+    """The bytes of a tensor; `dtype` as safetensors files spell it. Errors as `without_content`."""
+    return without_content(name, dtype, ()).itemsize * math.prod(shape)
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
@@ -248,7 +276,7 @@ def _opened(file: Path) -> Iterator[Any]:
             yield stored
     except (SafetensorError, OSError) as error:
         reason = "it is missing" if not file.exists() else str(error).splitlines()[0]
-        raise ValueError(f"{file} cannot be read: {reason}") from error
+        raise ValueError(f"{file} cannot be read: {printable(reason)}") from error
 
 
 def write_shard(

@@ -14,6 +14,7 @@ from thanos_torch.cli.display import MEANINGS, ExitStatus
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.prune import prune
 from thanos_torch.runtime.clock import blas_threads
+from thanos_torch.runtime.strangers import printable
 from verification.conformance.command import main
 
 DEBUG = "--debug"
@@ -88,4 +89,4 @@ def run() -> None:
     except (ValueError, OSError) as error:
         if DEBUG in sys.argv:
             traceback.print_exc()
-        sys.exit(f"thanos: {error}")  # Python prints the text and exits with 1
+        sys.exit(f"thanos: {printable(str(error))}")  # Python prints it and exits with 1

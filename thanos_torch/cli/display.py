@@ -21,9 +21,12 @@ from rich.progress import (
 from rich.table import Table
 
 from thanos_torch.checkpoint import record
+from thanos_torch.runtime.strangers import printable
 
-# Paths may hold [brackets]. A file, unlike a terminal, has room for wide tables.
-console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+# Paths may hold [brackets] and :colons:. A file, unlike a terminal, has room for wide tables.
+console = Console(
+    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 140
+)
 
 SHOWN = 10  # lines of one kind that are printed
 
@@ -44,11 +47,11 @@ def bars(*counts: ProgressColumn) -> Progress:
     """
     errors = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *counts,
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=errors,
         transient=True,
         disable=not errors.is_terminal,
@@ -62,19 +65,14 @@ def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
         task = progress.add_task(what, total=None, note="")
 
         def show(note: str, done: int, of: int) -> None:
-            progress.update(task, completed=done, total=of, note=note)
+            progress.update(task, completed=done, total=of, note=printable(note))
 
         yield show
 
 
 def say(line: str) -> None:
     """Print a line without breaking it in a narrow terminal, so that paths can be copied."""
-    console.print(_printable(line), soft_wrap=True)
-
-
-def _printable(line: str) -> str:
-    """A line without control characters, which names in a stranger's files may hold."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    console.print(printable(line), soft_wrap=True)
 
 
 def say_first(lines: Sequence[str]) -> None:
@@ -92,7 +90,7 @@ def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
     for index, heading in enumerate(headings):
         drawn.add_column(heading, justify="left" if index == 0 else "right")
     for row in rows:
-        drawn.add_row(*map(_printable, row))
+        drawn.add_row(*map(printable, row))
     console.print(drawn)
 
 

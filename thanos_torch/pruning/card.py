@@ -1,5 +1,7 @@
 """The model card of a pruned checkpoint, made from its `thanos.json`."""
 
+import json
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,6 +11,7 @@ from thanos_torch.checkpoint.record import counted
 from thanos_torch.network.layers import layer_kind
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.pruning.recipe_file import recipe_lines
+from thanos_torch.runtime.strangers import printable
 
 CARD = "README.md"
 OPTIONS = ("pattern", "method", "block_size", "damping", "refit_steps")
@@ -56,8 +59,8 @@ def model_card(record: Mapping[str, Any]) -> str:
     verdict = counted(layers)
     return _PAGE.format(
         front=_front(model),
-        title=f"{_name(model['source'])}, {record['pattern']}",
-        origin=model["origin"],
+        title=_text(f"{_name(model['source'])}, {record['pattern']}"),
+        origin=_text(model["origin"]),
         removed=record["sparsity"],
         of_blocks=record["block_sparsity"],
         rows="\n".join(_rows(record["layers"])),
@@ -66,8 +69,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         dtype=model["dtype"],
         windows=text["windows"],
         seqlen=text["seqlen"],
-        dataset=text["dataset"],
-        part=text["part"],
+        dataset=_text(text["dataset"]),
+        part=_text(text["part"]),
         seed=settings["seed"],
         read="text" if "text_sha256" in text else "token ids",
         sha256=text.get("text_sha256") or text["tokens_sha256"],
@@ -81,10 +84,25 @@ def model_card(record: Mapping[str, Any]) -> str:
 def _front(model: Mapping[str, Any]) -> str:
     lines = ["tags:", "- pruned", "- thanos"]
     if model.get("licence"):
-        lines.insert(0, f"license: {model['licence']}")
+        lines.insert(0, f"license: {_yaml(model['licence'])}")
     if model["commit"]:  # only models from a hub have one
-        lines.insert(0, f"base_model: {model['source']}")
+        lines.insert(0, f"base_model: {_yaml(model['source'])}")
     return "\n".join(lines) + "\n"
+
+
+_PLAIN = re.compile(r"[A-Za-z][\w.+/-]*", re.ASCII)
+_WORDS_OF_YAML = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def _yaml(text: str) -> str:
+    """A stranger's text as one value of the front matter, quoted unless it is a plain word."""
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML
+    return text if plain else json.dumps(printable(text), ensure_ascii=False)
+
+
+def _text(text: str) -> str:
+    """A stranger's text on one line, without a meaning in Markdown or HTML."""
+    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", printable(text))
 
 
 def _name(source: str) -> str:
@@ -93,7 +111,7 @@ def _name(source: str) -> str:
 
 def _licence(model: Mapping[str, Any]) -> str:
     if model.get("licence"):
-        return f"Licence of the base model, as its card says: {model['licence']}."
+        return f"Licence of the base model, as its card says: {_text(model['licence'])}."
     return "No card of the base model says its licence: look it up before you share this."
 
 
@@ -127,7 +145,7 @@ def _row(kind: tuple[str, ...], group: list[Mapping[str, Any]]) -> str:
     certified = "".join(counted(group))
     if all(layer["asked_dense"] for layer in group):
         certified = "as asked"
-    name, *options = kind
+    name, *options = map(_text, kind)
     cells = [name, str(len(group)), *options, f"{removed:.2%}", certified]
     return f"| {' | '.join(cells)} |"
 
@@ -151,7 +169,8 @@ def _again(record: Mapping[str, Any]) -> str:
         words += [f"--{option}", settings[option]]
     # The command asks for this option if n differs from m/2.
     words += ["--n-counts-zeros", "--out", "DIR"]
-    command = f"    {shlex.join(map(str, words))}"
+    lines = shlex.join(map(str, words)).splitlines()  # a path may hold the end of a line
+    command = "\n".join(f"    {printable(line)}" for line in lines)
     if not asked["rules"]:
         return command
     recipe = "\n".join(f"    {line}".rstrip() for line in recipe_lines(asked))

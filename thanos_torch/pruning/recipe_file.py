@@ -8,6 +8,7 @@ from typing import Any
 
 from reference.patterns import SWITCHES, Ablation, parse_pattern
 from thanos_torch.pruning.plan import DENSE, Choice, Dense, LayerOptions, Rule, Rules
+from thanos_torch.runtime.strangers import printable, shown
 
 # Keys that may be set at the top of the file, for all layers, and in each rule, with their types.
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -35,10 +36,10 @@ def read_recipe(file: Path, fallback: Mapping[str, Any]) -> Rules:
     content = _parsed(file)
     written = content.pop("rules", [])
     if not isinstance(written, list) or not all(isinstance(rule, dict) for rule in written):
-        raise ValueError(f"{file}: rules must be tables, [[rules]], got {written!r}")
+        raise ValueError(f"{file}: rules must be tables, [[rules]], got {shown(written)}")
     if "pattern" in content and "pattern" in fallback:
         raise ValueError(
-            f"{file}: pattern = {content['pattern']!r} stands in the recipe, and "
+            f"{file}: pattern = {shown(content['pattern'])} stands in the recipe, and "
             f"{fallback['pattern']!r} beside it: give one of them"
         )
     _check_keys(str(file), content)
@@ -54,7 +55,9 @@ def _parsed(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"recipe {file} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or no TOML
-        raise ValueError(f"recipe {file} is not TOML: {error}") from error
+        raise ValueError(f"recipe {file} is not TOML: {printable(str(error))}") from error
+    except RecursionError:
+        raise ValueError(f"recipe {file} nests too deeply") from None
 
 
 def _rule(source: str, top: Mapping[str, Any], rule: dict[str, Any]) -> Rule:
@@ -62,7 +65,7 @@ def _rule(source: str, top: Mapping[str, Any], rule: dict[str, Any]) -> Rule:
     layers = said.pop("layers", None)
     globs = [layers] if isinstance(layers, str) else layers
     if not isinstance(globs, list) or not globs or not all(isinstance(g, str) for g in globs):
-        raise ValueError(f"{source}: layers must be a glob or a list of globs, got {layers!r}")
+        raise ValueError(f"{source}: layers must be a glob or a list of globs, got {shown(layers)}")
     _check_keys(source, said)
     merged = {**top, **said}
     if "pattern" not in merged:
@@ -76,11 +79,11 @@ def _rule(source: str, top: Mapping[str, Any], rule: dict[str, Any]) -> Rule:
 def _check_keys(source: str, said: Mapping[str, Any]) -> None:
     for key, value in said.items():
         if key not in _TYPES:
-            raise ValueError(f"{source}: unknown key {key!r}, known are {', '.join(_TYPES)}")
+            raise ValueError(f"{source}: unknown key {shown(key)}, known are {', '.join(_TYPES)}")
         types = _TYPES[key]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             kind = _KINDS.get(types[0], "a number")
-            raise ValueError(f"{source}: {key} must be {kind}, got {value!r}")
+            raise ValueError(f"{source}: {key} must be {kind}, got {shown(value)}")
 
 
 def _choice(source: str, said: Mapping[str, Any]) -> Choice:
@@ -96,7 +99,7 @@ def _choice(source: str, said: Mapping[str, Any]) -> Choice:
             ablation=Ablation(**{name: said[name] for name in SWITCHES if name in said}),
         )
         options.check()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{source}: {error}") from None
     return options
 

@@ -5,9 +5,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from thanos_torch.runtime.files import whole_file
+from thanos_torch.runtime.strangers import AtLeast, Count, Size, printable, read_json
 
 RESULTS = "results.json"  # the results file of a folder
 # Logarithms are cut off here: an error of 0 has none, and NaN counts as worse than any number.
@@ -141,32 +142,95 @@ def write_results(file: Path, content: Mapping[str, Any], indent: int | None = N
         unfinished.write_text(text + "\n", encoding="utf-8")
 
 
+class _Layer(TypedDict):
+    name: str
+    removed: Count
+    passed: bool
+    error: NotRequired[Annotated[float, AtLeast(0, finite=False)] | None]
+    dense_error: NotRequired[Annotated[float, AtLeast(0, finite=False)] | None]
+
+
+class _Calibration(TypedDict):
+    dataset: str
+    nsamples: Size
+    seqlen: Size
+    seed: Count
+
+
+class _Text(TypedDict):
+    windows_sha256: NotRequired[str | None]
+
+
+class _Seconds(TypedDict):
+    pruning: NotRequired[Annotated[float, AtLeast(0)] | None]
+
+
+class _Run(TypedDict):
+    """What is read of one run; no perplexity is below 1."""
+
+    run: dict[str, str | bool | float | None]
+    model: str
+    layers: NotRequired[list[_Layer]]
+    calibration: NotRequired[_Calibration]
+    verified: NotRequired[bool | None]
+    perplexity: NotRequired[Annotated[float, AtLeast(1)] | None]
+    calibration_text: NotRequired[_Text]
+    evaluation_text: NotRequired[_Text]
+    seconds: NotRequired[_Seconds]
+    peak_memory_bytes: NotRequired[Annotated[float, AtLeast(0)] | None]
+    windows: NotRequired[Count | None]
+    seqlen: NotRequired[Count | None]
+    tokens: NotRequired[Count | None]
+
+
+class _Content(TypedDict):
+    runs: list[_Run]
+    versions: NotRequired[dict[str, str]]
+
+
+NO_RESULTS = "is no results file"
+
+
 def read_content(file: Path) -> dict[str, Any]:
     """The JSON of a results file. Raises ValueError, naming the file, if it cannot be read."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _refusal(file, error) from error
-    return content
+    return read_json(file, dict[str, Any], NO_RESULTS)
 
 
 def read_results(path: Path) -> ResultsFile:
     """Read a results file, or results.json of a folder, into typed records.
 
-    Raises ValueError if the file is missing or is no results file of whole models.
+    Raises ValueError, in one line that names the file and the run, if it is missing or is no
+    results file of whole models, and if a run contradicts itself or stands there twice.
     """
     file = path / RESULTS if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"results must be a file, or a folder with {RESULTS}, got {path}")
-    content = read_content(file)
+    content = read_json(file, _Content, NO_RESULTS)
     grouped: dict[Key, Records] = {}
-    try:
-        for run in content["runs"]:
+    for number, run in enumerate(content["runs"]):
+        try:
             record = _record(run, content)
-            grouped.setdefault(record.key, {})[record.draw] = record
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _refusal(file, error) from error
-    return ResultsFile(file, content, grouped)
+            _refuse_contradictions(run, record, grouped.get(record.key, {}))
+        except ValueError as error:
+            name = " ".join(value for _, value in _options(run["run"]))
+            where = printable(f"runs[{number}], {name} of {run['model']}")
+            raise ValueError(f"{file} {NO_RESULTS}: {where}: {error}") from None
+        grouped.setdefault(record.key, {})[record.draw] = record
+    return ResultsFile(file, {**content}, grouped)
+
+
+def _refuse_contradictions(run: _Run, record: MeasuredRun, others: Records) -> None:
+    if record.draw in others:
+        raise ValueError("it stands there twice")
+    if record.layers is None:
+        return
+    if len({layer.name for layer in record.layers}) < max(len(record.layers), 1):
+        raise ValueError("it has no layers, or one of them twice")
+    passed, said = all(layer.passed for layer in record.layers), run.get("verified")
+    if said is not None and said != passed:
+        raise ValueError(
+            f"verified is {said}, but {'every' if passed else 'not every'} layer passed"
+        )
 
 
 def read_draws(files: Iterable[Path]) -> dict[Key, Records]:
@@ -178,12 +242,7 @@ def read_draws(files: Iterable[Path]) -> dict[Key, Records]:
     return found
 
 
-def _refusal(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} is no results file: {type(error).__name__} {error}")
-
-
-def _record(run: Mapping[str, Any], content: Mapping[str, Any]) -> MeasuredRun:
-    """Raises KeyError for a pruned run without its calibration or a layer without its verdict."""
+def _record(run: _Run, content: Mapping[str, Any]) -> MeasuredRun:
     where = {name: run.get(name, content.get(name)) for name in ("machine", "threads", "jobs")}
     return MeasuredRun(
         Key(run["model"], _options(run["run"])),
@@ -197,19 +256,19 @@ def _record(run: Mapping[str, Any], content: Mapping[str, Any]) -> MeasuredRun:
     )
 
 
-def _layer(layer: Mapping[str, Any]) -> MeasuredLayer:
+def _layer(layer: _Layer) -> MeasuredLayer:
     errors = layer.get("error"), layer.get("dense_error")
     return MeasuredLayer(layer["name"], layer["removed"], layer["passed"], *errors)
 
 
-def _draw(run: Mapping[str, Any]) -> Draw:
+def _draw(run: _Run) -> Draw:
     if "layers" not in run:
         return DENSE
+    if "calibration" not in run:
+        raise ValueError("a pruned run has no 'calibration'")
+    given = run["calibration"]
     tokens = run.get("calibration_text", {}).get("windows_sha256")
-    calibration = {
-        name: run["calibration"][name] for name in ("dataset", "nsamples", "seqlen", "seed")
-    }
-    return Draw(**calibration, tokens=tokens)
+    return Draw(given["dataset"], given["nsamples"], given["seqlen"], given["seed"], tokens)
 
 
 def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -218,7 +277,7 @@ def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(run[name])) for name in order if run[name] not in (None, ""))
 
 
-def _evaluation(run: Mapping[str, Any]) -> str:
+def _evaluation(run: _Run) -> str:
     text = run.get("evaluation_text", {}).get("windows_sha256")
     recorded = {
         "{} windows": run.get("windows"),

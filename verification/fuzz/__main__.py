@@ -5,17 +5,18 @@ one input and the result of its reader.
 """
 
 import argparse
+import math
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
 
 from verification.benchmarks.environment import commit, cores, machine
 from verification.benchmarks.results import write_results
-from verification.fuzz.targets import targets
+from verification.fuzz.targets import find, targets, value_targets
 from verification.fuzz.trial import CHUNK_LIMIT, FuzzTally, made_input, run, run_chunk
 from verification.processes import DIED, TIMED_OUT, run_each
 
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(given)
     if options.number is not None:
         return _again(options.only, options.seed, options.number)
-    names = [options.only] if options.only else list(targets())
+    known = value_targets() if options.values else targets()
+    names = [options.only] if options.only else list(known)
+    shares = {name: find(name).share for name in names}
     origin: dict[str, object] = {  # before the run, as files may change meanwhile
         "command": " ".join(["python -m verification.fuzz", *given]),
         "commit": commit(),
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seed": options.seed,
     }
     start = time.perf_counter()
-    tallies, peak = _all(_jobs(names, options.count, options.seed), start + options.seconds)
+    tallies, peak = _all(_jobs(shares, options.count, options.seed), start + options.seconds)
     record = origin | _results(tallies, peak, time.perf_counter() - start)
     for line in _lines(record):
         print(line)
@@ -49,14 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if record["findings"] else 0
 
 
-def _jobs(names: Sequence[str], count: int, seed: int) -> list[tuple[str, int, range]]:
-    """The numbers of all inputs in chunks, with the targets taking turns."""
-    share = -(-count // len(names))
-    return [
-        (name, seed, range(start, min(start + CHUNK, share)))
-        for start in range(0, share, CHUNK)
-        for name in names
-    ]
+def _jobs(shares: Mapping[str, float], count: int, seed: int) -> list[tuple[str, int, range]]:
+    """The numbers of all inputs in chunks, with the targets taking turns.
+
+    A reader with a smaller share is slower, and has smaller chunks.
+    """
+    whole, most = sum(shares.values()), max(shares.values())
+    jobs = []
+    for name, share in shares.items():
+        own, chunk = math.ceil(count * share / whole), max(1, int(CHUNK * share / most))
+        jobs += [
+            (place / own, (name, seed, range(place, min(place + chunk, own))))
+            for place in range(0, own, chunk)
+        ]
+    return [job for _, job in sorted(jobs, key=lambda each: each[0])]
 
 
 def _all(
@@ -84,7 +93,7 @@ def _all(
 
 def _again(name: str, seed: int, number: int) -> int:
     """Show one input and the result of its reader."""
-    target = targets()[name]
+    target = find(name)
     print(made_input(name, target, seed, number))
     tally = run(name, target, seed, range(number, number + 1))
     for found in tally.findings:
@@ -121,7 +130,7 @@ def _lines(record: dict[str, object]) -> list[str]:
         lines.append(f"  {one['target']} {one['number']}: {one['what']}")
         lines.append(
             f"    see it: python -m verification.fuzz --seed {record['seed']} "
-            f"--only {one['target']} --number {one['number']}"
+            f"--only {one['target']!r} --number {one['number']}"
         )
     return lines
 
@@ -131,10 +140,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=1_000_000, help="total number of inputs")
     parser.add_argument("--seconds", type=float, default=inf, help="begin nothing after this time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=list(targets()), help="fuzz only this reader")
+    parser.add_argument(
+        "--values", action="store_true", help="change values of well-formed files, not bytes"
+    )
+    parser.add_argument("--only", help="fuzz only this reader")
     parser.add_argument("--number", type=int, help="show this input of --only")
     parser.add_argument("--out", type=Path, help=f"write a record, like docs/results/{OUT.name}")
     options = parser.parse_args(arguments)
+    if options.only:
+        try:
+            find(options.only)
+        except KeyError:
+            parser.error(f"--only must name a reader, got {options.only!r}")
     if options.number is not None and not options.only:
         parser.error("--number needs --only")
     if options.count < 1 or not options.seconds > 0:

@@ -103,7 +103,7 @@ def _node(rng: Random, content: bytes, _: tuple[bytes, ...]) -> bytes:
 
 
 def _with_other_node(rng: Random, found: Any) -> bytes:
-    places = list(_places(found))
+    places = list(places_in(found))
     if not places:
         return json.dumps(rng.choice(NODES)).encode()
     holder, key = rng.choice(places)
@@ -120,7 +120,7 @@ def _with_other_node(rng: Random, found: Any) -> bytes:
     return json.dumps(found, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
 
 
-def _places(found: Any) -> Iterator[tuple[Any, Any]]:
+def places_in(found: Any) -> Iterator[tuple[Any, Any]]:
     """Every (container, key or index) in a JSON value."""
     waiting = [found]
     while waiting:

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from random import Random
 
 from reference.patterns import parse_pattern
 from verification.certificate import failed
@@ -13,6 +15,8 @@ from verification.conformance.implementation import Answer, Failed, Refused
 from verification.conformance.judge import judge_answer
 from verification.conformance.outputs import OutputsFolder, read_output
 from verification.conformance.tensors import parse_json, parse_tensors
+from verification.fuzz.mutations import spoiled
+from verification.fuzz.values import varied
 
 CASE = "thanos-float64-13-unstructured"
 REFUSAL = "refusal-block-size-negative"
@@ -22,12 +26,19 @@ REFUSAL = "refusal-block-size-negative"
 class FuzzTarget:
     """One reader.
 
-    seeds  valid inputs
-    read   takes an input and an empty folder; may raise only ValueError and OSError
+    seeds   valid inputs
+    read    takes an input and a folder, which is empty at first; may raise only ValueError and
+            OSError
+    change  makes an input of the seeds
+    share   how many inputs it gets, compared with others: slow readers get fewer
+    limit   seconds for one input
     """
 
     seeds: tuple[bytes, ...]
     read: Callable[[bytes, Path], object]
+    change: Callable[[Random, tuple[bytes, ...]], bytes] = spoiled
+    share: float = 1.0
+    limit: float = 1.0
 
 
 def _not_failed(answer: Answer) -> Answer:
@@ -44,8 +55,26 @@ def _judged(case: Case, answer: Answer) -> None:
         raise ValueError("failed")
 
 
+def find(name: str) -> FuzzTarget:
+    """The reader of that name, of either kind."""
+    return targets()[name] if name in targets() else value_targets()[name]
+
+
+def value_targets() -> dict[str, FuzzTarget]:
+    """Readers of files that stay well-formed, but whose values are changed, by name."""
+    from verification.fuzz.folders import folder_targets
+
+    known = targets()
+    of_judge = {
+        f"values of {name}": replace(known[name], change=varied)
+        for name in ("manifest", "describe", "outputs")
+    }
+    return {**folder_targets(), **of_judge}
+
+
+@cache
 def targets() -> dict[str, FuzzTarget]:
-    """All readers, by name."""
+    """The readers of files whose bytes are damaged, by name."""
     case, refusal = load_case(CASE), load_case(REFUSAL)
     files = [FOLDER / "inputs" / f"{CASE}.safetensors", FOLDER / "expected" / f"{CASE}.safetensors"]
     tensors = tuple(file.read_bytes() for file in files)

@@ -10,10 +10,8 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from verification.fuzz.mutations import spoiled
-from verification.fuzz.targets import FuzzTarget, targets
+from verification.fuzz.targets import FuzzTarget, find
 
-LIMIT = 1.0  # seconds for one input
 # Seconds for a chunk of inputs: no exception can interrupt an endless loop in C.
 CHUNK_LIMIT = 300.0
 MEMORY = 2**29  # bytes by which the memory of a process may grow
@@ -42,13 +40,13 @@ class FuzzTally:
 
 def made_input(name: str, target: FuzzTarget, seed: int, number: int) -> bytes:
     """Input `number` of a target, the same in every run with this seed."""
-    return spoiled(Random(f"{seed} {name} {number}"), target.seeds)
+    return target.change(Random(f"{seed} {name} {number}"), target.seeds)
 
 
 def run_chunk(job: tuple[str, int, range]) -> tuple[FuzzTally, float]:
     """Try the inputs of a job (target, seed, numbers); also returns the growth of memory in MiB."""
     name, seed, numbers = job
-    target = targets()[name]
+    target = find(name)
     before = _peak_memory()
     return run(name, target, seed, numbers), _peak_memory() - before
 
@@ -79,7 +77,7 @@ def _try(target: FuzzTarget, content: bytes, folder: Path, tally: FuzzTally) -> 
     """The finding about the reader, or ""."""
     try:
         # The signal repeats, since a destructor or a bare `except` may swallow the first one.
-        signal.setitimer(signal.ITIMER_REAL, LIMIT, LIMIT / 20)
+        signal.setitimer(signal.ITIMER_REAL, target.limit, target.limit / 20)
         try:
             target.read(content, folder)
         finally:
@@ -89,7 +87,7 @@ def _try(target: FuzzTarget, content: bytes, folder: Path, tally: FuzzTally) -> 
         return ""
     except HangError:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return f"no end after {LIMIT:g} seconds"
+        return f"no end after {target.limit:g} seconds"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"[:300]
     tally.accepted += 1

@@ -1,6 +1,8 @@
 """Tiny pruned checkpoints to pack."""
 
 import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from reference.patterns import parse_pattern
 from tests.models.families import FAMILIES
 from tests.models.tiny import random_model, random_windows
 from tests.models.tiny import save_checkpoint as save_dense
-from thanos_torch.models import load_model, prune_model, save_checkpoint
+from thanos_torch.checkpoint.packed_format import sha256_of_json
+from thanos_torch.models import PACKED, load_model, prune_model, save_checkpoint
+from thanos_torch.runtime.files import sha256_of
 
 ROWS = "structured:0.3+outliers:0.1"
 # Every way in which a checkpoint may hold a layer, and every pattern.
@@ -55,3 +59,14 @@ def digests(folder: Path) -> dict[str, str]:
         for file in folder.rglob("*")
         if file.is_file()
     }
+
+
+def forge(folder: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
+    """Change what packed.json says, and make all its hashes right: as a forger would."""
+    content = json.loads((folder / PACKED).read_text())
+    for name in content["folder"]:
+        if (folder / name).is_file():
+            content["folder"][name] = sha256_of(folder / name)
+    change(content)
+    content["sha256"] = sha256_of_json(content)
+    (folder / PACKED).write_text(json.dumps(content))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.checkpoint.packs import ROWS, pruned
+from tests.models.checkpoint.packs import ROWS, forge, pruned
 from tests.models.families import FAMILIES
 from tests.models.tiny import random_windows
 from thanos_torch.checkpoint.packed_format import PackedFolder
@@ -94,5 +94,6 @@ def test_a_compact_layer_is_never_made_dense(
 def test_weights_that_are_missing_are_named(llama: Path) -> None:
     file = llama / "packed" / "config.json"
     file.write_text(file.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    forge(llama / "packed")
     with pytest.raises(ValueError, match=r"lacks weights: model.layers.2"):
         load_packed(llama / "packed")

@@ -2,21 +2,22 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from reference.patterns import Structured, parse_pattern
-from tests.models.checkpoint.packs import CASES, ROWS, digests, pruned
+from tests.models.checkpoint.packs import CASES, ROWS, digests, forge, pruned
 from tests.models.conftest import Thanos
 from tests.models.families import FAMILIES
 from thanos_torch.checkpoint.masks import write_masks
 from thanos_torch.forms import choose, form_bytes, form_of
 from thanos_torch.models import (
     MASKS,
-    PACKED,
     PackedLayer,
     PackedSizes,
     pack_checkpoint,
@@ -105,14 +106,11 @@ def test_experts_of_one_tensor_may_be_packed_or_not(tmp_path: Path) -> None:
     assert dropped not in there_and_back(shrunk, tmp_path).layers
 
 
-def spoil(file: Path, find: str, replacement: str) -> None:
-    text = file.read_text()
-    assert find in text
-    file.write_text(text.replace(find, replacement))
-
-
-def test_damage_is_noticed_and_nothing_is_left(columns: Path, tmp_path: Path) -> None:
-    def refused(message: str) -> None:
+def test_damage_that_a_forger_hides_is_noticed_and_nothing_is_left(
+    columns: Path, tmp_path: Path
+) -> None:
+    def refused(message: str, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
+        forge(tmp_path / "packed", change)
         with pytest.raises(ValueError, match=message):
             unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
 
@@ -127,11 +125,8 @@ def test_damage_is_noticed_and_nothing_is_left(columns: Path, tmp_path: Path) ->
     save_file(tensors, file)
     refused("proj is damaged")
     file.unlink()
-    refused("it is missing")
-    spoil(tmp_path / "packed" / PACKED, '"model.safetensors"', '"../model.safetensors"')
-    refused("no file in a folder")
-    spoil(tmp_path / "packed" / PACKED, '"files"', '"fils"')
-    refused("is damaged: KeyError")
+    refused("model.packed.safetensors is missing")
+    refused("is damaged: it has no 'files'", lambda content: content.pop("files"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["packed"]
 
 

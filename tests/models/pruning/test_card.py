@@ -3,12 +3,15 @@
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from thanos_torch.models import RECORD, base_licence, model_card, read_recipe
+from thanos_torch.runtime.strangers import printable
 
 RECIPE = """
 pattern = "1:4"
@@ -79,3 +82,68 @@ def test_the_licence_comes_from_the_card(tmp_path: Path, card: str, licence: str
     (tmp_path / "README.md").write_text(card)
     assert base_licence(str(tmp_path)) == licence
     assert base_licence("smollm2-135m") == "apache-2.0"
+
+
+def record_of(thanos: Thanos, tmp_path: Path) -> dict[str, Any]:
+    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
+    assert thanos("prune", dense, "--pattern", "2:4", "--out", tmp_path / "out", *SMALL).status == 0
+    found: dict[str, Any] = json.loads((tmp_path / "out" / RECORD).read_text())
+    return found
+
+
+FORGERS = [
+    "mit\nbase_model: google/gemma\n---\n# Owned",
+    "mit\r\ntags: [a]",
+    'mit" # "',
+    "no",
+    "[a, b]",
+    "{a: b}",
+    "\x1b[2J\u2028x",
+    "<script>alert(1)</script> | x | [a](http://b) `c`",
+    "Lizenz für 😀",
+]
+
+
+@pytest.fixture(scope="module")
+def record(thanos_once: Thanos, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return record_of(thanos_once, tmp_path_factory.mktemp("card"))
+
+
+@pytest.mark.parametrize("text", FORGERS)
+@pytest.mark.parametrize("field", ["licence", "source", "origin"])
+def test_no_text_of_a_stranger_forges_the_card(
+    record: dict[str, Any], field: str, text: str
+) -> None:
+    model = {**record["model"], "commit": "abc", "source": "owner/name", field: text}
+    plain = model_card({**record, "model": {**record["model"], "commit": "abc", "licence": "mit"}})
+    card = model_card({**record, "model": model})
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert card.startswith("---\n")
+    assert front["tags"] == ["pruned", "thanos"]
+    assert front.keys() <= {"base_model", "license", "tags"}
+    if field == "licence":
+        assert front["license"] == printable(text)
+    if field == "source":
+        assert front["base_model"] == printable(text)
+    assert card.count("\n") <= plain.count("\n")
+    body = card.partition("\n---\n")[2].partition("## Once more")[0]
+    assert "<script>" not in body.replace("\\<script\\>", "")
+    assert all(line.isprintable() for line in card.split("\n"))
+
+
+def test_a_command_with_the_end_of_a_line_in_a_path_stays_in_its_block(
+    record: dict[str, Any],
+) -> None:
+    settings = {**record["settings"], "dataset": "a\n# Owned\n\x1b.txt"}
+    card = model_card({**record, "settings": settings})
+    again = card.partition("## Once more\n\n")[2]
+    assert all(line.startswith("    ") and line.isprintable() for line in again.splitlines())
+
+
+def test_a_licence_with_yaml_in_it_goes_through_the_command(thanos: Thanos, tmp_path: Path) -> None:
+    dense = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "dense")
+    (dense / "README.md").write_text('---\nlicense: "mit\\nbase_model: a/b"\n---\n')
+    assert thanos("prune", dense, "--pattern", "2:4", "--out", tmp_path / "out", *SMALL).status == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front == {"license": "mit\\nbase_model: a/b", "tags": ["pruned", "thanos"]}

@@ -177,6 +177,8 @@ def _broken(before: MeasuredRun, after: MeasuredRun) -> Iterator[str]:
     kept = [name for name in old if name in new]
     if failed := [name for name in kept if old[name].passed and not new[name].passed]:
         yield f"certificates lost: {named(failed)}"
+    if failed := [name for name in new if not new[name].passed and name not in failed]:
+        yield f"not certified: {named(failed)}"
     counts = {name: (old[name].removed, new[name].removed) for name in kept}
     if moved := [f"{name} {a} → {b}" for name, (a, b) in counts.items() if a != b]:
         yield f"removed weights changed: {named(moved)}"
