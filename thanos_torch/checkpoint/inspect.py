@@ -122,7 +122,7 @@ def inspect_folder(
     """Inspect every layer and every other matrix of a folder with safetensors, sorted by name.
 
     record   as `read_record` returns it. Weights are compared with the record and with the masks
-    changed  of `changed_files`, if it was called before: to hash a large checkpoint takes a while
+    changed  of `changed_files`, by default; layers in these files have that problem
 
     Raises ValueError if the folder cannot be read, and for a matrix of quantised weights.
     """
