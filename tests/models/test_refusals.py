@@ -25,12 +25,12 @@ FAULTS: dict[str, Exception] = {
 }
 
 
-class FaultyConfig(LlamaConfig):
+class FaultyConfig(LlamaConfig):  # type: ignore[misc]
     model_type = "faulty"
     fault: str = ""
 
 
-class FaultyForCausalLM(LlamaForCausalLM):
+class FaultyForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
     """A Llama whose second block raises what its configuration names."""
 
     config_class = FaultyConfig
