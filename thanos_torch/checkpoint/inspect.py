@@ -12,6 +12,7 @@ from reference.patterns import SemiStructured, parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, read_places
 from thanos_torch.checkpoint.record import places_of
 from thanos_torch.checkpoint.shards import MASKS, RECORD, Tensors
+from thanos_torch.runtime.strangers import printable
 
 GROUPS = (2, 4, 8, 16)  # the m of n:m that are looked for
 
@@ -113,10 +114,11 @@ def inspect_folder(folder: str | Path, record: dict[str, Any] | None) -> Iterato
     for name, place in places.items():
         missing = [tensor for tensor in place.tensors if tensor not in tensors.files]
         if missing:
-            raise ValueError(f"{folder} lacks the weight of {name}, which was pruned: {missing[0]}")
+            lacking = printable(f"{name}, which was pruned: {missing[0]}")
+            raise ValueError(f"{folder} lacks the weight of {lacking}")
     for name in sorted({*masks, *(each for each in layers if layers[each]["options"])}):
         if name not in places:
-            raise ValueError(f"{folder} does not say where the weight of {name} is")
+            raise ValueError(f"{folder} does not say where the weight of {printable(name)} is")
     taken = {tensor for place in places.values() for tensor in place.tensors}
     moved = {name for name, place in recorded_places.items() if in_masks.get(name, place) != place}
     places |= {

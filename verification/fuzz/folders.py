@@ -29,6 +29,7 @@ from thanos_torch.models import (
     Rules,
     inspect_folder,
     pack_checkpoint,
+    places_of,
     prune_checkpoint,
     read_masks,
     read_recipe,
@@ -153,9 +154,12 @@ def _expect(holds: bool, what: str) -> None:
 
 
 def _summary(record: dict[str, Any]) -> dict[str, Any]:
-    names = ("shape", "removed", "verified", "stored")
+    names, places = ("shape", "removed", "verified"), places_of(record)
     pruned = [layer for layer in record["layers"] if layer["options"]]
-    return {layer["name"]: [layer[name] for name in names] for layer in pruned}
+    return {
+        layer["name"]: [places.get(layer["name"]), *(layer[name] for name in names)]
+        for layer in pruned
+    }
 
 
 def _inspected(folder: Path) -> None:
