@@ -223,7 +223,8 @@ def _load_errors(source: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise ValueError(f"model {source!r} could not be loaded: {reason[0]}") from error
+        line = f"model {source!r} could not be loaded: {printable(reason[0])}"
+        raise ValueError(line) from error
 
 
 def base_licence(source: str) -> str | None:

@@ -14,6 +14,7 @@ from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import describe_tensors, read_tensors, tensor_files
 from thanos_torch.network.layers import decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
+from thanos_torch.runtime.strangers import printable, shown
 
 
 class Conversion:
@@ -263,6 +264,27 @@ def first_rows(codes: Mapping[str, Tensor]) -> dict[str, int]:
     return found
 
 
+MOST_LAYERS = 1000  # of a model, unless its checkpoint has more tensors than that
+
+
+def refuse_endless(config: Any, tensors: int = 0) -> None:
+    """Raise ValueError for a config with so many layers that to build them would not end.
+
+    tensors  how many the checkpoint has
+    """
+    waiting = [config.to_dict()]
+    while waiting:
+        values = waiting.pop()
+        waiting += [each for each in values.values() if isinstance(each, dict)]
+        for name, value in values.items():
+            many = isinstance(value, int) and value > max(MOST_LAYERS, tensors)
+            if many and str(name).endswith(("layer", "layers", "blocks")):
+                raise ValueError(
+                    f"config.json says {printable(str(name))} = {shown(value)}, "
+                    f"more than {max(MOST_LAYERS, tensors)}"
+                )
+
+
 def skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: bool) -> Any:
     """The model of a folder without its weights, but with the buffers that checkpoints leave out.
 
@@ -277,6 +299,7 @@ def skeleton(folder: Path, tensors: Mapping[str, Tensor], trust_remote_code: boo
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         if getattr(config, "quantization_config", None):
             raise ValueError("quantised models cannot be pruned")
+        refuse_endless(config, len(tensors))
         kinds = (each.dtype for each in tensors.values() if each.is_floating_point())
         dtype = config.dtype or next(kinds, torch.float32)
         build: Any = AutoModelForCausalLM  # whose methods lack type hints

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
-from thanos_torch.checkpoint.streamed import quiet_transformers
+from thanos_torch.checkpoint.streamed import quiet_transformers, refuse_endless
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import BATCH_TOKENS
@@ -77,6 +77,7 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
                 config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             else:
                 config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+            refuse_endless(config)
             dtype = config.dtype or torch.float32
             model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
             return model.eval()

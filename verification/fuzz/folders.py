@@ -43,7 +43,7 @@ from verification.benchmarks.results import read_results
 from verification.fuzz.targets import FuzzTarget
 from verification.fuzz.values import varied
 
-LONGEST = 6000  # characters of a message
+LONGEST = 50_000  # characters of a message; it may name every tensor of a tiny model
 Reading = Callable[[Path], object]
 
 

@@ -239,6 +239,21 @@ def test_recipes_of_strangers_are_refused_in_one_line(case: str, tmp_path: Path)
     assert len(str(refused.value)) < 500
 
 
+@pytest.mark.parametrize("options", [("--dry-run",), ("--out", "OUT")])
+def test_a_config_with_endless_layers_is_refused(
+    options: tuple[str, ...], dense: Path, tmp_path: Path, thanos: Thanos
+) -> None:
+    shutil.copytree(dense, tmp_path / "model")
+    config = json.loads((dense / "config.json").read_text())
+    config["num_hidden_layers"] = 10**15
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    filled = [tmp_path / "out" if each == "OUT" else each for each in options]
+    done = thanos("prune", tmp_path / "model", "--pattern", "2:4", *filled)
+    assert done.status == 1
+    assert "config.json says num_hidden_layers = 1000000000000000, more than 1000" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 STRANGE = "a\x1b[31m[/x][red]:warning:\n\u202eb"
 
 
