@@ -26,6 +26,7 @@ mutants: .venv/installed
 
 fuzz: .venv/installed
 	$(BIN)/python -m verification.fuzz --out docs/results/fuzz.json
+	$(BIN)/python -m verification.fuzz --values --count 100000 --out docs/results/fuzz-semantic.json
 
 # Right layers that must pass, and an hour's search for wrong ones that do.
 attacks: .venv/installed

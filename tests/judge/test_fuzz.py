@@ -4,15 +4,18 @@ import contextlib
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from verification.fuzz.__main__ import main
+from verification.fuzz.folders import NotWholeError
 from verification.fuzz.mutations import _node
-from verification.fuzz.targets import FuzzTarget, targets
+from verification.fuzz.targets import FuzzTarget, targets, value_targets
 from verification.fuzz.trial import made_input, run
+from verification.fuzz.values import varied
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "fuzz.json"
 
@@ -23,6 +26,30 @@ def test_readers_take_whatever_comes(name: str) -> None:
     assert tally.findings == []
     assert tally.refused > 300
     assert tally.accepted > 0  # the inputs are not only noise
+
+
+# The others take a tenth of a second or more an input; `make fuzz` has all of them.
+QUICK = (
+    *("record", "record, asked", "masks", "packed", "packed, forged", "index", "grams", "recipe"),
+    *("results", "values of manifest", "values of describe", "values of outputs"),
+)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_readers_take_whatever_values_come(name: str) -> None:
+    target = value_targets()[name]
+    tally = run(name, target, seed=1, numbers=range(int(60 * target.share)))
+    assert tally.findings == []
+    assert tally.refused > 0
+    assert run(name, replace(target, change=lambda _, seeds: seeds[0]), 0, range(1)).accepted == 1
+
+
+def test_every_change_of_values_happens() -> None:
+    seed = json.dumps({"a": [1, 2.5, "x", {"b": None, "c": True}], "d": {"e": "f"}}).encode()
+    changed = {varied(Random(number), (seed,)) for number in range(2000)}
+    assert len(changed) > 1000
+    assert any(each.startswith(b"[" * 70) or b"[" * 70 in each for each in changed)
+    assert seed not in changed or len(changed) > 1
 
 
 def crash(content: bytes, folder: Path) -> object:
@@ -105,11 +132,28 @@ def test_command_and_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert int(capsys.readouterr().out.split()[0]) < 1_000_000
 
 
+def test_accepting_what_is_not_whole_is_noticed() -> None:
+    target = value_targets()["packed"]
+
+    def half(content: bytes, folder: Path) -> object:
+        raise NotWholeError("accepted: not every file came back")
+
+    tally = run("packed", replace(target, read=half), seed=0, numbers=range(1))
+    assert ["not every file came back" in str(found["what"]) for found in tally.findings] == [True]
+
+
 def test_recorded_run_is_a_million_without_findings() -> None:
     record = json.loads(RECORD.read_text())
     assert record["inputs"] >= 1_000_000
     assert record["findings"] == []
     assert set(record["targets"]) == set(targets())
+
+
+def test_recorded_run_over_values_is_a_hundred_thousand_without_findings() -> None:
+    record = json.loads(RECORD.with_name("fuzz-semantic.json").read_text())
+    assert record["inputs"] >= 100_000
+    assert record["findings"] == []
+    assert set(record["targets"]) == set(value_targets())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from thanos_torch.checkpoint.record import described_files, places_of
 from thanos_torch.checkpoint.shards import MASKS, RECORD, Tensors, inside
 from thanos_torch.network.layers import PRUNABLE_DTYPES
 from thanos_torch.runtime.files import why_changed
+from thanos_torch.runtime.strangers import printable
 
 LOADED = ("*.safetensors", "adapter_config.json")  # what programs load if it is there
 GROUPS = (2, 4, 8, 16)  # the m of n:m that are looked for
@@ -138,10 +139,11 @@ def inspect_folder(
     for name, place in places.items():
         missing = [tensor for tensor in place.tensors if tensor not in tensors.files]
         if missing:
-            raise ValueError(f"{folder} lacks the weight of {name}, which was pruned: {missing[0]}")
+            lacking = printable(f"{name}, which was pruned: {missing[0]}")
+            raise ValueError(f"{folder} lacks the weight of {lacking}")
     for name in sorted({*masks, *(each for each in layers if layers[each]["options"])}):
         if name not in places:
-            raise ValueError(f"{folder} does not say where the weight of {name} is")
+            raise ValueError(f"{folder} does not say where the weight of {printable(name)} is")
     taken = {tensor for place in places.values() for tensor in place.tensors}
     moved = {name for name, place in recorded_places.items() if in_masks.get(name, place) != place}
     places |= {

@@ -227,7 +227,8 @@ def _load_errors(source: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"model {source!r} could not be loaded: {reason_of(error)}") from error
+        line = f"model {source!r} could not be loaded: {printable(reason_of(error))}"
+        raise ValueError(line) from error
 
 
 def base_licence(source: str) -> str | None:

@@ -315,7 +315,10 @@ class PackedFolder:
         strange = [name for name in self.files if not name.endswith(".safetensors")]
         if strange or not self.files or {MASKS, *self.others} & {*self.files}:
             raise ValueError(f"its weight files are {shown(', '.join(self.files))}")
-        missing = {*map(packed_name, self.files)} - folder
+        own = {*map(packed_name, self.files)}
+        missing = own - folder
+        if stray := sorted({name for name in folder if name.endswith(packed_name(""))} - own):
+            raise ValueError(f"it does not say what {shown(stray[0])} holds")
         if missing or (self.masks is None) != (MASKS in folder):
             raise ValueError(f"its folder lacks {min(missing, default=MASKS)}, or has it twice")
         for name, pieces in self.pieces.items():

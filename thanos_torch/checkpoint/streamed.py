@@ -15,6 +15,7 @@ from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
 from thanos_torch.network.layers import decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
+from thanos_torch.runtime.strangers import printable, shown
 
 
 class Conversion:
@@ -119,6 +120,7 @@ class Skeleton:
                 "config.json has a quantization_config: quantised models cannot be pruned, "
                 "dequantise it first"
             )
+        refuse_endless(config, len(described))
         kinds = (each.dtype for each in described.values() if each.is_floating_point())
         dtype = config.dtype or next(kinds, torch.float32)
         self._build(config, dtype, described, trust_remote_code)
@@ -320,3 +322,24 @@ def lacking(missing: Sequence[str]) -> str:
     """The refusal of a checkpoint without these weights; of many it names the first ones."""
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     return f"it lacks weights: {', '.join(missing[:3])}{more}"
+
+
+MOST_LAYERS = 1000  # of a model, unless its checkpoint has more tensors than that
+
+
+def refuse_endless(config: Any, tensors: int = 0) -> None:
+    """Raise ValueError for a config with so many layers that to build them would not end.
+
+    tensors  how many the checkpoint has
+    """
+    waiting = [config.to_dict()]
+    while waiting:
+        values = waiting.pop()
+        waiting += [each for each in values.values() if isinstance(each, dict)]
+        for name, value in values.items():
+            many = isinstance(value, int) and value > max(MOST_LAYERS, tensors)
+            if many and str(name).endswith(("layer", "layers", "blocks")):
+                raise ValueError(
+                    f"config.json says {printable(str(name))} = {shown(value)}, "
+                    f"more than {max(MOST_LAYERS, tensors)}"
+                )

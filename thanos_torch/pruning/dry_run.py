@@ -14,7 +14,7 @@ from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights
-from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
+from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import BATCH_TOKENS
@@ -81,6 +81,7 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
                 config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             else:
                 config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+            refuse_endless(config)
             dtype = config.dtype or torch.float32
             if folder := _weights_at_hand(source):
                 dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype

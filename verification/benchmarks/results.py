@@ -252,7 +252,7 @@ def _record(run: _Run, content: Mapping[str, Any]) -> MeasuredRun:
         _evaluation(run),
         run.get("seconds", {}).get("pruning"),
         run.get("peak_memory_bytes"),
-        ", ".join(f"{name} {value}" for name, value in where.items()),
+        printable(", ".join(f"{name} {value}" for name, value in where.items())),
     )
 
 

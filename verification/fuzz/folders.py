@@ -29,6 +29,7 @@ from thanos_torch.models import (
     Rules,
     inspect_folder,
     pack_checkpoint,
+    places_of,
     prune_checkpoint,
     read_masks,
     read_recipe,
@@ -42,7 +43,7 @@ from verification.benchmarks.results import read_results
 from verification.fuzz.targets import FuzzTarget
 from verification.fuzz.values import varied
 
-LONGEST = 6000  # characters of a message
+LONGEST = 50_000  # characters of a message; it may name every tensor of a tiny model
 Reading = Callable[[Path], object]
 
 
@@ -153,9 +154,12 @@ def _expect(holds: bool, what: str) -> None:
 
 
 def _summary(record: dict[str, Any]) -> dict[str, Any]:
-    names = ("shape", "removed", "verified", "stored")
+    names, places = ("shape", "removed", "verified"), places_of(record)
     pruned = [layer for layer in record["layers"] if layer["options"]]
-    return {layer["name"]: [layer[name] for name in names] for layer in pruned}
+    return {
+        layer["name"]: [places.get(layer["name"]), *(layer[name] for name in names)]
+        for layer in pruned
+    }
 
 
 def _inspected(folder: Path) -> None:

@@ -85,6 +85,22 @@ def test_what_is_not_as_it_was_packed_is_named(
         load_packed(packed)
 
 
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_shard_that_is_struck_from_the_list_is_missed(
+    forged: bool, kept: tuple[Path, Path, Path], tmp_path: Path, thanos: Thanos
+) -> None:
+    packed, shard = tmp_path / "packed", "model-00004-of-00004.safetensors"
+    pack_checkpoint(kept[1], packed)
+    if forged:
+        forge(packed, lambda content: content["files"].pop(shard))
+    else:
+        content_without("files", shard)(packed)
+    done = thanos("unpack", packed, "--out", tmp_path / "out")
+    assert done.status == 1
+    assert "it does not say what 'model-00004-of-00004.packed.safetensors' holds" in done.err
+    assert [*tmp_path.iterdir()] == [packed]
+
+
 def test_files_that_hubs_add_are_left_out(packed: Path, plain: Path, tmp_path: Path) -> None:
     (packed / ".cache").mkdir()
     (packed / ".cache" / "a.lock").touch()
@@ -220,7 +236,7 @@ def test_no_link_is_followed_out_of_a_folder(
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).symlink_to(secret)
     out = ["--out", tmp_path / "out"]
-    arguments: dict[str, list[Any]] = {
+    arguments: dict[str, list[object]] = {
         "reapply": [folder, "--masks", plain, *out],
         "inspect": [folder],
         "certify": [plain, folder, "--gram", tmp_path],
