@@ -101,7 +101,7 @@ def show_plan(
     at_least_one("seqlen", seqlen)
     refuse_activations(activations)
     built = meta_model(model, trust_remote_code=trust_remote_code)
-    layers = planned_layers(built, rules)
+    layers = planned_layers(built, rules, seqlen)
     tokens = nsamples * seqlen
     memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")
     seconds = time_parts(layers, tokens, seqlen, measure_speed())

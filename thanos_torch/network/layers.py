@@ -1,7 +1,7 @@
 """Find the prunable layers and decoder blocks of a model by its structure, not by its name."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -124,6 +124,13 @@ def block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
             "(nn.ModuleList) with linear layers inside"
         )
     return whole or found
+
+
+def block_of(name: str, blocks: Container[str]) -> str | None:
+    """The name of the block that a parameter is in, or None."""
+    parts = name.split(".")
+    starts = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return next((start for start in starts if start in blocks), None)
 
 
 def _lists_in(decoder: nn.Module, start: str) -> dict[str, nn.ModuleList]:

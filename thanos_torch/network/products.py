@@ -48,9 +48,9 @@ class WeightProducts(TorchDispatchMode):
         super().__init__()
         self._look, self._hidden = look, hidden
         self.layers = list(layers)
+        self._copies: list[tuple[Tensor, str | None, bool]] = []
 
     def __enter__(self) -> Any:
-        self._copies: list[tuple[Tensor, str | None, bool]] = []
         stored = {layer.parameter: layer.stored for layer in self.layers}
         # Address ranges of the parameters, in order.
         self._ranges = sorted(

@@ -84,7 +84,8 @@ def prune_checkpoint(
     refuse_activations(activations)
     out, ranks = Path(out), ranks or Ranks()
     ranks.from_first(lambda: refuse_unusable(out))
-    plan = plan_for(streamed.model, windows, rules_for(rules))
+    seen, plan = plan_for(streamed.model, windows, rules_for(rules))
+    streamed.arrange(seen.blocks)
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
     _refuse_unlike(ranks, mark)
@@ -99,11 +100,11 @@ def prune_checkpoint(
         if ranks.first:
             store.copy_outside()
         store.agree(ranks)
-        streamed.load_for(windows)
+        streamed.load_for(windows, table_alone=seen.table_alone)
         outputs = work.activations if ranks.count == 1 else work.activations / f"rank-{ranks.rank}"
         on_disk = activations == "disk"
         run = PruningRun(
-            streamed.model,
+            seen,
             windows,
             plan,
             judge,

@@ -8,16 +8,15 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reference.patterns import SemiStructured, Structured, Unstructured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
 from thanos_torch.checkpoint.streamed import quiet_transformers
-from thanos_torch.network.grams import InputGrams
-from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
+from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules
-from thanos_torch.runtime.clock import Stopwatch
+from thanos_torch.pruning.whole_model import plan_for
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -85,19 +84,25 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
         raise ValueError(f"model {source!r} cannot be planned for: {reason[0]}") from error
 
 
-def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:
-    """Every layer that could be pruned, in the order of the model; errors as of `prune_model`."""
-    prefix, blocks = decoder_blocks(model)
-    groups = prunable_layers(blocks, prefix)
-    layers = {name: layer for group in groups for name, layer in group.items()}
-    shapes = {name: layer.shape for name, layer in layers.items()}
-    plan, reads = rules.plan(shapes), _shared_inputs(model, layers)
+def planned_layers(model: nn.Module, rules: Rules, seqlen: int = 8) -> list[PlannedLayer]:
+    """Every layer that could be pruned, in the order of the run; errors as of `prune_model`.
+
+    seqlen  tokens of a window
+    """
+    words = model.get_input_embeddings().weight.shape[0] if hasattr(model, "config") else 1
+    windows = torch.arange(seqlen)[None] % words
+    seen, plan = plan_for(model, windows, rules)
     return [
         PlannedLayer(
-            name, shapes[name], index, reads[name], plan[name], removed(plan[name], shapes[name])
+            name,
+            layer.shape,
+            index,
+            seen.reads.get(name, name),
+            plan[name],
+            removed(plan[name], layer.shape),
         )
-        for index, group in enumerate(groups)
-        for name in group
+        for index, group in enumerate(seen.layers)
+        for name, layer in group.items()
     ]
 
 
@@ -114,30 +119,6 @@ def removed(choice: Choice, shape: tuple[int, int]) -> int:
     if isinstance(pattern, SemiStructured):
         return rows * columns // pattern.m * pattern.n
     return rows * pattern.removed(columns)
-
-
-class _InputReaders(InputGrams):
-    """Watches which layers read one tensor, in a model without numbers."""
-
-    def add(self, name: str, inputs: Tensor) -> None:
-        """Add nothing: there are no numbers."""
-
-
-@torch.no_grad()
-def _shared_inputs(model: nn.Module, layers: dict[str, PrunableLayer]) -> dict[str, str]:
-    """For every layer, the first one that reads the very same tensor in a forward pass of shapes.
-
-    Some models cannot run without numbers: experts need the router's choice. Their layers count as
-    if each had an input of its own, which overestimates work and memory.
-    """
-    watched = {name: layer for name, layer in layers.items() if layer.expert is None}
-    try:
-        with _InputReaders(watched, Stopwatch("meta", ("gram",))) as inputs:
-            # With a cache: without one Transformers looks for packed sequences in the numbers.
-            model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
-    except (RuntimeError, NotImplementedError):  # what PyTorch raises where numbers are needed
-        return {name: name for name in layers}
-    return {name: inputs.first_reader.get(name, name) for name in layers}
 
 
 @dataclass(frozen=True)
@@ -263,7 +244,7 @@ def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
 
     The latter leave out the output head and the rows of the embedding that no token reads.
     """
-    _, blocks = decoder_blocks(model)
+    blocks = decoder_blocks(model).values()
     build: Any = model  # a Transformers model, whose methods lack type hints
     head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
     tied = head is not None and head.weight is entrance.weight
@@ -279,9 +260,9 @@ def _bytes(module: nn.Module) -> int:
 
 def _hidden_size(model: nn.Module) -> int:
     """Numbers for each token in the output of a decoder block: as a rule the size of its norms."""
-    _, blocks = decoder_blocks(model)
+    block, *_ = decoder_blocks(model).values()
     size = getattr(getattr(model, "config", None), "hidden_size", None)
-    return int(size or next(blocks.parameters()).shape[-1])
+    return int(size or next(block.parameters()).shape[-1])
 
 
 def _best_time(work: Callable[[], object]) -> float:

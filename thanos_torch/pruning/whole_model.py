@@ -12,16 +12,15 @@ from thanos_torch.checkpoint.masks import PackedMask
 from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer, RankShare
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
-from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.grams import InputGrams, hidden_weight
 from thanos_torch.network.layers import (
     PrunableLayer,
-    decoder_blocks,
+    dtype_name,
     layer_kind,
-    model_layers,
     other_weights,
-    prunable_layers,
+    shared_weights,
 )
-from thanos_torch.network.replay import BlockReplay
+from thanos_torch.network.observe import Observation, evaluating, observe
 from thanos_torch.pruning.one_layer import Solved, receive, solve, store_weight
 from thanos_torch.pruning.plan import PAPER, Choice, Dense, Plan, Rules, default_judge, rules_for
 from thanos_torch.pruning.store import BlockStore, FinishedBlock
@@ -53,7 +52,8 @@ def prune_model(
 ) -> ModelReport:
     """Prune all layers in the decoder blocks of a causal language model, in place.
 
-    model        a Hugging Face causal LM in evaluation mode
+    model        a Hugging Face causal LM with all of its weights in memory; it is in evaluation
+                 mode during the run
     windows      (nsamples, seqlen) token ids to calibrate with
     pattern      for all layers, also as text: "2:4"; or rules, which say for each layer what
                  `method` to `ablation` say for all: these are ignored then
@@ -83,10 +83,12 @@ def prune_model(
         refit_steps=refit_steps,
         ablation=ablation,
     )
+    refuse_parts(model)
+    seen, plan = plan_for(model, windows, rules)
     run = PruningRun(
-        model,
+        seen,
         windows,
-        plan_for(model, windows, rules),
+        plan,
         judge,
         device=device,
         solver_device=solver_device,
@@ -98,27 +100,80 @@ def prune_model(
     return run.execute()
 
 
-def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> Plan:
-    """What is done to each layer; weights may be on the meta device.
+def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> tuple[Observation, Plan]:
+    """What the model does, and what is done to each layer; weights may be on the meta device.
 
-    Raises ValueError if the rules or the windows do not fit the model.
+    Raises ValueError if the rules or the windows do not fit the model, if the model cannot be run
+    block by block, or if a layer to be pruned cannot be.
     """
-    plan = rules.plan({name: layer.shape for name, layer in model_layers(model).items()})
+    refuse_odd(windows)
     check_windows(model, windows)
-    return plan
+    seen = observe(model, windows)
+    layers = {name: layer for group in seen.layers for name, layer in group.items()}
+    plan = rules.plan({name: layer.shape for name, layer in layers.items()})
+    shared = shared_weights(model, layers)
+    for name, layer in layers.items():
+        if isinstance(plan[name], Dense):
+            continue
+        if name in shared:
+            raise ValueError(
+                f"{name} and {shared[name]} share one weight, which cannot be pruned: exclude it"
+            )
+        if operation := seen.hidden.get(layer.parameter):
+            raise ValueError(f"{hidden_weight(layer.parameter, operation)}; exclude {name}")
+    return seen, plan
+
+
+def refuse_odd(windows: Tensor) -> None:
+    """Raise ValueError for windows that are no tensor of token ids, (nsamples, seqlen)."""
+    if not isinstance(windows, Tensor):
+        raise ValueError(
+            "windows must be a tensor of token ids, (nsamples, seqlen), got a "
+            f"{type(windows).__name__}"
+        )
+    if windows.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+        raise ValueError(f"windows must hold integers, got {dtype_name(windows.dtype)}")
+    if windows.dim() != 2 or not windows.numel():
+        raise ValueError(
+            f"windows must have the shape (nsamples, seqlen), none of them 0, got "
+            f"{tuple(windows.shape)}"
+        )
+    if int(windows.min()) < 0:
+        raise ValueError(f"windows must hold token ids from 0 on, got {int(windows.min())}")
+
+
+def refuse_parts(model: nn.Module) -> None:
+    """Raise ValueError if a model's weights are not all here, and whole."""
+    for name, weight in model.named_parameters():
+        if weight.is_meta:
+            raise ValueError(
+                f"model: {name} is not in memory but on the meta device, as with device_map and "
+                "offloading: load the model without, or prune its folder with prune_checkpoint"
+            )
+        if hasattr(weight, "device_mesh") or hasattr(weight, "ds_id"):
+            raise ValueError(
+                f"model: {name} is a shard of a weight (a {type(weight).__name__}), as under FSDP, "
+                "tensor parallelism or ZeRO: prune the model before it is sharded"
+            )
+    for name, module in model.named_modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise ValueError(
+                f"model: {name or 'it'} is wrapped by FullyShardedDataParallel, which holds shards "
+                "of its weights: prune the model before it is wrapped"
+            )
 
 
 @dataclass
 class PruningRun:
     """One pruning run over a model, alone or on several ranks; options as of `prune_model`.
 
-    plan         of `plan_for`
+    seen, plan   of `plan_for`
     store        where blocks come from; some may be finished already
     activations  outputs of finished blocks, or of some of them: the rest is computed again
     report       what has come of the run so far
     """
 
-    model: nn.Module
+    seen: Observation
     windows: Tensor
     plan: Plan
     judge: Judge | None
@@ -133,19 +188,20 @@ class PruningRun:
     report: ModelReport = field(init=False)
 
     def __post_init__(self) -> None:
-        prefix, self._blocks = decoder_blocks(self.model)
-        self._layers = prunable_layers(self._blocks, prefix)
+        self._blocks, self._layers = list(self.seen.blocks.values()), self.seen.layers
         alone = self.ranks.count == 1
         self._watch = Stopwatch(self.device, STAGES if alone else (*STAGES, "exchange"))
-        others = other_weights(self._blocks, prefix)
+        others = [*other_weights(self.seen.blocks), *self.seen.beside]
         self.report = ModelReport([], others, self._watch.seconds, {})
-        self._replay = BlockReplay(
-            self.model, self.windows, self.device, self.activations, self.ranks
-        )
+        self._replay = self.seen.replay(self.windows, self.device, self.activations, self.ranks)
 
     @torch.no_grad()
     def execute(self) -> ModelReport:
         """Prune every block that is not finished, in place."""
+        with evaluating(self.seen.model):
+            return self._execute()
+
+    def _execute(self) -> ModelReport:
         if self.ranks.count > 1:
             shares = self.ranks.gather([host(), len(self._replay.batches)])
             self.report.ranks = [RankShare(*share) for share in shares]
@@ -188,7 +244,7 @@ class PruningRun:
             return
         self._show(f"block {index}: calibration")
         wanted = {n: each for n, each in layers.items() if not isinstance(self.plan[n], Dense)}
-        with self._watch.stage("calibration"), InputGrams(wanted, self._watch) as inputs:
+        with self._watch.stage("calibration"), self._inputs(wanted) as inputs:
             for _ in self._replay.run(index) if wanted else ():
                 inputs.next_batch()
         inputs.pool(self.ranks)
@@ -199,6 +255,9 @@ class PruningRun:
                 del solved  # before the next layer is solved
         else:
             self._share(index, inputs)
+
+    def _inputs(self, layers: Mapping[str, PrunableLayer]) -> InputGrams:
+        return InputGrams(layers, self._watch, self.seen.multiplied)
 
     def _solved(self, index: int, inputs: InputGrams) -> Iterator[tuple[str, Solved]]:
         """Solve this rank's layers of a block, one by one."""
