@@ -44,7 +44,7 @@ class InputGrams:
             self._multiplied,
             self._goes_into,
         )
-        self._inside: set[str] = set()  # parameters of modules whose forward pass is running
+        self._inside: set[int] = set()  # ids of the weights of modules whose forward pass runs
         self._tokens: Counter[str] = Counter()
         self.first_reader: dict[str, str] = {}
         self._matrices: dict[str, Tensor] = {}  # those asked for, by first reader
@@ -130,11 +130,11 @@ class InputGrams:
         """Watch calls of a layer's module."""
 
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._inside.add(layer.parameter)
+            self._inside.add(id(layer.stored))
             self._look(layer.name, next(iter((*args, *kwargs.values()))))
 
         def leave(module: nn.Module, args: Any, output: Any) -> None:
-            self._inside.discard(layer.parameter)
+            self._inside.discard(id(layer.stored))
 
         before = layer.module.register_forward_pre_hook(enter, with_kwargs=True)
         stack.callback(before.remove)
@@ -142,12 +142,16 @@ class InputGrams:
 
     def _multiplied(self, name: str, inputs: Tensor) -> None:
         """Add inputs that a product reads, unless the module has told of them already."""
-        if self._layers[name].parameter not in self._inside:
+        if not self._runs(self._layers[name]):
             self._look(name, inputs)
 
-    def _goes_into(self, parameter: str, operation: str) -> None:
-        if parameter not in self._inside:
-            self.refuse(parameter, operation)
+    def _goes_into(self, layer: PrunableLayer, operation: str) -> None:
+        if not self._runs(layer):
+            self.refuse(layer.parameter, operation)
+
+    def _runs(self, layer: PrunableLayer) -> bool:
+        """Whether the forward pass of the layer's own module is running."""
+        return id(layer.stored) in self._inside
 
     def refuse(self, parameter: str, operation: str) -> None:
         """Raise ValueError for weights that an operation hides."""

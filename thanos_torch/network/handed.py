@@ -80,7 +80,7 @@ def storable(value: Any) -> bool:
         return all(map(storable, value))
     if type(value) is dict:
         return all(isinstance(key, str | int) and storable(part) for key, part in value.items())
-    return isinstance(value, Tensor | _SCALARS)
+    return isinstance(value, (Tensor, *_SCALARS))
 
 
 def _members(value: Any) -> Mapping[Any, Any]:

@@ -133,7 +133,7 @@ class _Inputs(InputGrams):
         """Add nothing."""
 
     def _multiplied(self, name: str, inputs: Tensor) -> None:
-        if self._layers[name].parameter in self._inside:
+        if self._runs(self._layers[name]):
             return
         if name == _TABLE:
             self._table_used()
@@ -278,21 +278,32 @@ def _handing(
 
     Raises ValueError, naming the block, if nothing that can be kept is enough.
     """
-    name = ""
+    reason = ""
     for handing in _HANDINGS:
-        home = next(model.parameters()).device
-        replay, state = BlockReplay(model, blocks, handing, window, home), None
-        for position, name in enumerate(blocks):
-            output, _ = replay.run_batch(position, replay.batches[0], state)
-            if not _alike(output, watch.outputs[name]):
-                break
-            state = handing.after(state, watch.outputs[name], watch.written[name])
-        else:
+        reason = _why_not_alone(model, blocks, window, watch, handing)
+        if not reason:
             return handing
     raise ValueError(
-        f"{type(model).__name__}: its decoder block {name} reads more of earlier blocks than what "
-        "they return and write, so it cannot be run alone"
+        f"{type(model).__name__}: {reason}: it reads more of earlier blocks than what they return "
+        "and write, so it cannot be run alone"
     )
+
+
+def _why_not_alone(
+    model: nn.Module, blocks: dict[str, nn.Module], window: Tensor, watch: _Pass, handing: Handing
+) -> str:
+    """Which block, run alone, does not do what it did in the whole model; empty if all do."""
+    home = next(model.parameters()).device
+    replay, state = BlockReplay(model, blocks, handing, window, home), None
+    for position, name in enumerate(blocks):
+        try:
+            output, _ = replay.run_batch(position, replay.batches[0], state)
+        except ValueError as error:
+            return str(error)
+        if not _alike(output, watch.outputs[name]):
+            return f"its decoder block {name} returns something else when it is run alone"
+        state = handing.after(state, watch.outputs[name], watch.written[name])
+    return ""
 
 
 def _alike(found: Any, expected: Any) -> bool:

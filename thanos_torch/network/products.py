@@ -37,40 +37,38 @@ class WeightProducts(TorchDispatchMode):
         self,
         layers: Iterable[PrunableLayer],
         look: Callable[[str, Tensor], None],
-        hidden: Callable[[str, str], None],
+        hidden: Callable[[PrunableLayer, str], None],
     ) -> None:
         """Watch the weights of `layers`; of experts all that are in the same parameter.
 
         look    called with a layer's name and its inputs, (tokens, b)
-        hidden  called with the name of a parameter and of an operation that its weights go into,
-                if that operation is none of those whose inputs can be told
+        hidden  called with a layer, or another expert of its parameter, and the operation that
+                its weight goes into, if that is none of those whose inputs can be told
         """
         super().__init__()
         self._look, self._hidden = look, hidden
         self.layers = list(layers)
-        self._copies: list[tuple[Tensor, str | None, bool]] = []
+        self._copies: list[tuple[Tensor, PrunableLayer, bool]] = []
 
     def __enter__(self) -> Any:
-        stored = {layer.parameter: layer.stored for layer in self.layers}
-        # Address ranges of the parameters, in order.
-        self._ranges = sorted(
-            (tensor.data_ptr(), tensor.data_ptr() + _extent(tensor), name)
-            for name, tensor in stored.items()
-        )
-        self._starts = [start for start, _, _ in self._ranges]
-        # All experts of the parameters; None for those that are not watched.
-        self._names: dict[_Place, tuple[str | None, bool]] = {}
-        whole = {layer.parameter: layer for layer in self.layers if layer.expert is not None}
-        for layer in whole.values():
-            for expert in range(len(layer.stored)):
-                self._name(None, replace(layer, expert=expert))
+        self._watched = {layer.name for layer in self.layers}
+        stored = {layer.stored.data_ptr(): layer for layer in self.layers}
+        # Where in memory the parameters begin, in order.
+        self._starts = sorted(stored)
+        self._parameters = [stored[start] for start in self._starts]
+        self._places: dict[_Place, tuple[PrunableLayer, bool]] = {}
+        for layer in self._parameters:
+            for expert in range(0 if layer.expert is None else len(layer.stored)):
+                # Its name is no layer's: others of the same parameter may not be watched.
+                other = replace(layer, name=f"{layer.parameter}[{expert}]", expert=expert)
+                self._remember(other)
         for layer in self.layers:
-            self._name(layer.name, layer)
+            self._remember(layer)
         return super().__enter__()
 
-    def _name(self, name: str | None, layer: PrunableLayer) -> None:
-        self._names[_place(layer.matrix)] = name, False
-        self._names[_place(layer.matrix.T)] = name, True
+    def _remember(self, layer: PrunableLayer) -> None:
+        self._places[_place(layer.matrix)] = layer, False
+        self._places[_place(layer.matrix.T)] = layer, True
 
     def next_batch(self) -> None:
         """Forget copies of weights."""
@@ -86,12 +84,13 @@ class WeightProducts(TorchDispatchMode):
         """Run an operation; if it multiplies inputs by a watched weight, report them."""
         result = func(*args, **(kwargs or {}))
         owned = [each for each in _tensors(args) if self._owner(each)]
-        if not owned or all(self._owner(each) for each in _tensors(result)):
+        if not owned or all(map(self._owner, _tensors(result))):
             return result
         if func in _COPIES and (known := self._known(owned[0])):
             self._copies.append((result, *known))
         elif not self._report(func, args):
-            self._hidden(self._owner(owned[0]) or "", str(func.overloadpacket))
+            for layer in filter(None, map(self._owner, owned)):
+                self._hidden(layer, str(func.overloadpacket))
         return result
 
     def _report(self, func: Any, args: tuple[Any, ...]) -> bool:
@@ -101,33 +100,35 @@ class WeightProducts(TorchDispatchMode):
         left, right = (args[place] for place in _FACTORS[func])
         # X Wᵀ, or W Xᵀ.
         for weight, inputs, on_the_right in ((right, left, True), (left, right, False)):
-            name, transposed = self._known(_matrix(weight)) or (None, None)
-            if transposed is on_the_right:
-                if name:
-                    self._look(name, inputs if on_the_right else _rows(inputs))
+            layer, transposed = self._known(_matrix(weight)) or (None, None)
+            if layer and transposed is on_the_right:
+                if layer.name in self._watched:
+                    self._look(layer.name, inputs if on_the_right else _rows(inputs))
                 return True
         return False
 
-    def _known(self, tensor: Tensor) -> tuple[str | None, bool] | None:
+    def _known(self, tensor: Tensor) -> tuple[PrunableLayer, bool] | None:
         """The layer whose whole weight a tensor shows, and whether transposed, (b, c)."""
         place = _place(tensor)
-        for copy, name, transposed in self._copies:
+        for copy, layer, transposed in self._copies:
             if place == _place(copy):
-                return name, transposed
+                return layer, transposed
             if copy.dim() == 2 and place == _place(copy.T):
-                return name, not transposed
-        return self._names.get(place)
+                return layer, not transposed
+        return self._places.get(place)
 
-    def _owner(self, tensor: Tensor) -> str | None:
-        """The name of the parameter that a tensor is a view or a copy of."""
-        start = tensor.data_ptr()
-        found = bisect_right(self._starts, start) - 1
-        if found >= 0 and start < self._ranges[found][1]:
-            return self._ranges[found][2]
-        for copy, name, _ in self._copies:
-            if copy.data_ptr() <= start < copy.data_ptr() + _extent(copy):
-                return name or "a copy of an expert"
-        return None
+    def _owner(self, tensor: Tensor) -> PrunableLayer | None:
+        """The layer, or one of the experts, whose parameter a tensor is a view or a copy of."""
+        found = bisect_right(self._starts, tensor.data_ptr()) - 1
+        if found >= 0 and _is_inside(tensor, self._parameters[found].stored):
+            return self._parameters[found]
+        copies = (layer for copy, layer, _ in self._copies if _is_inside(tensor, copy))
+        return next(copies, None)
+
+
+def _is_inside(tensor: Tensor, whole: Tensor) -> bool:
+    """Whether a tensor begins in the memory of another."""
+    return 0 <= tensor.data_ptr() - whole.data_ptr() < _extent(whole)
 
 
 def _extent(tensor: Tensor) -> int:
