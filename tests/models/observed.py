@@ -1,12 +1,14 @@
 """Tiny models that do what most do not: share keys, run blocks twice, use weights by themselves."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import transformers as hf
 from torch import Tensor, nn
 
-from tests.models.families import FAMILIES, GROUPED, ROTATED
+from tests.models.families import GROUPED, ROTATED
+from tests.models.tiny import random_model
 
 _SMALL: dict[str, Any] = {"vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 2}
 _SHARED: dict[str, Any] = {
@@ -24,8 +26,17 @@ _SHARED: dict[str, Any] = {
 def gemma3n() -> Any:
     """Two blocks take keys and values of two earlier ones."""
     return hf.Gemma3nTextConfig(
-        **_SHARED, laurel_rank=4, altup_num_inputs=3, activation_sparsity_pattern=[0.0] * 4
+        **_SHARED, laurel_rank=4, altup_num_inputs=4, activation_sparsity_pattern=[0.0] * 4
     )
+
+
+def gemma3n_model() -> Any:
+    """A Gemma 3n whose per-layer inputs count: fresh ones are multiplied by zeros."""
+    model = random_model(gemma3n())
+    for name, weight in model.named_parameters():
+        if name.endswith("correct_output_scale"):
+            nn.init.ones_(weight)
+    return model
 
 
 def gemma4() -> Any:
@@ -92,3 +103,157 @@ def mllama() -> Any:
             "supported_aspect_ratios": [[1, 1]],
         },
     )  # fmt: skip
+
+
+class Attention(nn.Module):
+    """Takes the keys of an earlier block, or hands its own on."""
+
+    def __init__(self, index: int, way: str) -> None:
+        super().__init__()
+        self.index, self.way = index, way
+        self.q, self.k, self.o = nn.Linear(12, 8), nn.Linear(12, 8), nn.Linear(8, 12)
+        self.register_buffer("held", torch.zeros(1), persistent=False)
+
+    def keys(self, states: Tensor, shared: Any, first: "Attention") -> Tensor:
+        """The keys of block 0, however they came here."""
+        keys: Tensor = self.k(states)
+        if self.way == "dict":
+            keys = shared.setdefault("keys", keys)
+        elif self.way == "list":
+            shared.append(keys)
+            keys = shared[0]
+        elif self.way == "object":
+            keys = vars(shared).setdefault("keys", {}).setdefault("first", keys)
+        elif self.way == "in place":
+            if self.index == 0:
+                shared[: len(keys)] = keys
+            keys = shared[: len(keys)]
+        elif self.way == "module":
+            if self.index == 0:
+                self.held = keys
+            keys = first.held
+        return keys
+
+    def forward(self, states: Tensor, shared: Any, first: "Attention") -> Tensor:
+        """States, (tokens, 12), with what the keys add."""
+        mixed = self.q(states) * self.keys(states, shared, first).tanh()
+        return states + self.o(mixed)
+
+
+class Sharing(nn.Module):
+    """Three blocks, the later ones with the keys of the first; `way` is how they get them."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.way = way
+        self.words = nn.Embedding(256, 12)
+        self.blocks = nn.ModuleList(Attention(index, way) for index in range(3))
+
+    def forward(self, ids: Tensor, use_cache: bool = True) -> Tensor:
+        """States, (windows, tokens, 12)."""
+        states = self.words(ids)
+        makers: dict[str, Any] = {
+            "dict": dict, "list": list, "object": SimpleNamespace, "module": object,
+            "in place": lambda: torch.zeros(*states.shape[:2], 8),
+        }  # fmt: skip
+        shared = makers[self.way]()
+        for block in self.blocks:
+            states = block(states, shared, self.blocks[0])
+        return states
+
+
+class Mlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(12, 16), nn.Linear(16, 12)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """What is added to states, (tokens, 12)."""
+        out: Tensor = self.down(self.up(states).relu())
+        return out
+
+
+class Lists(nn.Module):
+    """Two lists of blocks, of different lengths; the model's own code adds them up, as `way` is."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.way = way
+        self.words = nn.Embedding(256, 12)
+        self.late = nn.ModuleList(Mlp() for _ in range(2))
+        self.early = nn.ModuleList(Mlp() for _ in range(3))
+        self.unused = nn.ModuleList(Mlp() for _ in range(4))
+
+    def forward(self, ids: Tensor, use_cache: bool = True) -> Tensor:
+        """States, (windows, tokens, 12)."""
+        states: Tensor = self.words(ids)
+        before = [states]
+        for block in [*self.early, *self.late]:
+            if self.way == "in place":
+                states += block(states)
+            elif self.way == "mean of all":
+                states = states + block(torch.stack(before).mean(0))
+                before.append(states)
+            else:
+                states = block(states)
+        return states
+
+
+class Looped(Lists):
+    """Runs its blocks three times."""
+
+    def __init__(self) -> None:
+        super().__init__("looped")
+        del self.late, self.unused
+
+    def forward(self, ids: Tensor, use_cache: bool = True) -> Tensor:
+        """States, (windows, tokens, 12)."""
+        states: Tensor = self.words(ids)
+        for block in [*self.early] * 3:
+            states = states + block(states)
+        return states
+
+
+class ByWeight(Mlp):
+    """Uses its weights without calling its layers, in the way of `use`."""
+
+    def __init__(self, use: str) -> None:
+        super().__init__()
+        self.use = use
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States, (tokens, 12), and what the layers add."""
+        return states + self.times(self.times(states, self.up.weight).relu(), self.down.weight)
+
+    def times(self, states: Tensor, weight: Tensor) -> Tensor:
+        """States by a weight."""
+        return {
+            "linear": lambda: nn.functional.linear(states, weight),
+            "transposed": lambda: (weight @ states.transpose(1, 2)).transpose(1, 2),
+            "einsum": lambda: torch.einsum("...b,cb->...c", states, weight),
+            "copied": lambda: (states.double() @ weight.double().T).float(),
+            "masked": lambda: nn.functional.linear(states, weight * 2),
+        }[self.use]()
+
+
+class Chain(nn.Module):
+    """Blocks one after another."""
+
+    def __init__(self, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.words, self.blocks = nn.Embedding(256, 12), nn.ModuleList(blocks)
+
+    def forward(self, ids: Tensor, use_cache: bool = True) -> Tensor:
+        """States, (windows, tokens, 12)."""
+        states: Tensor = self.words(ids)
+        for block in self.blocks:
+            states = block(states)
+        return states
+
+
+def by_weight(use: str) -> Chain:
+    """Two blocks that use their weights in one way."""
+    torch.manual_seed(0)
+    return Chain([ByWeight(use) for _ in range(2)])

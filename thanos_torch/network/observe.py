@@ -279,7 +279,11 @@ def _handing(
     Raises ValueError, naming the block, if nothing that can be kept is enough.
     """
     reason = ""
+    # What blocks leave in modules stays there after the pass, so that runs alone seem to go well.
+    left = any(entry.path[0] == "modules" for each in watch.written.values() for entry in each)
     for handing in _HANDINGS:
+        if left and not handing.written:
+            continue
         reason = _why_not_alone(model, blocks, window, watch, handing)
         if not reason:
             return handing

@@ -117,7 +117,7 @@ def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> tuple[Observati
             continue
         if name in shared:
             raise ValueError(
-                f"{name} and {shared[name]} share one weight, which cannot be pruned: exclude it"
+                f"{shared[name]} and {name} share one weight, which cannot be pruned: exclude both"
             )
         if operation := seen.hidden.get(layer.parameter):
             raise ValueError(f"{hidden_weight(layer.parameter, operation)}; exclude {name}")
