@@ -1,5 +1,7 @@
 """Tiny models that do what most do not: share keys, run blocks twice, use weights by themselves."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,15 +10,15 @@ import transformers as hf
 from torch import Tensor, nn
 
 from tests.models.families import GROUPED, ROTATED
-from tests.models.tiny import random_model
+from tests.models.tiny import llama_config, random_model, save_checkpoint
 
 _SMALL: dict[str, Any] = {"vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 2}
 _SHARED: dict[str, Any] = {
     **GROUPED,
     "head_dim": 8,
-    "num_hidden_layers": 4,
-    "num_kv_shared_layers": 2,
-    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "num_hidden_layers": 3,
+    "num_kv_shared_layers": 1,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     "sliding_window": 4,
     "hidden_size_per_layer_input": 4,
     "vocab_size_per_layer_input": 256,
@@ -24,9 +26,10 @@ _SHARED: dict[str, Any] = {
 
 
 def gemma3n() -> Any:
-    """Two blocks take keys and values of two earlier ones."""
+    """The last block takes keys and values of the first one."""
+    few = {**_SHARED, "num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}
     return hf.Gemma3nTextConfig(
-        **_SHARED, laurel_rank=4, altup_num_inputs=4, activation_sparsity_pattern=[0.0] * 4
+        **few, laurel_rank=4, altup_num_inputs=4, activation_sparsity_pattern=[0.0] * 2
     )
 
 
@@ -47,7 +50,7 @@ def gemma4() -> Any:
 def xlm() -> Any:
     """Attentions and MLPs are two lists."""
     return hf.XLMConfig(
-        vocab_size=256, emb_dim=16, n_layers=3, n_heads=2, max_position_embeddings=64,
+        vocab_size=256, emb_dim=16, n_layers=2, n_heads=2, max_position_embeddings=64,
         asm=False, causal=True, bos_index=1, eos_index=2, pad_index=0, unk_index=3, mask_index=5,
     )  # fmt: skip
 
@@ -58,10 +61,10 @@ def mamba() -> Any:
 
 
 def zamba2() -> Any:
-    """Three blocks share one transformer."""
+    """Two blocks share one transformer."""
     return hf.Zamba2Config(
-        vocab_size=256, hidden_size=32, num_hidden_layers=4,
-        layers_block_type=["mamba", "hybrid", "mamba", "hybrid"], mamba_d_state=8, mamba_headdim=8,
+        vocab_size=256, hidden_size=32, num_hidden_layers=3,
+        layers_block_type=["mamba", "hybrid", "hybrid"], mamba_d_state=8, mamba_headdim=8,
         mamba_ngroups=1, n_mamba_heads=8, intermediate_size=48, num_attention_heads=4,
         num_mem_blocks=1, adapter_rank=4, max_position_embeddings=64, chunk_size=16,
     )  # fmt: skip
@@ -84,18 +87,12 @@ def modern_bert_decoder() -> Any:
     )  # fmt: skip
 
 
-def mllama() -> Any:
+def mllama_model() -> Any:
     """Does not run its cross-attentions without an image."""
-    text = {
-        **GROUPED,
-        "num_hidden_layers": 3,
-        "cross_attention_layers": [1],
-        "rope_parameters": ROTATED,
-    }
-    text.pop("head_dim")
-    text["hidden_size"] = 16
-    return hf.MllamaConfig(
-        text_config=text,
+    text = {**GROUPED, "hidden_size": 16, "num_hidden_layers": 3, "cross_attention_layers": [1]}
+    del text["head_dim"]
+    config = hf.MllamaConfig(
+        text_config={**text, "rope_parameters": ROTATED},
         vision_config={
             "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
             "num_global_layers": 1, "attention_heads": 2, "image_size": 16, "patch_size": 8,
@@ -103,6 +100,7 @@ def mllama() -> Any:
             "supported_aspect_ratios": [[1, 1]],
         },
     )  # fmt: skip
+    return hf.MllamaForConditionalGeneration(config).eval()
 
 
 class Attention(nn.Module):
@@ -137,7 +135,8 @@ class Attention(nn.Module):
     def forward(self, states: Tensor, shared: Any, first: "Attention") -> Tensor:
         """States, (tokens, 12), with what the keys add."""
         mixed = self.q(states) * self.keys(states, shared, first).tanh()
-        return states + self.o(mixed)
+        out: Tensor = states + self.o(mixed)
+        return out
 
 
 class Sharing(nn.Module):
@@ -160,7 +159,8 @@ class Sharing(nn.Module):
         shared = makers[self.way]()
         for block in self.blocks:
             states = block(states, shared, self.blocks[0])
-        return states
+        out: Tensor = states
+        return out
 
 
 class Mlp(nn.Module):
@@ -257,3 +257,39 @@ def by_weight(use: str) -> Chain:
     """Two blocks that use their weights in one way."""
     torch.manual_seed(0)
     return Chain([ByWeight(use) for _ in range(2)])
+
+
+CODE = """
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+
+    def forward(self, input_ids=None, **options):
+        options["use_cache"] = False
+        {body}
+"""
+BODIES = {
+    "looped": "return super().forward("
+    "inputs_embeds=self.model(input_ids).last_hidden_state, use_cache=False)",
+    "token 50 in front": "return super().forward("
+    "torch.cat([torch.full_like(input_ids[:, :1], 50), input_ids], 1), **options)",
+    "rows by themselves": "return super().forward("
+    "inputs_embeds=self.model.embed_tokens.weight[input_ids], **options)",
+    "raises": 'raise KeyError("nothing")',
+}
+
+
+def own_code(folder: Path, body: str) -> Path:
+    """A checkpoint of a Llama whose forward pass is one of BODIES."""
+    save_checkpoint(random_model(llama_config(num_hidden_layers=2)), folder)
+    (folder / "modeling_own.py").write_text(CODE.format(body=BODIES[body]))
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "OwnConfig", "AutoModelForCausalLM": "OwnForCausalLM"}
+    config["auto_map"] = {auto: f"modeling_own.{name}" for auto, name in names.items()}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own"}))
+    return folder

@@ -1,6 +1,6 @@
 """Load a packed checkpoint as a model that runs, with smaller layers in place."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,12 @@ def load_packed(folder: str | Path, *, trust_remote_code: bool = False) -> Packe
 
 
 def _groups(
-    conversion: Conversion, packed: PackedFolder, blocks: Iterable[str]
+    conversion: Conversion, packed: PackedFolder, blocks: Collection[str]
 ) -> Iterator[tuple[str | None, list[str]]]:
     """Tensor names outside of the decoder blocks (None), then those of each block."""
     groups: dict[str | None, list[str]] = {None: [], **{name: [] for name in blocks}}
     for name in packed.names():
-        groups[block_of(conversion.place(name)[0], groups)].append(name)
+        groups[block_of(conversion.place(name)[0], blocks)].append(name)
     yield from groups.items()
 
 

@@ -43,7 +43,8 @@ class Surroundings:
     def __init__(
         self, modules: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        self._root = {"args": args, "kwargs": kwargs, "modules": modules}
+        # Modules first: one that is an argument too is looked at under its own name.
+        self._root = {"modules": modules, "args": args, "kwargs": kwargs}
         self._before: _Seen | None = None
 
     def remember(self) -> None:

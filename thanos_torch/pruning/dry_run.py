@@ -89,8 +89,8 @@ def planned_layers(model: nn.Module, rules: Rules, seqlen: int = 8) -> list[Plan
 
     seqlen  tokens of a window
     """
-    words = model.get_input_embeddings().weight.shape[0] if hasattr(model, "config") else 1
-    windows = torch.arange(seqlen)[None] % words
+    build: Any = model  # a Transformers model, whose methods lack type hints
+    windows = torch.arange(seqlen)[None] % len(build.get_input_embeddings().weight)
     seen, plan = plan_for(model, windows, rules)
     return [
         PlannedLayer(

@@ -281,6 +281,8 @@ def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
     if isinstance(asked, Rules):
         return asked
     pattern = parse_pattern(asked) if isinstance(asked, str) else asked
+    if not isinstance(pattern, Pattern):
+        raise ValueError(f'pattern must be a pattern or its text, such as "2:4", got {pattern!r}')
     return Rules(LayerOptions(pattern, **options))
 
 

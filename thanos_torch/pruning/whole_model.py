@@ -84,6 +84,8 @@ def prune_model(
         ablation=ablation,
     )
     refuse_parts(model)
+    refuse_odd(windows)
+    check_windows(model, windows, "windows")
     seen, plan = plan_for(model, windows, rules)
     run = PruningRun(
         seen,
@@ -106,7 +108,6 @@ def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> tuple[Observati
     Raises ValueError if the rules or the windows do not fit the model, if the model cannot be run
     block by block, or if a layer to be pruned cannot be.
     """
-    refuse_odd(windows)
     check_windows(model, windows)
     seen = observe(model, windows)
     layers = {name: layer for group in seen.layers for name, layer in group.items()}

@@ -131,15 +131,18 @@ def check_stride(stride: int, seqlen: int) -> None:
         raise ValueError(f"stride must be between 1 and seqlen = {seqlen}, got {stride}")
 
 
-def check_windows(model: nn.Module, windows: Tensor) -> None:
-    """Raise ValueError if windows, (windows, seqlen), do not suit a model: length, token ids."""
+def check_windows(model: nn.Module, windows: Tensor, argument: str = "dataset") -> None:
+    """Raise ValueError if windows, (windows, seqlen), do not suit a model: length, token ids.
+
+    argument  names where the windows come from, for messages
+    """
     most = _of_text_config(model, "max_position_embeddings")
-    if most is not None and windows.shape[1] > most:
+    if most is not None and 1 <= most < windows.shape[1]:  # below 1 it stands for none
         raise ValueError(f"seqlen must be at most {most} for this model, got {windows.shape[1]}")
     words = _of_text_config(model, "vocab_size")
     if words is not None and int(windows.max()) >= words:
         raise ValueError(
-            f"dataset must have token ids below {words}, the model's vocabulary, got "
+            f"{argument} must have token ids below {words}, the model's vocabulary, got "
             f"{int(windows.max())}"
         )
 

@@ -45,9 +45,7 @@ def test_experts_are_no_blocks_and_routers_no_layers() -> None:
     assert list(blocks) == ["layers.0", "layers.1"]
     assert list(prunable_layers(blocks)[1]) == [f"layers.1.experts.{i}" for i in range(9)]
     others = ["fused", "gate.weight", "kernel.weight"]
-    assert other_weights(blocks) == [
-        f"layers.{i}.{other}" for i in (0, 1) for other in others
-    ]
+    assert other_weights(blocks) == [f"layers.{i}.{other}" for i in (0, 1) for other in others]
 
 
 def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
