@@ -129,7 +129,10 @@ def block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
     if there is none.
     """
     named: Callable[[], nn.Module] | None = getattr(model, "get_decoder", None)
-    decoder = named() if named else model
+    try:
+        decoder = named() if named else model
+    except (AttributeError, NotImplementedError):  # of models that do not say which it is
+        decoder = model
     names = {id(module): name for name, module in model.named_modules()}
     found = _lists_in(decoder, names[id(decoder)]) if id(decoder) in names else {}
     # Some models name a head by mistake.

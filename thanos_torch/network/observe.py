@@ -255,24 +255,26 @@ def input_table(model: nn.Module) -> dict[str, PrunableLayer]:
 
 
 def _in_order(model: nn.Module, calls: list[str]) -> list[str]:
-    """The blocks in the order of their calls. Raises ValueError unless each ran once.
-
-    A list of which no block ran is no list of decoder blocks.
-    """
+    """The blocks in the order of their calls. Raises ValueError unless each ran once."""
     kind, lists, counts = type(model).__name__, block_lists(model), Counter(calls)
-    for prefix, blocks in lists.items():
-        names = [f"{prefix}.{index}" for index in range(len(blocks))]
-        if len(lists) > 1 and calls and not any(counts[name] for name in names):
-            continue
-        for index, name in enumerate(names):
-            label = index if len(lists) == 1 else name
-            if not counts[name]:
-                raise ValueError(f"{kind} does not run its decoder block {label}")
-            if counts[name] > 1:
-                raise ValueError(
-                    f"{kind} runs its decoder block {label} {counts[name]} times in one forward "
-                    "pass: only blocks that run once can be pruned"
-                )
+    lengths = {prefix: len(blocks) for prefix, blocks in lists.items()}
+    names = {prefix: [f"{prefix}.{n}" for n in range(many)] for prefix, many in lengths.items()}
+    # A list of which no block ran, beside others, is no list of decoder blocks.
+    ran = [group for group in names.values() if any(map(counts.get, group))] or names.values()
+    labels = {
+        name: str(index) if len(lists) == 1 else name
+        for group in ran
+        for index, name in enumerate(group)
+    }
+    for name, label in labels.items():
+        if counts[name] > 1:
+            raise ValueError(
+                f"{kind} runs its decoder block {label} {counts[name]} times in one forward pass: "
+                "only blocks that run once can be pruned"
+            )
+    for name, label in labels.items():
+        if not counts[name]:
+            raise ValueError(f"{kind} does not run its decoder block {label}")
     return calls
 
 

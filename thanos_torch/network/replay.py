@@ -96,12 +96,12 @@ class BlockReplay:
         self._blocks = list(blocks.items())
         self._modules = dict(model.named_modules()) if handing.written else {}
         self.activations = activations or Activations()
-        home = next(weight.device for weight in model.parameters() if not weight.is_meta)
+        self._home = next(weight.device for weight in model.parameters() if not weight.is_meta)
         ranks = ranks or Ranks()
         # So few windows in a batch that every rank has a batch.
         rows = min(BATCH_TOKENS // windows.shape[1], len(windows) // ranks.count)
         batches = windows.split(max(1, rows))
-        self.batches = {n: batches[n].to(home) for n in ranks.share(len(batches))}
+        self.batches = {n: batches[n].to(self._home) for n in ranks.share(len(batches))}
 
     def run(self, position: int) -> Iterator[Any]:
         """Run a block on every batch, from the states of the last `advance`; yields new states."""
@@ -143,7 +143,8 @@ class BlockReplay:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if entries:
                 Surroundings(self._modules, args, kwargs).write(entries)
-            return copied(output) if self._handing.every else output
+            # The model's own code adds them to what it has where it is itself.
+            return copied(output, self._home) if self._handing.every else output
 
         return forward
 

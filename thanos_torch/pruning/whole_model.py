@@ -92,8 +92,7 @@ def prune_model(
         ablation=ablation,
     )
     refuse_parts(model)
-    check_windows(model, windows, "windows")
-    seen, plan = plan_for(model, windows, rules)
+    seen, plan = plan_for(model, windows, rules, "windows")
     run = PruningRun(
         seen,
         windows,
@@ -112,13 +111,17 @@ def prune_model(
     return run.execute()
 
 
-def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> tuple[Observation, Plan]:
+def plan_for(
+    model: nn.Module, windows: Tensor, rules: Rules, argument: str = "dataset"
+) -> tuple[Observation, Plan]:
     """What the model does, and what is done to each layer; weights may be on the meta device.
+
+    argument  names where the windows come from, for messages
 
     Raises ValueError if the rules or the windows do not fit the model, if the model cannot be run
     block by block, or if a layer to be pruned cannot be.
     """
-    check_windows(model, windows)
+    check_windows(model, windows, argument)
     seen = observe(model, windows)
     layers = {name: layer for group in seen.layers for name, layer in group.items()}
     plan = rules.plan({name: layer.shape for name, layer in layers.items()})

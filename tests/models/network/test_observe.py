@@ -165,3 +165,10 @@ def test_a_model_without_weights_shows_the_same(
     assert {name: first for name, first in seen.reads.items() if name in dense} == {
         name: first for name, first in real.reads.items() if name in dense
     }
+
+
+def test_a_block_that_is_in_the_list_twice_runs_twice() -> None:
+    model: Any = observed.by_weight("linear")
+    model.blocks[0] = model.blocks[1]
+    with pytest.raises(ValueError, match=r"runs its decoder block \d 2 times"):
+        prune(model, "2:4")
