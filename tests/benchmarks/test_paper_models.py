@@ -56,9 +56,9 @@ def test_labels_and_hub_ids_are_unique() -> None:
 def test_configs_give_the_parameters_and_the_layers(model: PaperModel) -> None:
     made = built(model)
     assert sum(weight.numel() for weight in made.parameters()) == model.parameters
-    prefix, blocks = decoder_blocks(made)
+    blocks = decoder_blocks(made)
     assert len(blocks) == model.layers
-    first, *_ = prunable_layers(blocks, prefix)
+    first, *_ = prunable_layers(blocks)
     assert [layer.shape for layer in first.values()] == model.block
     assert {columns for _, columns in model.block} == set(model.gram_columns)
 

@@ -28,10 +28,14 @@ FAULTS: dict[str, Exception] = {
 class FaultyConfig(LlamaConfig):  # type: ignore[misc]
     model_type = "faulty"
     fault: str = ""
+    late: bool = False
 
 
 class FaultyForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
-    """A Llama whose second block raises what its configuration names."""
+    """A Llama whose second block raises what its configuration names.
+
+    `late`: only for several windows at a time, which the pass that observes the model does not run.
+    """
 
     config_class = FaultyConfig
 
@@ -39,8 +43,8 @@ class FaultyForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
         super().__init__(config)
         self.model.layers[1].mlp.register_forward_pre_hook(self._fail)
 
-    def _fail(self, *_: Any) -> None:
-        if self.config.fault:
+    def _fail(self, _: Any, inputs: tuple[torch.Tensor]) -> None:
+        if self.config.fault and (len(inputs[0]) > 1 or not self.config.late):
             raise FAULTS[self.config.fault]
 
 
@@ -52,9 +56,9 @@ def llama(dtype: torch.dtype = torch.float32) -> Any:
     return tiny.random_model(tiny.llama_config(num_hidden_layers=2), dtype)
 
 
-def faulty(fault: str) -> Callable[[], Any]:
+def faulty(fault: str, *, late: bool = False) -> Callable[[], Any]:
     sizes = {**tiny.llama_config(num_hidden_layers=2).to_dict(), "model_type": "faulty"}
-    return lambda: tiny.random_model(FaultyConfig(**sizes, fault=fault))
+    return lambda: tiny.random_model(FaultyConfig(**sizes, fault=fault, late=late))
 
 
 def with_number(layer: str, value: float) -> Callable[[], Any]:
@@ -126,9 +130,11 @@ REFUSED = {
         name: Refused(
             f"{CANNOT_RUN}{': '.join([name, *str(error).splitlines()[:1]])} (--debug shows",
             faulty(name),
+            early=True,
         )
         for name, error in FAULTS.items()
     },
+    "late": Refused(f"{CANNOT_RUN}KeyError: ", faulty("KeyError", late=True)),
 }
 
 

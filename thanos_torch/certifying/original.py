@@ -49,7 +49,7 @@ class Original:
         self.folder, self.tensors = folder, Tensors(folder)
         streamed = stream_original(folder, trust_remote_code=trust_remote_code)
         self.layers: dict[str, OriginalLayer] = {}
-        for index, group in enumerate(prunable_layers(streamed.blocks, streamed.prefix)):
+        for index, group in enumerate(prunable_layers(streamed.blocks)):
             places = streamed.places(index)
             for name, layer in group.items():
                 self.layers[name] = OriginalLayer(layer.shape, places.get(name))

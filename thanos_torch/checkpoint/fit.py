@@ -102,11 +102,11 @@ def note_dtypes(model: Any, places: Places, described: Mapping[str, Tensor]) -> 
 def _layer_parameters(model: nn.Module) -> dict[str, str]:
     """The parameters of the decoder blocks' layers, each with the start of its block's names."""
     try:
-        prefix, blocks = decoder_blocks(model)
+        blocks = decoder_blocks(model)
     except ValueError:  # no blocks: nothing is pruned in it
         return {}
     return {
-        layer.parameter: f"{prefix}.{index}."
-        for index, group in enumerate(found_layers(blocks, prefix))
+        layer.parameter: f"{name}."
+        for name, group in zip(blocks, found_layers(blocks), strict=True)
         for layer in group.values()
     }

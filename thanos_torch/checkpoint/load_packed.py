@@ -1,7 +1,6 @@
 """Load a packed checkpoint as a model that runs, with smaller layers in place."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from thanos_torch.checkpoint.shards import without_content
 from thanos_torch.checkpoint.streamed import Conversion, Skeleton, quiet_transformers
 from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.forms import Compact, CompactLinear
-from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
+from thanos_torch.network.layers import PrunableLayer, block_of, decoder_blocks, prunable_layers
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,13 @@ def load_packed(folder: str | Path, *, trust_remote_code: bool = False) -> Packe
     described = {name: without_content(name, *packed.describe(name)) for name in packed.names()}
     built = Skeleton(folder, described, trust_remote_code)
     model, conversion = built.model, built.conversion
-    prefix, blocks = decoder_blocks(model)
-    groups = prunable_layers(blocks, prefix)
+    blocks = decoder_blocks(model)
+    groups = dict(zip(blocks, prunable_layers(blocks), strict=True))
     compact: list[str] = []
     dense: dict[str, str] = {}
-    for index, names in _groups(conversion, packed, prefix, len(blocks)):
+    for block, names in _groups(conversion, packed, blocks):
         in_place: set[str] = set()  # tensors that compact layers hold already
-        for name, layer in groups[index].items() if index is not None else ():
+        for name, layer in groups[block].items() if block else ():
             pieces = packed.of_layer(name)
             if not pieces:  # it was not pruned
                 continue
@@ -70,14 +69,12 @@ def load_packed(folder: str | Path, *, trust_remote_code: bool = False) -> Packe
 
 
 def _groups(
-    conversion: Conversion, packed: PackedFolder, prefix: str, blocks: int
-) -> Iterator[tuple[int | None, list[str]]]:
-    """Tensor names outside of the decoder blocks (index None), then those of each block."""
-    groups: dict[int | None, list[str]] = {None: [], **{index: [] for index in range(blocks)}}
+    conversion: Conversion, packed: PackedFolder, blocks: Collection[str]
+) -> Iterator[tuple[str | None, list[str]]]:
+    """Tensor names outside of the decoder blocks (None), then those of each block."""
+    groups: dict[str | None, list[str]] = {None: [], **{name: [] for name in blocks}}
     for name in packed.names():
-        found = re.match(rf"{re.escape(prefix)}\.(\d+)\.", conversion.place(name)[0])
-        index = int(found[1]) if found else None
-        groups.setdefault(index if index in groups else None, []).append(name)
+        groups[block_of(conversion.place(name)[0], blocks)].append(name)
     yield from groups.items()
 
 

@@ -237,7 +237,7 @@ class ModelReport:
     """The result for a model.
 
     layers   one record for each layer of the decoder blocks, in the order of the model
-    others   names of other matrices in the blocks, which are never pruned: routers, say
+    others   names of other matrices in the blocks or between them, never pruned: routers, say
     seconds  by stage: calibration, gram, pruning, errors, certificates
     masks    of the layers that were pruned; not part of `as_dict`
     ranks    what each of several processes did; empty if there was one

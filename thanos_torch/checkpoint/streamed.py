@@ -1,7 +1,6 @@
 """Stream a model from disk: one decoder block at a time, everything else stays in memory."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from thanos_torch.checkpoint.fit import note_dtypes, refuse_unfit
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
-from thanos_torch.network.layers import decoder_blocks, prunable_layers
+from thanos_torch.network.layers import block_of, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
 from thanos_torch.runtime.strangers import printable, shown
 
@@ -155,8 +154,9 @@ class StreamedModel:
     files    the file of every tensor of the checkpoint
     dtypes   the dtype of every tensor
     sizes    the bytes of every tensor
-    outside  names of the checkpoint's tensors outside of the decoder blocks
-    inside   for each decoder block, names of the checkpoint's tensors in it
+    blocks   the decoder blocks by name
+    outside  names of the checkpoint's tensors outside of the decoder blocks, or in several
+    inside   for each decoder block, names of the checkpoint's tensors in it alone
     """
 
     def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
@@ -171,29 +171,47 @@ class StreamedModel:
         self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
         built = Skeleton(folder, described, trust_remote_code)
         self.model, self._conversion, self._places = built.model, built.conversion, built.places
-        self.prefix, self.blocks = decoder_blocks(self.model)
-        self.outside, self.inside = self._sorted_by_block()
+        self.blocks = decoder_blocks(self.model)
         self._refuse_missing(described)
+        self._tie_blocks()
+        self._in_several = self._shared_names()
+        self.outside, self.inside = self._sorted_by_block()
         self._refuse_one_way()
 
-    def load_for(self, tokens: Tensor) -> None:
-        """Read the tensors outside of the blocks that running the blocks on `tokens` needs."""
-        self.load_outside(head=False)
-        embedding = self.model.get_input_embeddings()
-        if isinstance(embedding, nn.Embedding):
-            keep_rows(embedding, tokens)
+    def arrange(self, names: Iterable[str]) -> None:
+        """Take the blocks of these names, in this order, for all decoder blocks."""
+        self.blocks = {name: self.blocks[name] for name in names}
+        self.outside, self.inside = self._sorted_by_block()
 
-    def load_outside(self, *, head: bool = True) -> None:
-        """Read all tensors outside of the blocks; without `head` all but the output head."""
-        output = self.model.get_output_embeddings()
-        own = {f"{name}." for name, module in self.model.named_modules() if module is output}
-        wanted = [
+    def load_for(self, tokens: Tensor, *, table_alone: bool) -> None:
+        """Read the tensors outside of the blocks that running the blocks on `tokens` needs.
+
+        table_alone  whether the input embedding's weight is used by its own module alone; then
+                     only the rows of `tokens` are kept in memory
+        """
+        head = self._of_module(self.model.get_output_embeddings())
+        self._load(name for name in self.outside if name not in head)
+        embedding = self.model.get_input_embeddings()
+        if table_alone and isinstance(embedding, nn.Embedding):
+            keep_rows(embedding, tokens, lambda: self._load(self._of_module(embedding)))
+
+    def load_outside(self) -> None:
+        """Read all tensors outside of the blocks."""
+        self._load(self.outside)
+
+    def _of_module(self, module: nn.Module | None) -> set[str]:
+        """The checkpoint's tensors that a module outside of the blocks holds itself."""
+        own = {f"{name}." for name, each in self.model.named_modules() if each is module}
+        return {
             name
             for name in self.outside
-            if head or not any(self._places[name][0].startswith(start) for start in own)
-        ]
+            if any(self._places[name][0].startswith(start) for start in own)
+        }
+
+    def _load(self, wanted: Iterable[str]) -> None:
         with quiet_transformers():
             self._conversion.load(read_tensors({name: self.files[name] for name in wanted}))
+        self._tie_blocks()
 
     def load_block(self, index: int, files: Mapping[str, Path] | None = None) -> None:
         """Read the weights of a decoder block, from the checkpoint or from `files`."""
@@ -204,8 +222,8 @@ class StreamedModel:
 
     def block_state(self, index: int) -> dict[str, Tensor]:
         """The weights of a block by the model's names, not copied."""
-        start = f"{self.prefix}.{index}."
-        return {f"{start}{name}": value for name, value in self.blocks[index].state_dict().items()}
+        prefix, block = list(self.blocks.items())[index]
+        return {f"{prefix}.{name}": value for name, value in block.state_dict().items()}
 
     def block_tensors(self, index: int) -> dict[str, Tensor]:
         """The weights of a block as its checkpoint has them: names, layout and dtypes."""
@@ -228,7 +246,7 @@ class StreamedModel:
 
         A layer is left out if the checkpoint does not hold its rows in their order.
         """
-        layers = prunable_layers(self.blocks, self.prefix)[index]
+        layers = prunable_layers(self.blocks)[index]
         own = {self._places[name][0]: name for name in self.inside[index]}
         places: dict[str, Place] = {}
         joined: dict[str, dict[str, int]] = {}
@@ -249,8 +267,10 @@ class StreamedModel:
 
     def release_block(self, index: int) -> None:
         """Free the memory of a block's weights."""
-        block = self.blocks[index]
+        prefix, block = list(self.blocks.items())[index]
         for name, value in block.state_dict().items():
+            if f"{prefix}.{name}" in self._in_several:
+                continue
             path, _, own = name.rpartition(".")
             empty = torch.empty_like(value, device="meta")
             owner = block.get_submodule(path)
@@ -270,14 +290,31 @@ class StreamedModel:
 
     def _sorted_by_block(self) -> tuple[list[str], list[list[str]]]:
         outside: list[str] = []
-        inside: list[list[str]] = [[] for _ in self.blocks]
+        inside: dict[str, list[str]] = {name: [] for name in self.blocks}
         for name, (place, _) in self._places.items():
-            found = re.match(rf"{re.escape(self.prefix)}\.(\d+)\.", place)
-            if found and int(found[1]) < len(inside):
-                inside[int(found[1])].append(name)
-            else:
-                outside.append(name)
-        return outside, inside
+            block = block_of(place, self.blocks)
+            alone = block is not None and place not in self._in_several
+            (inside[block] if block and alone else outside).append(name)
+        return outside, list(inside.values())
+
+    def _tie_blocks(self) -> None:
+        """Let blocks that share weights hold the same parameter; loading gives them to one."""
+        for target, source in getattr(self.model, "all_tied_weights_keys", {}).items():
+            if block_of(target, self.blocks):
+                path, _, own = target.rpartition(".")
+                setattr(self.model.get_submodule(path), own, self.model.get_parameter(source))
+
+    def _shared_names(self) -> set[str]:
+        """The names in the model of weights inside of blocks that have several names."""
+        names: dict[int, list[str]] = {}
+        for name, weight in self.model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(weight), []).append(name)
+        return {
+            name
+            for group in names.values()
+            if len(group) > 1 and any(block_of(name, self.blocks) for name in group)
+            for name in group
+        }
 
     def _refuse_missing(self, described: Mapping[str, Tensor]) -> None:
         with quiet_transformers():

@@ -48,7 +48,7 @@ from thanos_torch.models import (
     stream_model,
 )
 from thanos_torch.pruning.checkpoint import refuse_outputs
-from thanos_torch.runtime.files import stamp
+from thanos_torch.runtime.files import refuse_occupied, stamp
 from thanos_torch.runtime.progress import discard_progress, unfinished_options, versions
 from thanos_torch.runtime.ranks import TIMEOUT
 from verification import certify
@@ -164,6 +164,8 @@ def prune(
 def _discard(out: Path, keep_gram: Path | None) -> None:
     """Discard an unfinished run, also the Gram matrices that it kept in the same folder."""
     ours = keep_gram and unfinished_options(out).get("keep_gram") == str(keep_gram)
+    if keep_gram and not ours:
+        refuse_occupied(keep_gram, "keep_gram")
     discard_progress(out)
     if keep_gram and ours:
         GramWriter.discard(keep_gram)

@@ -21,8 +21,7 @@ from thanos_torch.pruning.dry_run import (
     measure_speed,
     memory_parts,
     meta_model,
-    planned_layers,
-    planned_report,
+    planned_run,
     time_parts,
 )
 from thanos_torch.text.windows import at_least_one
@@ -155,7 +154,7 @@ def show_plan(
     at_least_one("seqlen", seqlen)
     refuse_activations(activations)
     built = meta_model(model, trust_remote_code=trust_remote_code)
-    layers = planned_layers(built, rules)
+    layers, report = planned_run(built, rules, seqlen)
     tokens = nsamples * seqlen
     memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")
     seconds = time_parts(layers, tokens, seqlen, measure_speed())
@@ -168,7 +167,6 @@ def show_plan(
         f"({parts}), on the CPU, without loading and saving."
     )
     say("Estimates may be off by a factor of two. Nothing was loaded, nothing was written.")
-    report = planned_report(built, rules, layers)
     removed = sum(layer.removed for layer in layers)
     say(
         f"{removed} of {report.block_weights} weights in the decoder blocks "

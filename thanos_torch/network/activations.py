@@ -136,15 +136,17 @@ def _file_name(batch: int) -> str:
 
 
 def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Describe nested tuples and lists of tensors for JSON; add the tensors to `tensors`."""
+    """Describe nested containers of tensors for JSON; add the tensors to `tensors`."""
     if isinstance(value, Tensor):
         tensors[str(len(tensors))] = value.contiguous().cpu()
         return {"tensor": str(len(tensors) - 1)}
     if type(value) in (tuple, list):
         parts = [_taken_apart(part, tensors) for part in value]
         return {type(value).__name__: parts}
-    if value is None:
-        return {}
+    if type(value) is dict:
+        return {"dict": [[key, _taken_apart(part, tensors)] for key, part in value.items()]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"scalar": value}
     raise ValueError(f"decoder blocks return a {type(value).__name__}, which cannot be stored")
 
 
@@ -156,4 +158,6 @@ def _assembled(shape: Any, tensors: dict[str, Tensor]) -> Any:
         return tuple(_assembled(part, tensors) for part in shape["tuple"])
     if "list" in shape:
         return [_assembled(part, tensors) for part in shape["list"]]
-    return None
+    if "dict" in shape:
+        return {key: _assembled(part, tensors) for key, part in shape["dict"]}
+    return shape["scalar"]

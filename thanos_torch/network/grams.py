@@ -1,16 +1,17 @@
 """Gram matrices of the inputs of a block's layers, added up while the block runs."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Container, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from thanos_torch.methods.problem import Gram
-from thanos_torch.network.experts import ExpertProducts, looping_experts
+from thanos_torch.network.experts import looping_experts
 from thanos_torch.network.layers import PrunableLayer
+from thanos_torch.network.products import WeightProducts
 from thanos_torch.runtime.clock import Stopwatch
 from thanos_torch.runtime.ranks import Ranks
 
@@ -25,9 +26,25 @@ class InputGrams:
     first_reader  the first layer that reads the same input, by layer, for layers that were reached
     """
 
-    def __init__(self, layers: Mapping[str, PrunableLayer], stopwatch: Stopwatch) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, PrunableLayer],
+        stopwatch: Stopwatch,
+        multiplied: Container[str] = (),
+    ) -> None:
+        """`multiplied` names layers whose weight is multiplied without calling their module."""
         self.grams: dict[str, Gram] = {}
         self._layers, self._stopwatch = layers, stopwatch
+        self._products = WeightProducts(
+            [
+                layer
+                for name, layer in layers.items()
+                if layer.expert is not None or name in multiplied
+            ],
+            self._multiplied,
+            self._goes_into,
+        )
+        self._inside: set[int] = set()  # ids of the weights of modules whose forward pass runs
         self._tokens: Counter[str] = Counter()
         self.first_reader: dict[str, str] = {}
         self._matrices: dict[str, Tensor] = {}  # those asked for, by first reader
@@ -37,13 +54,12 @@ class InputGrams:
     def __enter__(self) -> Self:
         experts = [layer for layer in self._layers.values() if layer.expert is not None]
         with ExitStack() as stack:
-            for name, layer in self._layers.items():
+            for layer in self._layers.values():
                 if layer.expert is None:
-                    hook = layer.module.register_forward_pre_hook(self._hook(name))
-                    stack.callback(hook.remove)
-            if experts:
+                    self._register(layer, stack)
+            if self._products.layers:
                 stack.enter_context(looping_experts(experts))
-                stack.enter_context(ExpertProducts(experts, self._look))
+                stack.enter_context(self._products)
             self._watching = stack.pop_all()
         return self
 
@@ -59,6 +75,7 @@ class InputGrams:
     def next_batch(self) -> None:
         """Forget the inputs of the last batch."""
         self._seen.clear()
+        self._products.next_batch()
 
     def pool(self, ranks: Ranks) -> None:
         """Add up the matrices of all ranks, in their order, so that all have the same.
@@ -109,8 +126,36 @@ class InputGrams:
             self.grams.pop(first, None)
             self._matrices.pop(first, None)
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, args: self._look(name, args[0])
+    def _register(self, layer: PrunableLayer, stack: ExitStack) -> None:
+        """Watch calls of a layer's module."""
+
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._inside.add(id(layer.stored))
+            self._look(layer.name, next(iter((*args, *kwargs.values()))))
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            self._inside.discard(id(layer.stored))
+
+        before = layer.module.register_forward_pre_hook(enter, with_kwargs=True)
+        stack.callback(before.remove)
+        stack.callback(layer.module.register_forward_hook(leave, always_call=True).remove)
+
+    def _multiplied(self, name: str, inputs: Tensor) -> None:
+        """Add inputs that a product reads, unless the module has told of them already."""
+        if not self._runs(self._layers[name]):
+            self._look(name, inputs)
+
+    def _goes_into(self, layer: PrunableLayer, operation: str) -> None:
+        if not self._runs(layer):
+            self.refuse(layer.parameter, operation)
+
+    def _runs(self, layer: PrunableLayer) -> bool:
+        """Whether the forward pass of the layer's own module is running."""
+        return id(layer.stored) in self._inside
+
+    def refuse(self, parameter: str, operation: str) -> None:
+        """Raise ValueError for weights that an operation hides."""
+        raise ValueError(hidden_weight(parameter, operation))
 
     def _look(self, name: str, inputs: Tensor) -> None:
         """Add a batch of inputs, (..., b), of the layer `name`, unless another layer read it."""
@@ -129,6 +174,14 @@ class InputGrams:
             if name not in self.grams:
                 self.grams[name] = Gram(inputs.shape[-1], device=inputs.device)
             self.grams[name].add(inputs)
+
+
+def hidden_weight(parameter: str, operation: str) -> str:
+    """Why the layers of a parameter cannot be calibrated."""
+    return (
+        f"{parameter}: what reaches it cannot be told, as its weights go into {operation}: "
+        "only products of inputs and one layer's whole weight are known"
+    )
 
 
 def _irregular(name: str) -> ValueError:

@@ -1,7 +1,7 @@
 """Find the prunable layers and decoder blocks of a model by its structure, not by its name."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -104,30 +104,65 @@ _ELEMENTWISE = re.compile(r"(bias|A_log)$")  # of experts, and the states of Mam
 PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def decoder_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The name and the list of decoder blocks: the longest list of modules that hold layers.
+def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The decoder blocks of a model by full name: the members of its lists of blocks.
 
-    A list inside such a list, for example of experts, does not count. If the model names its
-    decoder with `get_decoder`, lists outside of it do not count, for example a vision tower. Raises
-    ValueError if there is none.
+    The blocks of several lists, for example of attentions and of MLPs, take turns. In which order
+    they run is seen by `observe` alone. Raises ValueError if there is no such list.
+    """
+    lists = block_lists(model)
+    longest = max(map(len, lists.values()))
+    return {
+        f"{name}.{index}": blocks[index]
+        for index in range(longest)
+        for name, blocks in lists.items()
+        if index < len(blocks)
+    }
+
+
+def block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """The lists of decoder blocks by full name: lists of modules that all hold layers.
+
+    A list inside such a list, for example of experts, does not count. Lists of single layers count
+    only if there are no others: they are heads or projections. If the model names its decoder with
+    `get_decoder`, lists outside of it do not count, for example a vision tower. Raises ValueError
+    if there is none.
     """
     named: Callable[[], nn.Module] | None = getattr(model, "get_decoder", None)
-    decoder = named() if named else model
-    start = next(name for name, module in model.named_modules() if module is decoder)
-    found: dict[str, nn.ModuleList] = {}
-    for name, module in decoder.named_modules(prefix=start):
-        inside = any(name.startswith(f"{outer}.") for outer in found)
-        if isinstance(module, nn.ModuleList) and not inside and _all_hold_layers(module):
-            found[name] = module
+    try:
+        decoder = named() if named else model
+    except (AttributeError, NotImplementedError):  # of models that do not say which it is
+        decoder = model
+    names = {id(module): name for name, module in model.named_modules()}
+    found = _lists_in(decoder, names[id(decoder)]) if id(decoder) in names else {}
+    # Some models name a head by mistake.
+    found = found or _lists_in(model, "")
+    whole = {name: each for name, each in found.items() if not _is_layer(each[0])}
     if not found:
         raise ValueError(
             f"model {type(model).__name__} has no prunable layers: no list of decoder blocks "
             "(nn.ModuleList) with linear layers inside"
         )
-    return max(found.items(), key=lambda item: len(item[1]))
+    return whole or found
 
 
-def found_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, PrunableLayer]]:
+def block_of(name: str, blocks: Container[str]) -> str | None:
+    """The name of the block that a parameter is in, or None."""
+    parts = name.split(".")
+    starts = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return next((start for start in starts if start in blocks), None)
+
+
+def _lists_in(decoder: nn.Module, start: str) -> dict[str, nn.ModuleList]:
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in decoder.named_modules(prefix=start):
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and not inside and _all_hold_layers(module):
+            found[name] = module
+    return found
+
+
+def found_layers(blocks: Mapping[str, nn.Module]) -> list[dict[str, PrunableLayer]]:
     """The layers of every block, by full name, in the order of the model.
 
     The output head and the embeddings are outside the blocks. Routers are left out, because they
@@ -138,33 +173,40 @@ def found_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, PrunableL
             layer.name: layer
             for name, module in block.named_modules()
             if not _ROUTER.search(name)
-            for layer in layers_of(module, f"{prefix}.{index}.{name}")
+            for layer in layers_of(module, ".".join(filter(None, (prefix, name))))
         }
-        for index, block in enumerate(blocks)
+        for prefix, block in blocks.items()
     ]
 
 
-def prunable_layers(blocks: nn.ModuleList, prefix: str) -> list[dict[str, PrunableLayer]]:
+def prunable_layers(blocks: Mapping[str, nn.Module]) -> list[dict[str, PrunableLayer]]:
     """The layers of `found_layers`, if all of them can be pruned.
 
-    Raises ValueError if layers share a weight, or if they hold no plain floating-point numbers, as
-    in quantised models.
+    Raises ValueError for layers that hold no plain floating-point numbers, as in quantised models.
     """
-    layers = found_layers(blocks, prefix)
-    owners: dict[tuple[int, int | None], str] = {}
+    layers = found_layers(blocks)
     for name, layer in ((name, layer) for group in layers for name, layer in group.items()):
         if layer.dtype not in PRUNABLE_DTYPES:
             raise ValueError(f"{name} holds {layer.dtype}, which cannot be pruned")
-        owner = owners.setdefault((id(layer.stored), layer.expert), name)
-        if owner != name:
-            raise ValueError(f"{name} and {owner} share one weight, which cannot be pruned")
     return layers
+
+
+def shared_weights(model: nn.Module, layers: Mapping[str, PrunableLayer]) -> dict[str, str]:
+    """For every layer whose weight has another name in the model too, one such name."""
+    names: dict[int, list[str]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(weight), []).append(name)
+    shared: dict[str, str] = {}
+    for name, layer in layers.items():
+        for other in names[id(layer.stored)]:
+            if other != layer.parameter:
+                shared[name] = other.removesuffix(".weight")
+    return shared
 
 
 def model_layers(model: nn.Module) -> dict[str, PrunableLayer]:
     """All prunable layers of a model, by full name; errors as of the functions above."""
-    prefix, blocks = decoder_blocks(model)
-    groups = prunable_layers(blocks, prefix)
+    groups = prunable_layers(decoder_blocks(model))
     return {name: layer for group in groups for name, layer in group.items()}
 
 
@@ -184,27 +226,38 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def other_weights(blocks: nn.ModuleList, prefix: str) -> dict[str, int]:
+def other_weights(blocks: Mapping[str, nn.Module]) -> dict[str, int]:
     """The matrices inside the blocks that are no prunable layer's weight, and their sizes.
 
     For example routers, convolutions, and experts in a form that `layers_of` does not know. What
     is added or multiplied element by element is no matrix.
     """
-    groups = prunable_layers(blocks, prefix)
-    prunable = {layer.parameter for group in groups for layer in group.values()}
-    return {
-        name: weight.numel()
-        for name, weight in blocks.named_parameters(prefix)
-        if name not in prunable and weight.squeeze().dim() > 1 and not _ELEMENTWISE.search(name)
-    }
+    prunable = {layer.parameter for group in prunable_layers(blocks) for layer in group.values()}
+    sizes: dict[int, tuple[str, int]] = {}  # what several blocks share counts once
+    for prefix, block in blocks.items():
+        for name, weight in block.named_parameters(prefix):
+            matrix = weight.squeeze().dim() > 1 and not _ELEMENTWISE.search(name)
+            if name not in prunable and matrix:
+                sizes.setdefault(id(weight), (name, weight.numel()))
+    return dict(sizes.values())
 
 
-def count_weights(blocks: nn.ModuleList) -> int:
-    """How many numbers all parameters of the blocks hold, biases and norms included."""
-    return sum(weight.numel() for weight in blocks.parameters())
+def count_weights(blocks: Iterable[nn.Module]) -> int:
+    """How many numbers all parameters of the blocks hold, biases and norms included.
+
+    What several blocks share counts once.
+    """
+    found = {id(weight): weight.numel() for block in blocks for weight in block.parameters()}
+    return sum(found.values())
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return any(True for _ in layers_of(module, ""))
 
 
 def _all_hold_layers(modules: nn.ModuleList) -> bool:
+    """Whether all are modules that can be called, with layers inside."""
     return len(modules) > 0 and all(
-        any(True for part in module.modules() for _ in layers_of(part, "")) for module in modules
+        not isinstance(module, nn.ModuleList) and any(map(_is_layer, module.modules()))
+        for module in modules
     )

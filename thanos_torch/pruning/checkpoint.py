@@ -108,7 +108,8 @@ def prune_checkpoint(
     keep_gram = grams.folder if grams else None
     ranks.from_first(lambda: refuse_outputs(out, keep_gram, streamed.folder))
     rules = rules_for(rules)
-    plan = plan_for(streamed.model, windows, rules)
+    seen, plan = plan_for(streamed.model, windows, rules)
+    streamed.arrange(seen.blocks)
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     options["keep_gram"] = str(keep_gram) if keep_gram else None
     mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
@@ -125,7 +126,7 @@ def prune_checkpoint(
             _refuse_strays(work, {*store.shard_names(), *copied})
             store.copy_outside()
         store.agree(ranks)
-        streamed.load_for(windows)
+        streamed.load_for(windows, table_alone=seen.table_alone)
         outputs = work.activations if ranks.count == 1 else work.activations / f"rank-{ranks.rank}"
         on_disk = activations == "disk"
         kept: list[Activations] = []
@@ -137,7 +138,7 @@ def prune_checkpoint(
             )
         )
         run = PruningRun(
-            streamed.model,
+            seen,
             windows,
             plan,
             judge,

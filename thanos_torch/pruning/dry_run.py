@@ -8,19 +8,17 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
-from thanos_torch.network.grams import InputGrams
-from thanos_torch.network.layers import PrunableLayer, decoder_blocks, prunable_layers
+from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
-from thanos_torch.runtime.clock import Stopwatch
-from thanos_torch.runtime.errors import is_own
+from thanos_torch.pruning.whole_model import plan_for
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -104,25 +102,38 @@ def _weights_at_hand(source: str) -> Path | None:
     return folder if held else None
 
 
-def planned_layers(model: nn.Module, rules: Rules) -> list[PlannedLayer]:
-    """Every layer that could be pruned, in the order of the model; errors as of `prune_model`."""
-    prefix, blocks = decoder_blocks(model)
-    groups = prunable_layers(blocks, prefix)
-    layers = {name: layer for group in groups for name, layer in group.items()}
-    shapes = {name: layer.shape for name, layer in layers.items()}
-    plan, reads = rules.plan(shapes), _shared_inputs(model, layers)
-    return [
+def planned_layers(model: nn.Module, rules: Rules, seqlen: int = 8) -> list[PlannedLayer]:
+    """The layers of `planned_run`."""
+    layers, _ = planned_run(model, rules, seqlen)
+    return layers
+
+
+def planned_run(
+    model: nn.Module, rules: Rules, seqlen: int
+) -> tuple[list[PlannedLayer], ModelReport]:
+    """Every layer that could be pruned, in the order of the run, and the report of that run.
+
+    seqlen  tokens of a window
+
+    The report has numbers of weights alone, as if tokens reached every layer. Errors as of
+    `prune_model`.
+    """
+    build: Any = model  # a Transformers model, whose methods lack type hints
+    windows = torch.arange(seqlen)[None] % len(build.get_input_embeddings().weight)
+    seen, plan = plan_for(model, windows, rules)
+    report = begin_report(seen, rules, {})
+    layers = [
         PlannedLayer(
-            name, shapes[name], index, reads[name], plan[name], plan[name].removed(shapes[name])
+            name,
+            layer.shape,
+            index,
+            seen.reads.get(name, name),
+            plan[name],
+            plan[name].removed(layer.shape),
         )
-        for index, group in enumerate(groups)
-        for name in group
+        for index, group in enumerate(seen.layers)
+        for name, layer in group.items()
     ]
-
-
-def planned_report(model: nn.Module, rules: Rules, layers: Sequence[PlannedLayer]) -> ModelReport:
-    """The report that a run would make if tokens reached every layer: numbers of weights alone."""
-    report = begin_report(model, rules, {})
     for layer in layers:
         reason = layer.choice.reason if isinstance(layer.choice, Dense) else ""
         report.layers.append(
@@ -130,33 +141,7 @@ def planned_report(model: nn.Module, rules: Rules, layers: Sequence[PlannedLayer
                 layer.name, layer.shape, layer.removed, left_dense=reason, asked_dense=bool(reason)
             )
         )
-    return report
-
-
-class _InputReaders(InputGrams):
-    """Watches which layers read one tensor, in a model without numbers."""
-
-    def add(self, name: str, inputs: Tensor) -> None:
-        """Add nothing: there are no numbers."""
-
-
-@torch.no_grad()
-def _shared_inputs(model: nn.Module, layers: dict[str, PrunableLayer]) -> dict[str, str]:
-    """For every layer, the first one that reads the very same tensor in a forward pass of shapes.
-
-    Some models cannot run without numbers: experts need the router's choice. Their layers count as
-    if each had an input of its own, which overestimates work and memory.
-    """
-    watched = {name: layer for name, layer in layers.items() if layer.expert is None}
-    try:
-        with _InputReaders(watched, Stopwatch("meta", ("gram",))) as inputs:
-            # With a cache: without one Transformers looks for packed sequences in the numbers.
-            model(torch.zeros(1, 8, dtype=torch.long, device="meta"), use_cache=True)
-    except Exception as error:  # models raise what they like where numbers are needed
-        if is_own(error):
-            raise
-        return {name: name for name in layers}
-    return {name: inputs.first_reader.get(name, name) for name in layers}
+    return layers, report
 
 
 @dataclass(frozen=True)
@@ -282,7 +267,7 @@ def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
 
     The latter leave out the output head and the rows of the embedding that no token reads.
     """
-    _, blocks = decoder_blocks(model)
+    blocks = decoder_blocks(model).values()
     build: Any = model  # a Transformers model, whose methods lack type hints
     head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
     tied = head is not None and head.weight is entrance.weight
@@ -298,9 +283,9 @@ def _bytes(module: nn.Module) -> int:
 
 def _hidden_size(model: nn.Module) -> int:
     """Numbers for each token in the output of a decoder block: as a rule the size of its norms."""
-    _, blocks = decoder_blocks(model)
+    block, *_ = decoder_blocks(model).values()
     size = getattr(getattr(model, "config", None), "hidden_size", None)
-    return int(size or next(blocks.parameters()).shape[-1])
+    return int(size or next(block.parameters()).shape[-1])
 
 
 def _best_time(work: Callable[[], object]) -> float:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reference.patterns import (
     Ablation,
@@ -27,11 +27,11 @@ from thanos_torch.methods.result import Pruned
 from thanos_torch.methods.thanos import thanos
 from thanos_torch.network.layers import (
     count_weights,
-    decoder_blocks,
     dtype_name,
     layer_kind,
     other_weights,
 )
+from thanos_torch.network.observe import Observation
 
 PAPER = Ablation()
 DENSE = "dense"  # in the place of a pattern: layers that stay as they are
@@ -322,19 +322,18 @@ class Rules:
         return deciding
 
 
-def begin_report(model: nn.Module, rules: Rules, seconds: dict[str, float]) -> ModelReport:
+def begin_report(seen: Observation, rules: Rules, seconds: dict[str, float]) -> ModelReport:
     """The report on a model before its first layer: what its decoder blocks hold.
 
     seconds  by stage, which the run adds to
     """
-    prefix, blocks = decoder_blocks(model)
-    others = other_weights(blocks, prefix)
+    others = other_weights(seen.blocks)
     return ModelReport(
         [],
-        list(others),
+        [*others, *seen.beside],
         seconds,
         {},
-        block_weights=count_weights(blocks),
+        block_weights=count_weights(seen.blocks.values()),
         unasked=rules.unasked(others),
     )
 
@@ -349,6 +348,8 @@ def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
     if isinstance(asked, Rules):
         return asked
     pattern = parse_pattern(asked) if isinstance(asked, str) else asked
+    if not isinstance(pattern, Pattern):
+        raise ValueError(f'pattern must be a pattern or its text, such as "2:4", got {pattern!r}')
     return Rules(LayerOptions(pattern, **options))
 
 

@@ -149,7 +149,8 @@ class StoredBlocks(BlockStore):
         """As `BlockStore`. Raises ValueError if the shard does not read as what was written."""
         if not self._writes:
             return
-        device = next(self._streamed.blocks[index].parameters()).device
+        block = list(self._streamed.blocks.values())[index]
+        device = next(block.parameters()).device
         tensors = self._streamed.block_tensors(index)
         before = self._streamed.block_state(index)
         write_shard(self._shard(index), tensors)
@@ -157,7 +158,7 @@ class StoredBlocks(BlockStore):
         for name, value in self._streamed.block_state(index).items():
             if not torch.equal(before[name].cpu(), value):
                 raise ValueError(f"{name} is not the same after writing and reading its shard")
-        self._streamed.blocks[index].to(device)
+        block.to(device)
 
     def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
         """As `BlockStore`: masks go to the disk, and out of memory."""

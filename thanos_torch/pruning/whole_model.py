@@ -12,15 +12,13 @@ from thanos_torch.checkpoint.masks import PackedMask
 from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer, RankShare
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
-from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.grams import InputGrams, hidden_weight
 from thanos_torch.network.layers import (
     PrunableLayer,
-    decoder_blocks,
     layer_kind,
-    model_layers,
-    prunable_layers,
+    shared_weights,
 )
-from thanos_torch.network.replay import BlockReplay
+from thanos_torch.network.observe import Observation, evaluating, observe
 from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.pruning.one_layer import Solved, receive, solve, store_weight
 from thanos_torch.pruning.plan import (
@@ -62,7 +60,8 @@ def prune_model(
 ) -> ModelReport:
     """Prune all layers in the decoder blocks of a causal language model, in place.
 
-    model        a Hugging Face causal LM in evaluation mode
+    model        a Hugging Face causal LM with all of its weights in memory; it is in evaluation
+                 mode during the run
     windows      (nsamples, seqlen) token ids to calibrate with
     pattern      for all layers, also as text: "2:4"; or rules, which say for each layer what
                  `method` to `ablation` say for all: these are ignored then
@@ -92,10 +91,12 @@ def prune_model(
         refit_steps=refit_steps,
         ablation=ablation,
     )
+    refuse_parts(model)
+    seen, plan = plan_for(model, windows, rules, "windows")
     run = PruningRun(
-        model,
+        seen,
         windows,
-        plan_for(model, windows, rules),
+        plan,
         judge,
         rules=rules,
         device=device,
@@ -110,28 +111,66 @@ def prune_model(
     return run.execute()
 
 
-def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> Plan:
-    """What is done to each layer; weights may be on the meta device.
+def plan_for(
+    model: nn.Module, windows: Tensor, rules: Rules, argument: str = "dataset"
+) -> tuple[Observation, Plan]:
+    """What the model does, and what is done to each layer; weights may be on the meta device.
 
-    Raises ValueError if the rules or the windows do not fit the model.
+    argument  names where the windows come from, for messages
+
+    Raises ValueError if the rules or the windows do not fit the model, if the model cannot be run
+    block by block, or if a layer to be pruned cannot be.
     """
-    plan = rules.plan({name: layer.shape for name, layer in model_layers(model).items()})
-    check_windows(model, windows)
-    return plan
+    check_windows(model, windows, argument)
+    seen = observe(model, windows)
+    layers = {name: layer for group in seen.layers for name, layer in group.items()}
+    plan = rules.plan({name: layer.shape for name, layer in layers.items()})
+    shared = shared_weights(model, layers)
+    for name, layer in layers.items():
+        if isinstance(plan[name], Dense):
+            continue
+        if name in shared:
+            raise ValueError(
+                f"{shared[name]} and {name} share one weight, which cannot be pruned: exclude both"
+            )
+        if operation := seen.hidden.get(layer.parameter):
+            raise ValueError(f"{hidden_weight(layer.parameter, operation)}; exclude {name}")
+    return seen, plan
+
+
+def refuse_parts(model: nn.Module) -> None:
+    """Raise ValueError if a model's weights are not all here, and whole."""
+    for name, weight in model.named_parameters():
+        if weight.is_meta:
+            raise ValueError(
+                f"model: {name} is not in memory but on the meta device, as with device_map and "
+                "offloading: load the model without, or prune its folder with prune_checkpoint"
+            )
+        if hasattr(weight, "device_mesh") or hasattr(weight, "ds_id"):
+            raise ValueError(
+                f"model: {name} is a shard of a weight (a {type(weight).__name__}), as under FSDP, "
+                "tensor parallelism or ZeRO: prune the model before it is sharded"
+            )
+    for name, module in model.named_modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise ValueError(
+                f"model: {name or 'it'} is wrapped by FullyShardedDataParallel, which holds shards "
+                "of its weights: prune the model before it is wrapped"
+            )
 
 
 @dataclass
 class PruningRun:
     """One pruning run over a model, alone or on several ranks; options as of `prune_model`.
 
-    plan         of `plan_for`
+    seen, plan   of `plan_for`
     rules        what the plan was made of; they tell which other weights nobody excluded
     store        where blocks come from; some may be finished already
     activations  outputs of finished blocks, or of some of them: the rest is computed again
     report       what has come of the run so far
     """
 
-    model: nn.Module
+    seen: Observation
     windows: Tensor
     plan: Plan
     judge: Judge | None
@@ -147,18 +186,19 @@ class PruningRun:
     report: ModelReport = field(init=False)
 
     def __post_init__(self) -> None:
-        prefix, self._blocks = decoder_blocks(self.model)
-        self._layers = prunable_layers(self._blocks, prefix)
+        self._blocks, self._layers = list(self.seen.blocks.values()), self.seen.layers
         alone = self.ranks.count == 1
         self._watch = Stopwatch(self.device, STAGES if alone else (*STAGES, "exchange"))
-        self.report = begin_report(self.model, self.rules, self._watch.seconds)
-        self._replay = BlockReplay(
-            self.model, self.windows, self.device, self.activations, self.ranks
-        )
+        self.report = begin_report(self.seen, self.rules, self._watch.seconds)
+        self._replay = self.seen.replay(self.windows, self.device, self.activations, self.ranks)
 
     @torch.no_grad()
     def execute(self) -> ModelReport:
         """Prune every block that is not finished, in place."""
+        with evaluating(self.seen.model):
+            return self._execute()
+
+    def _execute(self) -> ModelReport:
         if self.ranks.count > 1:
             shares = self.ranks.gather([host(), len(self._replay.batches)])
             self.report.ranks = [RankShare(*share) for share in shares]
@@ -202,7 +242,7 @@ class PruningRun:
             return
         self._show(f"block {index}: calibration")
         wanted = {n: each for n, each in layers.items() if not isinstance(self.plan[n], Dense)}
-        with self._watch.stage("calibration"), InputGrams(wanted, self._watch) as inputs:
+        with self._watch.stage("calibration"), self._inputs(wanted) as inputs:
             for _ in self._replay.run(index) if wanted else ():
                 inputs.next_batch()
         inputs.pool(self.ranks)
@@ -213,6 +253,9 @@ class PruningRun:
                 del solved  # before the next layer is solved
         else:
             self._share(index, inputs)
+
+    def _inputs(self, layers: Mapping[str, PrunableLayer]) -> InputGrams:
+        return InputGrams(layers, self._watch, self.seen.multiplied)
 
     def _solved(self, index: int, inputs: InputGrams) -> Iterator[tuple[str, Solved]]:
         """Solve this rank's layers of a block, one by one."""

@@ -1,15 +1,15 @@
 """Errors of foreign code, such as a model's forward pass, as a ValueError of one line."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def in_one_line(what: str) -> Iterator[None]:
+def in_one_line(what: str | Callable[[], str]) -> Iterator[None]:
     """Turn an error of foreign code into a ValueError of one line, chained to it.
 
-    what  what could not be done; the line begins with it
+    what  what could not be done, or a function that tells it then; the line begins with it
 
     Errors that this package raises itself pass as they are: they say what is wrong.
     """
@@ -18,7 +18,8 @@ def in_one_line(what: str) -> Iterator[None]:
     except Exception as error:  # foreign code raises what it likes
         if is_own(error):
             raise
-        raise ValueError(f"{what}: {said_by(error)} (--debug shows the traceback)") from error
+        done = what if isinstance(what, str) else what()
+        raise ValueError(f"{done}: {said_by(error)} (--debug shows the traceback)") from error
 
 
 def is_own(error: Exception) -> bool:

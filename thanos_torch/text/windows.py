@@ -137,8 +137,11 @@ def check_stride(stride: int, seqlen: int) -> None:
         raise ValueError(f"stride must be between 1 and seqlen = {seqlen}, got {stride}")
 
 
-def check_windows(model: nn.Module, windows: Tensor) -> None:
-    """Raise ValueError unless windows are token ids, (windows, seqlen), that suit a model."""
+def check_windows(model: nn.Module, windows: Tensor, argument: str = "dataset") -> None:
+    """Raise ValueError unless windows are token ids, (windows, seqlen), that suit a model.
+
+    argument  names where the windows come from, for messages
+    """
     if not isinstance(windows, Tensor) or windows.dtype not in (torch.int64, torch.int32):
         kind = windows.dtype if isinstance(windows, Tensor) else type(windows).__name__
         raise ValueError(f"windows must be a tensor of token ids, int64 or int32, got {kind}")
@@ -153,7 +156,7 @@ def check_windows(model: nn.Module, windows: Tensor) -> None:
     words = _of_text_config(model, "vocab_size")
     if words is not None and int(windows.max()) >= words:
         raise ValueError(
-            f"dataset must have token ids below {words}, the model's vocabulary, got "
+            f"{argument} must have token ids below {words}, the model's vocabulary, got "
             f"{int(windows.max())}"
         )
 

@@ -17,7 +17,7 @@ from thanos_torch.network.layers import (
     other_weights,
     prunable_layers,
 )
-from thanos_torch.network.replay import BlockReplay
+from thanos_torch.network.observe import observe
 from thanos_torch.runtime.clock import Stopwatch
 
 
@@ -41,11 +41,11 @@ class Blocks(nn.Module):
 
 
 def test_experts_are_no_blocks_and_routers_no_layers() -> None:
-    name, blocks = decoder_blocks(Blocks())
-    assert name == "layers"
-    assert list(prunable_layers(blocks, name)[1]) == [f"layers.1.experts.{i}" for i in range(9)]
+    blocks = decoder_blocks(Blocks())
+    assert list(blocks) == ["layers.0", "layers.1"]
+    assert list(prunable_layers(blocks)[1]) == [f"layers.1.experts.{i}" for i in range(9)]
     others = {"fused": 144, "gate.weight": 36, "kernel.weight": 48}
-    assert other_weights(blocks, name) == {
+    assert other_weights(blocks) == {
         f"layers.{i}.{other}": size for i in (0, 1) for other, size in others.items()
     }
 
@@ -57,18 +57,17 @@ def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
         vision_config={**vision, "num_attention_heads": 4, "image_size": 16, "patch_size": 4},
         mm_tokens_per_image=4,
     )
-    name, blocks = decoder_blocks(random_model(config))
-    assert name == "model.language_model.layers"
-    assert len(blocks) == 2
+    blocks = decoder_blocks(random_model(config))
+    assert list(blocks) == [f"model.language_model.layers.{index}" for index in (0, 1)]
 
 
 def collect(model: Any, index: int, windows: Tensor) -> InputGrams:
-    name, blocks = decoder_blocks(model)
-    replay = BlockReplay(model, windows, "cpu")
+    seen = observe(model, windows)
+    replay = seen.replay(windows, "cpu")
     for before in range(index):
         replay.advance(before)
     stopwatch = Stopwatch("cpu", ("gram",))
-    with InputGrams(prunable_layers(blocks, name)[index], stopwatch) as inputs:
+    with InputGrams(seen.layers[index], stopwatch) as inputs:
         for _ in replay.run(index):
             inputs.next_batch()
     return inputs
@@ -155,7 +154,7 @@ def test_layers_are_watched_no_longer_than_asked() -> None:
 def test_replay_ends_where_the_model_ends() -> None:
     model = random_model(llama_config())
     windows = random_windows(70, 32)  # more than one batch, the last one smaller
-    replay = BlockReplay(model, windows, "cpu")
+    replay = observe(model, windows).replay(windows, "cpu")
     for index in range(3):
         replay.advance(index)
     states = torch.cat([replay.activations.read(batch) for batch in range(2)])
@@ -169,7 +168,7 @@ def test_a_forward_set_by_another_tool_is_kept() -> None:
     model = random_model(llama_config())
     blocks: Any = model.model.layers
     blocks[0].forward = forward = blocks[0].forward
-    replay = BlockReplay(model, random_windows(), "cpu")
+    replay = observe(model, random_windows()).replay(random_windows(), "cpu")
     replay.advance(0)
     replay.advance(1)
     assert blocks[0].forward is forward

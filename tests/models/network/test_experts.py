@@ -1,7 +1,7 @@
 """Experts are slices of one parameter: read, written, and watched each for itself."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -19,10 +19,10 @@ from tests.models.tiny import (
     random_model,
     random_windows,
 )
-from thanos_torch.network.experts import ExpertProducts
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import PrunableLayer, layers_of, model_layers
-from thanos_torch.network.replay import BlockReplay
+from thanos_torch.network.observe import observe
+from thanos_torch.network.products import WeightProducts
 from thanos_torch.runtime.clock import Stopwatch
 
 
@@ -56,8 +56,9 @@ def test_some_experts_can_be_watched_without_the_others() -> None:
     model, layers = experts_of_mixtral()
     name = "model.layers.0.mlp.experts.1.down_proj"
     windows = random_windows()
+    seen = observe(model, windows)
     with InputGrams({name: layers[name]}, Stopwatch("cpu", ("gram",))) as inputs:
-        for _ in BlockReplay(model, windows, "cpu").run(0):
+        for _ in seen.replay(windows, "cpu").run(0):
             assert model.config._experts_implementation == "eager"
     assert model.config._experts_implementation == "grouped_mm"
     assert set(inputs.grams) == {name}
@@ -66,11 +67,19 @@ def test_some_experts_can_be_watched_without_the_others() -> None:
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+def watched(layers: Iterable[PrunableLayer], look: Callable[..., None]) -> WeightProducts:
+    def hidden(layer: PrunableLayer, operation: str) -> None:
+        raise ValueError(f"{layer.parameter}: {operation}")
+
+    return WeightProducts(layers, look, hidden)
+
+
 def test_products_are_recognised_however_they_are_written() -> None:
     module = fused_module(True)  # 2 experts, 3 inputs, 4 outputs
     seen: list[tuple[str, Tensor]] = []
     inputs = torch.ones(5, 3)
-    with torch.no_grad(), ExpertProducts(layers_of(module, "m"), lambda *s: seen.append(s)):
+    watch = watched(layers_of(module, "m"), lambda *s: seen.append(s))
+    with torch.no_grad(), watch:
         first = module.weight[0]
         products = [
             inputs @ first,
@@ -79,11 +88,19 @@ def test_products_are_recognised_however_they_are_written() -> None:
             inputs.mm(first),
             inputs.matmul(first),
             F.linear(inputs, first.T),
+            (first.T @ inputs.T).T,
+            F.linear(inputs.double(), module.weight.detach()[0].double().T).float(),
+            torch.einsum("tb,bc->tc", inputs, first),
+            torch.addmm(torch.zeros(4), inputs, module.weight.data[0]),
+            torch.bmm(inputs[None].expand(2, 5, 3), first.expand(2, 3, 4))[1],
+            torch.stack([first.T @ row for row in inputs]),
         ]
         assert module.weight.shape == (2, 3, 4)
     assert all(torch.equal(product, inputs @ FUSED[0]) for product in products)
-    assert [name for name, _ in seen] == ["m.0.weight"] * 6
-    assert all(batch is inputs for _, batch in seen)
+    assert {name for name, _ in seen} == {"m.0.weight"}
+    rows = [batch.reshape(-1, 3) for _, batch in seen]
+    assert all(torch.equal(batch, torch.ones_like(batch)) for batch in rows)
+    assert [len(batch) for batch in rows] == [5] * 10 + [10] + [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -92,14 +109,14 @@ def test_products_are_recognised_however_they_are_written() -> None:
         lambda weight: weight[torch.tensor([0, 1])],
         lambda weight: torch.ones(5, 2) @ weight[0, :2],  # rows of one expert
         lambda weight: torch.einsum("tb,ebc->etc", torch.ones(5, 3), weight),
-        lambda weight: weight.detach(),
-        lambda weight: weight.data,
+        lambda weight: torch.ones(5, 4) @ weight[0].T,  # another layer's weight: the transpose
+        lambda weight: weight[0] * 2,
+        lambda weight: (torch.ones(5, 1, 3) * weight[0].T).sum(-1),
         lambda weight: torch.stack([weight[0]]),
     ],
 )
 def test_weights_that_leave_our_sight_are_refused(use: Callable[[Tensor], Tensor]) -> None:
     module = fused_module(True)
-    watch = ExpertProducts(layers_of(module, "m"), lambda name, inputs: None)
-    message = r"m.weight: what each expert reads cannot be told"
-    with torch.no_grad(), watch, pytest.raises(ValueError, match=message):
+    watch = watched(layers_of(module, "m"), lambda name, inputs: None)
+    with torch.no_grad(), watch, pytest.raises(ValueError, match=r"m.weight: aten"):
         use(module.weight)

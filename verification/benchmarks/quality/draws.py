@@ -39,7 +39,7 @@ from thanos_torch.models import (
     perplexity,
     prune_model,
 )
-from thanos_torch.network.layers import decoder_blocks
+from thanos_torch.network.layers import block_lists
 from thanos_torch.runtime.files import write_json
 from verification import certify
 from verification.benchmarks.environment import environment
@@ -175,7 +175,8 @@ def loaded_once(name: str, blocks: int) -> LoadedModel:
 
 def keep_first_blocks(loaded: LoadedModel, count: int) -> None:
     """Remove a model's later decoder blocks; the inputs of the first ones do not change."""
-    del decoder_blocks(loaded.model)[1][count:]
+    for blocks in block_lists(loaded.model).values():
+        del blocks[count:]
 
 
 @torch.no_grad()

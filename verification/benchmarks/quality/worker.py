@@ -38,8 +38,8 @@ from thanos_torch.models import (
     relative_error,
 )
 from thanos_torch.network.grams import InputGrams
-from thanos_torch.network.layers import arithmetic_of, decoder_blocks, prunable_layers
-from thanos_torch.network.replay import BlockReplay
+from thanos_torch.network.layers import arithmetic_of
+from thanos_torch.network.observe import observe
 from thanos_torch.pruning.store import BlockStore
 from thanos_torch.runtime.clock import Stopwatch
 from thanos_torch.runtime.files import new_folder, whole_file
@@ -232,18 +232,18 @@ def full_layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dic
 @torch.no_grad()
 def save_dense_grams(model: Any, windows: Tensor, folder: Path, device: str) -> None:
     """Save the Gram matrices of the dense model, one file per layer, for all other runs."""
-    prefix, blocks = decoder_blocks(model)
-    replay, watch = BlockReplay(model, windows, device), Stopwatch(device, ("gram",))
+    seen, watch = observe(model, windows), Stopwatch(device, ("gram",))
+    replay, blocks = seen.replay(windows, device), list(seen.blocks.values())
     shutil.rmtree(folder, ignore_errors=True)
     with new_folder(folder) as unfinished:
-        for index, layers in enumerate(prunable_layers(blocks, prefix)):
+        for index, layers in enumerate(seen.layers):
             tell(f"block {index}: calibration", index, len(blocks))
             with BlockStore().at_work(index, blocks[index], device):
                 # Nothing changes the block: one pass gives the matrices and the outputs.
-                with InputGrams(layers, watch) as inputs:
-                    for number, output in zip(replay.batches, replay.run(index), strict=True):
+                with InputGrams(layers, watch, seen.multiplied) as inputs:
+                    for number, state in zip(replay.batches, replay.run(index), strict=True):
                         inputs.next_batch()
-                        replay.activations.write(number, output)
+                        replay.activations.write(number, state)
                 replay.activations.advance()
             for name, layer in layers.items():
                 gram = inputs.matrix(name)
