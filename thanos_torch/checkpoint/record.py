@@ -186,10 +186,10 @@ class LayerRecord:
         if layer.stored is not None:
             Place.from_dict(layer.stored)
         (rows, columns), options = layer.shape, layer.options
-        if not 0 <= layer.removed <= rows * columns or (layer.removed and not options):
+        if not 0 <= layer.removed <= rows * columns:
             raise ValueError(f"{problem}: {layer.removed} of {rows} x {columns} weights removed")
         if options:
-            asked = typed(options, _Options, f"{problem}: its options")
+            asked = typed(options, _Options, f"options of {layer.name}")
             parse_pattern(asked["pattern"]).check(rows, columns, asked["block_size"])
         said = recorded(typed(stored, _Said, problem))
         if said != layer.verdict and said != FAILED:
@@ -379,23 +379,13 @@ def read_record(folder: str | Path) -> dict[str, Any] | None:
         if not layers or len({layer.name for layer in layers}) < len(layers):
             raise ValueError("it has no layers, or one of them twice")
         report = ModelReport(layers, record["others"], record["seconds"], {})
-        summary = ("method", "pattern", "verified", "verdict")
-        _refuse_other("it contradicts itself", record, report.as_dict(), summary)
+        for name in ("method", "pattern", "verified", "verdict"):
+            if record[name] != getattr(report, name):
+                said, derived = record[name], getattr(report, name)
+                raise ValueError(f"{name} is {shown(said)}, the layers say {shown(derived)}")
     except ValueError as error:
         raise ValueError(f"{problem}: {error}") from None
     return {**record}
-
-
-def _refuse_other(
-    problem: str, stored: Mapping[str, Any], derived: Mapping[str, Any], names: Iterable[str]
-) -> None:
-    """Raise ValueError for a stored value that is not what follows from the others."""
-    for name in names:
-        if type(stored.get(name)) is not type(derived[name]) or stored[name] != derived[name]:
-            raise ValueError(
-                f"{problem}: {name} is {shown(stored.get(name))}, "
-                f"the rest of it says {shown(derived[name])}"
-            )
 
 
 def _refuse_certificate(certificate: _Certificate, problem: str) -> None:
