@@ -13,7 +13,7 @@ from reference.patterns import parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place
 from thanos_torch.checkpoint.shards import RECORD, inside
 from thanos_torch.methods.result import Pruned
-from thanos_torch.runtime.strangers import Count, Shape, read_json, shown, typed
+from thanos_torch.runtime.strangers import Count, Shape, printable, read_json, shown, typed
 
 # The words of `verification.Certificate.verdict`.
 PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
@@ -180,7 +180,7 @@ class LayerRecord:
         itself: more weights removed than it has, or another verdict than its certificate's.
         """
         layer = typed(stored, cls, "no record of a layer")
-        problem = f"the record of {layer.name} is damaged"
+        problem = f"the record of {printable(layer.name)} is damaged"
         if layer.certificate is not None:
             _refuse_certificate(typed(layer.certificate, _Certificate, problem), problem)
         if layer.stored is not None:
@@ -189,7 +189,7 @@ class LayerRecord:
         if not 0 <= layer.removed <= rows * columns:
             raise ValueError(f"{problem}: {layer.removed} of {rows} x {columns} weights removed")
         if options:
-            asked = typed(options, _Options, f"options of {layer.name}")
+            asked = typed(options, _Options, f"options of {printable(layer.name)}")
             parse_pattern(asked["pattern"]).check(rows, columns, asked["block_size"])
         said = recorded(typed(stored, _Said, problem))
         if said != layer.verdict and said != FAILED:
