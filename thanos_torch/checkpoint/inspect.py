@@ -192,6 +192,8 @@ def _seen(
             )
     elif asked and layer and layer["removed"]:
         problems.append(f"{MASKS} has no mask of it")
+    if layer and layer["removed"] and not asked:
+        problems.append(f"{RECORD} says that weights were removed, and not how")
     if layer and tuple(layer["shape"]) != seen.shape:
         problems.append(f"its weight is {seen.shape}, {RECORD} says {tuple(layer['shape'])}")
     if layer and seen.zeros < layer["removed"]:

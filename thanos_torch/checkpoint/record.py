@@ -13,7 +13,7 @@ from reference.patterns import parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place
 from thanos_torch.checkpoint.shards import RECORD, inside
 from thanos_torch.methods.result import Pruned
-from thanos_torch.runtime.strangers import Count, Shape, read_json, shown, typed
+from thanos_torch.runtime.strangers import Count, Shape, printable, read_json, shown, typed
 
 # The words of `verification.Certificate.verdict`.
 PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
@@ -201,16 +201,16 @@ class LayerRecord:
         itself: more weights removed than it has, or another verdict than its certificate's.
         """
         layer = typed(stored, cls, "no record of a layer")
-        problem = f"the record of {layer.name} is damaged"
+        problem = f"the record of {printable(layer.name)} is damaged"
         if layer.certificate is not None:
             _refuse_certificate(typed(layer.certificate, _Certificate, problem), problem)
         if layer.stored is not None:
             Place.from_dict(layer.stored)
         (rows, columns), options = layer.shape, layer.options
-        if not 0 <= layer.removed <= rows * columns or (layer.removed and not options):
+        if not 0 <= layer.removed <= rows * columns:
             raise ValueError(f"{problem}: {layer.removed} of {rows} x {columns} weights removed")
         if options:
-            asked = typed(options, _Options, f"{problem}: its options")
+            asked = typed(options, _Options, f"options of {printable(layer.name)}")
             parse_pattern(asked["pattern"]).check(rows, columns, asked["block_size"])
         said = recorded(typed(stored, _Said, problem))
         if said != layer.verdict and said != FAILED:
@@ -445,23 +445,13 @@ def read_record(folder: str | Path) -> dict[str, Any] | None:
         if not layers or len({layer.name for layer in layers}) < len(layers):
             raise ValueError("it has no layers, or one of them twice")
         report = ModelReport(layers, record["others"], record["seconds"], {})
-        summary = ("method", "pattern", "verified", "verdict")
-        _refuse_other("it contradicts itself", record, report.as_dict(), summary)
+        for name in ("method", "pattern", "verified", "verdict"):
+            if record[name] != getattr(report, name):
+                said, derived = record[name], getattr(report, name)
+                raise ValueError(f"{name} is {shown(said)}, the layers say {shown(derived)}")
     except ValueError as error:
         raise ValueError(f"{problem}: {error}") from None
     return {**record}
-
-
-def _refuse_other(
-    problem: str, stored: Mapping[str, Any], derived: Mapping[str, Any], names: Iterable[str]
-) -> None:
-    """Raise ValueError for a stored value that is not what follows from the others."""
-    for name in names:
-        if type(stored.get(name)) is not type(derived[name]) or stored[name] != derived[name]:
-            raise ValueError(
-                f"{problem}: {name} is {shown(stored.get(name))}, "
-                f"the rest of it says {shown(derived[name])}"
-            )
 
 
 def _refuse_certificate(certificate: _Certificate, problem: str) -> None:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from thanos_torch.runtime.files import begin, move, sha256_of, sync, write_json
+from thanos_torch.runtime.strangers import printable
 
 PACKAGES = ("thanos-pruning", "torch", "transformers", "numpy", "safetensors")
 RUN = "run.json"  # the fingerprint of the run in a work folder
@@ -67,7 +68,7 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
             found += [f"model file {name}: changed" for name in changed]
         else:
             found += _values_that_differ(part, before, content)
-    return found
+    return [printable(line) for line in found]
 
 
 def _values_that_differ(where: str, before: object, now: object) -> list[str]:

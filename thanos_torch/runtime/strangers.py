@@ -53,6 +53,8 @@ Shape = tuple[Size, Size]  # (c, b)
 
 def printable(text: str) -> str:
     """Text of a stranger on one line, with control characters as escapes."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
@@ -147,40 +149,34 @@ def typed(value: Any, kind: type[T], problem: str) -> T:
     `problem` and names the place.
     """
     try:
-        found: T = _typed(value, kind, "")
-    except ValueError as error:
+        found: T = _typed(value, kind)
+    except _MisfitError as error:
         raise ValueError(f"{problem}: {error}") from None
     return found
 
 
-def _typed(value: Any, kind: Any, where: str) -> Any:
-    if kind is Any or kind is object:
-        return value
-    if is_dataclass(kind) or is_typeddict(kind):
-        return _record(value, kind, where)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Annotated, NotRequired):
-        return _bounded(value, arguments, where)
-    if origin in (Union, types.UnionType):
-        return _one_of(value, arguments, where)
-    if origin is Literal:
-        return _known(value, arguments, where)
-    if origin in (list, tuple, set):
-        return _sequence(value, origin, arguments, where)
-    if origin in (dict, Mapping):
-        _expect(isinstance(value, dict), "an object", value, where)
-        return {name: _typed(each, arguments[1], _within(where, name))
-                for name, each in value.items()}  # fmt: skip
-    return _plain(value, kind, where)
+class _MisfitError(Exception):
+    """A value of another type; its place is known when it has passed all that it is in."""
+
+    def __init__(self, expected: str, value: object) -> None:
+        super().__init__()
+        self.place, self.what = "", f"must be {expected}, got {shown(value)}"
+
+    def inside(self, name: str | int) -> "_MisfitError":
+        """The same error, one level further out."""
+        own = f"[{name}]" if isinstance(name, int) else printable(name)
+        dot = "." if self.place and not self.place.startswith("[") else ""
+        self.place = f"{own}{dot}{self.place}"
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.place or 'it'} {self.what}"
 
 
-def _within(where: str, name: str) -> str:
-    return f"{where}.{printable(name)}" if where else printable(name)
-
-
-def _expect(holds: bool, what: str, value: object, where: str) -> None:
-    if not holds:
-        raise ValueError(f"{where or 'it'} must be {what}, got {shown(value)}")
+class _LackError(_MisfitError):
+    def __init__(self, name: str) -> None:
+        super().__init__("", None)
+        self.what = f"has no {name!r}"
 
 
 _WORDS: dict[Any, str] = {
@@ -189,70 +185,105 @@ _WORDS: dict[Any, str] = {
 }  # fmt: skip
 
 
-def _plain(value: Any, kind: Any, where: str, finite: bool = True) -> Any:
-    if kind is None:
-        kind = types.NoneType
-    wanted = (int, float) if kind is float else kind
-    right = isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
-    _expect(right, _WORDS[kind], value, where)
-    _expect(not finite or kind is not float or math.isfinite(value), "finite", value, where)
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a type is made of: its origin, and its arguments."""
+    if is_dataclass(kind) or is_typeddict(kind):
+        return dataclass, ()
+    return get_origin(kind), get_args(kind)
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if kind is Any or kind is object:
+        return value
+    origin, arguments = _parts(kind)
+    if origin is None:
+        return _plain(value, kind)
+    if origin is dataclass:
+        return _record(value, kind)
+    if origin in (Annotated, NotRequired):
+        return _bounded(value, arguments)
+    if origin in (Union, types.UnionType):
+        return _one_of(value, arguments)
+    if origin is Literal:
+        if not any(type(value) is type(each) and value == each for each in arguments):
+            raise _MisfitError(f"one of {', '.join(map(str, arguments))}", value)
+        return value
+    if origin in (list, tuple):
+        return _sequence(value, origin, arguments)
+    if not isinstance(value, Mapping):
+        raise _MisfitError("an object", value)
+    return {name: _member(name, each, arguments[1]) for name, each in value.items()}
+
+
+def _member(name: str | int, value: Any, kind: Any) -> Any:
+    try:
+        return _typed(value, kind)
+    except _MisfitError as error:
+        raise error.inside(name) from None
+
+
+def _plain(value: Any, kind: Any, finite: bool = True) -> Any:
+    wanted = (int, float) if kind is float else types.NoneType if kind is None else kind
+    if not isinstance(value, wanted) or (kind is not bool and isinstance(value, bool)):
+        raise _MisfitError(_WORDS[kind], value)
+    if finite and isinstance(value, float) and not math.isfinite(value):
+        raise _MisfitError("finite", value)
     return value
 
 
-def _bounded(value: Any, arguments: tuple[Any, ...], where: str) -> Any:
+def _bounded(value: Any, arguments: tuple[Any, ...]) -> Any:
     if len(arguments) == 1:  # NotRequired
-        return _typed(value, arguments[0], where)
+        return _typed(value, arguments[0])
     kind, bound = arguments
-    found = _plain(value, kind, where, bound.finite)
-    _expect(not found < bound.least, f"at least {bound.least}", value, where)
+    found = _plain(value, kind, bound.finite)
+    if found < bound.least:
+        raise _MisfitError(f"at least {bound.least}", value)
     return found
 
 
-def _known(value: Any, choices: tuple[Any, ...], where: str) -> Any:
-    words = ", ".join(map(str, choices))
-    same = any(type(value) is type(each) and value == each for each in choices)
-    _expect(same, f"one of {words}", value, where)
-    return value
-
-
-def _one_of(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+def _one_of(value: Any, choices: tuple[Any, ...]) -> Any:
     if value is None and types.NoneType in choices:
         return None
     left = [each for each in choices if each is not types.NoneType]
     for kind in left[:-1]:
         try:
-            return _typed(value, kind, where)
-        except ValueError:
+            return _typed(value, kind)
+        except _MisfitError:
             continue
-    return _typed(value, left[-1], where)
+    return _typed(value, left[-1])
 
 
-def _sequence(value: Any, kind: Any, arguments: tuple[Any, ...], where: str) -> Any:
-    _expect(isinstance(value, list | tuple), "a list", value, where)
-    if kind is tuple and arguments[-1] is not Ellipsis:
-        _expect(len(value) == len(arguments), f"{len(arguments)} values", value, where)
-    else:
-        arguments = arguments[:1] * len(value)
-    parts = enumerate(zip(value, arguments, strict=True))
-    return kind([_typed(each, own, f"{where}[{number}]") for number, (each, own) in parts])
+def _sequence(value: Any, kind: Any, arguments: tuple[Any, ...]) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _MisfitError("a list", value)
+    if kind is list or arguments[-1] is Ellipsis:
+        return kind([_member(n, each, arguments[0]) for n, each in enumerate(value)])
+    if len(value) != len(arguments):
+        raise _MisfitError(f"{len(arguments)} values", value)
+    pairs = zip(value, arguments, strict=True)
+    return tuple(_member(n, each, own) for n, (each, own) in enumerate(pairs))
 
 
-def _record(value: Any, kind: Any, where: str) -> Any:
+def _record(value: Any, kind: Any) -> Any:
     made: Any = kind
-    _expect(isinstance(value, Mapping), "an object", value, where)
+    if not isinstance(value, Mapping):
+        raise _MisfitError("an object", value)
     found = {}
-    for name, own in _annotations(kind).items():
+    for name, (own, needed) in _annotations(kind).items():
         if name in value:
-            found[name] = _typed(value[name], own, _within(where, name))
-        elif get_origin(own) is not NotRequired:
-            raise ValueError(f"{where or 'it'} has no {name!r}")
+            found[name] = _member(name, value[name], own)
+        elif needed:
+            raise _LackError(name)
     return made(**found) if is_dataclass(kind) else {**value, **found}
 
 
 @cache
-def _annotations(kind: Any) -> dict[str, Any]:
+def _annotations(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """The type of every field, and whether it is needed."""
     hints = get_type_hints(kind, include_extras=True)
-    return {each.name: hints[each.name] for each in fields(kind)} if is_dataclass(kind) else hints
+    names = [each.name for each in fields(kind)] if is_dataclass(kind) else list(hints)
+    return {name: (hints[name], get_origin(hints[name]) is not NotRequired) for name in names}
 
 
 def is_file_name(name: str) -> bool:

@@ -63,6 +63,7 @@ def folder_targets() -> dict[str, FuzzTarget]:
     """All of them, by name."""
     made = _made()
     record, packed = made / "out" / RECORD, made / "packed" / PACKED
+    work = work_folder_of(made / "out")
     return {
         "record": _target(record.read_bytes(), partial(_in_copy, "out", RECORD, _inspected)),
         "record, packed": _target(
@@ -86,10 +87,21 @@ def folder_targets() -> dict[str, FuzzTarget]:
         ),
         "recipe": _target(json.dumps(RECIPE).encode(), _recipe),
         "results": _target(json.dumps(_results()).encode(), _compared),
-        "journal": _target(
-            (made / "out.partial" / "journal" / "00000.json").read_bytes(), _resumed, share=0.02
-        ),
+        **{
+            name: _target(file.read_bytes(), partial(_resumed, file.relative_to(work)), share=0.02)
+            for name, file in _of_a_stopped_run(work).items()
+        },
     }
+
+
+def _of_a_stopped_run(work: Path) -> dict[str, Path]:
+    """The JSON files in the work folder of a run, by their purpose."""
+    files = {
+        "run": work / "run.json",
+        "journal": work / "journal" / "00000.json",
+        "activations": work / "activations" / "00001" / "list.json",
+    }
+    return {name: file for name, file in files.items() if file.exists()}
 
 
 def _target(seed: bytes, read: Callable[[bytes, Path], object], share: float = 1.0) -> FuzzTarget:
@@ -345,15 +357,15 @@ def _compared(content: bytes, folder: Path) -> None:
             _expect(not lost, f"the perplexity of {draw} is lost")
 
 
-def _resumed(content: bytes, folder: Path) -> None:
-    """Go on with a stopped run, whose journal is another: the result is the same or none."""
+def _resumed(file: Path, content: bytes, folder: Path) -> None:
+    """Go on with a stopped run, one file of which is another: the result is the same or none."""
     out = folder / "out"
     for old in (out, work_folder_of(out)):
         shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(_made() / "out.partial", work_folder_of(out))
     if not (folder / "dense").exists():
         shutil.copytree(_made() / "dense", folder / "dense", copy_function=shutil.copy2)
-    (work_folder_of(out) / "journal" / "00000.json").write_bytes(content)
+    (work_folder_of(out) / file).write_bytes(content)
     _prune(folder, None)
     weights = {name: each for name, each in _digests(out).items() if name.endswith("tensors")}
     whole = {n: each for n, each in _digests(_made() / "out").items() if n.endswith("tensors")}

@@ -136,10 +136,17 @@ RECORDS: dict[str, tuple[Change, str]] = {
         layer(lambda each: each.update(stored_exactly=False)),
         "it says passed, its certificate failed",
     ),
+    "too many": (layer(lambda each: each.update(removed=257)), "257 of 16 x 16 weights removed"),
     "twice": (lambda record: record["layers"].append(record["layers"][0]), "one of them twice"),
     "verified": (lambda record: record.update(verified=1), "verified must be true or false"),
-    "summary": (lambda record: record.update(verified=False), "verified is False, the rest of it"),
-    "other pattern": (lambda record: record.update(pattern="4:8"), "pattern is '4:8', the rest"),
+    "summary": (
+        lambda record: record.update(verified=False),
+        "verified is False, the layers say True",
+    ),
+    "other pattern": (
+        lambda record: record.update(pattern="4:8"),
+        "pattern is '4:8', the layers say 'unstructured:0.5, 2:4, ",
+    ),
     "seconds": (lambda record: record.update(seconds={"gram": "1"}), "seconds.gram must be a num"),
 }
 
