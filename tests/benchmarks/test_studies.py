@@ -202,6 +202,13 @@ def test_a_run_that_ends_without_a_word_is_told_too(
         engine.measure([tiny_run(tmp_path)], tmp_path / "work", lambda *_: None, Resources())
 
 
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return any(part.endswith("quality.worker") for part in process.cmdline())
+    except psutil.NoSuchProcess:  # it ended meanwhile, or nobody has waited for it yet
+        return False
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux")
 def test_a_run_that_is_killed_is_told_and_leaves_no_process(tmp_path: Path) -> None:
     model = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "model")
@@ -210,8 +217,7 @@ def test_a_run_that_is_killed_is_told_and_leaves_no_process(tmp_path: Path) -> N
 
     def kill_at_pruning(begins: Run, *_: object) -> None:
         here = psutil.Process()
-        ours = [each for each in here.children(recursive=True)
-                if any(part.endswith("quality.worker") for part in each.cmdline())]  # fmt: skip
+        ours = [each for each in here.children(recursive=True) if is_worker(each)]
         workers.update(each for each in ours if each.ppid() == here.pid)
         if begins == run:
             (child,) = (each for each in ours if each.ppid() != here.pid)
