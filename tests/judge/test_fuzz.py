@@ -30,7 +30,17 @@ def test_readers_take_whatever_comes(name: str) -> None:
 
 # The others take a tenth of a second or more an input; `make fuzz` has all of them.
 QUICK = (
-    *("record", "record, asked", "masks", "packed", "packed, forged", "index", "grams", "recipe"),
+    *(
+        "record",
+        "record, asked",
+        "record, finished",
+        "masks",
+        "packed",
+        "packed, forged",
+        "index",
+        "grams",
+        "recipe",
+    ),
     *("results", "values of manifest", "values of describe", "values of outputs"),
 )
 

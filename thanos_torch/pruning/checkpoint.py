@@ -13,7 +13,7 @@ from torch import Tensor
 from reference.patterns import Pattern
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, write_masks
-from thanos_torch.checkpoint.record import Judge, PrunedLayer
+from thanos_torch.checkpoint.record import Judge, PrunedLayer, read_record
 from thanos_torch.checkpoint.shards import INDEX, MASKS, RECORD, concatenate, inside
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import Activations, StoredActivations
@@ -245,9 +245,9 @@ def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Non
 def finished_run(folder: Path, settings: Mapping[str, object]) -> dict[str, Any] | None:
     """The record of a finished run with the very same settings in `folder`, or None."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        # Through JSON, for what a file cannot tell apart: tuples and lists.
-        same = record["settings"] == json.loads(json.dumps(settings))
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_record(folder)
+    except ValueError:
         return None
-    return record if same else None
+    # Through JSON, for what a file cannot tell apart: tuples and lists.
+    same = record and record.get("settings") == json.loads(json.dumps(settings))
+    return record if same and record and "model" in record else None
