@@ -212,8 +212,8 @@ def _finished(folder: Path) -> None:
     if recorded(record) != PASSED:
         raise ValueError("a certificate failed")
     # Whether these are the layers of the weights beside it only `thanos inspect` looks at.
-    own = [facts[1:] for facts in _summary(record).values()]
-    whole = [facts[1:] for facts in _whole_summary().values()]
+    own = [facts[2:] for facts in _summary(record).values()]
+    whole = [facts[2:] for facts in _whole_summary().values()]
     _expect(sorted(own) == sorted(whole), "a record of other layers")
 
 
