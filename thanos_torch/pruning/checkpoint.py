@@ -13,7 +13,7 @@ from torch import Tensor
 from reference.patterns import Pattern
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, write_masks
-from thanos_torch.checkpoint.record import Judge, PrunedLayer, read_record
+from thanos_torch.checkpoint.record import Judge, PrunedLayer, is_consistent, read_record
 from thanos_torch.checkpoint.shards import INDEX, MASKS, RECORD, concatenate, inside
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import Activations, StoredActivations
@@ -250,4 +250,4 @@ def finished_run(folder: Path, settings: Mapping[str, object]) -> dict[str, Any]
         return None
     # Through JSON, for what a file cannot tell apart: tuples and lists.
     same = record and record.get("settings") == json.loads(json.dumps(settings))
-    return record if same and record and "model" in record else None
+    return record if same and record and is_consistent(record) else None
