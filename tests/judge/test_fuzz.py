@@ -163,7 +163,7 @@ def test_recorded_run_over_values_is_a_hundred_thousand_without_findings() -> No
     record = json.loads(RECORD.with_name("fuzz-semantic.json").read_text())
     assert record["inputs"] >= 100_000
     assert record["findings"] == []
-    assert set(record["targets"]) == set(value_targets())
+    assert set(record["targets"]) >= set(value_targets())
 
 
 @pytest.mark.parametrize(
