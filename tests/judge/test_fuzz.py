@@ -30,7 +30,17 @@ def test_readers_take_whatever_comes(name: str) -> None:
 
 # The others take a tenth of a second or more an input; `make fuzz` has all of them.
 QUICK = (
-    *("record", "record, asked", "masks", "packed", "packed, forged", "index", "grams", "recipe"),
+    *(
+        "record",
+        "record, asked",
+        "record, finished",
+        "masks",
+        "packed",
+        "packed, forged",
+        "index",
+        "grams",
+        "recipe",
+    ),
     *("results", "values of manifest", "values of describe", "values of outputs"),
 )
 
@@ -153,7 +163,7 @@ def test_recorded_run_over_values_is_a_hundred_thousand_without_findings() -> No
     record = json.loads(RECORD.with_name("fuzz-semantic.json").read_text())
     assert record["inputs"] >= 100_000
     assert record["findings"] == []
-    assert set(record["targets"]) == set(value_targets())
+    assert set(record["targets"]) >= set(value_targets())
 
 
 @pytest.mark.parametrize(

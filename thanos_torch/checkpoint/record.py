@@ -454,6 +454,21 @@ def read_record(folder: str | Path) -> dict[str, Any] | None:
     return {**record}
 
 
+def is_consistent(record: Stored) -> bool:
+    """Whether a record that was read says of every layer what the rest of it says.
+
+    `read_record` lets pass what `thanos inspect` names with other problems: a layer that says less
+    than its certificate, and another number of removed weights.
+    """
+    layers = [LayerRecord.from_dict(entry) for entry in record["layers"]]
+    same = all(
+        (layer.verified, layer.verdict) == (entry["verified"], entry["verdict"])
+        and bool(layer.options or not layer.removed)
+        for layer, entry in zip(layers, record["layers"], strict=True)
+    )
+    return same and ModelReport(layers, [], {}, {}).sparsity == record["sparsity"]
+
+
 def _refuse_certificate(certificate: _Certificate, problem: str) -> None:
     """Raise ValueError for a certificate with another verdict than its checks."""
     checks = certificate.get("checks")

@@ -33,7 +33,7 @@ PLAN_HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsit
 def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
     """Print a table with one row per kind of layer, the layers left dense, and the verdict."""
     kinds = grouped(record["layers"], _kind)
-    title = f"{asked}: {record['model']['origin']}"
+    title = f"{asked}: {record.get('model', {}).get('origin', out)}"
     table(title, RECORD_HEADINGS, [_record_row(kind, layers) for kind, layers in kinds.items()])
     for layer in record["layers"]:
         if layer["asked_dense"]:

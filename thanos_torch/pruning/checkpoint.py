@@ -14,7 +14,13 @@ from reference.patterns import Pattern
 from thanos_torch.checkpoint.inspect import changed_files
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, write_masks
-from thanos_torch.checkpoint.record import Judge, PrunedLayer, described_files
+from thanos_torch.checkpoint.record import (
+    Judge,
+    PrunedLayer,
+    described_files,
+    is_consistent,
+    read_record,
+)
 from thanos_torch.checkpoint.shards import (
     INDEX,
     MASKS,
@@ -347,13 +353,12 @@ def finished_run(
     Raises ValueError, naming the first of them, if files are not as the run wrote them.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        # Through JSON, for what a file cannot tell apart: tuples and lists.
-        same = record["settings"] == json.loads(json.dumps(settings))
-        _ = record["less_than_asked"]  # a record without shares cannot be shown
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        record = read_record(folder)
+    except ValueError:
         return None
-    if not same:
+    # Through JSON, for what a file cannot tell apart: tuples and lists.
+    same = record and record.get("settings") == json.loads(json.dumps(settings))
+    if not (same and record and is_consistent(record)):
         return None
     changed = changed_files(folder, record)
     if "files" not in record:

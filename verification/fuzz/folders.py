@@ -1,11 +1,12 @@
 """The readers of models on disk: what they accept must be whole, what they refuse in one line."""
 
 import copy
+import io
 import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from thanos_torch.checkpoint.load import stream_original
 from thanos_torch.checkpoint.packed_format import sha256_of_json
 from thanos_torch.checkpoint.record import PASSED, recorded, together
 from thanos_torch.checkpoint.shards import INDEX, with_length
+from thanos_torch.cli.prune_tables import show_record
 from thanos_torch.models import (
     MASKS,
     PACKED,
@@ -27,6 +29,7 @@ from thanos_torch.models import (
     GramWriter,
     LayerOptions,
     Rules,
+    finished_run,
     inspect_folder,
     pack_checkpoint,
     places_of,
@@ -51,6 +54,9 @@ Reading = Callable[[Path], object]
 RULES = Rules(LayerOptions(parse_pattern("2:4")), include=("*.q_proj", "*.up_proj"))
 
 
+MODEL = {"source": "m", "origin": "a model", "dtype": "float32", "commit": None}
+
+
 class NotWholeError(Exception):
     """A reader accepted what is not whole, or refused it in more than one line."""
 
@@ -70,6 +76,9 @@ def folder_targets() -> dict[str, FuzzTarget]:
             record.read_bytes(), partial(_in_copy, "out", RECORD, _packed), share=0.1
         ),
         "record, asked": _target(record.read_bytes(), partial(_in_copy, "out", RECORD, _asked)),
+        "record, finished": _target(
+            record.read_bytes(), partial(_in_copy, "out", RECORD, _finished), share=0.3
+        ),
         "masks": _target(_header(made / "out" / MASKS), _masks),
         "packed": _target(packed.read_bytes(), _signed(False), share=0.3),
         "packed, forged": _target(packed.read_bytes(), _signed(True), share=0.3),
@@ -147,7 +156,7 @@ def _prune(folder: Path, on_layer: Any) -> None:
     windows = torch.arange(64).view(4, 16) * 7 % 32
     prune_checkpoint(
         stream_original(folder / "dense"), windows, RULES,
-        folder / "out", judge=certify, record={"settings": {}}, on_layer=on_layer,
+        folder / "out", judge=certify, record={"settings": {}, "model": MODEL}, on_layer=on_layer,
     )  # fmt: skip
 
 
@@ -191,6 +200,21 @@ def _whole_summary() -> dict[str, Any]:
     record = read_record(_made() / "out")
     assert record is not None
     return _summary(record)
+
+
+def _finished(folder: Path) -> None:
+    """As `thanos prune` shows the result of the very same run, which it does not make again."""
+    record = finished_run(folder, {})
+    if record is None:
+        raise ValueError("not of the same run")
+    with redirect_stdout(io.StringIO()):
+        show_record(record, "2:4", folder)
+    if recorded(record) != PASSED:
+        raise ValueError("a certificate failed")
+    # Whether these are the layers of the weights beside it only `thanos inspect` looks at.
+    own = [facts[2:] for facts in _summary(record).values()]
+    whole = [facts[2:] for facts in _whole_summary().values()]
+    _expect(sorted(own) == sorted(whole), "a record of other layers")
 
 
 def _asked(folder: Path) -> None:

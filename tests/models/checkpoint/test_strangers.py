@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models.conftest import Thanos
+from tests.models.conftest import SMALL, Thanos
 from thanos_torch.checkpoint.shards import read_metadata
 from thanos_torch.models import MASKS, RECORD, read_masks, read_recipe
 from thanos_torch.runtime.strangers import (
@@ -218,6 +218,25 @@ def test_inspect_sees_that_masks_and_record_disagree(
     done = thanos("inspect", tmp_path / "moved")
     assert done.status == 1
     assert f"{RECORD} and {MASKS} disagree about it" in done.out
+
+
+def test_a_record_that_only_looks_like_that_of_the_same_run_is_not_believed(
+    dense: Path, tmp_path: Path, thanos: Thanos
+) -> None:
+    command = ("prune", dense, "--pattern", "2:4", "--out", tmp_path / "out", *SMALL)
+    assert thanos(*command).status == 0
+    text = (tmp_path / "out" / RECORD).read_text()
+    changes: list[dict[str, Any]] = [
+        *({"layers": 3}, {"layers": []}, {"others": 5}, {"seconds": []}, {"sparsity": "x"}),
+        *({"model": None}, {"verified": False}, {"pattern": "4:8"}),
+    ]
+    for change in changes:
+        (tmp_path / "out" / RECORD).write_text(json.dumps({**json.loads(text), **change}))
+        done = thanos(*command)
+        assert done.status == 1, change
+        assert "out must be a new or empty folder" in done.err
+    (tmp_path / "out" / RECORD).write_text(text)
+    assert thanos(*command).status == 0
 
 
 RECIPES = {
