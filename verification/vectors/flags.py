@@ -22,6 +22,9 @@ FLAGS = {
     "nearly-symmetric": "G differs from its transpose by less than the limit, and is symmetrised",
     "tied-outlier-rows": "rows that are as large as others: which stay is decided by their index",
     "outliers-by-inputs": "the row of the largest weights is not that of the largest outputs",
+    "exact-count": "the count is another one in binary floating point",
+    "spelled-decimal": "P or A is a legal decimal that is written unusually",
+    "close-scores": "scores differ, but tie when they are computed in coarser arithmetic",
     "storage": "W is stored in half precision, and so is the answer",
     "large": "more rows and columns, several blocks; only the mask is compared",
 }

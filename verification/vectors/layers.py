@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from reference.patterns import Pattern, SemiStructured, parse_pattern
 from verification.catalogue import HardInput, catalogue, whole_numbers
 from verification.conformance.capabilities import METHODS
+from verification.vectors.close import close_scores
+from verification.vectors.counts import exact_counts, spelled_decimals
 from verification.vectors.special import Special, specials
 
 # Catalogue entries that rounding to half precision can spoil, each in another way.
@@ -37,13 +40,14 @@ LARGE_PATTERNS = {
 class VectorLayer:
     """The input of one pruning case.
 
-    name    part of the case's id
-    flags   keys of FLAGS: what is hard about it
+    name     part of the case's id
+    pattern  its text form
+    flags    keys of FLAGS: what is hard about it
     """
 
     name: str
     method: str
-    pattern: Pattern
+    pattern: str
     weight: NDArray[np.floating[Any]]
     gram: NDArray[np.floating[Any]]
     block_size: int
@@ -55,7 +59,8 @@ class VectorLayer:
     @property
     def id(self) -> str:
         """`method-type-name-kind`."""
-        return f"{self.method}-{self.storage or self.dtype}-{self.name}-{_kind(self.pattern)}"
+        kind = _kind(parse_pattern(self.pattern))
+        return f"{self.method}-{self.storage or self.dtype}-{self.name}-{kind}"
 
 
 def layers() -> Iterator[VectorLayer]:
@@ -80,7 +85,8 @@ def _catalogue(dtype: str, storage: str | None) -> Iterator[VectorLayer]:
             for pattern in hard.patterns():
                 if method != "thanos" and getattr(pattern, "outlier_rows", False):
                     continue  # the baselines refuse them
-                yield _layer(hard, f"{hard.number:02d}", method, pattern, dtype, flags, storage)
+                name = f"{hard.number:02d}"
+                yield _layer(hard, name, method, str(pattern), dtype, flags, storage)
 
 
 def _large(dtype: str) -> Iterator[VectorLayer]:
@@ -92,21 +98,23 @@ def _large(dtype: str) -> Iterator[VectorLayer]:
         X[7] *= 32  # and one loud column
         block_size = 16 if number % 2 else 32  # 32: the last block is ragged
         large = Special("large", "large", weight, X @ X.T, patterns, block_size, 2.0**-6)
-        for pattern in map(parse_pattern, patterns):
-            yield _layer(large, f"large-{_text(pattern)}", method, pattern, dtype, (large.flag,))
+        for pattern in patterns:
+            name = f"large-{_text(parse_pattern(pattern))}"
+            yield _layer(large, name, method, pattern, dtype, (large.flag,))
 
 
 def _special(dtype: str) -> Iterator[VectorLayer]:
-    for special in specials():
-        for pattern in map(parse_pattern, special.patterns):
-            yield _layer(special, special.name, "thanos", pattern, dtype, (special.flag,))
+    for special in chain(specials(), exact_counts(), spelled_decimals(), close_scores()):
+        for method in special.methods if dtype in special.dtypes else ():
+            for pattern in special.patterns:
+                yield _layer(special, special.name, method, pattern, dtype, (special.flag,))
 
 
 def _layer(
     source: HardInput | Special,
     name: str,
     method: str,
-    pattern: Pattern,
+    pattern: str,
     dtype: str,
     flags: tuple[str, ...],
     storage: str | None = None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reference.patterns import parse_pattern
 from verification.conformance.cases import FORMAT, metadata_of
 from verification.conformance.tensors import TYPES, write_tensors
 from verification.exact import ExactPruned, exact_prune
@@ -40,7 +41,7 @@ def _prune_cases(folder: Path) -> Iterator[dict[str, Any]]:
             layer.weight.astype(float).tobytes(),
             layer.gram.astype(float).tobytes(),
             layer.method,
-            str(layer.pattern),
+            layer.pattern,
             layer.block_size,
             layer.damping,
         )
@@ -48,7 +49,7 @@ def _prune_cases(folder: Path) -> Iterator[dict[str, Any]]:
             known[key] = exact_prune(
                 layer.weight,
                 layer.gram,
-                layer.pattern,
+                parse_pattern(layer.pattern),
                 method=layer.method,
                 block_size=layer.block_size,
                 damping=layer.damping,
@@ -71,7 +72,7 @@ def _prune_case(folder: Path, layer: VectorLayer, exact: ExactPruned) -> dict[st
         "id": layer.id,
         "expected": expected,
         "method": layer.method,
-        "pattern": str(layer.pattern),
+        "pattern": layer.pattern,
         "dtype": layer.dtype,
         "storage": layer.storage,
         "condition": condition,

@@ -14,7 +14,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Special:
-    """One layer, for Thanos only; `name` is part of the case's id, `flag` a key of FLAGS."""
+    """One layer for some methods; `name` is part of the case's id, `flag` a key of FLAGS."""
 
     name: str
     flag: str
@@ -23,6 +23,8 @@ class Special:
     patterns: tuple[str, ...]
     block_size: int = 4
     damping: float = 2.0**-7
+    methods: tuple[str, ...] = ("thanos",)
+    dtypes: tuple[str, ...] = ("float64", "float32")
 
 
 def specials() -> Iterator[Special]:

@@ -94,7 +94,7 @@ static const char *parse_whole(const char *text, size_t *value)
     return text == start ? NULL : text;
 }
 
-/* Moves past [+-]digits[.digits][e[+-]digits]. NULL if there is no such number. */
+/* Moves past [+-]digits[.digits][e[+-]digits], with at most four digits after e. NULL if there is no such number. */
 static const char *skip_number(const char *text)
 {
     int digits = 0;
@@ -106,10 +106,11 @@ static const char *skip_number(const char *text)
     if (digits && (*text == 'e' || *text == 'E')) {
         text++;
         text += *text == '-' || *text == '+';
-        if (!is_digit(*text))
-            return NULL;
+        const char *exponent = text;
         while (is_digit(*text))
             text++;
+        if (text == exponent || text - exponent > 4)
+            return NULL;
     }
     return digits ? text : NULL;
 }
@@ -166,8 +167,11 @@ static void parse_pattern(struct task *task, const char *pattern)
         task->kind = STRUCTURED, at += strlen(structured);
     if (task->kind == SEMISTRUCTURED) {
         end = parse_whole(at, &task->n);
+        const char *colon = end;
         if (!end || *end != ':' || !(end = parse_whole(end + 1, &task->m)))
             refuse_pattern(pattern, "N:M, unstructured:P or structured:P expected");
+        if (colon - at > 9 || end - colon > 10)
+            refuse_pattern(pattern, "n or m has more than nine digits");
         if (task->m < 1 || task->n > task->m)
             refuse_pattern(pattern, "m is less than 1 or n is not in [0, m]");
     } else {
