@@ -29,12 +29,13 @@ BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRO
 def function(wrong: Wrong) -> PythonFunction:
     """The wrong implementation as a user would hand it in, with its declarations."""
 
-    def run(*arguments: Any, method: str) -> Any:
+    def run(*arguments: Any, method: str, storage: str | None = None) -> Any:
         assert method == wrong.method
         return wrong.run(*arguments)
 
     run.methods = (wrong.method,)  # type: ignore[attr-defined]
     run.dtypes = ("float64", "float32")  # type: ignore[attr-defined]
+    run.storage = ("float16",)  # type: ignore[attr-defined]
     run.refusals = True  # type: ignore[attr-defined]
     return PythonFunction(run, wrong.method, wrong.bug)
 
@@ -52,7 +53,11 @@ def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -
         "block_size": shown.block_size,
         "damping": shown.damping,
     }
+    if "storage" in wrong.features:
+        options["storage"] = "float16"
     mask = None
+    if "tied-rows" in wrong.features:
+        mask = Right(W, G, shown.pattern, shown.block_size, shown.damping).run(wrong.method)[1]
     if "ties" in wrong.features:  # only the exact mask shows how ties are broken
         mask = np.array(exact_prune(W, G, parse_pattern(shown.pattern), **options).mask)
     refused = REFUSED[shown.refused] if shown.refused else ()
@@ -92,5 +97,5 @@ def test_there_are_enough_bugs_and_every_check_catches_one() -> None:
     assert len({wrong.bug for wrong in WRONG}) >= 45
     assert {wrong.check for wrong in WRONG} == {
         "output", "input", "refusals", "finite", "outliers", "counts", "masks", "zeros",
-        "updates", "kept", "vector mask",
+        "updates", "kept", "vector mask", "replay",
     }  # fmt: skip

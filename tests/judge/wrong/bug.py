@@ -12,6 +12,11 @@ IN_BLOCKS = ("unstructured", "n:m", "outlier-rows")  # structured pruning of Tha
 
 # Conditions on a call, beyond its pattern, under which a bug with the feature shows.
 FEATURES = {
+    "long-decimals": "p and alpha have so many digits that they are rounder numbers in binary",
+    "spelled": "p is written with an exponent",
+    "nothing-removed": "p or n is 0",
+    "all-columns": "every column goes",
+    "all-rows": "every row is an outlier row",
     "binary-count": "p times the weights is exact as a decimal and not in binary floating point",
     "uneven-count": "p times the weights, or columns, is no whole number",
     "uneven-outliers": "alpha times the rows is no whole number",
@@ -22,6 +27,10 @@ FEATURES = {
     "dead-columns": "some columns have no input",
     "zero-gram": "no column has an input",
     "ties": "all columns have the same norm and weights are equal: only the expected mask shows it",
+    "tied-rows": "rows are the same but for their signs",
+    "close-scores": "scores differ by less than the rounding of float32, and so do outputs of rows",
+    "nearly-symmetric": "gram differs from its transpose by less than the limit",
+    "storage": "the weight is stored in float16",
     "quiet-inputs": "the mean of diag G is near 1",
     "loud-inputs": "some G_jj exceed the largest float16",
     "loud-row": "one row has far larger weights than the others",

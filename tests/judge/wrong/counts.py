@@ -5,13 +5,14 @@ from math import ceil, floor
 
 import numpy as np
 
-from reference.patterns import SemiStructured
+from reference.patterns import SemiStructured, Unstructured
 from tests.judge.wrong.arrays import Array, Mask
 from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_step
 from tests.judge.wrong.right import Right
 
 TOTALS = ("unstructured", "structured")
 GROUPS = ("n:m", "outlier-rows")
+LONG = ("long-decimals",)
 
 
 def off_by(more: int) -> type[Right]:
@@ -60,6 +61,51 @@ class DeadColumnsExtra(Right):
         return np.asarray(np.diag(self.G) == 0)
 
 
+class Binary(Right):
+    """Counts in binary floating point, as most programs take them; `fudge` mends short decimals.
+
+    what  "weights", "columns" or "rows": whose count it is
+    """
+
+    what = ("weights", "columns", "rows")
+    fudge = 0.0
+
+    def weights_removed(self, weights: int) -> int:
+        if "weights" not in self.what:
+            return super().weights_removed(weights)
+        return floor(float(self.pattern.sparsity) * weights + self.fudge)
+
+    def columns_removed(self, columns: int) -> int:
+        if "columns" not in self.what:
+            return super().columns_removed(columns)
+        p, alpha = float(self.pattern.sparsity), float(self.pattern.outlier_rows)
+        return ceil(p * columns / (1 - alpha) - self.fudge)
+
+    def rows_spared(self) -> int:
+        if "rows" not in self.what or isinstance(self.pattern, Unstructured):
+            return super().rows_spared()
+        return ceil(float(self.pattern.outlier_rows) * self.shape[0] - self.fudge)
+
+
+def binary(what: str, fudge: float = 0.0) -> type[Right]:
+    """The right implementation with one kind of count in binary floating point."""
+    return type("Changed", (Binary,), {"what": (what,), "fudge": fudge})
+
+
+class SharesOfBlocks(Right):
+    """SparseGPT rounds the count of every block on its own: their sum is another one."""
+
+    def weights_removed(self, weights: int) -> int:
+        rows = self.shape[0]
+        blocks, rest = divmod(weights, rows * self.block_size)
+        each = super().weights_removed(rows * self.block_size)
+        return blocks * each + super().weights_removed(rest)
+
+    def columns_removed(self, columns: int) -> int:
+        blocks, rest = divmod(columns, self.block_size)
+        return blocks * super().columns_removed(self.block_size) + super().columns_removed(rest)
+
+
 class WholeBlocksOnly(Right):
     """The loop runs over `b // B` blocks: a narrower last one, or one with B > b, is left out."""
 
@@ -87,6 +133,26 @@ WRONG = [
         with_step(weights_removed=lambda self, weights: int(
             float(self.pattern.sparsity) * weights)),
         "counts", "count-in-binary", patterns=("unstructured",), features=("binary-count",)),
+    # Typed decimals are read as doubles, so that a product can pass a whole number, either way.
+    Wrong("count of columns in binary floating point", binary("columns"), "counts", None,
+        patterns=("structured",), features=LONG),
+    Wrong("1 - alpha in binary floating point", binary("columns"), "counts", None,
+        patterns=("outlier-rows",), features=("structured-outliers", *LONG)),
+    Wrong("outlier rows counted in binary floating point", binary("rows"), "outliers", None,
+        patterns=("outlier-rows",), features=LONG),
+    # A small number is added before rounding down, which mends 0.29 · 100 and spoils other counts.
+    Wrong("count mended by a small number", binary("weights", 1e-9), "counts", None,
+        patterns=("unstructured",), features=LONG),
+    Wrong("count of columns mended by a small number", binary("columns", 1e-9), "counts", None,
+        patterns=("structured",), features=LONG),
+    Wrong("magnitude: counts in binary floating point", Binary, "counts", None,
+        method="magnitude", patterns=TOTALS, features=LONG),
+    Wrong("Wanda: counts in binary floating point", Binary, "counts", None,
+        method="wanda", patterns=TOTALS, features=LONG),
+    Wrong("SparseGPT: counts in binary floating point", Binary, "counts", None,
+        method="sparsegpt", patterns=TOTALS, features=LONG),
+    Wrong("SparseGPT: shares of blocks", SharesOfBlocks, "counts", None,
+        method="sparsegpt", patterns=("unstructured",), features=("uneven-count", "many-blocks")),
     # The residual count of (3) is never reduced by what earlier blocks have removed.
     Wrong("full count in every block",
         with_step(choose=lambda self, weights, mask, j1, j2: Right.choose(

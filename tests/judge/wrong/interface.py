@@ -1,9 +1,11 @@
 """Bugs in what is taken and handed back, while the mathematics is right."""
 
+import re
 from typing import Any
 
 import numpy as np
 
+from reference.patterns import Pattern
 from tests.judge.wrong.arrays import Array, Mask
 from tests.judge.wrong.bug import IN_BLOCKS, Wrong, failing, with_step
 from tests.judge.wrong.right import Right
@@ -25,6 +27,19 @@ class GramOverwritten(Right):
         H = super().hessian()
         np.fill_diagonal(self.given_gram, np.diag(H))
         return H
+
+
+def upper(matrix: Array) -> Array:
+    """A square matrix with its upper triangle on both sides."""
+    square = matrix.shape[0] == matrix.shape[1]
+    return np.triu(matrix) + np.triu(matrix, 1).T if square else matrix
+
+
+def plain_decimals(parsed: Pattern, text: str) -> Pattern:
+    """The pattern; raises ValueError for legal decimals that few people write."""
+    if not re.fullmatch(r"\d+:\d+|.*:\d(\.\d+)?", text):
+        raise ValueError(f"sparsity must be a decimal, got {text!r}")
+    return parsed
 
 
 WRONG = [
@@ -63,6 +78,30 @@ WRONG = [
     Wrong("no mask",
         with_step(handed_back=lambda self, weights, mask: weights.astype(self.given_weight.dtype)),
         "output", None),
+    # Weights are divided by a scale and multiplied with it, even if nothing is to be removed.
+    Wrong("rounded although nothing is removed",
+        with_step(handed_back=lambda self, weights, mask: Right.handed_back(
+            self, weights if mask.any() else weights / 49 * 49, mask)),
+        "kept", None, patterns=("unstructured", "n:m", "structured"),
+        features=("nothing-removed",)),
+    # Only one triangle of gram is read, although the other one differs a little.
+    Wrong("upper triangle of gram",
+        with_step(read=lambda self, matrix: upper(Right.read(self, matrix))),
+        "updates", None, features=("nearly-symmetric",)),
+    # Any difference of gram and its transpose is refused.
+    Wrong("asymmetry below the limit fails",
+        failing(lambda self: not np.array_equal(self.given_gram, self.given_gram.T),
+                ValueError("gram is not symmetric")),
+        "output", None, features=("nearly-symmetric",)),
+    # That every column goes is taken for a mistake.
+    Wrong("all columns fail",
+        failing(lambda self: self.pattern.removed(self.given_weight.shape[1])
+                == self.given_weight.shape[1], ValueError("sparsity removes all columns")),
+        "output", None, patterns=("structured",), features=("all-columns",)),
+    # Decimals are read by a pattern of digits, a point and digits.
+    Wrong("decimals with an exponent fail",
+        with_step(parsed=lambda self, text: plain_decimals(Right.parsed(self, text), text)),
+        "output", None, patterns=("unstructured", "structured"), features=("spelled",)),
     # A block that is wider than the layer is taken for a mistake.
     Wrong("wide block fails",
         failing(lambda self: self.block_size > self.given_weight.shape[1],

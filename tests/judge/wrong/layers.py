@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ LARGEST_HALF = 65504.0
 REFUSED = {
     "weight-nan": ("weight",),
     "weight-integers": ("weight",),
+    "weight-vector": ("weight",),
+    "gram-nan": ("gram",),
+    "gram-negative": ("gram",),
     "gram-asymmetric": ("gram",),
     "gram-dead-row": ("gram",),
     "gram-indefinite": ("gram",),
@@ -26,9 +29,32 @@ REFUSED = {
     "block-size-zero": ("block_size",),
     "block-size-by-m": ("block_size",),
     "columns-by-m": ("m",),
+    "block-size-zero-structured": ("block_size",),
+    "unstructured-outliers": ("pattern",),
+    "m-zero": ("m",),
+    "n-above-m": ("n",),
     "sparsity-one": ("sparsity",),
+    "sparsity-underscore": ("sparsity",),
+    "sparsity-hexadecimal": ("sparsity",),
+    "sparsity-long-exponent": ("sparsity",),
+    "alpha-one": ("outlier_rows",),
     "too-many-columns": ("sparsity",),
+    "too-many-columns-of-no-row": ("sparsity",),
     "outlier-rows": ("outlier_rows",),
+}
+
+
+_REFUSED_PATTERNS = {
+    "unstructured-outliers": "unstructured:0.5+outliers:0.1",
+    "m-zero": "0:0",
+    "n-above-m": "2:1",
+    "sparsity-one": "unstructured:1",
+    "sparsity-underscore": "unstructured:0.5_0",
+    "sparsity-hexadecimal": "unstructured:0x1p-1",
+    "sparsity-long-exponent": "unstructured:5e-00001",
+    "alpha-one": "structured:0.25+outliers:1",
+    "too-many-columns": "structured:0.6+outliers:0.5",
+    "too-many-columns-of-no-row": "structured:0.6+outliers:0.999",
 }
 
 
@@ -71,6 +97,12 @@ def layer(
     if "ties" in features:
         weight = rng.choice([-1.0, -0.5, 0.5, 1.0], (rows, columns))
         X = rng.choice([-1.0, 1.0], X.shape)
+    if "tied-rows" in features:
+        weight = rng.choice([-1.0, 1.0], (rows, 1)) * weight[0]
+    if "close-scores" in features:
+        steps = [rng.integers(1, 64, size) / 2**30 for size in ((rows, columns), (columns, 1))]
+        weight = rng.choice([-1.0, 1.0], columns) * (1 + steps[0])
+        X = rng.choice([-1.0, 1.0], X.shape) * (1 + steps[1])
     if "dead-columns" in features:
         X[np.unique([columns // 5, columns // 2, columns - 2])] = 0.0
     if "zero-gram" in features:
@@ -83,6 +115,11 @@ def layer(
     if "cancelling-row" in features:
         weight[1] = _cancelling_row(rng, weight, gram)
     gram = (gram + gram.T) / 2
+    if "nearly-symmetric" in features:
+        norms = np.sqrt(np.diag(gram))
+        gram += 4e-6 * np.triu(np.outer(norms, norms), 1)
+    if "storage" in features:
+        return weight.astype(np.float16), gram.astype(np.float32)
     if "single-precision" in features:
         return _spoiled(weight.astype(np.float32), gram.astype(np.float32), refused)
     return _spoiled(
@@ -119,6 +156,13 @@ def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats
         weight[-1, -1] = np.nan
     elif refused == "weight-integers":
         matrices["weight"] = np.rint(10 * weight).astype(np.int64)
+    elif refused == "weight-vector":
+        matrices["weight"] = weight[0]
+    elif refused == "gram-nan":
+        gram[-1, 0] = gram[0, -1] = np.nan
+    elif refused == "gram-negative":
+        gram[-1] = gram[:, -1] = 0.0
+        gram[-1, -1] = -1e-6 * norms[0] ** 2
     elif refused == "gram-asymmetric":
         gram[i, j] += 1e-3 * norms[i] * norms[j]
     elif refused == "gram-indefinite":
@@ -152,6 +196,12 @@ def showcases(wrong: Wrong, rows: int, columns: int, block_size: int = 16) -> tu
 
 def _texts(wrong: Wrong, rows: int, columns: int, block_size: int) -> Iterator[str]:
     """Patterns with the features, of the kinds on which the bug shows."""
+    if "long-decimals" in wrong.features:
+        yield from _long_decimals(wrong, rows, columns, block_size)
+        return
+    if "all-rows" in wrong.features:
+        yield "structured:0.02+outliers:0.95"
+        return
     groups = _groups(columns, block_size, "n-not-half" in wrong.features)
     for kind in wrong.patterns:
         if kind == "unstructured":
@@ -159,13 +209,37 @@ def _texts(wrong: Wrong, rows: int, columns: int, block_size: int) -> Iterator[s
         elif kind == "structured":
             yield f"structured:{_share(wrong.features, columns)}"
         elif groups and kind == "n:m":
-            yield groups
+            yield f"0{groups[1:]}" if "nothing-removed" in wrong.features else groups
         elif kind == "outlier-rows":
             lone = wrong.patterns == ("outlier-rows",)
             if groups and "structured-outliers" not in wrong.features:
                 yield f"{groups}+outliers:{_uneven(('0.1', '0.15', '0.1111111'), rows)}"
             if lone or "structured" in wrong.patterns:
                 yield f"structured:0.3+outliers:{_uneven(('0.2', '0.22', '0.2222222'), rows)}"
+
+
+def _long_decimals(wrong: Wrong, rows: int, columns: int, block_size: int) -> Iterator[str]:
+    """Patterns whose p or alpha is a little less, or more, than a number with few binary digits."""
+    groups = _groups(columns, block_size, False)
+    for kind in wrong.patterns:
+        if kind == "unstructured":
+            yield "unstructured:0.49999999999999999"
+        elif kind == "structured":
+            yield "structured:0.50000000000000001"
+        elif kind == "outlier-rows":
+            alpha = _just_above(rows)
+            yield f"structured:0.25+outliers:{alpha}"
+            if groups and "structured-outliers" not in wrong.features:
+                yield f"{groups}+outliers:{alpha}"
+
+
+def _just_above(among: int) -> str:
+    """A decimal of 19 digits, a little more than k of `among`, that is k of it in float64."""
+    for k in range(among // 2, 0, -1):
+        text = f"0.{10**19 * k // among + 1:019d}"
+        if ceil(float(text) * among) == k:
+            return text
+    raise AssertionError(f"no such share of {among}")
 
 
 def _uneven(shares: tuple[str, ...], among: int) -> str:
@@ -183,8 +257,10 @@ def _groups(columns: int, block_size: int, n_not_half: bool) -> str | None:
 
 def _share(features: tuple[str, ...], among: int) -> str:
     """p for a count among this many weights or columns."""
-    if "few-removed" in features:
-        return "0.02"
+    for feature, share in (("few-removed", "0.02"), ("nothing-removed", "0"), ("spelled", "5e-1"),
+                           ("all-columns", "0.999"), ("close-scores", "0.45")):  # fmt: skip
+        if feature in features:
+            return share
     if "uneven-count" in features:
         return _uneven(("0.3", "0.37", "0.3333333"), among)
     if "binary-count" in features:
@@ -199,17 +275,16 @@ def _share(features: tuple[str, ...], among: int) -> str:
 def _refused_call(refused: str, columns: int, block_size: int) -> tuple[Showcase, ...]:
     """The call that a key of REFUSED stands for; the layer does the rest."""
     pattern, damping = "unstructured:0.5", 0.01
-    if refused == "sparsity-one":
-        pattern = "unstructured:1"
-    elif refused == "too-many-columns":
-        pattern = "structured:0.6+outliers:0.5"
+    if refused in _REFUSED_PATTERNS:
+        pattern = _REFUSED_PATTERNS[refused]
     elif refused == "outlier-rows":
         pattern = f"{_groups(columns, columns, False) or '1:1'}+outliers:0.1"
         block_size = columns
     elif refused.startswith("damping-zero"):
         damping = 0.0
-    elif refused == "block-size-zero":
+    elif refused.startswith("block-size-zero"):
         block_size = 0
+        pattern = "structured:0.5" if refused.endswith("structured") else pattern
     elif refused == "columns-by-m":
         m = next(m for m in range(2, columns + 2) if columns % m)
         pattern, block_size = f"1:{m}", columns

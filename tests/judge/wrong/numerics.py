@@ -78,6 +78,19 @@ class DividedByDead(Right):
         return np.asarray(moved)
 
 
+SINGLE_SCORES = with_step(smallest=lambda self, values, count: Right.smallest(
+    self, values.astype(np.float32), count))  # fmt: skip
+
+
+class CutOff(Right):
+    """Weights are rounded to the storage type towards zero, as by dropping bits."""
+
+    def handed_back(self, weights: Array, mask: Mask) -> tuple[Array, Mask]:
+        nearest, mask = super().handed_back(weights, mask)
+        lower = np.nextafter(nearest, np.zeros_like(nearest))
+        return np.where(np.abs(nearest) > np.abs(weights), lower, nearest), mask
+
+
 WRONG = [
     Wrong("solver stopped too early", StoppedTooEarly, "updates", None),
     Wrong("solver divides 0 by 0", UnguardedSolver, "finite", None,
@@ -88,6 +101,23 @@ WRONG = [
         with_step(multipliers=lambda self, R_qq, removed: np.linalg.solve(
             R_qq.astype(np.float32), removed.astype(np.float32)).astype(np.float64)),
         "updates", None),
+    # Scores are computed in float32, although the arrays are float64.
+    Wrong("scores in float32", SINGLE_SCORES, "masks", None,
+        patterns=("unstructured", "n:m", "structured"), features=("close-scores",)),
+    Wrong("norms in float32",
+        with_step(norms=lambda self: np.sqrt(np.diag(self.G).astype(np.float32)).astype(
+            np.float64)),
+        "masks", None, patterns=("unstructured", "n:m"), features=("close-scores",)),
+    Wrong("outputs of rows in float32",
+        with_step(row_values=lambda self: Right.row_values(self).astype(np.float32)),
+        "outliers", None, patterns=("outlier-rows",), features=("close-scores",)),
+    Wrong("magnitude: scores in float32", SINGLE_SCORES, "masks", None, method="magnitude",
+        patterns=("unstructured", "n:m", "structured"), features=("close-scores",)),
+    Wrong("Wanda: scores in float32", SINGLE_SCORES, "masks", None, method="wanda",
+        patterns=("unstructured", "n:m", "structured"), features=("close-scores",)),
+    Wrong("SparseGPT: scores in float32", SINGLE_SCORES, "masks", None, method="sparsegpt",
+        patterns=("unstructured",), features=("close-scores",)),
+    Wrong("storage cut off", CutOff, "replay", None, features=("storage",)),
     Wrong("norms in float16", HalfPrecisionNorms, "masks", None, patterns=IN_BLOCKS,
         features=("loud-inputs",)),
     Wrong("dead column divided by zero", DividedByDead, "finite", None,

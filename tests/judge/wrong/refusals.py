@@ -1,5 +1,7 @@
 """Bugs in what is refused: something passes silently, or the message does not name it."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,37 @@ class MoreDamping(Right):
             return self.factor()
 
 
+def reading(change: Callable[[str], str]) -> type[Right]:
+    """The right implementation, which reads another text than the one that it gets."""
+    return with_step(parsed=lambda self, pattern: Right.parsed(self, change(pattern)))
+
+
+def by_number(to_number: Callable[[str], float]) -> type[Right]:
+    """The right implementation, which leaves it to its language what a number is."""
+
+    def parsed(self: Right, pattern: str) -> Pattern:
+        kind, _, p = pattern.partition(":")
+        if kind == "unstructured":
+            return Unstructured(to_number(p))
+        return Right.parsed(self, pattern)
+
+    return with_step(parsed=parsed)
+
+
+def hexadecimal(text: str) -> float:
+    """What `strtod` of C makes of a text."""
+    return float.fromhex(text) if "x" in text else float(text)
+
+
+class NegativeTakenForZero(Right):
+    """A negative entry of the diagonal of gram is a rounding error of 0."""
+
+    def run(self, method: str) -> tuple[Any, Any]:
+        self.given_gram = self.given_gram.copy()
+        np.fill_diagonal(self.given_gram, np.diag(self.given_gram).clip(0))
+        return super().run(method)
+
+
 def dead_rows_emptied(self: Right) -> Floats:
     dead = np.diag(self.given_gram) == 0
     return np.where(dead | dead[:, None], 0.0, self.given_gram)
@@ -100,6 +133,7 @@ def _bug(name: str, kind: type[Right], refused: str, pattern: str, method: str =
 
 
 LAYER = "unstructured"
+FREE_BLOCKS = with_arguments(block_size=lambda self: max(int(self.block_size), 1))
 
 WRONG = [
     # Nothing is checked: garbage in, garbage out.
@@ -107,6 +141,40 @@ WRONG = [
     _bug("refusals name nothing", NotNamed, "weight-nan", LAYER),
     _bug("p > 1 - alpha accepted", AllColumnsAtMost, "too-many-columns", "outlier-rows"),
     _bug("p = 1 accepted", EverythingRemoved, "sparsity-one", LAYER),
+    # What follows the share of an unstructured pattern is dropped.
+    _bug("outlier rows of an unstructured pattern dropped",
+         reading(lambda text: text.split("+")[0] if text.startswith("un") else text),
+         "unstructured-outliers", LAYER),
+    # Groups of no columns: nothing is removed.
+    _bug("m = 0 accepted", reading(lambda text: "0:1" if text.endswith(":0") else text),
+         "m-zero", "n:m"),
+    _bug("n above m taken for m", reading(lambda text: re.sub(
+        r"^(\d+):(\d+)", lambda found: f"{min(int(found[1]), int(found[2]))}:{found[2]}", text)),
+         "n-above-m", "n:m"),
+    # With alpha = 1 all rows are outlier rows, and nothing is removed.
+    _bug("alpha = 1 accepted", reading(lambda text: re.sub(
+        r"^(\d+):(\d+).outliers:1$|^structured.*outliers:1$", "0:1", text)),
+         "alpha-one", "outlier-rows"),
+    _bug("p as Python reads it", by_number(float), "sparsity-underscore", LAYER),
+    _bug("p as C reads it", by_number(hexadecimal), "sparsity-hexadecimal", LAYER),
+    _bug("p with a long exponent accepted", by_number(float), "sparsity-long-exponent", LAYER),
+    _bug("columns not counted if all rows are outliers", AllColumnsAtMost,
+         "too-many-columns-of-no-row", "outlier-rows"),
+    # What comes back has another shape, and the judge says so.
+    Wrong("vector taken for one row",
+          with_arguments(given_weight=lambda self: np.atleast_2d(self.given_weight)),
+          "output", None, patterns=(LAYER,), features=("refused",), argument="weight-vector"),
+    _bug("NaN in gram taken for 0",
+         with_arguments(given_gram=lambda self: np.nan_to_num(self.given_gram)),
+         "gram-nan", LAYER),
+    _bug("negative diagonal taken for 0", NegativeTakenForZero, "gram-negative", LAYER),
+    # What a method does not use is not looked at.
+    _bug("B not checked for structured patterns", FREE_BLOCKS, "block-size-zero-structured",
+         "structured"),
+    _bug("magnitude: B not checked", FREE_BLOCKS, "block-size-zero", LAYER, method="magnitude"),
+    _bug("Wanda: indefinite gram accepted",
+         with_step(factor=lambda self: np.eye(len(self.H))),
+         "gram-indefinite", LAYER, method="wanda"),
     # NaN is replaced by zero, so that the run does not break.
     _bug("NaN taken for 0",
          with_arguments(given_weight=lambda self: np.nan_to_num(self.given_weight)),
