@@ -9,7 +9,6 @@ from verification.vectors.refusals import Refusal, refusals
 
 ALL = list(refusals())
 PAIRS = [each for each in ALL if each.id.startswith("refusal-first-")]
-BY_ID = {"ids": lambda each: each.id}
 
 # Rows that no file can offend both, with the reason. Rows with the same argument are left out.
 NEVER_TOGETHER: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {
@@ -29,13 +28,15 @@ def offences_of(refusal: Refusal) -> list[int]:
                          refusal.block_size, refusal.damping))  # fmt: skip
 
 
-@pytest.mark.parametrize("refusal", [each for each in ALL if each not in PAIRS], **BY_ID)
+@pytest.mark.parametrize(
+    "refusal", [each for each in ALL if each not in PAIRS], ids=lambda each: each.id
+)
 def test_a_refusal_has_one_offence(refusal: Refusal) -> None:
     (row,) = offences_of(refusal)
     assert ARGUMENTS[row] in refusal.names
 
 
-@pytest.mark.parametrize("refusal", PAIRS, **BY_ID)
+@pytest.mark.parametrize("refusal", PAIRS, ids=lambda each: each.id)
 def test_a_pair_names_the_first_of_two_offences(refusal: Refusal) -> None:
     first, second = offences_of(refusal)
     assert ARGUMENTS[first] in refusal.names

@@ -21,9 +21,9 @@ def close_scores() -> Iterator[Special]:
     for dtype, (step, largest) in STEPS.items():
         rng = Random(SEEDS[dtype])
         signs = _signs(rng)
-        near = 1 + step * _whole(rng, (ROWS, COLUMNS), largest)
-        coupled = np.kron([[1.0, 0.25], [0.25, 1.0]], np.eye(GROUP)) * 64
-        loud = coupled + np.diag(64 * step * _whole(rng, (1, COLUMNS), largest)[0])
+        near: Matrix = 1 + step * _whole(rng, (ROWS, COLUMNS), largest)
+        coupled: Matrix = np.kron(np.array([[64.0, 16.0], [16.0, 64.0]]), np.eye(GROUP))
+        loud: Matrix = coupled + np.diag(64 * step * _whole(rng, (1, COLUMNS), largest)[0])
         every = {"thanos": (*PLAIN, *OUTLIERS), "sparsegpt": PLAIN, "wanda": PLAIN}
         for method, patterns in {**every, "magnitude": PLAIN}.items():
             yield _special("weights", signs * near, coupled, patterns, GROUP, method, dtype)

@@ -18,7 +18,7 @@ FLAGS = {
     "block-wider-than-the-layer": "B > b",
     "one-weight": "c = b = 1",
     "loud-column": "one input is 64 times as large as the others",
-    "nothing-removed": "n = 0: every weight stays, bit for bit",
+    "nothing-removed": "a count of 0, or outlier rows alone: every weight stays, bit for bit",
     "nearly-symmetric": "G differs from its transpose by less than the limit, and is symmetrised",
     "tied-outlier-rows": "rows that are as large as others: which stay is decided by their index",
     "outliers-by-inputs": "the row of the largest weights is not that of the largest outputs",

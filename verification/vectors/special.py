@@ -31,7 +31,9 @@ def specials() -> Iterator[Special]:
     """All of them."""
     small = np.arange(1.0, 9.0).reshape(2, 4)
     diagonal = np.diag([1.0, 2.0, 3.0, 4.0])
-    yield Special("nothing", "nothing-removed", small, diagonal, ("0:4",))
+    # ⌈0.6 · 2⌉ rows are all rows.
+    nothing = ("unstructured:0.1", "0:4", "1:4+outliers:0.6", "structured:0.25+outliers:0.6")
+    yield Special("nothing", "nothing-removed", small, diagonal, nothing)
     yield from _nearly_symmetric(small)
     yield _tied_rows(diagonal)
     yield _loud_weights_on_quiet_inputs()

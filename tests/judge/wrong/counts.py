@@ -5,7 +5,7 @@ from math import ceil, floor
 
 import numpy as np
 
-from reference.patterns import SemiStructured, Unstructured
+from reference.patterns import SemiStructured, Structured, Unstructured
 from tests.judge.wrong.arrays import Array, Mask
 from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_step
 from tests.judge.wrong.right import Right
@@ -73,11 +73,13 @@ class Binary(Right):
     def weights_removed(self, weights: int) -> int:
         if "weights" not in self.what:
             return super().weights_removed(weights)
+        assert isinstance(self.pattern, Unstructured)
         return floor(float(self.pattern.sparsity) * weights + self.fudge)
 
     def columns_removed(self, columns: int) -> int:
         if "columns" not in self.what:
             return super().columns_removed(columns)
+        assert isinstance(self.pattern, Structured)
         p, alpha = float(self.pattern.sparsity), float(self.pattern.outlier_rows)
         return ceil(p * columns / (1 - alpha) - self.fudge)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.patterns import Pattern
+from reference.patterns import Pattern, Structured
 from tests.judge.wrong.arrays import Array, Mask
 from tests.judge.wrong.bug import IN_BLOCKS, Wrong, failing, with_step
 from tests.judge.wrong.right import Right
@@ -95,7 +95,7 @@ WRONG = [
         "output", None, features=("nearly-symmetric",)),
     # That every column goes is taken for a mistake.
     Wrong("all columns fail",
-        failing(lambda self: self.pattern.removed(self.given_weight.shape[1])
+        failing(lambda self: isinstance(self.pattern, Structured) and self.columns_removed(self.given_weight.shape[1])
                 == self.given_weight.shape[1], ValueError("sparsity removes all columns")),
         "output", None, patterns=("structured",), features=("all-columns",)),
     # Decimals are read by a pattern of digits, a point and digits.

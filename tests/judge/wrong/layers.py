@@ -159,7 +159,7 @@ def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats
     elif refused == "weight-vector":
         matrices["weight"] = weight[0]
     elif refused == "gram-nan":
-        gram[-1, 0] = gram[0, -1] = np.nan
+        gram[-1] = gram[:, -1] = np.nan
     elif refused == "gram-negative":
         gram[-1] = gram[:, -1] = 0.0
         gram[-1, -1] = -1e-6 * norms[0] ** 2

@@ -78,8 +78,15 @@ class DividedByDead(Right):
         return np.asarray(moved)
 
 
-SINGLE_SCORES = with_step(smallest=lambda self, values, count: Right.smallest(
-    self, values.astype(np.float32), count))  # fmt: skip
+def single(values: Array) -> Array:
+    """Values rounded to float32, in units in which they neither overflow nor underflow."""
+    unit = 2.0 ** np.frexp(np.abs(values).max())[1]
+    return np.asarray((values / unit).astype(np.float32) * unit, np.float64)
+
+
+SINGLE_SCORES = with_step(
+    smallest=lambda self, values, count: Right.smallest(self, single(values), count)
+)
 
 
 class CutOff(Right):
@@ -105,11 +112,10 @@ WRONG = [
     Wrong("scores in float32", SINGLE_SCORES, "masks", None,
         patterns=("unstructured", "n:m", "structured"), features=("close-scores",)),
     Wrong("norms in float32",
-        with_step(norms=lambda self: np.sqrt(np.diag(self.G).astype(np.float32)).astype(
-            np.float64)),
+        with_step(norms=lambda self: single(Right.norms(self))),
         "masks", None, patterns=("unstructured", "n:m"), features=("close-scores",)),
     Wrong("outputs of rows in float32",
-        with_step(row_values=lambda self: Right.row_values(self).astype(np.float32)),
+        with_step(row_values=lambda self: single(Right.row_values(self))),
         "outliers", None, patterns=("outlier-rows",), features=("close-scores",)),
     Wrong("magnitude: scores in float32", SINGLE_SCORES, "masks", None, method="magnitude",
         patterns=("unstructured", "n:m", "structured"), features=("close-scores",)),

@@ -143,7 +143,7 @@ WRONG = [
     _bug("p = 1 accepted", EverythingRemoved, "sparsity-one", LAYER),
     # What follows the share of an unstructured pattern is dropped.
     _bug("outlier rows of an unstructured pattern dropped",
-         reading(lambda text: text.split("+")[0] if text.startswith("un") else text),
+         reading(lambda text: text.split("+outliers")[0] if text.startswith("un") else text),
          "unstructured-outliers", LAYER),
     # Groups of no columns: nothing is removed.
     _bug("m = 0 accepted", reading(lambda text: "0:1" if text.endswith(":0") else text),
