@@ -43,9 +43,10 @@ stress: .venv/installed
 bench: .venv/installed
 	$(BIN)/thanos bench --quick
 
-# The pages and plots of docs/study, from the results in docs/results alone.
+# The pages and plots of docs/study, from the results in docs/results alone; docs/coverage.md.
 report: .venv/installed
 	$(BIN)/python -m verification.benchmarks.pages.build
+	$(BIN)/python -m tests.judge.coverage
 
 # The documentation site, in site/index.html. A warning fails the build.
 docs: export NO_MKDOCS_2_WARNING = 1

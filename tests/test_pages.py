@@ -15,6 +15,7 @@ ALL_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 COMMENT = re.compile(r"^<!--.*-->\n", re.MULTILINE)
 CODE = re.compile(r"``.+?``|`[^`\n]+`|^ {4,}.*$", re.MULTILINE)
 LINK = re.compile(r'(?:\]\(|\b(?:src|href)=")([^)"\s]+)')
+ANCHOR = re.compile(r'<a id="([\w-]+)"></a>')
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 DOORS = ("reference", "thanos_torch", "thanos_torch.forms", "thanos_torch.models")
 JUDGES = ("verification", "verification.conformance")
@@ -26,13 +27,14 @@ def prose(page: Path) -> str:
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, made as code hosts and the site make them."""
-    headings = HEADING.findall(BLOCK.sub("", page.read_text()))
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+    """A page's own anchors, and those of its headings as code hosts and the site make them."""
+    text = BLOCK.sub("", page.read_text())
+    made = (re.sub(r"[^\w\- ]", "", each.lower()) for each in HEADING.findall(text))
+    return {each.replace(" ", "-") for each in made} | set(ANCHOR.findall(text))
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+def test_every_link_leads_to_a_file_and_an_anchor(page: Path) -> None:
     for link in LINK.findall(prose(page)):
         file, _, anchor = link.partition("#")
         if ":" in file:
@@ -41,7 +43,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert target.is_relative_to(ROOT), f"{link} leads out of the project"
         assert target.exists(), f"{link}: no such file"
         if anchor and target.parent != API:  # anchors of an API page appear when it is built
-            assert anchor in anchors(target), f"{link}: no such heading"
+            assert anchor in anchors(target), f"{link}: no such anchor"
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -27,6 +27,7 @@ FEATURES = {
     "dead-columns": "some columns have no input",
     "zero-gram": "no column has an input",
     "ties": "all columns have the same norm and weights are equal: only the expected mask shows it",
+    "tied-columns": "columns are the same but for their signs",
     "tied-rows": "rows are the same but for their signs",
     "close-scores": "scores differ by less than the rounding of float32, and so do outputs of rows",
     "nearly-symmetric": "gram differs from its transpose by less than the limit",

@@ -95,8 +95,9 @@ WRONG = [
         "output", None, features=("nearly-symmetric",)),
     # That every column goes is taken for a mistake.
     Wrong("all columns fail",
-        failing(lambda self: isinstance(self.pattern, Structured) and self.columns_removed(self.given_weight.shape[1])
-                == self.given_weight.shape[1], ValueError("sparsity removes all columns")),
+        failing(lambda self: isinstance(self.pattern, Structured) and self.columns_removed(
+            self.given_weight.shape[1]) == self.given_weight.shape[1],
+            ValueError("sparsity removes all columns")),
         "output", None, patterns=("structured",), features=("all-columns",)),
     # Decimals are read by a pattern of digits, a point and digits.
     Wrong("decimals with an exponent fail",

@@ -33,6 +33,7 @@ REFUSED = {
     "unstructured-outliers": ("pattern",),
     "m-zero": ("m",),
     "n-above-m": ("n",),
+    "n-of-ten-digits": ("pattern",),
     "sparsity-one": ("sparsity",),
     "sparsity-underscore": ("sparsity",),
     "sparsity-hexadecimal": ("sparsity",),
@@ -48,6 +49,7 @@ _REFUSED_PATTERNS = {
     "unstructured-outliers": "unstructured:0.5+outliers:0.1",
     "m-zero": "0:0",
     "n-above-m": "2:1",
+    "n-of-ten-digits": "0000000001:1",
     "sparsity-one": "unstructured:1",
     "sparsity-underscore": "unstructured:0.5_0",
     "sparsity-hexadecimal": "unstructured:0x1p-1",
@@ -97,6 +99,9 @@ def layer(
     if "ties" in features:
         weight = rng.choice([-1.0, -0.5, 0.5, 1.0], (rows, columns))
         X = rng.choice([-1.0, 1.0], X.shape)
+    if "tied-columns" in features:
+        weight = weight[:, :1] * rng.choice([-1.0, 1.0], columns)
+        X = X[:1] * rng.choice([-1.0, 1.0], (columns, 1))
     if "tied-rows" in features:
         weight = rng.choice([-1.0, 1.0], (rows, 1)) * weight[0]
     if "close-scores" in features:

@@ -35,6 +35,11 @@ WRONG = [
             self, values.ravel()[::-1], count)[::-1].reshape(values.shape)),
         "vector mask", "tie-to-higher-index", patterns=("unstructured", "n:m"),
         features=("ties",)),
+    # Equal columns get scores that differ in the last bit, as from norms that are summed in parts.
+    Wrong("equal columns differ in the last bit",
+        with_step(norms=lambda self: Right.norms(self) * (1 + 2.0**-52 * (
+            np.arange(self.shape[1]) % 2 == 0))),
+        "vector mask", None, patterns=("unstructured", "n:m"), features=("tied-columns",)),
     Wrong("mask of the original weights", ChosenOnce, "masks", "mask-of-original-weights",
         patterns=("unstructured",), features=("many-blocks",)),
     Wrong("n:m chosen once from the original weights", ChosenOnce, "masks", "nm-chosen-once",

@@ -37,7 +37,7 @@ class EverythingRemoved(Right):
     """p = 1 is taken, because the test of the range is `0 <= p <= 1`."""
 
     def parsed(self, pattern: str) -> Pattern:
-        self.everything = pattern == "unstructured:1"
+        self.everything = pattern in ("unstructured:1", "unstructured:1.0")
         return Unstructured(0) if self.everything else super().parsed(pattern)
 
     def weights_removed(self, weights: int) -> int:
@@ -151,6 +151,8 @@ WRONG = [
     _bug("n above m taken for m", reading(lambda text: re.sub(
         r"^(\d+):(\d+)", lambda found: f"{min(int(found[1]), int(found[2]))}:{found[2]}", text)),
          "n-above-m", "n:m"),
+    _bug("n of ten digits accepted", reading(lambda text: re.sub(r"^0+(?=\d+:)", "", text)),
+         "n-of-ten-digits", "n:m"),
     # With alpha = 1 all rows are outlier rows, and nothing is removed.
     _bug("alpha = 1 accepted", reading(lambda text: re.sub(
         r"^(\d+):(\d+).outliers:1$|^structured.*outliers:1$", "0:1", text)),
