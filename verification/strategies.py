@@ -13,6 +13,7 @@ drawn seed, so that shrinking works on sizes and features and not on numbers.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from hypothesis import strategies as st
@@ -26,7 +27,15 @@ __all__ = ["DrawnLayer", "Problem", "block_sizes", "hard_inputs", "layers", "pat
 Array = NDArray[np.float64]
 
 KINDS = ("unstructured", "semi-structured", "structured")
-FEATURES = ("dead columns", "few tokens", "equal columns", "zero weights", "loud column")
+FEATURES = (
+    "dead columns", "few tokens", "equal columns", "zero weights", "loud column", "close scores",
+)  # fmt: skip
+CLOSE = 2.0**-34  # the step between close scores: float64 tells them apart, float32 does not
+# Shares that are removed. Those of 17 digits are 1/2 or 1/4 in float64: their counts are others.
+SHARES = (
+    "0", "0.1", "0.29", "0.5", "0.7", "0.9", "0.99",
+    "0.24999999999999999", "0.49999999999999999", "0.50000000000000001",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ def layers(
     else:
         W = rng.standard_normal((c, b))
         X = rng.standard_normal((b, tokens)) * rng.lognormal(size=(b, 1))
+    if "close scores" in features:
+        W, X = _close(rng, (c, b)), _close(rng, (b, tokens))
     if "equal columns" in features and b > 1:
         first, second = rng.choice(b, 2, replace=False)
         W[:, first], X[first] = W[:, second], X[second]
@@ -99,21 +110,26 @@ def layers(
     return DrawnLayer(W, X)
 
 
+def _close(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Numbers whose sizes are 1 up to a few steps."""
+    return np.asarray(rng.choice([-1.0, 1.0], shape) * (1 + CLOSE * rng.integers(1, 64, shape)))
+
+
 @st.composite
 def patterns(
     draw: st.DrawFn, columns: int, *, kinds: tuple[str, ...] = KINDS, outlier_rows: bool = True
 ) -> Pattern:
     """A pattern that fits `columns`, often an extreme one that removes nothing or nearly all."""
     kind = draw(st.sampled_from(kinds), label="kind")
-    percent = draw(st.sampled_from((0, 10, 25, 29, 50, 70, 90, 99)), label="percent removed")
-    alphas = (0, 10, 25, 50) if outlier_rows else (0,)
-    alpha = draw(st.sampled_from(alphas), label="percent of outlier rows")
+    share = draw(st.sampled_from(SHARES), label="share removed")
+    alphas = ("0", "0.1", "0.25", "0.5", "0.20000000000000001") if outlier_rows else ("0",)
+    alpha = draw(st.sampled_from(alphas), label="share of outlier rows")
     if kind == "unstructured":
-        return Unstructured(percent / 100)
+        return Unstructured(share)
     if kind == "structured":
-        return Structured(min(percent, 100 - alpha) / 100, alpha / 100)
+        return Structured(min(Fraction(share), 1 - Fraction(alpha)), alpha)
     m = draw(st.sampled_from([m for m in range(1, columns + 1) if columns % m == 0]), label="m")
-    return SemiStructured(draw(st.integers(0, m), label="n"), m, alpha / 100)
+    return SemiStructured(draw(st.integers(0, m), label="n"), m, alpha)
 
 
 def block_sizes(columns: int, pattern: Pattern) -> st.SearchStrategy[int]:

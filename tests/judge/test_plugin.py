@@ -140,6 +140,7 @@ def underflowing(weight: Any, gram: Any, *arguments: Any) -> Any:
         ("certificate[thanos-unstructured-float64]", BUGS["half the step"], "updates"),
         ("certificate[thanos-n:m-float64]", BUGS["damping not scaled"], "updates"),
         ("exact-answer[thanos-unstructured]", BUGS["ties to the higher index"], "vector mask"),
+        ("certificate[thanos-n:m-float64]", BUGS["scores in float32"], "masks"),
         ("nothing-removed[thanos-structured]", last_bit, "kept"),
         ("invariance[thanos-unstructured]", afraid_of_large_numbers, "updates"),
         ("refusals[thanos]", BUGS["unpruned instead of refused"], "refusals"),
@@ -151,6 +152,25 @@ def test_every_property_can_fail(name: str, wrong: Callable[..., Any], check: st
     with pytest.raises(Broken) as broken:
         tested.run(PROFILES["quick"])
     assert check in {failure.name for failure in broken.value.failures}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "bug"),
+    [
+        ("certificate[thanos-unstructured-float64]", "count in binary floating point"),
+        ("certificate[thanos-unstructured-float64]", "scores in float32"),
+        ("certificate[thanos-structured-float64]", "count of columns in binary floating point"),
+        (
+            "certificate[thanos-n:m+outliers-float64]",
+            "outlier rows counted in binary floating point",
+        ),
+    ],
+)
+def test_more_examples_find_rare_mistakes(name: str, bug: str) -> None:
+    (tested,) = (each for each in Properties(wrongly(BUGS[bug])) if each.name == name)
+    with pytest.raises(Broken):
+        tested.run(PROFILES["normal"])
 
 
 def test_counterexamples_are_small() -> None:
