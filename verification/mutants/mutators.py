@@ -187,13 +187,15 @@ def _assignments(body: list[ast.stmt]) -> Iterator[ast.Assign | ast.AnnAssign]:
 
 
 def returned(node: ast.AST) -> Iterator[Change]:
-    """Another number, sign, mask or index returned."""
+    """Another number, sign, mask or index returned, or one of another precision."""
     if isinstance(node, ast.FunctionDef) and node.returns is not None:
-        form = RETURNS.get(ast.unparse(node.returns))
-        for statement in ast.walk(node) if form else ():
-            if isinstance(statement, ast.Return) and statement.value is not None and form:
-                other = ast.parse(form.format(ast.unparse(statement.value)), mode="eval").body
-                yield "return", statement.value, other
+        forms = RETURNS.get(ast.unparse(node.returns), ())
+        for statement in ast.walk(node) if forms else ():
+            if isinstance(statement, ast.Return) and statement.value is not None:
+                value = ast.unparse(statement.value)
+                for form in forms:
+                    other = ast.parse(form.format(value), mode="eval").body
+                    yield "return", statement.value, other
 
 
 def _plus(node: ast.expr, step: int) -> ast.expr:

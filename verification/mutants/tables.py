@@ -49,10 +49,10 @@ MISTAKEN = {
 DROPPED_FUNCTIONS = ("abs", "sqrt", "sort")
 DROPPED_METHODS = ("copy", "astype", "mean", "sum")
 RETURNS = {  # by the annotation of the function
-    "int": "({}) + 1",
-    "float": "2 * ({})",
-    "Array": "-({})",
-    "Mask": "~({})",
-    "Indices": "({})[1:]",
-    "Fraction": "({}) / 2",
+    "int": ("({}) + 1",),
+    "float": ("2 * ({})",),
+    "Array": ("-({})", "np.float64(np.float32({}))"),
+    "Mask": ("~({})",),
+    "Indices": ("({})[1:]",),
+    "Fraction": ("({}) / 2", "Fraction(float({}))"),
 }

@@ -16,6 +16,7 @@ from verification.conformance.callables import PythonFunction
 from verification.conformance.capabilities import pattern_kinds
 from verification.conformance.cases import Case, load_cases
 from verification.conformance.judge import judge
+from verification.vectors.close import close_scores
 
 # Catalogue entries that kill most mutants; the others follow.
 TELLING = (13, 5, 17, 3)
@@ -77,12 +78,18 @@ def _switches() -> list[Trial]:
     """Inputs with the ablation switches of `thanos`, which no case has; certificates judge them."""
     known = {entry.number: entry for entry in catalogue("float64")}
     found = [
-        _switch(known[number], pattern, switch)
-        for number in (*TELLING, APART)
+        _switch(layer, pattern, switch)
+        for layer in (*(known[number] for number in (*TELLING, APART)), _close_scores())
         for switch in ABLATIONS
-        for pattern in known[number].patterns()
+        for pattern in layer.patterns()
     ]
     return [*found, *(_unknown(argument) for argument in SWITCHES)]
+
+
+def _close_scores() -> HardInput:
+    """A layer whose scores are the same in float32, under every metric."""
+    close = next(close_scores())
+    return HardInput(0, "close scores", close.weight, close.gram, close.damping, close.block_size)
 
 
 def _switch(layer: HardInput, pattern: Pattern, switch: dict[str, Any]) -> Trial:
