@@ -1,6 +1,7 @@
 """Every wrong implementation is rejected by the check that names its bug, and explained."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ def cases(wrong: Wrong, size: Size) -> Iterator[Case]:
         yield case_of(wrong, shown, seed, rows, columns)
 
 
+@cache  # exact masks take seconds, and two tests need them
 def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -> Case:
     W, G = layer(seed, rows, columns, features=shown.features, refused=shown.refused)
     options: dict[str, Any] = {
