@@ -111,7 +111,6 @@ def _cases(manifest: Mapping[str, Any], folder: Path) -> Iterator[Case]:
 
 
 def metadata_of(
-    name: str,
     method: str,
     pattern: object,
     block_size: float,
@@ -121,7 +120,6 @@ def metadata_of(
 ) -> dict[str, str]:
     """The options of a case as text, the metadata of its input file."""
     return {
-        "id": name,
         "method": method,
         "pattern": str(pattern),
         "block_size": str(block_size),

@@ -93,7 +93,7 @@ def made_case(
              (("weight", weight), ("gram", gram))}  # fmt: skip
     if storage:
         types["weight"] = TYPES[storage]
-    metadata = metadata_of(name, method, pattern, block_size, damping, dtype, storage)
+    metadata = metadata_of(method, pattern, block_size, damping, dtype, storage)
     given = TensorFile(types, metadata)
     given.update({"weight": weight, "gram": gram})
     answer = TensorFile({}, {})
