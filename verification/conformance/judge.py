@@ -50,7 +50,7 @@ class Verdict:
     def not_decidable(self) -> bool:
         """True if no check failed, the certificate stays open, and no exact answer is known."""
         opened = any(check.verdict == NOT_DECIDABLE for check in self.checks)
-        return opened and not self.failures and self.case.expected == "certificate"
+        return opened and not self.failures and not self.case.answer
 
 
 def judge(case: Case, implementation: Implementation) -> Verdict:
