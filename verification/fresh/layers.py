@@ -25,7 +25,7 @@ FEATURES = (
     "dead columns", "few tokens", "equal columns", "zero weights", "loud column", "loud row",
     "coarse grid", "nearly symmetric",
 )  # fmt: skip
-TINY, WIDE = 2, 1  # layers of each size for one method, kind and precision
+TINY, WIDE = 3, 1  # layers of each size for one method, kind and precision
 DAMPINGS = (2.0**-7, 0.01, 0.3, 2.0**-12)
 
 
@@ -56,6 +56,8 @@ class Layer:
         if self.tiny and self.number == TINY and "outliers" not in self.kind:
             rows, columns = rng.choice(((rows, columns), (1, columns), (rows, 1)))
         features = rng.sample(FEATURES, rng.randint(0, 2))
+        if self.number == 1:  # many ties
+            features.append("coarse grid")
         weight, gram = matrices(rng, rows, columns, features)
         weight = weight * 2.0 ** (0 if self.storage == "float16" else rng.randint(-9, 9))
         gram = gram * 2.0 ** rng.randint(-9, 9)
