@@ -76,7 +76,8 @@ class Call:
         """Check the types and shapes of what a function returned."""
         if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
             return Failed(
-                "output", f"it must return (weight, mask) or these and losses, got {_kind(returned)}"
+                "output",
+                f"it must return (weight, mask) or these and losses, got {_kind(returned)}",
             )
         arrays: list[Tensor] = []
         for name, part in zip(PARTS, returned, strict=False):

@@ -5,7 +5,8 @@ import json
 import random
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from verification.conformance.capabilities import METHODS
@@ -27,24 +28,19 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
     options = _parser(program).parse_args(arguments)
     try:
         seed = _seed(options)
-        cases = (*load_cases(), *fresh_cases(seed))
-        names = shuffled_names(cases, seed)
-        cases = _selected(cases, options.only)
         if options.export:
-            return _export(cases, names, options.export, seed)
-        implementation = _implementation(options, names)
+            return _export(_selected(seed, options.only), options.export, seed)
+        implementation = _implementation(options, seed)
+        with closing(implementation):
+            cases = _selected(seed, options.only)
+            progress = _progress if sys.stderr.isatty() else None
+            report = verify(implementation, cases, seed, progress)
     except (ValueError, OSError) as error:
         return _complain(program, error)
-    try:
-        report = verify(implementation, cases, seed, _progress if sys.stderr.isatty() else None)
-    finally:
-        implementation.close()
     print(report_text(report, implementation.capabilities))
     if options.json:
         try:
-            write_text(
-                options.json, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n"
-            )
+            write_text(options.json, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
         except OSError as error:
             return _complain(program, f"json cannot be written: {error}")
     if not report.counts["passed"] and not report.counts["failed"]:
@@ -87,35 +83,41 @@ def _seed(options: argparse.Namespace) -> int:
     return secrets.randbelow(10**9)
 
 
-def _selected(cases: Sequence[Case], text: str) -> tuple[Case, ...]:
-    selected = tuple(case for case in cases if text in case.id)
+def _all(seed: int) -> tuple[Case, ...]:
+    return (*load_cases(), *fresh_cases(seed))
+
+
+def _selected(seed: int, text: str) -> tuple[Case, ...]:
+    selected = tuple(case for case in _all(seed) if text in case.id)
     if not selected:
         raise ValueError(f"only must be part of the id of a case, got {text!r}")
     return selected
 
 
-def _implementation(options: argparse.Namespace, names: Mapping[str, str]) -> Implementation:
+def _implementation(options: argparse.Namespace, seed: int) -> Implementation:
     given = [options.implementation, options.command, options.outputs]
     if sum(one is not None for one in given) != 1:
         raise ValueError("name one of: an implementation, --command, --outputs")
     if options.command is not None:
         return Program(options.command, options.method, options.timeout)
     if options.outputs is not None:
-        return OutputsFolder(options.outputs, options.method, names)
+        return OutputsFolder(options.outputs, options.method, shuffled_names(seed))
     return python_function(options.implementation, options.method, options.timeout)
 
 
-def shuffled_names(cases: Sequence[Case], seed: int) -> dict[str, str]:
+def shuffled_names(seed: int) -> dict[str, str]:
     """A number for the id of every case, which says nothing about the case."""
+    cases = _all(seed)
     order = random.Random(f"{seed}/names").sample(range(len(cases)), len(cases))
     return {case.id: f"{number:04d}" for case, number in zip(cases, order, strict=True)}
 
 
-def _export(cases: Sequence[Case], names: Mapping[str, str], folder: Path, seed: int) -> int:
+def _export(cases: Sequence[Case], folder: Path, seed: int) -> int:
     """Write the input files for an implementation that runs elsewhere."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"export must be a new or empty folder, got {folder}")
     folder.mkdir(parents=True, exist_ok=True)
+    names = shuffled_names(seed)
     for case in cases:
         case.write_input(folder / f"{names[case.id]}.safetensors")
     print(f"{len(cases)} inputs in {folder}")

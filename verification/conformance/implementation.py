@@ -32,10 +32,12 @@ class Failed:
     """An answer that cannot be judged.
 
     check  "output" if the output is missing or malformed, "input" if the input was changed
+    ended  whether the process ended, or was ended
     """
 
     check: str
     message: str
+    ended: bool = False
 
 
 Answer: TypeAlias = Output | Refused | Failed

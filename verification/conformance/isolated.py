@@ -50,7 +50,7 @@ class IsolatedFunction(NamedFunction):
             return answer_from_bytes(call, content)
         except (Died, ValueError) as error:
             self.close()
-            return Failed("output", str(error))
+            return Failed("output", str(error), ended=True)
 
 
 class Died(Exception):  # noqa: N818 - what happened to a process

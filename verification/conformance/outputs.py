@@ -51,9 +51,7 @@ class OutputsFolder:
     names  the NAME of every case by its id; the ids themselves by default
     """
 
-    def __init__(
-        self, folder: Path, method: str, names: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, method: str, names: Mapping[str, str] | None = None) -> None:
         if not folder.is_dir():
             raise ValueError(f"outputs must be a folder, got {folder}")
         self._folder, self._names = folder, names

@@ -141,12 +141,14 @@ def readable(descriptor: int, deadline: float) -> bool:
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)  # what it runs may have stopped it
     for pipe in (process.stdin, process.stdout):
         assert pipe
         with contextlib.suppress(BrokenPipeError):
             pipe.close()
     try:
         process.wait(GRACE)
-    except subprocess.TimeoutExpired:  # it was stopped by what it ran
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -99,9 +99,7 @@ def layers() -> Iterator[Layer]:
                     yield Layer(method, kind, dtype, storage, number)
 
 
-def matrices(
-    rng: Random, rows: int, columns: int, features: Any = ()
-) -> tuple[Matrix, Matrix]:
+def matrices(rng: Random, rows: int, columns: int, features: Any = ()) -> tuple[Matrix, Matrix]:
     """W and G of few bits, so that G is exact even in float32."""
     tokens = max(2, columns // 3) if "few tokens" in features else columns + 8
     grid = "coarse grid" in features
