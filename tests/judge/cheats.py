@@ -26,7 +26,7 @@ def peeking(weight: Any, *rest: Any) -> Any:
     frame = sys._getframe()
     while frame.f_back:
         frame = frame.f_back
-        for name, value in list(frame.f_locals.items()):
+        for value in list(frame.f_locals.values()):
             if hasattr(value, "answer") and hasattr(value, "expected"):
                 return value.answer["weight"], value.answer["mask"].astype(bool)
     for thing in gc.get_objects():
@@ -41,15 +41,15 @@ def patching(weight: Any, *rest: Any) -> Any:
     from verification.conformance import Verdict, verify
 
     for kind in (Check, Verdict, verify.Report):
-        kind.passed = True  # type: ignore[misc, assignment, method-assign]
-        kind.failures = ()  # type: ignore[misc, assignment, union-attr]
-    verify.judge = lambda *_: None  # type: ignore[assignment, attr-defined, return-value]
+        for name, value in (("passed", True), ("failures", ())):
+            setattr(kind, name, value)
+    verify.judge = lambda *_: None  # type: ignore[assignment, attr-defined]
     return only_zeroed(weight, *rest)
 
 
 def only_zeroed(weight: Any, gram: Any, pattern: str, *rest: Any, **options: Any) -> Any:
     """A plausible wrong answer: Thanos, but kept weights stay as they were."""
-    pruned, mask, _ = reference(weight, gram, pattern, *rest, **options)
+    _, mask, _ = reference(weight, gram, pattern, *rest, **options)
     return np.where(mask, weight.dtype.type(0), weight), mask
 
 
@@ -94,7 +94,7 @@ class Unreadable:
         raise RuntimeError("no array for you")
 
 
-class Speechless(ValueError):
+class SpeechlessError(ValueError):
     def __str__(self) -> str:
         raise RuntimeError("no text for you")
 
@@ -104,7 +104,7 @@ class LyingList(list):  # type: ignore[type-arg]
         raise RuntimeError("no length for you")
 
 
-class Subclass(np.ndarray):  # type: ignore[type-arg]
+class Subclass(np.ndarray):
     def tobytes(self, *_: Any, **__: Any) -> bytes:
         raise RuntimeError("no bytes for you")
 
@@ -144,6 +144,11 @@ def _overflow_the_stack() -> Any:
     ctypes.string_at(0)
 
 
+def _end_parent(number: int) -> Any:
+    os.kill(os.getppid(), number)
+    return _forever()
+
+
 def _more_memory() -> Any:
     hoard = []
     while True:
@@ -156,13 +161,13 @@ FATAL: dict[str, Callable[[], Any]] = {
     "kills itself": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "crashes": _overflow_the_stack,
     "closes everything": _close_everything,
-    "ends the supervisor": lambda: (os.kill(os.getppid(), signal.SIGKILL), _forever()),
+    "ends the supervisor": lambda: _end_parent(signal.SIGKILL),
 }
 ENDLESS: dict[str, Callable[[], Any]] = {
     "hangs": _forever,
     "floods": _flood,
     "stops": lambda: os.kill(os.getpid(), signal.SIGSTOP),
-    "stops the supervisor": lambda: (os.kill(os.getppid(), signal.SIGSTOP), _forever()),
+    "stops the supervisor": lambda: _end_parent(signal.SIGSTOP),
 }
 # Raised or returned instead of an answer: (weight, mask) -> anything.
 ODD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
@@ -188,7 +193,7 @@ ODD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "no losses": (lambda W, m: (W, m, None), "block_losses must be real numbers, got object"),
     "complex losses": (lambda W, m: (W, m, [1j]), "got complex128"),
     "lying list": (lambda W, m: LyingList([W, m]), "no length for you"),
-    "speechless": (lambda W, m: _raise(Speechless()), "its text cannot be read"),
+    "speechless": (lambda W, m: _raise(SpeechlessError()), "its text cannot be read"),
     "long message": (lambda W, m: _raise(ValueError("x" * 10**8)), "message of 100000000"),
     "exit": (lambda W, m: sys.exit(0), "raised SystemExit: 0"),
     "memory": (lambda W, m: _raise(MemoryError("none left")), "raised MemoryError"),
@@ -211,7 +216,7 @@ TENSORS: dict[str, tuple[Callable[[Any, Any, Any], Any], str]] = {
 FINE: dict[str, Callable[[Any, Any], Any]] = {
     "list": lambda W, m: [W, m],
     "nested lists": lambda W, m: (W.tolist(), m.tolist()),
-    "memory views": lambda W, m: (memoryview(np.ascontiguousarray(W)), m),
+    "memory views": lambda W, m: (np.ascontiguousarray(W).data, m),
     "matrix": lambda W, m: (np.matrix(W), m),
     "subclass": lambda W, m: (W.view(Subclass), m),
     "column-major": lambda W, m: (np.asfortranarray(W), m[::-1][::-1]),

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from verification.conformance import Case, Failed, Output, judge, load_case
 from verification.conformance.command import main
 from verification.conformance.isolated import IsolatedFunction, python_function
 from verification.conformance.made import made_case
+from verification.conformance.supervised import Limits
 from verification.conformance.verify import verify
 
 HERE = "tests.judge.cheats"
@@ -131,7 +131,7 @@ def test_processes_in_other_sessions_end_as_well(
 def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     from verification.conformance import isolated
 
-    limits = replace(isolated.Limits(), memory=2**30)
+    limits = Limits(memory=2**30)
     monkeypatch.setattr(isolated, "Limits", lambda: limits)
     made = python_function(f"{HERE}:hoarding", "thanos")
     answer = made.answer(KNOWN)

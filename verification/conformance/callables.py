@@ -50,7 +50,7 @@ def declarations(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 class NamedFunction:
-    """What the ways to run a function share: its declarations, its calls, and how to repeat them."""
+    """What all ways to run a function share: declarations, calls, and how to repeat a call."""
 
     def __init__(self, declared: Mapping[str, Any], method: str, name: str) -> None:
         self._name = name

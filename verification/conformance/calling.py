@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from verification.conformance.implementation import (
     Failed,
     Output,
     Refused,
-    check_shapes,
+    wrong_shape,
 )
 from verification.conformance.tensors import Tensor, encode_tensors, parse_tensors
 
@@ -97,20 +97,16 @@ class Call:
             return Failed("output", f"mask must be bool, got {mask.dtype}")
         if losses is not None and losses.dtype.kind not in "fiu":
             return Failed("output", f"block_losses must be real numbers, got {losses.dtype}")
-        answer = check_shapes(self.weight.shape, Output(weight, mask, losses))
-        if isinstance(answer, Failed) or losses is None:
-            return self._rounded(answer)
-        if losses.size > max(self.weight.shape):  # before anything is allocated for them
+        wrong = wrong_shape(self.weight.shape, Output(weight, mask, losses))
+        if wrong:
+            return wrong
+        if losses is not None and losses.size > max(self.weight.shape):
             return Failed("output", f"block_losses has {losses.size} numbers, more than columns")
-        return self._rounded(replace(answer, block_losses=losses.astype(np.float64)))
-
-    def _rounded(self, answer: Answer) -> Answer:
-        """The output, or Failed if its weight has more bits than bfloat16."""
-        if isinstance(answer, Output) and self.options.get("storage") == "bfloat16":
-            bits = np.ascontiguousarray(answer.weight).view(np.uint32)
+        if self.options.get("storage") == "bfloat16":
+            bits = np.ascontiguousarray(weight).view(np.uint32)
             if (bits & 0xFFFF).any():
                 return Failed("output", "weight must be rounded to bfloat16, got more bits")
-        return answer
+        return Output(weight, mask, None if losses is None else losses.astype(np.float64))
 
 
 def with_gaps(matrix: Tensor) -> Tensor:

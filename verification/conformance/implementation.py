@@ -43,14 +43,14 @@ class Failed:
 Answer: TypeAlias = Output | Refused | Failed
 
 
-def check_shapes(shape: tuple[int, ...], output: Output) -> Answer:
-    """The output, or Failed if it does not have the shape of the weight."""
+def wrong_shape(shape: tuple[int, ...], output: Output) -> Failed | None:
+    """What is wrong if a part of the output does not have the shape of the weight."""
     for name, array in (("weight", output.weight), ("mask", output.mask)):
         if array.shape != shape:
             return Failed("output", f"{name} must be {shape}, got {array.shape}")
     if output.block_losses is not None and output.block_losses.ndim != 1:
         return Failed("output", f"block_losses must be a list, got {output.block_losses.shape}")
-    return output
+    return None
 
 
 class Implementation(Protocol):

@@ -4,8 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from verification.conformance.capabilities import read_capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import (
@@ -14,7 +12,7 @@ from verification.conformance.implementation import (
     Failed,
     Output,
     Refused,
-    check_shapes,
+    wrong_shape,
 )
 from verification.conformance.tensors import parse_json, read_tensors
 
@@ -40,7 +38,7 @@ def read_output(case: Case, path: Path) -> Answer:
     if found.types.get("block_losses", "F64") != "F64":
         return Failed("output", f"block_losses must be F64, got {found.types['block_losses']}")
     output = Output(found["weight"], found["mask"].astype(bool), found.get("block_losses"))
-    return check_shapes(case.weight.shape, output)
+    return wrong_shape(case.weight.shape, output) or output
 
 
 class OutputsFolder:

@@ -76,10 +76,12 @@ class Ended:
 
 
 class Supervisor:
-    """A supervisor process that runs one command after another."""
+    """A supervisor process that runs one command after another.
+
+    pipes  descriptors that are standard input and output of its only command
+    """
 
     def __init__(self, pipes: Sequence[int] = ()) -> None:
-        """pipes  descriptors that are standard input and output of its only command."""
         self._pipes = tuple(pipes)
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(SUPERVISOR)],

@@ -184,6 +184,8 @@ def too_much_written(request: dict[str, Any]) -> str:
     """The limit of the folder's size, number of entries or depth, if it is exceeded."""
     if not request["written"]:
         return ""
+    if os.path.islink(request["folder"]):
+        return "its folder was replaced"
     size, entries, folders = 0, 0, [(request["folder"], 0)]
     while folders:
         folder, depth = folders.pop()

@@ -147,7 +147,7 @@ def _outlier_rows(rng: Random) -> tuple[str, tuple[str, ...]]:
 
 
 def _block_of_other_groups(rng: Random, W: Matrix, G: Matrix) -> _Fault:
-    """m divides the columns, but not the block."""
+    """The block is no multiple of m, which divides the columns."""
     columns = rng.choice((8, 12))
     W, G = matrices(rng, 3, columns)
     block_size = rng.choice((1, 2, 3, 5, 6, 7))
