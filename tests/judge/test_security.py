@@ -214,7 +214,7 @@ def test_a_command_is_no_shell_line(tmp_path: Path) -> None:
         "sleep 60 & echo $! > {pid}; sleep 60",
         "setsid bash -c 'echo $$ > {pid}; exec sleep 60' & sleep 60",
         # It leaves its session, its parent ends, it ignores what can be ignored.
-        """setsid bash -c "trap '' TERM HUP INT; bash -c 'echo \\$\\$ > {pid}; sleep 60; :' & exit" &
+        """setsid bash -c "trap '' TERM HUP; bash -c 'echo \\$\\$ > {pid}; sleep 60; :' & exit" &
         while [ ! -s {pid} ]; do sleep 0.01; done; exit 1""",
     ],
 )
@@ -237,7 +237,8 @@ def test_what_a_program_leaves_running_does_not_spoil_its_answer(tmp_path: Path)
 @pytest.mark.parametrize(
     ("limits", "lines", "said"),
     [
-        ({"processes": 20}, "for i in $(seq 60); do sleep 60 & done; wait", "more than 20 processes"),
+        ({"processes": 20}, "for i in $(seq 60); do sleep 60 & done; wait",
+         "more than 20 processes"),
         ({"memory": 2**26}, f"{sys.executable} -c 'x = bytes([1]) * 2**28; input()' < <(sleep 60)",
          "more than 64 MiB of memory"),
     ],

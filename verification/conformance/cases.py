@@ -40,7 +40,7 @@ class Case:
         """The input file among the vectors."""
         return self.folder / "inputs" / f"{self.id}.safetensors"
 
-    def write_input(self, path: Path) -> None:
+    def write_input(self, path: str | Path) -> None:
         """Write the input file that a program gets."""
         shutil.copyfile(self.input_path, path)
 

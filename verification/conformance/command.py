@@ -17,7 +17,7 @@ from verification.conformance.outputs import OutputsFolder
 from verification.conformance.programs import Program
 from verification.conformance.text import printable, report_text
 from verification.conformance.verify import verify
-from verification.fresh import fresh_cases
+from verification.fresh import fresh_cases, fresh_ids
 from verification.writing import write_text
 
 USAGE = 2  # exit status if nothing was judged
@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
     """Exit status 0: every supported case passed; 1: a case failed; 2: nothing was judged."""
     options = _parser(program).parse_args(arguments)
     try:
-        seed = _seed(options)
+        seed = secrets.randbelow(10**9) if options.seed is None else options.seed
+        if options.json and not options.json.absolute().parent.is_dir():
+            raise ValueError(f"json must lie in a folder that exists, got {options.json}")
         if options.export:
             return _export(_selected(seed, options.only), options.export, seed)
         implementation = _implementation(options, seed)
@@ -74,21 +76,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _seed(options: argparse.Namespace) -> int:
-    """The seed that is given, otherwise one that nobody knows."""
-    if options.seed is not None:
-        return int(options.seed)
-    if options.outputs is not None:
-        raise ValueError("outputs need --seed: the one that --export printed")
-    return secrets.randbelow(10**9)
-
-
-def _all(seed: int) -> tuple[Case, ...]:
-    return (*load_cases(), *fresh_cases(seed))
-
-
 def _selected(seed: int, text: str) -> tuple[Case, ...]:
-    selected = tuple(case for case in _all(seed) if text in case.id)
+    known = (case for case in load_cases() if text in case.id)
+    selected = (*known, *fresh_cases(seed, text))
     if not selected:
         raise ValueError(f"only must be part of the id of a case, got {text!r}")
     return selected
@@ -101,15 +91,17 @@ def _implementation(options: argparse.Namespace, seed: int) -> Implementation:
     if options.command is not None:
         return Program(options.command, options.method, options.timeout)
     if options.outputs is not None:
+        if options.seed is None:
+            raise ValueError("outputs need --seed: the one that --export printed")
         return OutputsFolder(options.outputs, options.method, shuffled_names(seed))
     return python_function(options.implementation, options.method, options.timeout)
 
 
 def shuffled_names(seed: int) -> dict[str, str]:
     """A number for the id of every case, which says nothing about the case."""
-    cases = _all(seed)
-    order = random.Random(f"{seed}/names").sample(range(len(cases)), len(cases))
-    return {case.id: f"{number:04d}" for case, number in zip(cases, order, strict=True)}
+    ids = (*(case.id for case in load_cases()), *fresh_ids(seed))
+    order = random.Random(f"{seed}/names").sample(range(len(ids)), len(ids))
+    return {name: f"{number:04d}" for name, number in zip(ids, order, strict=True)}
 
 
 def _export(cases: Sequence[Case], folder: Path, seed: int) -> int:

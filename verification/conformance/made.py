@@ -39,7 +39,7 @@ class MadeCase(Case):
             f"                 damping={damping}, storage={storage}, name={name})"
         )
 
-    def write_input(self, path: Path) -> None:
+    def write_input(self, path: str | Path) -> None:
         """Write the input file that a program gets."""
         write_tensors(path, self.input, self.input.metadata, self.input.types)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from verification.conformance.capabilities import read_capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import MAX_MESSAGE, TIMEOUT, Answer, Failed, Refused
+from verification.conformance.made import MadeCase
 from verification.conformance.outputs import read_output
 from verification.conformance.scratch import scratch_folder
 from verification.conformance.supervised import POSIX, Ended, Limits, Supervisor
@@ -61,8 +62,14 @@ class Program:
             return read_output(case, wanted)
 
     def reproduce(self, case: Case) -> str:
-        """The command line."""
-        return f"{shlex.join(self._command)} {case.input_path} output.safetensors"
+        """The commands."""
+        command = shlex.join(self._command)
+        if not isinstance(case, MadeCase):
+            return f"{command} {case.input_path} output.safetensors"
+        return (
+            f"python - <<END\n{case.as_python()}\ncase.write_input('input.safetensors')\nEND\n"
+            f"{command} input.safetensors output.safetensors"
+        )
 
     def close(self) -> None:
         """End the supervisor."""

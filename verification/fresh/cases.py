@@ -1,36 +1,35 @@
-"""All fresh cases of a seed, in a fixed order."""
+"""All fresh cases of a seed, in a fixed order. A case is drawn when it is needed."""
 
-from collections.abc import Iterator
-from random import Random
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from verification.conformance.cases import Case, load_cases
-from verification.fresh.drawn import drawn_case
-from verification.fresh.layers import Layer, layers
-from verification.fresh.moved import moved
-from verification.fresh.refusals import refusals
+from verification.fresh import layers, moved, refusals
 
 
-def fresh_cases(seed: int) -> tuple[Case, ...]:
-    """Drawn layers, vectors moved by T7, and drawn refusals."""
-    return tuple(_all(seed))
+def fresh_cases(seed: int, only: str = "") -> tuple[Case, ...]:
+    """Drawn layers, vectors moved by T7, and drawn refusals, with `only` in their ids."""
+    return tuple(draw() for name, draw in _planned(seed) if only in name)
+
+
+def fresh_ids(seed: int) -> tuple[str, ...]:
+    """The ids of all fresh cases."""
+    return tuple(name for name, _ in _planned(seed))
 
 
 def fresh_case(name: str, seed: int) -> Case:
     """The fresh case with an id. Raises ValueError if there is none."""
-    for case in fresh_cases(seed):
-        if case.id == name:
-            return case
-    raise ValueError(f"case must be the id of a fresh case, got {name!r}")
+    for planned, draw in _planned(seed):
+        if planned == name:
+            return draw()
+    raise ValueError(f"case must be the id of a fresh case of seed {seed}, got {name!r}")
 
 
-def _all(seed: int) -> Iterator[Case]:
-    for layer in layers():
-        yield drawn_case(layer.case(_rng(seed, layer)), seed, exact=layer.tiny)
-    known = sorted(load_cases(), key=lambda case: case.id)
-    yield from moved(known, seed)
-    yield from refusals(seed)
-
-
-def _rng(seed: int, layer: Layer) -> Random:
-    """Numbers that depend on nothing but the seed and the name of the layer."""
-    return Random(f"{seed}/{layer.id}")
+def _planned(seed: int) -> Iterator[tuple[str, Callable[[], Case]]]:
+    """(id, what draws the case) for every case."""
+    for layer in layers.layers():
+        yield layer.id, partial(layer.case, seed)
+    for case in moved.chosen(load_cases(), seed):
+        yield moved.name_of(case), partial(moved.moved_case, case, seed)
+    for refusal in refusals.refusals():
+        yield refusal.id, partial(refusal.case, seed)

@@ -16,15 +16,20 @@ from verification.fresh.drawn import DrawnCase, drawn_case
 TIED = 1e-9  # relative difference of scores that are taken for a tie
 
 
-def moved(known: Sequence[Case], seed: int) -> Iterator[Case]:
-    """One vector of every method, kind of pattern and precision, moved."""
+def chosen(known: Sequence[Case], seed: int) -> Iterator[Case]:
+    """One vector of every method, kind of pattern and precision, chosen by the seed."""
     groups: dict[object, list[Case]] = {}
-    for case in known:
+    for case in sorted(known, key=lambda case: case.id):
         if case.expected in ("weights", "mask"):
             kinds = pattern_kinds(case.pattern)
             groups.setdefault((case.method, kinds, case.dtype, case.storage), []).append(case)
     for key, group in groups.items():
-        yield moved_case(Random(f"{seed}/{key}").choice(group), seed)
+        yield Random(f"{seed}/{key}").choice(group)
+
+
+def name_of(case: Case) -> str:
+    """The id of a vector that is moved."""
+    return f"moved-{case.id}"
 
 
 def moved_case(case: Case, seed: int) -> DrawnCase:
@@ -45,7 +50,7 @@ def moved_case(case: Case, seed: int) -> DrawnCase:
         block_size=case.block_size,
         damping=case.damping,
         storage=case.storage,
-        name=f"moved-{case.id}",
+        name=name_of(case),
     )
     moved = drawn_case(made, seed, condition=case.condition, flags=case.flags)
     moved.__dict__["answer"] = _answer(case.answer, order, s)

@@ -1,6 +1,7 @@
 """Draws inputs that section 2 refuses, with one fault each."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -22,31 +23,42 @@ _Fault = tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]
 _Spoiler = Callable[[Random, Matrix, Matrix], _Fault]
 
 
-def refusals(seed: int) -> Iterator[Case]:
+@dataclass(frozen=True)
+class DrawnRefusal:
+    """One fault, for one method."""
+
+    method: str
+    fault: str
+
+    @property
+    def id(self) -> str:
+        """The id of its case."""
+        return f"fresh-refusal-{self.method}-{self.fault}"
+
+    def case(self, seed: int) -> Case:
+        """A legal call, drawn and then spoiled."""
+        rng = Random(f"{seed}/{self.id}")
+        columns = rng.choice((4, 8, 12))
+        W, G = matrices(rng, rng.randint(2, 5), columns)
+        call: dict[str, Any] = {
+            "weight": W,
+            "gram": G,
+            "pattern": rng.choice(("unstructured:0.5", "structured:0.25", "2:4", "1:2")),
+            "block_size": rng.choice((4, columns)),
+            "damping": rng.choice((2.0**-7, 0.01)),
+        }
+        changes, names, values = SPOILERS[self.fault](rng, W, G)
+        made = made_case(**{**call, **changes}, method=self.method, name=self.id, refused=names)
+        made.input.metadata["dtype"] = "float64"  # also where the matrices hold whole numbers
+        return drawn_case(made, seed, dtype="float64", values=values)
+
+
+def refusals() -> Iterator[DrawnRefusal]:
     """One of every fault for every method."""
     for method in METHODS:
-        for name, spoil in SPOILERS.items():
-            if name == "outlier-rows" and method == "thanos":
-                continue
-            yield refusal(method, name, spoil, seed)
-
-
-def refusal(method: str, name: str, spoil: _Spoiler, seed: int) -> Case:
-    """A legal call, drawn and then spoiled."""
-    full = f"fresh-refusal-{method}-{name}"
-    rng = Random(f"{seed}/{full}")
-    columns = rng.choice((4, 8, 12))
-    W, G = matrices(rng, rng.randint(2, 5), columns)
-    call: dict[str, Any] = {
-        "weight": W,
-        "gram": G,
-        "pattern": rng.choice(("unstructured:0.5", "structured:0.25", "2:4", "1:2")),
-        "block_size": rng.choice((4, columns)),
-        "damping": rng.choice((2.0**-7, 0.01)),
-    }
-    changes, names, values = spoil(rng, W, G)
-    made = made_case(**{**call, **changes}, method=method, name=full, refused=names)
-    return drawn_case(made, seed, values=values)
+        for fault in SPOILERS:
+            if fault != "outlier-rows" or method != "thanos":  # the baselines refuse them
+                yield DrawnRefusal(method, fault)
 
 
 def _entry(name: str, value: Callable[[Random], float]) -> _Spoiler:
