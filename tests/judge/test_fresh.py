@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from verification.conformance.verify import verify
 from verification.exact import exact_prune
 from verification.fresh import fresh_case, fresh_cases, fresh_ids
 
+PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 KINDS = ("unstructured", "nm", "structured", "nm-outliers", "structured-outliers")
 
 
@@ -45,7 +48,7 @@ def test_every_method_kind_of_pattern_and_precision_has_cases_with_exact_answers
     cases = [case for case in fresh_cases(3) if case.expected != "refusal"]
     for method in ("thanos", "magnitude", "wanda", "sparsegpt"):
         for kind in KINDS if method == "thanos" else KINDS[:3]:
-            for precision in ("float64", "float32", "float16", "bfloat16"):
+            for precision in PRECISIONS:
                 of_it = [c for c in cases if f"{method}-{precision}-{kind}-" in f"{c.id}-"
                          and c.id.startswith("fresh")]  # fmt: skip
                 assert len([c for c in of_it if c.id[-2:] in ("-1", "-2", "-3", "-4")]) >= 4
@@ -53,10 +56,9 @@ def test_every_method_kind_of_pattern_and_precision_has_cases_with_exact_answers
     assert min(faults.values()) >= 23
 
 
-@pytest.mark.parametrize(
-    "seed", [11, *(pytest.param(s, marks=pytest.mark.long) for s in range(20))]
-)
-@pytest.mark.parametrize("name", ["reference", pytest.param("torch", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("name", ["reference", "torch"])
 def test_right_code_passes(seed: int, name: str) -> None:
     function = PythonFunction(load_callable(name), "thanos", name)
     report = verify(function, fresh_cases(seed), seed)
@@ -64,9 +66,7 @@ def test_right_code_passes(seed: int, name: str) -> None:
     assert report.counts["not decidable"] < 10
 
 
-@pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(s, marks=pytest.mark.long) for s in range(2, 6))]
-)
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_moved_vector_has_the_exact_answer(seed: int) -> None:
     """Where that is fast; the answer itself is transformed, not computed."""
     for case in fresh_cases(seed, "moved-"):
@@ -78,15 +78,13 @@ def test_a_moved_vector_has_the_exact_answer(seed: int) -> None:
             assert (np.array(exact.mask) == case.answer["mask"]).all(), case.id
 
 
-def magnitude(weight: Any, gram: Any, pattern: str, *rest: Any, **options: Any) -> Any:
-    options["method"] = "magnitude"
-    return load_callable("reference")(weight, gram, pattern.partition("+")[0], *rest, **options)
-
-
 def other_ties(weight: Any, gram: Any, pattern: str, *rest: Any, **options: Any) -> Any:
     """The last of equal scores goes first."""
-    pruned, mask, *_ = load_callable("reference")(weight[::-1], gram, pattern, *rest, **options)
-    return pruned[::-1], mask[::-1]
+    turn: Any = np.s_[::-1]
+    if options["method"] in ("magnitude", "wanda"):  # these compare columns of one row only
+        turn, gram = np.s_[::-1, ::-1], gram[::-1, ::-1]
+    pruned, mask, *_ = load_callable("reference")(weight[turn], gram, pattern, *rest, **options)
+    return pruned[turn], mask[turn]
 
 
 def never_refusing(weight: Any, *rest: Any, **options: Any) -> Any:
@@ -103,44 +101,47 @@ def one_message(*arguments: Any, **options: Any) -> Any:
         raise ValueError("damping -1.0") from None
 
 
-def only(wrong: Callable[..., Any], wanted: Callable[..., bool]) -> Callable[..., Any]:
-    """Wrong where the options are wanted, right elsewhere."""
-
-    def prune(weight: Any, gram: Any, pattern: str, *rest: Any, **options: Any) -> Any:
-        asked = wanted(weight.dtype, pattern, options)
-        return (wrong if asked else load_callable("reference"))(
-            weight, gram, pattern, *rest, **options
-        )
-
-    return prune
+@cache
+def table() -> Any:
+    return cheats.table()
 
 
-def failures(otherwise: Callable[..., Any], cases: tuple[Case, ...]) -> list[str]:
+def failures(otherwise: Callable[..., Any], cases: tuple[Case, ...]) -> set[str]:
     """What fails of a table of all vectors with a wrong answer to everything else."""
-    prune = cheats.table()
-    prune.otherwise = otherwise  # type: ignore[attr-defined]
-    function = PythonFunction(prune, "thanos", "table")
+    table().otherwise = otherwise
+    function = PythonFunction(table(), "thanos", "table")
     found = [judge(case, function) for case in cases]
-    return [verdict.case.id for verdict in found if verdict.failures]
+    return {verdict.case.id for verdict in found if verdict.failures}
 
 
 @pytest.mark.long
 def test_a_table_of_the_vectors_passes_the_vectors() -> None:
-    assert failures(cheats.only_zeroed, load_cases()) == []
+    assert failures(cheats.only_zeroed, load_cases()) == set()
 
 
-@pytest.mark.parametrize("seed", [21, *(pytest.param(s, marks=pytest.mark.long) for s in range(5))])
-def test_a_table_of_the_vectors_fails(seed: int) -> None:
-    """Whatever it does beyond the table, and if it does that for a single kind of case."""
-    cases = fresh_cases(seed)
-    for wrong in (cheats.only_zeroed, never_refusing, one_message):
-        assert failures(wrong, cases)
+SEEDS = [21, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(5))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_table_fails_for_every_kind_of_pattern_and_precision(seed: int) -> None:
+    zeroed = failures(cheats.only_zeroed, fresh_cases(seed, "fresh-thanos-"))
+    for kind, precision in product(KINDS, PRECISIONS):
+        group = {f"fresh-thanos-{precision}-{kind}-{number}" for number in (1, 2, 3, 4)}
+        assert group & zeroed, (kind, precision)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_table_of_refusals_fails(seed: int) -> None:
+    for wrong in (never_refusing, one_message):
+        for method in ("thanos", "wanda"):
+            cases = fresh_cases(seed, f"fresh-refusal-{method}")
+            assert len(failures(wrong, cases)) >= len(cases) - 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_table_with_other_ties_fails(seed: int) -> None:
     for method in ("thanos", "sparsegpt", "wanda", "magnitude"):
-        of_it = tuple(case for case in cases if case.method == method)
-        assert failures(other_ties, of_it), method
-    zeroed = set(failures(cheats.only_zeroed, cases))
-    for method in ("thanos", "sparsegpt"):  # the others move no weights
-        for kind in KINDS if method == "thanos" else KINDS[:3]:
-            for precision in ("float64", "float32", "float16", "bfloat16"):
-                group = {f"fresh-{method}-{precision}-{kind}-{number}" for number in (1, 2, 3, 4)}
-                assert group & zeroed, (method, kind, precision)
+        cases = fresh_cases(seed, f"fresh-{method}-float64-unstructured")
+        if not failures(other_ties, cases):
+            cases = fresh_cases(seed, f"fresh-{method}-")
+            assert failures(other_ties, cases), method

@@ -65,7 +65,7 @@ def test_our_own_pass_everything(name: str, capsys: pytest.CaptureFixture[str]) 
 
 def test_a_program(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--command", program, "--only", "thanos-float64-06-n", "--seed", "1"]) == 0
-    assert "2 cases: 2 passed" in capsys.readouterr().out
+    assert "3 cases: 3 passed" in capsys.readouterr().out
     case = load_case("refusal-damping-nan")
     refused = Program(program, "thanos").answer(case)
     assert isinstance(refused, Refused)
