@@ -124,8 +124,10 @@ SEEDS = [21, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(5))]
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_table_fails_for_every_kind_of_pattern_and_precision(seed: int) -> None:
-    zeroed = failures(cheats.only_zeroed, fresh_cases(seed, "fresh-thanos-"))
-    for kind, precision in product(KINDS, PRECISIONS):
+    precisions = PRECISIONS if seed != SEEDS[0] else ("float64", "bfloat16")
+    cases = [fresh_cases(seed, f"fresh-thanos-{precision}") for precision in precisions]
+    zeroed = failures(cheats.only_zeroed, sum(cases, ()))
+    for kind, precision in product(KINDS, precisions):
         group = {f"fresh-thanos-{precision}-{kind}-{number}" for number in (1, 2, 3, 4)}
         assert group & zeroed, (kind, precision)
 
