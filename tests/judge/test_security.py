@@ -4,9 +4,11 @@ import ast
 import json
 import os
 import shutil
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,11 @@ from reference.patterns import parse_pattern
 from verification.conformance import Failed, Output, Refused, load_case, load_cases
 from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import FOLDER
-from verification.conformance.command import main
+from verification.conformance.command import main, shuffled_names
 from verification.conformance.judge import judge_answer
 from verification.conformance.outputs import OutputsFolder
-from verification.conformance.programs import Program
+from verification.conformance.programs import LIMITS, Program
+from verification.conformance.scratch import remove_tree
 from verification.conformance.tensors import parse_json, parse_tensors, read_tensors
 
 ROOT = Path(__file__).parents[2]
@@ -175,8 +178,9 @@ def test_names_and_messages_cannot_write_the_verdict(
 ) -> None:
     forged = "mine\x1b[2J\ud800\r\nPASSED\n"
     (tmp_path / "describe.json").write_text(json.dumps({"name": forged}))
-    (tmp_path / f"{CASE}.json").write_text(json.dumps({"refused": forged}))
-    assert main(["--outputs", str(tmp_path), "--only", CASE]) == 1
+    number = shuffled_names(7)[CASE]
+    (tmp_path / f"{number}.json").write_text(json.dumps({"refused": forged}))
+    assert main(["--outputs", str(tmp_path), "--only", CASE, "--seed", "7"]) == 1
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "PASSED" not in printed.splitlines()
@@ -204,25 +208,87 @@ def test_a_command_is_no_shell_line(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-def test_children_end_with_the_program_that_takes_too_long(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "child",
+    [
+        "sleep 60 & echo $! > {pid}; sleep 60",
+        "setsid bash -c 'echo $$ > {pid}; exec sleep 60' & sleep 60",
+        # It leaves its session, its parent ends, it ignores what can be ignored.
+        """setsid bash -c "trap '' TERM HUP; bash -c 'echo \\$\\$ > {pid}; sleep 60; :' & exit" &
+        while [ ! -s {pid} ]; do sleep 0.01; done; exit 1""",
+    ],
+)
+def test_children_end_with_the_program(tmp_path: Path, child: str) -> None:
     pid = tmp_path / "pid"
-    command = script(tmp_path, f"sleep 60 & echo $! > {pid}; sleep 60")
     start = time.monotonic()
-    assert "no end after 1 seconds" in failure(command, timeout=1.0)
+    failure(script(tmp_path, child.format(pid=pid)), timeout=0.5)
     assert time.monotonic() - start < 10
-    status = Path(f"/proc/{int(pid.read_text())}/status")
-    deadline = time.monotonic() + 5
-    while status.exists() and "Z (zombie)" not in status.read_text():
-        assert time.monotonic() < deadline, "the child lives"
-        time.sleep(0.05)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_what_a_program_leaves_running_does_not_spoil_its_answer(tmp_path: Path) -> None:
+    right = FOLDER / "expected" / f"{CASE}.safetensors"
+    command = script(tmp_path, f'setsid sleep 60 & cp {right} "$2"')
+    answer = Program(command, "thanos").answer(load_case(CASE))
+    assert isinstance(answer, Output)
+
+
+@pytest.mark.parametrize(
+    ("limits", "lines", "said"),
+    [
+        ({"processes": 20}, "for i in $(seq 60); do sleep 60 & done; wait",
+         "more than 20 processes"),
+        ({"memory": 2**26}, f"{sys.executable} -c 'x = bytes([1]) * 2**28; input()' < <(sleep 60)",
+         "more than 64 MiB of memory"),
+    ],
+)  # fmt: skip
+def test_processes_and_memory_are_limited(
+    tmp_path: Path, limits: dict[str, int], lines: str, said: str
+) -> None:
+    program = Program(script(tmp_path, lines), "thanos", limits=replace(LIMITS, **limits))
+    answer = program.answer(load_case(CASE))
+    assert isinstance(answer, Failed)
+    assert said in answer.message
+
+
+def test_nothing_is_left_of_a_deep_folder_and_nothing_outside_is_touched(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    folder = str(tmp_path / "deep")
+    os.mkdir(folder)
+    os.symlink(outside, f"{folder}/link")
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(1100):  # deeper than Python may recurse, and longer than a path may be
+        os.mkdir("inside", dir_fd=here)
+        inner = os.open("inside", os.O_RDONLY, dir_fd=here)
+        os.symlink(outside, "link", dir_fd=inner)
+        os.chmod("inside", 0o100, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    remove_tree(folder)
+    assert not os.path.lexists(folder)
+    assert (outside / "file").exists()
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("exec yes", "exit status"),  # prints without end
-        ("exec yes >&2", ""),
-        ('exec cat /dev/zero > "$2"', "exit status"),
+        ("exec yes", "it printed more than 1 MiB"),
+        ("exec yes >&2", "it printed more than 1 MiB"),
+        ('exec cat /dev/zero > "$2"', "it wrote more than 64 MiB"),
+        ('for i in 1 2 3 4 5 6; do head -c 60000000 /dev/zero > "$i"; done', "more than 64 MiB"),
+        ("head -c 100000000 /dev/zero >&2; exit 2", "it printed more than 1 MiB"),
+        ("for i in $(seq 1500); do mkdir d && cd d; done", "it nested more than 64 folders"),
+        ("for i in $(seq 1500); do mkdir d && cd d; done; exit 2", "more than 64 folders"),
+        ("for i in $(seq 5000); do : > $i; done", "it made more than 4096 files"),
+        ('mkdir "$2"', "no file"),
+        ("cd ..; rm -r $(dirname $1)", "changed"),
+        ("cd ..; rm -r $(dirname $1); ln -s /usr $(dirname $1)", "its folder was replaced"),
+        ("kill -9 $$", "ended by SIGKILL"),
+        ("kill -9 $PPID; sleep 60", "the process that supervises it was ended"),
         ('mkfifo "$2"', "no file"),
         ('ln -s /etc/hostname "$2"', "link"),
         *((f'rm "$1"; ln -s {by} "$1"', "changed") for by in ("/dev/zero", "/proc/kcore", ".")),

@@ -13,10 +13,11 @@ import reference
 from verification.conformance import Failed, Output, Refused, load_case, load_cases
 from verification.conformance.callables import PythonFunction, load_callable
 from verification.conformance.capabilities import Capabilities
-from verification.conformance.command import main
+from verification.conformance.command import main, shuffled_names
 from verification.conformance.judge import judge_answer
 from verification.conformance.programs import Program
 from verification.conformance.tensors import write_tensors
+from verification.fresh import fresh_cases
 
 ONLY = "thanos-float64-0"  # the first nine catalogue entries in all patterns
 
@@ -54,16 +55,17 @@ def program(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["reference", "torch"])
 def test_our_own_pass_everything(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name]) == 0
+    assert main([name, "--seed", "1"]) == 0
     printed = capsys.readouterr().out
     # Eight cases have a layer that float64 cannot judge and whose exact answer is uncertain.
-    assert "891 passed, 0 failed, 0 not supported, 8 not decidable" in printed
+    assert "1266 passed, 0 failed, 0 not supported, 8 not decidable" in printed
+    assert "375 of them drawn for this run: --seed 1 repeats it" in printed
     assert printed.endswith("PASSED\n")
 
 
 def test_a_program(program: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--command", program, "--only", "thanos-float64-06"]) == 0
-    assert "5 cases: 5 passed" in capsys.readouterr().out
+    assert main(["--command", program, "--only", "thanos-float64-06-n", "--seed", "1"]) == 0
+    assert "3 cases: 3 passed" in capsys.readouterr().out
     case = load_case("refusal-damping-nan")
     refused = Program(program, "thanos").answer(case)
     assert isinstance(refused, Refused)
@@ -75,30 +77,49 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "outputs"
     folder.mkdir()
     (folder / "describe.json").write_text('{"name": "elsewhere", "refusals": true}')
-    for case in load_cases():
-        if not case.id.startswith((ONLY, "refusal")) or case.method != "thanos":
+    names = shuffled_names(7)
+    for case in (*load_cases(), *fresh_cases(7)):
+        wanted = ONLY in case.id or "refusal" in case.id or case.id.startswith("fresh")
+        if not wanted or case.method != "thanos":
             continue
         answer = function.answer(case)
+        name = names[case.id]
         if isinstance(answer, Refused):
-            (folder / f"{case.id}.json").write_text(json.dumps({"refused": answer.message}))
+            (folder / f"{name}.json").write_text(json.dumps({"refused": answer.message}))
         else:
             assert isinstance(answer, Output)
             tensors = {"weight": answer.weight, "mask": answer.mask}
-            write_tensors(folder / f"{case.id}.safetensors", tensors, {})
+            write_tensors(folder / f"{name}.safetensors", tensors, {})
     report = tmp_path / "report.json"
-    for only in (ONLY, "refusal"):
-        assert main(["--outputs", str(folder), "--only", only, "--json", str(report)]) == 0
+    judged = ["--outputs", str(folder), "--seed", "7"]
+    for only in (ONLY, "refusal", "fresh-thanos-float64"):
+        assert main([*judged, "--only", only, "--json", str(report)]) == 0
     said = json.loads(report.read_text())
     assert said["implementation"] == "elsewhere"
     assert said["passed"] is True
-    (folder / f"{ONLY}3-unstructured.safetensors").unlink()
-    assert main(["--outputs", str(folder), "--only", ONLY]) == 1
-    assert f"{ONLY}3-unstructured.safetensors cannot be read" in capsys.readouterr().out
+    assert said["seed"] == 7
+    gone = folder / f"{names[f'{ONLY}3-unstructured']}.safetensors"
+    gone.unlink()
+    assert main([*judged, "--only", ONLY]) == 1
+    assert f"{gone.name} cannot be read" in capsys.readouterr().out
+    assert main(["--outputs", str(folder), "--only", ONLY]) == 2
+    assert "outputs need --seed" in capsys.readouterr().err
 
 
-def test_inputs_can_be_taken_elsewhere(tmp_path: Path) -> None:
-    assert main(["--export", str(tmp_path / "inputs")]) == 0
-    assert len(list((tmp_path / "inputs").iterdir())) == len(load_cases())
+def test_inputs_can_be_taken_elsewhere_and_tell_nothing_of_their_cases(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--export", str(tmp_path / "inputs"), "--seed", "7"]) == 0
+    assert "--outputs FOLDER --seed 7" in capsys.readouterr().out
+    files = sorted((tmp_path / "inputs").iterdir())
+    names = shuffled_names(7)
+    assert [file.stem for file in files] == sorted(names.values())
+    assert len(files) == len(load_cases()) + len(fresh_cases(7))
+    for case in (load_case("thanos-float64-03-unstructured"), fresh_cases(7)[0]):
+        content = (tmp_path / "inputs" / f"{names[case.id]}.safetensors").read_bytes()
+        assert case.weight.tobytes() in content
+        assert case.id.encode() not in content
+    assert names != shuffled_names(8)
     assert main(["--export", str(tmp_path / "inputs")]) == 2  # it is not empty any more
 
 
@@ -106,15 +127,16 @@ def only_unstructured(*arguments: Any) -> Any:
     return load_callable("reference")(*arguments)[:2]
 
 
+only_unstructured.patterns = ["unstructured"]  # type: ignore[attr-defined]
+
+
 def test_what_is_not_supported_is_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    only_unstructured.patterns = ["unstructured"]  # type: ignore[attr-defined]
     name = f"{__name__}:only_unstructured"
-    assert main([name, "--only", "thanos-float64-03"]) == 0
+    assert main([name, "--only", "thanos-float64-03", "--seed", "1"]) == 0
     assert "5 cases: 1 passed, 0 failed, 4 not supported" in capsys.readouterr().out
 
 
 def test_an_empty_run_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    only_unstructured.patterns = ["unstructured"]  # type: ignore[attr-defined]
     assert main([f"{__name__}:only_unstructured", "--only", "thanos-float64-03-nm"]) == 2
     assert "nothing was judged" in capsys.readouterr().err
 
@@ -131,8 +153,11 @@ def test_an_empty_run_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
         (["--command", "no-such-program"], "no-such-program"),
         (["--command", "   "], "command"),
         (["--command", "true", "--timeout", "0"], "timeout"),
-        (["--outputs", "no-such-folder"], "no-such-folder"),
+        (["--outputs", "no-such-folder", "--seed", "7"], "no-such-folder"),
+        (["--outputs", "tests"], "--seed"),
         (["reference", "--only", "no-such-case"], "no-such-case"),
+        (["reference", "--timeout", "nan"], "timeout"),
+        (["reference", "--json", "/no/such/folder/report"], "/no/such/folder"),
     ],
 )
 def test_usage_errors(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:

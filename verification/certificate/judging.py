@@ -19,7 +19,13 @@ from verification.certificate.replay import Replay
 from verification.certificate.report import Check, first_place
 from verification.certificate.rules import MethodRules
 from verification.certificate.storage import before_rounding
-from verification.certificate.updates import Moved, check_losses, check_updates, over
+from verification.certificate.updates import (
+    Moved,
+    check_losses,
+    check_updates,
+    not_finite,
+    over,
+)
 from verification.thresholds import (
     EIGENVALUE_SHARES,
     FARTHEST_ROWS,
@@ -70,6 +76,8 @@ def judge(
         checks.append(Check("storage", "T13", strangers, 0, "", "entries of another type"))
     if not all(check.passed for check in checks):
         return checks
+    unreal = [] if losses is None else not_finite(losses)
+    checks += unreal  # also where the rest cannot be decided
     outliers = outlier_rows(case, rules)
     standard = Standard(doubt=_out_of_range(case, rules))
     if not standard.doubt and (rules.moves or refit):
@@ -91,7 +99,7 @@ def judge(
         moved, measured = _moved(moved, replay, standard)
         checks += measured
     checks += _choices(case, replay)
-    if losses is not None:
+    if losses is not None and not unreal:
         checks.append(check_losses(moved, losses, case.storage))
     if refit is not None:
         checks += check_refit(moved, _energies(case, replay)[: replay.rows], refit)

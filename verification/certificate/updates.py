@@ -86,6 +86,16 @@ def check_updates(moved: Moved, decides: bool) -> tuple[Array, list[Check]]:
     ]
 
 
+def not_finite(reported: Array) -> list[Check]:
+    """The failed check of block losses that are NaN or infinite, if there is one."""
+    wrong = np.flatnonzero(~np.isfinite(reported))
+    if not len(wrong):
+        return []
+    k = int(wrong[0])
+    note = f"block losses must be finite, got {reported.flat[k]}"
+    return [Check("losses", "T4", np.inf, 1.0, f"first in block {k}", note)]
+
+
 def check_losses(moved: Moved, reported: Array, storage: str | None) -> Check:
     """Reported block losses equal ‖E_k‖², T4, up to the rounding of right code.
 

@@ -3,16 +3,13 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
+from verification.conformance.calling import Call
 from verification.conformance.capabilities import read_capabilities
 from verification.conformance.cases import Case
-from verification.conformance.implementation import Answer, Failed, Output, Refused
-from verification.conformance.outputs import check_shapes
-from verification.conformance.tensors import Tensor
+from verification.conformance.implementation import Answer
 
 BUILT_IN = {
     "reference": "verification.conformance.builtin:reference",
@@ -34,7 +31,9 @@ def load_callable(name: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit is no Exception
         raise ValueError(f"implementation {name!r} cannot be imported: {error}") from error
     for part in function.split("."):
         if not hasattr(found, part):
@@ -45,12 +44,16 @@ def load_callable(name: str) -> Callable[..., Any]:
     return found
 
 
-class PythonFunction:
-    """A function under test; its attributes declare what it supports, see docs/conformance.md."""
+def declarations(function: Callable[..., Any]) -> dict[str, Any]:
+    """What the attributes of a function declare, see docs/conformance.md."""
+    return {key: getattr(function, key) for key in DECLARED if hasattr(function, key)}
 
-    def __init__(self, function: Callable[..., Any], method: str, name: str) -> None:
-        self._function, self._name = function, name
-        declared = {key: getattr(function, key) for key in DECLARED if hasattr(function, key)}
+
+class NamedFunction:
+    """What all ways to run a function share: declarations, calls, and how to repeat a call."""
+
+    def __init__(self, declared: Mapping[str, Any], method: str, name: str) -> None:
+        self._name = name
         self.capabilities = read_capabilities(declared, method, name)
 
     def answer(self, case: Case) -> Answer:
@@ -58,11 +61,11 @@ class PythonFunction:
 
         If this answer is wrong and `plain_answer` is right, the function ignores strides.
         """
-        return self._call(case, with_gaps(case.weight), with_gaps(case.gram))
+        return self._run(self._call(case, gaps=True))
 
     def plain_answer(self, case: Case) -> Answer:
         """Call the function on contiguous row-major matrices."""
-        return self._call(case, case.weight.copy(), case.gram.copy())
+        return self._run(self._call(case, gaps=False))
 
     def reproduce(self, case: Case) -> str:
         """Python code that shows the answer to a case."""
@@ -76,56 +79,35 @@ class PythonFunction:
             f"{case.block_size!r}, {case.damping!r}{more})"
         )
 
+    def close(self) -> None:
+        """End the processes that it keeps; it may still be called."""
+
+    def _call(self, case: Case, gaps: bool) -> Call:
+        return Call(
+            case.weight,
+            case.gram,
+            case.pattern,
+            case.block_size,
+            case.damping,
+            self._options(case),
+            gaps,
+        )
+
     def _options(self, case: Case) -> dict[str, str]:
         """Keyword arguments for the options that the function declared."""
         options = {"method": case.method} if self.capabilities.by_method else {}
         return {**options, **({"storage": case.storage} if case.storage else {})}
 
-    def _call(self, case: Case, weight: Tensor, gram: Tensor) -> Answer:
-        try:
-            with np.errstate(all="ignore"):
-                returned = self._function(
-                    weight,
-                    gram,
-                    case.pattern,
-                    case.block_size,
-                    case.damping,
-                    **self._options(case),
-                )
-        except ValueError as error:
-            return Refused(str(error))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit too must not end the judge
-            return Failed("output", f"raised {type(error).__name__}: {error}")
-        if not (_same(weight, case.weight) and _same(gram, case.gram)):
-            return Failed("input", "the arrays that it was given were changed")
-        return _read(case, returned)
+    def _run(self, call: Call) -> Answer:
+        raise NotImplementedError
 
 
-def with_gaps(matrix: Tensor) -> Tensor:
-    """The same matrix in column-major order with an unused entry after every one."""
-    roomy = np.zeros(tuple(2 * size for size in reversed(matrix.shape)), dtype=matrix.dtype)
-    view = roomy[tuple(slice(None, None, 2) for _ in matrix.shape)].T
-    view[...] = matrix
-    return view
+class PythonFunction(NamedFunction):
+    """A function that is trusted, in this process. `thanos verify` runs functions in their own."""
 
+    def __init__(self, function: Callable[..., Any], method: str, name: str) -> None:
+        super().__init__(declarations(function), method, name)
+        self._function = function
 
-def _same(left: Tensor, right: Tensor) -> bool:
-    return left.shape == right.shape and left.tobytes() == right.tobytes()
-
-
-def _read(case: Case, returned: object) -> Answer:
-    """Check the types and shapes of what a function returned."""
-    if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
-        what = type(returned).__name__
-        return Failed("output", f"it must return (weight, mask) or these and losses, got {what}")
-    weight, mask = (np.asarray(part) for part in returned[:2])
-    losses = np.asarray(returned[2], dtype=float) if len(returned) == 3 else None
-    if weight.dtype != case.weight.dtype:
-        return Failed("output", f"weight must be {case.weight.dtype}, got {weight.dtype}")
-    if mask.dtype != np.bool_:
-        return Failed("output", f"mask must be bool, got {mask.dtype}")
-    if case.storage == "bfloat16" and (weight.view(np.uint32) & 0xFFFF).any():
-        return Failed("output", "weight must be rounded to bfloat16, got more bits")
-    return check_shapes(case, Output(weight, mask, losses))
+    def _run(self, call: Call) -> Answer:
+        return call.answer(self._function)

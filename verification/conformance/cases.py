@@ -40,7 +40,7 @@ class Case:
         """The input file among the vectors."""
         return self.folder / "inputs" / f"{self.id}.safetensors"
 
-    def write_input(self, path: Path) -> None:
+    def write_input(self, path: str | Path) -> None:
         """Write the input file that a program gets."""
         shutil.copyfile(self.input_path, path)
 
@@ -111,7 +111,6 @@ def _cases(manifest: Mapping[str, Any], folder: Path) -> Iterator[Case]:
 
 
 def metadata_of(
-    name: str,
     method: str,
     pattern: object,
     block_size: float,
@@ -121,7 +120,6 @@ def metadata_of(
 ) -> dict[str, str]:
     """The options of a case as text, the metadata of its input file."""
     return {
-        "id": name,
         "method": method,
         "pattern": str(pattern),
         "block_size": str(block_size),

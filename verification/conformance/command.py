@@ -2,44 +2,57 @@
 
 import argparse
 import json
-import os
-import shutil
+import random
+import secrets
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
-from verification.conformance.callables import PythonFunction, load_callable
 from verification.conformance.capabilities import METHODS
 from verification.conformance.cases import Case, load_cases
-from verification.conformance.implementation import Implementation
+from verification.conformance.implementation import TIMEOUT, Implementation
+from verification.conformance.isolated import python_function
 from verification.conformance.outputs import OutputsFolder
 from verification.conformance.programs import Program
-from verification.conformance.text import report_text
+from verification.conformance.text import printable, report_text
 from verification.conformance.verify import verify
+from verification.fresh import fresh_cases, fresh_ids
+from verification.writing import write_text
 
 USAGE = 2  # exit status if nothing was judged
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m verification") -> int:
     """Exit status 0: every supported case passed; 1: a case failed; 2: nothing was judged."""
-    parser = _parser(program)
-    options = parser.parse_args(arguments)
+    options = _parser(program).parse_args(arguments)
     try:
-        cases = _selected(options.only)
+        seed = secrets.randbelow(10**9) if options.seed is None else options.seed
+        if options.json and not options.json.absolute().parent.is_dir():
+            raise ValueError(f"json must lie in a folder that exists, got {options.json}")
         if options.export:
-            return _export(cases, options.export)
-        implementation = _implementation(options)
+            return _export(_selected(seed, options.only), options.export, seed)
+        implementation = _implementation(options, seed)
+        with closing(implementation):
+            cases = _selected(seed, options.only)
+            progress = _progress if sys.stderr.isatty() else None
+            report = verify(implementation, cases, seed, progress)
     except (ValueError, OSError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return USAGE
-    report = verify(implementation, cases, _progress if sys.stderr.isatty() else None)
+        return _complain(program, error)
     print(report_text(report, implementation.capabilities))
     if options.json:
-        _write(options.json, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
+        try:
+            write_text(options.json, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
+        except OSError as error:
+            return _complain(program, f"json cannot be written: {error}")
     if not report.counts["passed"] and not report.counts["failed"]:
-        print(f"{program}: no case is supported: nothing was judged", file=sys.stderr)
-        return USAGE
+        return _complain(program, "no case is supported: nothing was judged")
     return 0 if report.passed else 1
+
+
+def _complain(program: str, error: object) -> int:
+    print(printable(f"{program}: {error}"), file=sys.stderr)
+    return USAGE
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -54,50 +67,56 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--method", default="thanos", help="method to judge, if none is declared",
                         choices=METHODS)  # fmt: skip
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with TEXT in their id")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds per case of --command")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per case")
+    parser.add_argument("--seed", type=int, metavar="N",
+                        help="draw the fresh cases of an earlier run")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--export", type=Path, metavar="DIR",
-                        help="only copy the inputs to a new folder, for --outputs")  # fmt: skip
+                        help="only write the inputs to a new folder, for --outputs")  # fmt: skip
     return parser
 
 
-def _selected(text: str) -> tuple[Case, ...]:
-    cases = tuple(case for case in load_cases() if text in case.id)
-    if not cases:
+def _selected(seed: int, text: str) -> tuple[Case, ...]:
+    known = (case for case in load_cases() if text in case.id)
+    selected = (*known, *fresh_cases(seed, text))
+    if not selected:
         raise ValueError(f"only must be part of the id of a case, got {text!r}")
-    return cases
+    return selected
 
 
-def _implementation(options: argparse.Namespace) -> Implementation:
+def _implementation(options: argparse.Namespace, seed: int) -> Implementation:
     given = [options.implementation, options.command, options.outputs]
     if sum(one is not None for one in given) != 1:
         raise ValueError("name one of: an implementation, --command, --outputs")
     if options.command is not None:
         return Program(options.command, options.method, options.timeout)
     if options.outputs is not None:
-        return OutputsFolder(options.outputs, options.method)
-    function = load_callable(options.implementation)
-    return PythonFunction(function, options.method, options.implementation)
+        if options.seed is None:
+            raise ValueError("outputs need --seed: the one that --export printed")
+        return OutputsFolder(options.outputs, options.method, shuffled_names(seed))
+    return python_function(options.implementation, options.method, options.timeout)
 
 
-def _export(cases: Sequence[Case], folder: Path) -> int:
-    """Copy the input files for an implementation that runs elsewhere."""
+def shuffled_names(seed: int) -> dict[str, str]:
+    """A number for the id of every case, which says nothing about the case."""
+    ids = (*(case.id for case in load_cases()), *fresh_ids(seed))
+    order = random.Random(f"{seed}/names").sample(range(len(ids)), len(ids))
+    return {name: f"{number:04d}" for name, number in zip(ids, order, strict=True)}
+
+
+def _export(cases: Sequence[Case], folder: Path, seed: int) -> int:
+    """Write the input files for an implementation that runs elsewhere."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"export must be a new or empty folder, got {folder}")
     folder.mkdir(parents=True, exist_ok=True)
+    names = shuffled_names(seed)
     for case in cases:
-        shutil.copyfile(case.input_path, folder / case.input_path.name)
+        case.write_input(folder / f"{names[case.id]}.safetensors")
     print(f"{len(cases)} inputs in {folder}")
+    print(f"judge the outputs with --outputs FOLDER --seed {seed}")
     return 0
 
 
 def _progress(done: int, of: int) -> None:
     end = "\r" if done < of else "\r\033[K"
     print(f"  {done} of {of} cases", end=end, file=sys.stderr, flush=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file atomically."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    os.replace(beside, path)

@@ -7,6 +7,9 @@ from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import Case
 from verification.conformance.tensors import Tensor
 
+MAX_MESSAGE = 2**16  # of a message, bytes or characters that are read
+TIMEOUT = 10.0  # seconds per case
+
 
 @dataclass(frozen=True)
 class Output:
@@ -29,13 +32,25 @@ class Failed:
     """An answer that cannot be judged.
 
     check  "output" if the output is missing or malformed, "input" if the input was changed
+    ended  whether the process ended, or was ended
     """
 
     check: str
     message: str
+    ended: bool = False
 
 
 Answer: TypeAlias = Output | Refused | Failed
+
+
+def wrong_shape(shape: tuple[int, ...], output: Output) -> Failed | None:
+    """What is wrong if a part of the output does not have the shape of the weight."""
+    for name, array in (("weight", output.weight), ("mask", output.mask)):
+        if array.shape != shape:
+            return Failed("output", f"{name} must be {shape}, got {array.shape}")
+    if output.block_losses is not None and output.block_losses.ndim != 1:
+        return Failed("output", f"block_losses must be a list, got {output.block_losses.shape}")
+    return None
 
 
 class Implementation(Protocol):
@@ -52,4 +67,8 @@ class Implementation(Protocol):
 
     def reproduce(self, case: Case) -> str:
         """Commands or code with which a person can see the answer to a case."""
+        ...
+
+    def close(self) -> None:
+        """End the processes that it keeps; it may still be called."""
         ...

@@ -50,7 +50,7 @@ class Verdict:
     def not_decidable(self) -> bool:
         """True if no check failed, the certificate stays open, and no exact answer is known."""
         opened = any(check.verdict == NOT_DECIDABLE for check in self.checks)
-        return opened and not self.failures and self.case.expected == "certificate"
+        return opened and not self.failures and not self.case.answer
 
 
 def judge(case: Case, implementation: Implementation) -> Verdict:
@@ -62,7 +62,7 @@ def judge(case: Case, implementation: Implementation) -> Verdict:
     answer = implementation.answer(case)
     checks = judge_answer(case, answer, capabilities)
     plain = getattr(implementation, "plain_answer", None)
-    if plain and failed(checks):
+    if plain and failed(checks) and not (isinstance(answer, Failed) and answer.ended):
         again = judge_answer(case, plain(case), capabilities)
         if not failed(again):
             note = "wrong for matrices with gaps in memory, right for plain ones"

@@ -39,7 +39,7 @@ class MadeCase(Case):
             f"                 damping={damping}, storage={storage}, name={name})"
         )
 
-    def write_input(self, path: Path) -> None:
+    def write_input(self, path: str | Path) -> None:
         """Write the input file that a program gets."""
         write_tensors(path, self.input, self.input.metadata, self.input.types)
 
@@ -93,7 +93,7 @@ def made_case(
              (("weight", weight), ("gram", gram))}  # fmt: skip
     if storage:
         types["weight"] = TYPES[storage]
-    metadata = metadata_of(name, method, pattern, block_size, damping, dtype, storage)
+    metadata = metadata_of(method, pattern, block_size, damping, dtype, storage)
     given = TensorFile(types, metadata)
     given.update({"weight": weight, "gram": gram})
     answer = TensorFile({}, {})

@@ -1,17 +1,22 @@
 """Reads and checks output files, and judges a folder of them. docs/vectors.md."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
 
 from verification.conformance.capabilities import read_capabilities
 from verification.conformance.cases import Case
-from verification.conformance.implementation import Answer, Failed, Output, Refused
+from verification.conformance.implementation import (
+    MAX_MESSAGE,
+    Answer,
+    Failed,
+    Output,
+    Refused,
+    wrong_shape,
+)
 from verification.conformance.tensors import parse_json, read_tensors
 
 MAX_OUTPUT = 2**24
-MAX_MESSAGE = 2**16
 
 
 def read_output(case: Case, path: Path) -> Answer:
@@ -32,39 +37,31 @@ def read_output(case: Case, path: Path) -> Answer:
         return Failed("output", f"mask must be BOOL or U8, 0 and 1, got {found.types['mask']}")
     if found.types.get("block_losses", "F64") != "F64":
         return Failed("output", f"block_losses must be F64, got {found.types['block_losses']}")
-    return check_shapes(
-        case, Output(found["weight"], found["mask"].astype(bool), found.get("block_losses"))
-    )
-
-
-def check_shapes(case: Case, output: Output) -> Answer:
-    """The output, or Failed if a shape is wrong."""
-    for name, array in (("weight", output.weight), ("mask", output.mask)):
-        if array.shape != case.weight.shape:
-            return Failed("output", f"{name} must be {case.weight.shape}, got {array.shape}")
-    if output.block_losses is not None and np.ndim(output.block_losses) != 1:
-        return Failed("output", f"block_losses must be a list, got {output.block_losses.shape}")
-    return output
+    output = Output(found["weight"], found["mask"].astype(bool), found.get("block_losses"))
+    return wrong_shape(case.weight.shape, output) or output
 
 
 class OutputsFolder:
-    """Outputs made elsewhere: ID.safetensors, or ID.json with {"refused": message}.
+    """Outputs made elsewhere: NAME.safetensors, or NAME.json with {"refused": message}.
 
     `describe.json` in the folder declares what is supported.
+
+    names  the NAME of every case by its id; the ids themselves by default
     """
 
-    def __init__(self, folder: Path, method: str) -> None:
+    def __init__(self, folder: Path, method: str, names: Mapping[str, str] | None = None) -> None:
         if not folder.is_dir():
             raise ValueError(f"outputs must be a folder, got {folder}")
-        self._folder = folder
+        self._folder, self._names = folder, names
         described = self._file("describe.json")
         declared = parse_json(_text(described)) if described.is_file() else {}
         self.capabilities = read_capabilities(declared, method, str(folder))
 
     def answer(self, case: Case) -> Answer:
-        """Read the output of a case, whose id `load_cases` has checked to be a plain file name."""
+        """Read the output of a case; `load_cases` has checked that its id is a plain file name."""
+        name = self._name(case)
         try:
-            refusal, output = (self._file(f"{case.id}.{end}") for end in ("json", "safetensors"))
+            refusal, output = (self._file(f"{name}.{end}") for end in ("json", "safetensors"))
         except ValueError as error:
             return Failed("output", str(error))
         if refusal.is_file():
@@ -79,7 +76,13 @@ class OutputsFolder:
 
     def reproduce(self, case: Case) -> str:
         """Paths of the input and the output."""
-        return f"input:  {case.input_path}\noutput: {self._folder / case.id}.safetensors"
+        return f"{case.as_python()}\n# its output is {self._folder / self._name(case)}.safetensors"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _name(self, case: Case) -> str:
+        return case.id if self._names is None else self._names[case.id]
 
     def _file(self, name: str) -> Path:
         """The path of a file; raises ValueError if it is a link that leads out of the folder."""

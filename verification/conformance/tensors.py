@@ -145,7 +145,16 @@ def write_tensors(
     metadata: Mapping[str, str],
     types: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a file; equal tensors give equal bytes.
+    """Write a file; arguments as for `encode_tensors`."""
+    Path(path).write_bytes(encode_tensors(tensors, metadata, types))
+
+
+def encode_tensors(
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    types: Mapping[str, str] | None = None,
+) -> bytes:
+    """The content of a file; equal tensors give equal bytes.
 
     types  stored types that differ from the tensors' own: "BF16" for float32 values that have no
            more than its eight bits
@@ -165,7 +174,7 @@ def write_tensors(
         parts.append(part)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # align the numbers
-    Path(path).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
 
 
 def _type_of(tensor: Tensor) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from verification.conformance.capabilities import Capabilities
+from verification.conformance.made import MadeCase
 from verification.conformance.verify import Failure, Report
 
 SHOWN = 3  # number of unexplained failures that are shown in full
@@ -33,6 +34,8 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
         f"{counts['unsupported']} not supported"
         + (f", {counts['not decidable']} not decidable" if counts["not decidable"] else "")
     )
+    fresh = sum(isinstance(verdict.case, MadeCase) for verdict in report.verdicts)
+    yield f"  {fresh} of them drawn for this run: --seed {report.seed} repeats it"
     reasons = Counter(v.unsupported for v in report.verdicts if v.unsupported)
     for reason, count in reasons.most_common():
         yield f"  not supported: {reason} ({count})"

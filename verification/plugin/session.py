@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from verification.conformance.callables import PythonFunction, load_callable
+from verification.conformance.isolated import python_function
 from verification.plugin.broken import Broken
 from verification.plugin.properties import PROFILES, Properties, Property
 
@@ -16,9 +16,8 @@ class Judging:
         self.name = str(config.getoption("thanos_impl"))
         self.profile = str(config.getoption("thanos_profile"))
         try:
-            function = load_callable(self.name)
             method = str(config.getoption("thanos_method"))
-            self.implementation = PythonFunction(function, method, self.name)
+            self.implementation = python_function(self.name, method)
         except ValueError as error:
             raise pytest.UsageError(f"--thanos-impl: {error}") from error
         self.outcomes: list[str] = []
@@ -54,6 +53,10 @@ class Judging:
         """Fail a session in which every added test was skipped, since nothing was judged."""
         if exitstatus == pytest.ExitCode.OK and self._nothing_judged():
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def pytest_unconfigure(self) -> None:
+        """End the process of the implementation."""
+        self.implementation.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Report a session in which nothing was judged."""

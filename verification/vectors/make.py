@@ -33,8 +33,8 @@ def _prune_cases(folder: Path) -> Iterator[dict[str, Any]]:
         write_tensors(
             folder / "inputs" / f"{layer.id}.safetensors",
             {"weight": layer.weight, "gram": layer.gram},
-            metadata_of(layer.id, layer.method, layer.pattern, layer.block_size, layer.damping,
-                      layer.dtype, layer.storage),
+            metadata_of(layer.method, layer.pattern, layer.block_size, layer.damping, layer.dtype,
+                        layer.storage),
             {"weight": TYPES[layer.storage or layer.dtype]},
         )  # fmt: skip
         key = (
@@ -87,7 +87,6 @@ def _refusal_case(folder: Path, refusal: Refusal) -> dict[str, Any]:
         folder / "inputs" / f"{refusal.id}.safetensors",
         {"weight": refusal.weight, "gram": refusal.gram},
         metadata_of(
-            refusal.id,
             refusal.method,
             refusal.pattern,
             refusal.block_size,

@@ -1,0 +1,137 @@
+"""Runs a Python function under test in a process of its own, which never holds the answers."""
+
+import os
+import select
+import sys
+import time
+from typing import Any
+
+from verification.conformance.callables import NamedFunction, PythonFunction, load_callable
+from verification.conformance.calling import Call, answer_from_bytes
+from verification.conformance.implementation import MAX_MESSAGE, TIMEOUT, Answer, Failed
+from verification.conformance.programs import checked_timeout
+from verification.conformance.supervised import POSIX, Limits, Supervisor, readable
+from verification.conformance.tensors import parse_json
+from verification.conformance.worker import LENGTH
+
+IMPORT_TIMEOUT = 60.0  # seconds; torch takes ten on a slow disk
+MAX_ANSWER = 2**24  # bytes
+
+
+def python_function(name: str, method: str, timeout: float = TIMEOUT) -> NamedFunction:
+    """The function `pkg.module:function` to be judged. Raises ValueError if there is none.
+
+    On Windows it runs in this process, without a time limit.
+    """
+    checked_timeout(timeout)
+    if not POSIX:
+        return PythonFunction(load_callable(name), method, name)
+    return IsolatedFunction(name, method, timeout)
+
+
+class IsolatedFunction(NamedFunction):
+    """A function under test; a process that ends in a call fails that case alone."""
+
+    def __init__(self, name: str, method: str, timeout: float) -> None:
+        self._timeout = timeout
+        self._worker: Worker | None = Worker(name)
+        super().__init__(self._worker.declared, method, name)
+
+    def close(self) -> None:
+        """End the function's process; another call starts a new one."""
+        if self._worker:
+            self._worker.close()
+        self._worker = None
+
+    def _run(self, call: Call) -> Answer:
+        try:
+            self._worker = self._worker or Worker(self._name)
+            content = self._worker.ask(call.to_bytes(), self._timeout)
+            return answer_from_bytes(call, content)
+        except (Died, ValueError) as error:
+            self.close()
+            return Failed("output", str(error), ended=True)
+
+
+class Died(Exception):  # noqa: N818 - what happened to a process
+    """A process under test ended, or was ended, without an answer."""
+
+
+class Worker:
+    """The process of one function.
+
+    declared  what the attributes of the function declare
+    Raises ValueError if the function cannot be imported.
+    """
+
+    def __init__(self, name: str) -> None:
+        theirs, self._to = os.pipe()
+        self._from, ours = os.pipe()
+        self._supervisor = Supervisor((theirs, ours))
+        for end in (theirs, ours):
+            os.close(end)
+        os.set_blocking(self._to, False)
+        # -P: the working folder may hold modules that are named like ours.
+        command = [sys.executable, "-P", "-m", "verification.conformance.worker", name]
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._supervisor.start(command, None, Limits(), path)
+        try:
+            told = parse_json(self._exchange(b"", IMPORT_TIMEOUT))
+        except (Died, ValueError) as error:
+            self.close()
+            raise ValueError(f"implementation {name!r} cannot be imported: {error}") from None
+        if not isinstance(told, dict) or "declared" not in told:
+            self.close()
+            raise ValueError(_line(told.get("error") if isinstance(told, dict) else told))
+        self.declared: dict[str, Any] = told["declared"]
+
+    def ask(self, content: bytes, seconds: float) -> bytes:
+        """Send a call and wait for the answer. Raises Died if there is none in time."""
+        return self._exchange(len(content).to_bytes(LENGTH, "little") + content, seconds)
+
+    def close(self) -> None:
+        """End the process and its children."""
+        self._supervisor.close()
+        for end in (self._to, self._from):
+            if end >= 0:
+                os.close(end)
+        self._to = self._from = -1
+
+    def _exchange(self, content: bytes, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
+        left, got, length = memoryview(content), bytearray(), LENGTH
+        while len(got) < length:
+            left = self._sent(left, deadline) if left else left
+            if not left:
+                if not readable(self._from, deadline):
+                    raise Died(f"no end after {seconds:g} seconds")
+                part = os.read(self._from, length - len(got))
+                if not part:
+                    raise Died(self._end())
+                got += part
+            if len(got) == LENGTH == length:
+                length += int.from_bytes(got, "little")
+                if length > MAX_ANSWER:
+                    raise Died(f"an answer of {length - LENGTH} bytes")
+        return bytes(got[LENGTH:])
+
+    def _sent(self, left: memoryview, deadline: float) -> memoryview:
+        """Write what the pipe takes; returns the rest."""
+        poll = select.poll()
+        poll.register(self._to, select.POLLOUT)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise Died("it reads no calls")
+        try:
+            return left[os.write(self._to, left) :]
+        except BrokenPipeError:
+            raise Died(self._end()) from None
+
+    def _end(self) -> str:
+        """How the process ended, with the last line that it printed."""
+        ended = self._supervisor.result(0.0)
+        last = [line for line in ended.errors.splitlines() if line.strip()][-1:]
+        return _line(": ".join([f"the process ended: {ended}", *last]))
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text)[:MAX_MESSAGE].split())[:500]
