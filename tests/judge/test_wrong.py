@@ -10,11 +10,10 @@ from reference.patterns import parse_pattern
 from tests.judge.wrong import WRONG, Wrong
 from tests.judge.wrong.layers import REFUSED, Showcase, layer, showcases
 from tests.judge.wrong.right import Right
-from verification.conformance import Case, Output, Verdict, judge
+from verification.conformance import Case, Verdict, judge
 from verification.conformance.callables import PythonFunction
 from verification.conformance.made import made_case
-from verification.diagnosis import explain
-from verification.diagnosis.evidence import evidence_of
+from verification.conformance.verify import explanations
 from verification.exact import exact_prune
 
 Size = tuple[int, int, int, int]  # seed, rows, columns and B
@@ -72,11 +71,8 @@ def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong, si
     for verdict in verdicts(wrong, size):
         failed = {check.name for check in verdict.failures}
         assert wrong.check in failed, (verdict.case.pattern, failed)
-        if wrong.diagnosis:
-            assert isinstance(verdict.answer, Output)
-            explanations = explain(evidence_of(verdict.case, verdict.answer))
-            assert explanations, verdict.case.pattern
-            assert explanations[0].key == wrong.diagnosis, explanations
+        found = [x.key for x in explanations(verdict, function(wrong).capabilities)]
+        assert found[:1] == [wrong.diagnosis] * bool(wrong.diagnosis), (verdict.case.pattern, found)
 
 
 @BY_SIZE
