@@ -8,19 +8,22 @@ import pytest
 
 from reference.patterns import parse_pattern
 from tests.judge.wrong import WRONG, Wrong
-from tests.judge.wrong.layers import REFUSED, Showcase, layer, showcases
+from tests.judge.wrong.layers import REFUSED, STORED, Showcase, layer, showcases
 from tests.judge.wrong.right import Right
 from verification.conformance import Case, Verdict, judge
 from verification.conformance.callables import PythonFunction
 from verification.conformance.made import made_case
+from verification.conformance.storage import stored
 from verification.conformance.verify import explanations
 from verification.exact import exact_prune
 
 Size = tuple[int, int, int, int]  # seed, rows, columns and B
 # No threshold was tuned on layers of these sizes.
-SMALL, LARGER = (102, 9, 40, 8), (101, 12, 48, 16)
+SMALL, LARGER, ANOTHER = (102, 9, 40, 8), (101, 12, 48, 16), (103, 7, 36, 12)
 BY_SIZE = pytest.mark.parametrize(
-    "size", [SMALL, pytest.param(LARGER, marks=pytest.mark.long)], ids=["small", "larger"]
+    "size",
+    [SMALL, *(pytest.param(size, marks=pytest.mark.long) for size in (LARGER, ANOTHER))],
+    ids=["small", "larger", "another"],
 )
 BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRONG])
 
@@ -28,12 +31,16 @@ BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRO
 def function(wrong: Wrong) -> PythonFunction:
     """The wrong implementation as a user would hand it in, with its declarations."""
 
-    def run(*arguments: Any, method: str) -> Any:
+    def run(*arguments: Any, method: str, storage: str = "") -> Any:
         assert method == wrong.method
-        return wrong.run(*arguments)
+        if not storage:
+            return wrong.run(*arguments)
+        weight, mask = wrong.run(arguments[0].astype(np.float32), *arguments[1:])
+        return stored(weight, storage), mask
 
     run.methods = (wrong.method,)  # type: ignore[attr-defined]
     run.dtypes = ("float64", "float32")  # type: ignore[attr-defined]
+    run.storage = STORED  # type: ignore[attr-defined]
     run.refusals = True  # type: ignore[attr-defined]
     return PythonFunction(run, wrong.method, wrong.bug)
 
@@ -54,8 +61,12 @@ def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -
     mask = None
     if "ties" in wrong.features:  # only the exact mask shows how ties are broken
         mask = np.array(exact_prune(W, G, parse_pattern(shown.pattern), **options).mask)
+    elif "tied-rows" in wrong.features:
+        pattern, B, damping = shown.pattern, shown.block_size, shown.damping
+        mask = Right(W, G, pattern, B, damping).run(wrong.method)[1]
+    storage = next((one for one in STORED if f"stored-{one}" in wrong.features), None)
     refused = REFUSED[shown.refused] if shown.refused else ()
-    return made_case(W, G, shown.pattern, mask=mask, refused=refused, **options)
+    return made_case(W, G, shown.pattern, mask=mask, refused=refused, storage=storage, **options)
 
 
 def verdicts(wrong: Wrong, size: Size) -> list[Verdict]:
@@ -88,5 +99,5 @@ def test_there_are_enough_bugs_and_every_check_catches_one() -> None:
     assert len({wrong.bug for wrong in WRONG}) >= 45
     assert {wrong.check for wrong in WRONG} == {
         "output", "input", "refusals", "finite", "outliers", "counts", "masks", "zeros",
-        "updates", "kept", "vector mask",
+        "updates", "kept", "vector mask", "replay",
     }  # fmt: skip

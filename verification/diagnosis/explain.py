@@ -42,7 +42,7 @@ class Explanation:
     distance  distance from the output to the result of the mistake, in units of what the precision
               can tell apart; 0 for mistakes that are seen without running them
     mistake   key and description without what differs between layers
-    fitted    whether a number was fitted to this output, or only a detail of it was seen
+    kind      "run", "fitted" or "seen", as of a `Suspect`
     """
 
     key: str
@@ -50,12 +50,12 @@ class Explanation:
     text: str
     distance: float
     mistake: Mistake
-    fitted: bool
+    kind: str
 
     @property
     def likeliness(self) -> tuple[int, bool]:
         """Sorts the likeliest first: by closeness in powers of ten, then without a fitted number."""
-        return floor(log10(max(self.distance, CLOSEST))), self.fitted
+        return floor(log10(max(self.distance, CLOSEST))), self.kind == "fitted"
 
 
 def explain(
@@ -167,7 +167,7 @@ class _Trial:
 def _explanation(suspect: Suspect, where: str, distance: float) -> Explanation:
     text = f"{suspect.text}; {where}" if where else suspect.text
     return Explanation(
-        suspect.key, suspect.rule, text, distance, suspect.mistake, suspect.fitted
+        suspect.key, suspect.rule, text, distance, suspect.mistake, suspect.kind
     )
 
 

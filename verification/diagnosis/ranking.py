@@ -37,7 +37,8 @@ def ranked(
     """The mistakes that explain the failures, those that explain most of them first.
 
     A mistake is left out if another explains its failures and more, or the same failures better.
-    One with which most of the passed cases would fail is left out unless it explains nearly all.
+    One with which most of the passed cases would fail is left out unless it explains nearly all,
+    and so is one with a fitted number unless it explains half of what is left.
 
     explained  the explanations of every failure
     passed     some cases that passed
@@ -50,6 +51,9 @@ def ranked(
         mistake = min(sets, key=lambda m: (-len(sets[m]), _likeliness(sets[m])))
         by_failure = sets.pop(mistake)
         if not set(by_failure) - covered:
+            continue
+        fitted = next(iter(by_failure.values())).kind == "fitted"
+        if fitted and 2 * len(set(by_failure) - covered) < len(explained) - len(covered):
             continue
         against, most = _against(mistake, passed) if passed else (0, False)
         if most and len(by_failure) < NEARLY_ALL * some:
@@ -74,7 +78,7 @@ def _by_mistake(
 
 def _likeliness(explanations: dict[int, Explanation]) -> float:
     """Mean distance in powers of ten, and a bit more for a fitted number; less is likelier."""
-    values = [e.likeliness[0] + 0.5 * e.fitted for e in explanations.values()]
+    values = [e.likeliness[0] + 0.5 * e.likeliness[1] for e in explanations.values()]
     return float(np.mean(values))
 
 
@@ -87,7 +91,7 @@ def _against(mistake: Mistake, passed: Sequence[Evidence]) -> tuple[int, bool]:
         except ValueError:
             continue
         for suspect in suspects(e, right):
-            if suspect.mistake == mistake and not suspect.fitted:
+            if suspect.mistake == mistake and suspect.kind == "run":
                 tried += 1
                 result = result_of(e, suspect)
                 failing += result is None or (result[1] != mask).any() or not e.same_weights(

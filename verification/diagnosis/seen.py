@@ -45,7 +45,7 @@ def _same(e: Evidence, weights: Array, right: Array, mask: Mask) -> bool:
 
 def _as_seen(e: Evidence, key: str, rule: str, text: str) -> Suspect:
     """A mistake of which the output itself is the evidence."""
-    return Suspect(key, rule, text, lambda: (e.pruned, e.mask), fitted=True)
+    return Suspect(key, rule, text, lambda: (e.pruned, e.mask), kind="seen")
 
 
 def of_losses(e: Evidence) -> Iterator[Suspect]:

@@ -14,20 +14,21 @@ class Refuted(ValueError):
 class Suspect:
     """One mistake.
 
-    key     stable name
-    rule    equation or section that it breaks
-    text    description, the same for every layer unless a number is fitted
-    make    returns the weight and mask that an algorithm with this mistake gives
-    fitted  whether a number was fitted to the output: then it explains less than a plain mistake
+    key    stable name
+    rule   equation or section that it breaks
+    text   description; that of a kind "run" is the same for every layer
+    make   returns the weight and mask that an algorithm with this mistake gives
+    kind   "run"; "fitted" if something in it was fitted to the output, which then proves less;
+           "seen" if the output is right but for one detail
     """
 
     key: str
     rule: str
     text: str
     make: Callable[[], tuple[Array, Mask]]
-    fitted: bool = False
+    kind: str = "run"
 
     @property
     def mistake(self) -> tuple[str, str]:
         """What is the same for this mistake on every layer."""
-        return self.key, "" if self.fitted else self.text
+        return self.key, self.text if self.kind == "run" else ""

@@ -94,7 +94,7 @@ def _of_counts(e: Evidence) -> Iterator[Listed]:
                Variation(removed=lambda _, k: int(float(p) * k)))  # fmt: skip
         yield ("count-in-binary", "section 2", "the count of kept weights is taken in binary "
                "floating point",
-               Variation(removed=lambda _, k: k - int((1 - float(p)) * k)))  # fmt: skip
+               Variation(removed=lambda _, k: k - ceil((1 - float(p)) * k)))  # fmt: skip
         yield ("count-rounded-up", "section 2", "the count is rounded up",
                Variation(removed=lambda _, k: ceil(p * k)))  # fmt: skip
         yield ("count-rounded-up", "section 2", "the count is rounded to the nearest number",
@@ -118,8 +118,6 @@ def _of_outliers(e: Evidence) -> Iterator[Listed]:
          lambda e: e.weight**2 @ np.diag(e.gram)),
         ("outlier-rows-with-damping", "(W H Wᵀ)_ii, with the damping: h_i is (W G Wᵀ)_ii",
          lambda e: e.h + mean_damping(e) * np.sum(e.weight**2, axis=1)),
-        ("outlier-rows-by-weights", "the norms of their weights instead of h_i",
-         lambda e: np.sum(e.weight**2, axis=1)),
     ):  # fmt: skip
         yield key, "section 2", f"outlier rows are chosen by {text}", Variation(spared=spared)
     if e.precision == "float64":

@@ -102,6 +102,6 @@ WRONG = [
         features=("structured-outliers",)),
     Wrong("dead columns outside the budget", DeadColumnsExtra, "counts", "dead-columns-extra",
         patterns=("unstructured", "n:m", "structured"), features=("dead-columns",)),
-    Wrong("whole blocks only", WholeBlocksOnly, "counts", None, patterns=IN_BLOCKS,
+    Wrong("whole blocks only", WholeBlocksOnly, "counts", "last-block-left-out", patterns=IN_BLOCKS,
         features=("wide-block",)),
 ]  # fmt: skip

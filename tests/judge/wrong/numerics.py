@@ -87,7 +87,7 @@ WRONG = [
     Wrong("float32 solver in float64",
         with_step(multipliers=lambda self, R_qq, removed: np.linalg.solve(
             R_qq.astype(np.float32), removed.astype(np.float32)).astype(np.float64)),
-        "updates", None),
+        "updates", "float32-arithmetic"),
     Wrong("norms in float16", HalfPrecisionNorms, "masks", None, patterns=IN_BLOCKS,
         features=("loud-inputs",)),
     Wrong("dead column divided by zero", DividedByDead, "finite", None,
