@@ -90,7 +90,7 @@ def layer(
     if "quiet-heavy-row" in features:
         weight[1] = _quiet_heavy_row(weight, gram)
     if "close-scores" in features:
-        _bring_scores_together(weight, gram)
+        _bring_scores_together(rng, weight, gram)
     gram = (gram + gram.T) / 2
     if "nearly-symmetric" in features:
         norms = np.sqrt(np.diag(gram))
@@ -135,10 +135,11 @@ def _quiet_heavy_row(weight: Array, gram: Array, damping: float = 0.01) -> Array
     return np.asarray(quietest * np.sqrt(1.5 * others.max() / lam))
 
 
-def _bring_scores_together(weight: Array, gram: Array) -> None:
+def _bring_scores_together(rng: np.random.Generator, weight: Array, gram: Array) -> None:
     """In the first four columns of every row, the second score is barely above the third."""
     norms = np.sqrt(np.diag(gram))[:4]
-    weight[:, :4] = np.array([0.1, 1.0, 1.0 - 1e-10, 10.0]) / norms
+    scores = np.array([0.1, 1.0, 1.0 - 1e-10, 10.0]) * rng.uniform(1, 2, (len(weight), 1))
+    weight[:, :4] = scores / norms
 
 
 def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats]:
