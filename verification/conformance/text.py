@@ -69,7 +69,7 @@ def _explained(report: Report) -> Iterator[str]:
         yield f"  {one.example.key}, {one.example.rule}: explains {explains}"
         yield f"    {one.example.text}"
         if one.against:
-            yield f"    only under some condition: {one.against} cases pass that would fail with it"
+            yield f"    only under some condition: {one.against} other cases do not show it"
         yield from _example(example)
 
 

@@ -74,7 +74,7 @@ class Report:
             ),
             "explanations": [
                 {"key": r.example.key, "rule": r.example.rule, "text": r.example.text,
-                 "failures": len(r.failures), "passed_against_it": r.against}
+                 "failures": len(r.failures), "not_shown_in": r.against}
                 for r in self.ranked
             ],
             "failures": [_as_dict(failure) for failure in self.failures],
@@ -101,7 +101,8 @@ def verify(
         Failure(verdict, of_one, implementation.reproduce(verdict.case))
         for verdict, of_one in zip(failed, explained, strict=True)
     )
-    found = ranked(explained, _passed(verdicts, failed))
+    evidence = [_evidence(verdict) for verdict in failed]
+    found = ranked(explained, evidence, _passed(verdicts, failed))
     return Report(capabilities.name, tuple(verdicts), failures, tuple(found))
 
 
@@ -127,11 +128,15 @@ def _passed(verdicts: Sequence[Verdict], failed: Sequence[Verdict]) -> list[Evid
     """Passed cases of the kinds that failed, which a wrong explanation would fail."""
     kinds = {_kind(verdict.case) for verdict in failed}
     alike = [v for v in verdicts if v.passed and _kind(v.case) in kinds]
-    return [
-        evidence_of(verdict.case, verdict.answer)
-        for verdict in _spread(alike, MAX_REFUTING)
-        if isinstance(verdict.answer, Output)
-    ]
+    return [e for verdict in _spread(alike, MAX_REFUTING) if (e := _evidence(verdict))]
+
+
+def _evidence(verdict: Verdict) -> Evidence | None:
+    """What explanations look at, if there is an output to look at."""
+    case, answer = verdict.case, verdict.answer
+    if not isinstance(answer, Output) or case.expected == "refusal":
+        return None
+    return evidence_of(case, answer) if np.isfinite(answer.weight).all() else None
 
 
 def _kind(case: Case) -> tuple[object, ...]:
@@ -146,17 +151,15 @@ def explanations(
 
     only  mistakes to try, if not all
     """
-    case, answer = verdict.case, verdict.answer
-    if not isinstance(answer, Output) or not np.isfinite(answer.weight).all():
-        return []
-    if case.expected == "refusal":
+    case, evidence = verdict.case, _evidence(verdict)
+    if evidence is None:
         return []
 
     def judged(weight: NDArray[np.float64], mask: NDArray[np.bool_]) -> Collection[str]:
         typed = stored(weight, case.storage or case.dtype)
         return _names(judge_answer(case, Output(typed, mask), capabilities))
 
-    return explain(evidence_of(case, answer), _names(verdict.checks), judged, only)
+    return explain(evidence, _names(verdict.checks), judged, only)
 
 
 def _names(checks: Any) -> frozenset[str]:

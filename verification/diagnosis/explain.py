@@ -67,7 +67,8 @@ def explain(
     judged  the names of those that another output would fail
     only    mistakes to try, if not all
     """
-    found = _explained(e, failed, judged, only)
+    with np.errstate(all="ignore"):
+        found = _explained(e, failed, judged, only)
     chosen = [x for x in found if only is None or x.mistake in only]
     return sorted(chosen, key=lambda explanation: explanation.likeliness)  # stable
 

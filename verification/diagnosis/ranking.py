@@ -1,7 +1,7 @@
 """Ranks the mistakes that explain many failures of one implementation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from verification.diagnosis.explain import (
     suspects,
 )
 
+MAX_OTHERS = 24  # explained failures in which a further mistake would show
 NEARLY_ALL = 0.9  # share of failures beyond which a mistake is named although other cases pass
 
 
@@ -23,7 +24,7 @@ class Ranked:
 
     example   its likeliest explanation of a single failure
     failures  indices of the failures, the one of `example` first
-    against   how many passed cases would fail with this mistake; some only are tried
+    against   in how many other cases it would show and does not; some only are tried
     """
 
     example: Explanation
@@ -32,15 +33,19 @@ class Ranked:
 
 
 def ranked(
-    explained: Sequence[Sequence[Explanation]], passed: Sequence[Evidence] = ()
+    explained: Sequence[Sequence[Explanation]],
+    failed: Sequence[Evidence | None] = (),
+    passed: Sequence[Evidence] = (),
 ) -> list[Ranked]:
     """The mistakes that explain the failures, those that explain most of them first.
 
-    A mistake is left out if another explains its failures and more, or the same failures better.
-    One with which most of the passed cases would fail is left out unless it explains nearly all,
-    and so is one with a fitted number unless it explains half of what is left.
+    Left out are: a mistake if others explain its failures and more, or the same failures better;
+    one with a fitted number that explains less than half of what is left; and one that would show
+    in most other cases, if these passed or another mistake explains them. The last is named all the
+    same, with that remark, if it explains nearly all failures.
 
     explained  the explanations of every failure
+    failed     its evidence
     passed     some cases that passed
     """
     sets = _by_mistake(explained)
@@ -50,16 +55,16 @@ def ranked(
     while sets:
         mistake = min(sets, key=lambda m: (-len(sets[m]), _likeliness(sets[m])))
         by_failure = sets.pop(mistake)
-        if not set(by_failure) - covered:
-            continue
+        new = set(by_failure) - covered
         fitted = next(iter(by_failure.values())).kind == "fitted"
-        if fitted and 2 * len(set(by_failure) - covered) < len(explained) - len(covered):
+        if not new or (fitted and 2 * len(new) < len(explained) - len(covered)):
             continue
-        against, most = _against(mistake, passed) if passed else (0, False)
+        others = [failed[k] for k in sorted(covered - set(by_failure))[:MAX_OTHERS] if failed]
+        against, most = _against(mistake, [*passed, *(e for e in others if e)])
         if most and len(by_failure) < NEARLY_ALL * some:
             continue
-        covered |= set(by_failure)
-        first = min(by_failure)
+        covered |= new
+        first = min(new)
         places = (first, *(k for k in by_failure if k != first))
         found.append(Ranked(by_failure[first], places, against if most else 0))
     return found
@@ -82,19 +87,22 @@ def _likeliness(explanations: dict[int, Explanation]) -> float:
     return float(np.mean(values))
 
 
-def _against(mistake: Mistake, passed: Sequence[Evidence]) -> tuple[int, bool]:
-    """How many passed cases would fail with a mistake, and whether most do that it applies to."""
-    tried = failing = 0
-    for e in passed:
-        try:
-            right, mask = right_output(e)
-        except ValueError:
-            continue
-        for suspect in suspects(e, right):
-            if suspect.mistake == mistake and suspect.kind == "run":
-                tried += 1
-                result = result_of(e, suspect)
-                failing += result is None or (result[1] != mask).any() or not e.same_weights(
-                    result[0])  # fmt: skip
-                break
-    return failing, failing > tried / 2
+def _against(mistake: Mistake, others: Sequence[Evidence]) -> tuple[int, bool]:
+    """In how many other cases a mistake would show, and whether in most that it applies to."""
+    shown = [s for e in others if (s := _shows(mistake, e)) is not None]
+    return sum(shown), 2 * sum(shown) > len(shown)
+
+
+def _shows(mistake: Mistake, case: Evidence) -> bool | None:
+    """Whether right code with this mistake gives something else; None if it does not apply."""
+    try:
+        right, mask = right_output(case)
+    except ValueError:
+        return None
+    e = replace(case, pruned=right, mask=mask)
+    for suspect in suspects(e, right):
+        if suspect.mistake == mistake:
+            result = result_of(e, suspect) if suspect.kind == "run" else (right, mask)
+            return result is None or bool((result[1] != mask).any()) or not e.same_weights(
+                result[0])  # fmt: skip
+    return None

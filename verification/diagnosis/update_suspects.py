@@ -12,6 +12,9 @@ from verification.diagnosis.suspect import Suspect
 
 Listed: TypeAlias = tuple[str, str, str, Variation]  # key, rule, text, what differs
 
+# Types in which weights may lie between blocks although the result has another.
+COARSER = {"float64": ("float32", "float16", "bfloat16"), "float32": ("float16", "bfloat16")}
+
 
 def of_updates(e: Evidence, right: Array) -> Iterator[Suspect]:
     """Listed mistakes, and those with one fitted number. `right` is the right pruned weight."""
@@ -121,10 +124,11 @@ def _of_gram(e: Evidence) -> Iterator[Listed]:
 
 
 def _of_storage(e: Evidence) -> Iterator[Listed]:
-    if e.precision in ("float16", "bfloat16") and e.width < e.shape[1]:
-        yield ("weights-stored-between-blocks", "section 4", "weights are rounded to their storage "
-               "type after every block, not once at the end",
-               Variation(stored=e.precision))  # fmt: skip
+    if e.width == e.shape[1]:
+        return
+    for kind in COARSER.get(e.precision, (e.precision,)):
+        yield ("weights-stored-between-blocks", "section 4", f"weights are rounded to {kind} after "
+               "every block, not once at the end", Variation(stored=kind))  # fmt: skip
 
 
 def _of_rows(e: Evidence, right: Array) -> Iterator[Suspect]:
@@ -136,10 +140,9 @@ def _of_rows(e: Evidence, right: Array) -> Iterator[Suspect]:
         moves = ((np.abs(right - e.weight) > near) & kept).any(axis=1)
     rows = tuple(int(i) for i in np.flatnonzero(stood & moves & e.mask.any(axis=1)))
     if rows and (moves & ~stood).any():
-        last = len(e.mask) - 1
-        which = {(last,): "the last row is", (0,): "the first row is"}.get(rows, "some rows are")
+        which = f"row {rows[0]} is" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]} are"
         yield Suspect("rows-not-solved", "(6)", f"{which} zeroed on the mask and not solved for",
-                      lambda: simulate(e, Variation(unsolved=rows)))  # fmt: skip
+                      lambda: simulate(e, Variation(unsolved=rows)), kind="fitted")  # fmt: skip
 
 
 def _fitted_step(e: Evidence, right: Array) -> Iterator[Suspect]:
