@@ -89,7 +89,7 @@ def _unexplained(report: Report) -> Iterator[str]:
 
 
 def _of_every_kind(failures: Sequence[Failure]) -> list[Failure]:
-    """One failure for each check that fails; a check that was shown with another is not repeated."""
+    """One failure for each check, unless it was shown with another one."""
     shown: list[Failure] = []
     seen: set[str] = set()
     for failure in failures:

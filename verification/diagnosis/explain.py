@@ -20,7 +20,7 @@ from verification.diagnosis.update_suspects import times_damping, with_damping
 
 METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
 DECADES = 3.0  # range of the fitted damping: this many powers of ten either way
-CLOSEST = 1e-2  # distances below this are equally close
+CLOSEST = 1e-5  # distances below this are equally close
 # Checks of what is reported beside weights and mask, and of how the function reads its arrays.
 BESIDE = frozenset({"losses", "layout"})
 # Checks of kept weights, which alone fail if the arithmetic is too coarse.
@@ -54,7 +54,7 @@ class Explanation:
 
     @property
     def likeliness(self) -> tuple[int, bool]:
-        """Sorts the likeliest first: by closeness in powers of ten, then without a fitted number."""
+        """Sorts the likeliest first: by closeness in powers of ten, then what needs no fit."""
         return floor(log10(max(self.distance, CLOSEST))), self.kind == "fitted"
 
 
@@ -105,7 +105,7 @@ def right_output(e: Evidence) -> tuple[Array, Mask]:
 
 
 def suspects(e: Evidence, right: Array) -> Iterator[Suspect]:
-    """All mistakes that are tried; of those that explain an output equally well, the likelier first.
+    """All mistakes that are tried. Of two that explain an output equally well, the first is named.
 
     right  the right pruned weight
     """
@@ -167,9 +167,7 @@ class _Trial:
 
 def _explanation(suspect: Suspect, where: str, distance: float) -> Explanation:
     text = f"{suspect.text}; {where}" if where else suspect.text
-    return Explanation(
-        suspect.key, suspect.rule, text, distance, suspect.mistake, suspect.kind
-    )
+    return Explanation(suspect.key, suspect.rule, text, distance, suspect.mistake, suspect.kind)
 
 
 def first_place(e: Evidence, right: Array, mask: Mask) -> str:

@@ -38,8 +38,8 @@ def of_noise(e: Evidence, right: Array, mask: Mask) -> Iterator[Suspect]:
     if found and min(found)[0] <= log2(NEAR):
         name = min(found)[1]
         key, words = KINDS[name]
-        yield Suspect(key, "section 4", "only rounding is too coarse: the errors are random, and as "
-                      f"large as those of products in {words}",
+        yield Suspect(key, "section 4", "only rounding is too coarse: the errors are random, and "
+                      f"as large as those of products in {words}",
                       lambda: _with_products(e, name), kind="fitted")  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from verification.diagnosis.explain import (
     suspects,
 )
 
-MAX_OTHERS = 24  # explained failures in which a further mistake would show
+MAX_OTHERS = 24  # failures without this explanation, in which the mistake would show as well
+# Shares of the failures that are left: what explains less does so by chance.
+LEAST, LEAST_FITTED = 0.2, 0.5
 NEARLY_ALL = 0.9  # share of failures beyond which a mistake is named although other cases pass
 
 
@@ -40,28 +42,31 @@ def ranked(
     """The mistakes that explain the failures, those that explain most of them first.
 
     Left out are: a mistake if others explain its failures and more, or the same failures better;
-    one with a fitted number that explains less than half of what is left; and one that would show
-    in most other cases, if these passed or another mistake explains them. The last is named all the
-    same, with that remark, if it explains nearly all failures.
+    one that explains few of those that are left, or not half if a number was fitted; and one that would show
+    in most other cases, or in more than it explains. The last is named all the same, with that
+    remark, if it explains nearly all failures.
 
     explained  the explanations of every failure
     failed     its evidence
     passed     some cases that passed
     """
     sets = _by_mistake(explained)
-    some = sum(bool(of_one) for of_one in explained)
     found: list[Ranked] = []
     covered: set[int] = set()
     while sets:
         mistake = min(sets, key=lambda m: (-len(sets[m]), _likeliness(sets[m])))
         by_failure = sets.pop(mistake)
         new = set(by_failure) - covered
-        fitted = next(iter(by_failure.values())).kind == "fitted"
-        if not new or (fitted and 2 * len(new) < len(explained) - len(covered)):
+        if not new:
             continue
-        others = [failed[k] for k in sorted(covered - set(by_failure))[:MAX_OTHERS] if failed]
+        fitted = next(iter(by_failure.values())).kind == "fitted"
+        if len(new) < (LEAST_FITTED if fitted else LEAST) * (len(explained) - len(covered)):
+            continue
+        left = [k for k, e in enumerate(failed) if e and k not in by_failure]
+        others = [failed[k] for k in left[:: -(-len(left) // MAX_OTHERS) or 1]]
         against, most = _against(mistake, [*passed, *(e for e in others if e)])
-        if most and len(by_failure) < NEARLY_ALL * some:
+        most = most or against > len(by_failure)
+        if most and len(by_failure) < NEARLY_ALL * len(explained):
             continue
         covered |= new
         first = min(new)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from reference.patterns import SemiStructured, Structured, column_blocks
+from reference.patterns import column_blocks
 from verification.diagnosis.evidence import Array, Evidence, Mask
 from verification.diagnosis.simulation import mean_damping
 from verification.diagnosis.suspect import Suspect
@@ -27,27 +27,8 @@ def of_details(e: Evidence, right: Array, mask: Mask) -> Iterator[Suspect]:
             yield _as_seen(e, "outlier-row-changed", "section 2",
                            f"outlier row {int(np.argmax(changed))} is not bit for bit what it was",
                            )  # fmt: skip
-    if _dead_columns_extra(e):
-        yield _as_seen(e, "dead-columns-extra", "section 1", "dead columns are removed outside of "
-                       f"the budget: {int(e.mask.sum())} weights go instead of {int(mask.sum())}",
-                       )  # fmt: skip
     if mask.any() and (~mask).any() and (e.mask == ~mask).all() and not e.pruned[~e.mask].any():
         yield _as_seen(e, "mask-inverted", "section 2", "the mask is True where weights stay")
-
-
-def _dead_columns_extra(e: Evidence) -> bool:
-    """Whether all dead columns go, and as many live weights as if there were no dead ones."""
-    dead, p = np.diag(e.gram) == 0, e.pattern
-    rows = e.mask.any(axis=1)
-    if not dead.any() or not e.mask[rows][:, dead].all():
-        return False
-    live, found = len(dead) - int(dead.sum()), int(e.mask[:, ~dead].sum())
-    if isinstance(p, SemiStructured):
-        groups = (~dead).reshape(-1, p.m).sum(axis=1)
-        return found == int(rows.sum()) * int(np.minimum(groups, p.n).sum())
-    if isinstance(p, Structured):
-        return found == int(rows.sum()) * min(p.removed(len(dead)), live)
-    return found == min(p.removed(e.mask.size), live * len(rows))
 
 
 def _same(e: Evidence, weights: Array, right: Array, mask: Mask) -> bool:

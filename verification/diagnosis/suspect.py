@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from verification.diagnosis.evidence import Array, Mask
 
 
-class Refuted(ValueError):
+class Refuted(ValueError):  # noqa: N818 - a verdict about a mistake
     """The mistake gives another mask than the output has; its weights need not be computed."""
 
 

@@ -1,14 +1,21 @@
 """Known mistakes of Thanos in what it removes, each with the output that it gives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil, floor
 
 import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured
-from verification.diagnosis.evidence import Array, Evidence, rounded
-from verification.diagnosis.simulation import Score, Variation, mean_damping, removed, simulate
+from verification.diagnosis.evidence import Array, Evidence, Mask, rounded
+from verification.diagnosis.simulation import (
+    Score,
+    Variation,
+    mean_damping,
+    plain_score,
+    removed,
+    simulate,
+)
 from verification.diagnosis.suspect import Suspect
 from verification.diagnosis.update_suspects import Listed, of_updates
 
@@ -21,6 +28,9 @@ def of_thanos(e: Evidence, right: Array) -> Iterator[Suspect]:
         for key, rule, text, variation in theme(e):
             yield Suspect(key, rule, text, lambda v=variation: simulate(e, v))  # type: ignore[misc]
     yield from of_updates(e, right)
+    yield from dead_columns_extra(
+        e, lambda e, live: simulate(e, Variation(score=live(plain_score)))
+    )
     yield from _of_padding(e)
 
 
@@ -138,10 +148,9 @@ def _of_outliers(e: Evidence) -> Iterator[Listed]:
 def _of_padding(e: Evidence) -> Iterator[Suspect]:
     """Layers that are padded with zeros, which have the smallest scores and so go first."""
     c, b = e.shape
-    plain = not isinstance(e.pattern, Structured)
-    if plain and b % e.width:
+    if b % e.block_size:
         yield from _padded(e, "columns-padded", "columns are padded with zeros to whole blocks",
-                           (c, -(-b // e.width) * e.width))  # fmt: skip
+                           (c, -(-b // e.block_size) * e.block_size))  # fmt: skip
     if isinstance(e.pattern, Unstructured) or e.outlier_count:
         for multiple in PADDED:
             if c % multiple:
@@ -149,6 +158,29 @@ def _of_padding(e: Evidence) -> Iterator[Suspect]:
                     e, "rows-padded", f"rows are padded with zeros to a multiple of {multiple}",
                     (-(-c // multiple) * multiple, b),
                 )  # fmt: skip
+
+
+def dead_columns_extra(
+    e: Evidence, prune: Callable[[Evidence, Callable[[Score], Score]], tuple[Array, Mask]]
+) -> Iterator[Suspect]:
+    """Dead columns are zeroed, and the budget is spent on the others.
+
+    prune  runs the method with a score that is changed by the function it gets
+    """
+    dead = np.diag(e.gram) == 0
+    if not dead.any():
+        return
+
+    def live(score: Score) -> Score:
+        return lambda W, norms, pivots: np.where(norms == 0, np.inf, score(W, norms, pivots))
+
+    def make() -> tuple[Array, Mask]:
+        weights, mask = prune(replace(e, mask=e.mask & ~dead), live)
+        zeroed = dead & e.mask.any(axis=1, keepdims=True)
+        return np.where(zeroed, 0.0, weights), (mask & ~dead) | zeroed
+
+    yield Suspect("dead-columns-extra", "section 1", "dead columns are removed outside of the "
+                   "budget, which is spent on the others", make)  # fmt: skip
 
 
 def _padded(e: Evidence, key: str, text: str, shape: tuple[int, int]) -> Iterator[Suspect]:
@@ -171,8 +203,8 @@ def _padded(e: Evidence, key: str, text: str, shape: tuple[int, int]) -> Iterato
             v = variation if damping is None else replace(
                 variation, damping=lambda *_, lam=damping: lam)  # type: ignore[misc]  # fmt: skip
 
-            def make(v: Variation = v) -> tuple[Array, Array]:
+            def make(v: Variation = v) -> tuple[Array, Mask]:
                 weights, mask = simulate(grown, v)
                 return weights[:c, :b], mask[:c, :b]
 
-            yield Suspect(key, "section 2", f"{text}, {how}{more}", make)  # type: ignore[arg-type]
+            yield Suspect(key, "section 2", f"{text}, {how}{more}", make)

@@ -114,8 +114,8 @@ def _of_gram(e: Evidence) -> Iterator[Listed]:
         return
     lower, upper = np.tril(G) + np.tril(G, -1).T, np.triu(G) + np.triu(G, 1).T
     for what, gram in (
-        ("only the lower triangle of G is read", lower),
-        ("only the upper triangle of G is read", upper),
+        ("the lower triangle of G is read alone", lower),
+        ("the upper triangle of G is read alone, or G is used as it is", upper),
         ("G is used as it is", G),
         ("G is used as it is, transposed", G.T),
     ):

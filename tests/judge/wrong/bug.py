@@ -28,7 +28,7 @@ FEATURES = {
     "spiky-rows": "a few weights are far larger than the others of their columns",
     "cancelling-row": "large weights of one row cancel over correlated inputs",
     "tied-rows": "most rows are one loud row, whose sign differs",
-    "quiet-heavy-row": "the weights of one row are large where inputs are small, and its h is not large",
+    "quiet-heavy-row": "one row has large weights for quiet inputs, and no large h",
     "close-scores": "two scores of a group differ, but not in float32",
     "nearly-symmetric": "G differs from its transpose by less than what is refused",
     "stored-float16": "the weight is stored as float16",

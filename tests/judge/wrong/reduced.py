@@ -15,7 +15,7 @@ def cut(values: Array, digits: int) -> Array:
 
 
 def products(digits: int) -> type[Right]:
-    """(6) as (V μ) U_kJ, like a batched program, with products of few digits added up in float32."""
+    """(6) as (V μ) U_kJ, like a batched program, with products of few digits."""
 
     class Reduced(Right):
         def update(self, weights: Array, mask: Mask, j1: int, j2: int) -> Array:
@@ -26,7 +26,7 @@ def products(digits: int) -> type[Right]:
                 if len(q):
                     V = U_kk[:, q]
                     mu = np.linalg.solve(V.T @ V, weights[i, j1 + q])
-                    updated[i, j1:] -= np.float32(1) * (cut(V @ mu, digits) @ U_kJ)
+                    updated[i, j1:] -= cut(V @ mu, digits) @ U_kJ
                     updated[i, j1 + q] = 0.0
             return updated
 

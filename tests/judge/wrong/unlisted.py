@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reference.patterns import SemiStructured, Structured, Unstructured
+from reference.patterns import SemiStructured, Unstructured
 from tests.judge.wrong.arrays import Array, Indices, Mask
 from tests.judge.wrong.bug import IN_BLOCKS, Wrong, with_arguments, with_step
 from tests.judge.wrong.right import Right
@@ -118,10 +118,6 @@ UNLISTED: list[tuple[Wrong, set[str]]] = [
            features=MANY), set()),
     (Wrong("first block narrow", FirstBlockNarrow, "updates", None, patterns=IN_BLOCKS,
            features=("ragged-last-block", *MANY)), set()),
-    (Wrong("full count in every block",
-           with_step(choose=lambda self, weights, mask, j1, j2: Right.choose(
-               self, weights, np.zeros_like(mask), j1, j2)),
-           "counts", None, patterns=("unstructured",), features=MANY), set()),
     (Wrong("the sign of the update",
            with_step(multipliers=lambda self, R_qq, removed: -Right.multipliers(
                self, R_qq, removed)), "updates", None), {"half-step"}),
@@ -155,9 +151,8 @@ UNLISTED: list[tuple[Wrong, set[str]]] = [
     (Wrong("rows spared by their largest weight",
            with_step(row_values=lambda self: np.abs(self.W).max(axis=1)), "outliers", None,
            patterns=("outlier-rows",), features=("quiet-heavy-row",)),
-     {"outlier-rows-with-damping"}),
+     {"outlier-rows-with-damping", "outlier-rows-by-norms"}),
     (Wrong("H_JJ with the damping of γ / B",
            with_step(added=lambda self, diagonal: Right.added(self, diagonal) / self.block_size),
            "updates", None), {"damping-off"}),
 ]  # fmt: skip
-_ = Structured
