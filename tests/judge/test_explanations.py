@@ -1,6 +1,6 @@
 """Explanations are true or absent, and those of a run are consistent. No name beats a wrong one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,19 @@ from verification.conformance.verify import Report, explanations, verify
 FURTHER = (55, 16, 64, 16)
 
 
-@pytest.mark.parametrize(
-    "size",
-    [SMALL, *(pytest.param(size, marks=pytest.mark.long) for size in (LARGER, ANOTHER, FURTHER))],
-)
-@pytest.mark.parametrize(("wrong", "true"), UNLISTED, ids=[wrong.bug for wrong, _ in UNLISTED])
+# The bugs that got a false name at first.
+MISTAKEN = ("counts in each row", "groups of rows", "dead columns stay", "norms by sums of |G|")
+
+
+def _calls() -> Iterator[Any]:
+    for wrong, true in UNLISTED:
+        for size in (SMALL, LARGER, ANOTHER, FURTHER):
+            short = size == SMALL and wrong.bug in MISTAKEN
+            marks = () if short else pytest.mark.long
+            yield pytest.param(wrong, true, size, marks=marks, id=f"{wrong.bug}-{size[2]}")
+
+
+@pytest.mark.parametrize(("wrong", "true", "size"), _calls())
 def test_an_unlisted_mistake_gets_no_wrong_name(wrong: Wrong, true: set[str], size: Size) -> None:
     failed = [verdict for verdict in verdicts(wrong, size) if verdict.failures]
     assert failed or size != SMALL
@@ -71,7 +79,7 @@ def names(report: Report) -> list[str]:
     [
         ("rows spared by W H Wᵀ", "outliers", "outlier-rows-with-damping"),
         ("lower triangle of G only", "asymmetric", "gram-not-symmetrised"),
-        ("last block shifted", "float64", "last-block-shifted"),
+        ("last block shifted", "13", "last-block-shifted"),
     ],
 )
 def test_the_name_of_a_run(bug: str, only: str, name: str) -> None:
@@ -89,8 +97,8 @@ def test_right_weights_with_wrong_losses_say_nothing_of_masks() -> None:
 
 def test_an_explanation_of_a_few_failures_by_chance_is_left_out() -> None:
     """Some layers cannot tell these mistakes from listed ones; other layers can."""
-    for bug in ("norms by sums of |G|", "dead columns stay"):
-        report = run_of(wrong(bug), "float64-0")
+    for bug, only in (("norms by sums of |G|", "float64-0"), ("dead columns stay", "03")):
+        report = run_of(wrong(bug), only)
         assert report.failures
         assert names(report) == []
         text = report_text(report, function(WRONG[0]).capabilities)

@@ -20,6 +20,7 @@ from verification.diagnosis.update_suspects import times_damping, with_damping
 
 METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
 DECADES = 3.0  # range of the fitted damping: this many powers of ten either way
+STEP_CLOSER = 0.9  # distance on a grid of dampings, relative to that of the right one
 CLOSEST = 1e-5  # distances below this are equally close
 # Checks of what is reported beside weights and mask, and of how the function reads its arrays.
 BESIDE = frozenset({"losses", "layout"})
@@ -91,8 +92,7 @@ def _explained(
             found.append(one)
     fit = only is None or FITTED_DAMPING in only
     if not found and fit and _first_block_is_plain(e, right[1]):
-        fitted = trial.tried(_fitted_damping(e))  # slower than all others together
-        found = [fitted] if fitted else []
+        found = [x for suspect in _fitted_damping(e) if (x := trial.tried(suspect))]
     if not found and trial.failed <= OF_WEIGHTS:
         found = [trial.seen(suspect) for suspect in of_noise(e, *right)]
     return found
@@ -190,8 +190,11 @@ def _first_block_is_plain(e: Evidence, mask: Mask) -> bool:
     return e.method == "thanos" and same and bool(np.isfinite(e.pruned).all())
 
 
-def _fitted_damping(e: Evidence) -> Suspect:
-    """The damping whose kept weights of the first block come closest to those of the output."""
+def _fitted_damping(e: Evidence) -> Iterator[Suspect]:
+    """The damping whose kept weights of the first block come closest to those of the output.
+
+    None if another damping comes hardly closer than the right one. Slower than all other mistakes.
+    """
     first = slice(0, e.width)
 
     def apart(decades: float) -> float:
@@ -202,8 +205,11 @@ def _fitted_damping(e: Evidence) -> Suspect:
         return float(np.max(np.abs(weights[:, first] - e.pruned[:, first])))
 
     grid = np.linspace(-DECADES, DECADES, 25)
-    best = grid[int(np.argmin([apart(decades) for decades in grid]))]
+    distances = [apart(decades) for decades in grid]
+    best = grid[int(np.argmin(distances))]
+    if not min(distances) <= STEP_CLOSER * apart(0.0):
+        return
     step = grid[1] - grid[0]
     found = minimize_scalar(apart, bounds=(best - step, best + step), method="bounded",
                             options={"xatol": 1e-6})  # fmt: skip
-    return with_damping(e, float(10.0**found.x))
+    yield with_damping(e, float(10.0**found.x))

@@ -101,14 +101,14 @@ def simulate(e: Evidence, v: Variation, blocks: int | None = None) -> tuple[Arra
     ordinary = _ordinary_rows(e, v)
     for k, (j1, j2) in enumerate(islice(chosen_blocks, blocks)):
         H = gram + v.damping(e, (j1, j2)) * np.eye(b)
-        pivots = np.diag(inverse(H[j1:, j1:]))
+        R = inverse(H[j1:, j1:])
         source = (W if v.adaptive else e.weight)[:, j1:]
-        mask[:, j1:j2] = _block_mask(e, v, source, pivots, mask, ordinary, (j1, j2))
+        mask[:, j1:j2] = _block_mask(e, v, source, np.diag(R), mask, ordinary, (j1, j2))
         final = chosen_blocks[k + 1][0] if k + 1 < len(chosen_blocks) else b
         decided = e.mask[:, : min(j2, final)]  # a padded layer has more rows and columns
         if (mask[: len(decided), : decided.shape[1]] != decided).any():
             raise Refuted
-        W = _moved(e, v, W, mask, H, (j1, j2))
+        W = _moved(e, v, W, mask, (H, R), (j1, j2))
         if v.stored:
             W = rounded(W, v.stored)
     return W, mask
@@ -176,9 +176,11 @@ def smallest(values: Array, count: int, ties: str = "low") -> Mask:
     return mask.reshape(values.shape)
 
 
-def _moved(e: Evidence, v: Variation, W: Array, mask: Mask, H: Array, block: Block) -> Array:
+def _moved(
+    e: Evidence, v: Variation, W: Array, mask: Mask, H_and_R: tuple[Array, Array], block: Block
+) -> Array:
     """The weights after the update of one block."""
-    j1, j2 = block
+    (j1, j2), (H, R) = block, H_and_R
     if v.update in ("sequential", "blockwise"):
         width = 1 if v.update == "sequential" else e.block_size
         for k in range(j1, j2, width):
@@ -190,10 +192,10 @@ def _moved(e: Evidence, v: Variation, W: Array, mask: Mask, H: Array, block: Blo
         now = np.zeros_like(mask)
         now[:, j1:j2] = mask[:, j1:j2]
         return np.where(mask, 0.0, _jointly(v, W, now, inverse(H), 0))
-    return _jointly(v, W, mask[:, j1:j2], _rows_of_inverse(v, H, j1, j2), j1)
+    return _jointly(v, W, mask[:, j1:j2], _rows_of_inverse(v, H, R, j1, j2), j1)
 
 
-def _rows_of_inverse(v: Variation, H: Array, j1: int, j2: int) -> Array:
+def _rows_of_inverse(v: Variation, H: Array, R: Array, j1: int, j2: int) -> Array:
     """R_kJ, or what a mistake uses instead."""
     width, behind = j2 - j1, np.zeros((j2 - j1, len(H) - j2))
     if v.update == "none":
@@ -202,14 +204,13 @@ def _rows_of_inverse(v: Variation, H: Array, j1: int, j2: int) -> Array:
         return inverse(H)[j1:j2, j1:]
     if v.update == "alone":
         return np.hstack([inverse(H[j1:j2, j1:j2]), behind])
-    R = inverse(H[j1:, j1:])
     if v.update == "inside":
         return np.hstack([R[:width, :width], behind])
     if v.update in ("triangle", "transposed"):
         U = np.linalg.cholesky(R).T  # R = Uᵀ U
         if v.update == "triangle":
             return np.asarray((U @ U.T)[:width])
-        R[:width, width:] = U[:width, :width] @ U[:width, width:]
+        return np.hstack([R[:width, :width], U[:width, :width] @ U[:width, width:]])
     return np.asarray(R[:width])
 
 

@@ -127,14 +127,15 @@ def _cancelling_row(rng: np.random.Generator, weight: Array, gram: Array) -> Arr
 
 
 def _quiet_heavy_row(weight: Array, gram: Array, damping: float = 0.01) -> Array:
-    """A row with middling outputs, and with more than all others once λ counts as an input."""
+    """A row of one weight with middling outputs, and with the largest once λ counts as an input."""
     outputs = np.einsum("ij,jk,ik->i", weight, gram, weight)
     lam = damping * np.diag(gram).mean()
     others = outputs + lam * np.sum(weight**2, axis=1)
     squares = 1.5 * others.max() / lam
-    loudness, directions = np.linalg.eigh(gram)
-    middling = int(np.argmin(np.abs(squares * loudness - np.median(outputs))))
-    return np.asarray(directions[:, middling] * np.sqrt(squares))
+    row = np.zeros(len(gram))
+    middling = int(np.argmin(np.abs(squares * np.diag(gram) - np.median(outputs))))
+    row[middling] = np.sqrt(squares)
+    return row
 
 
 def _bring_scores_together(rng: np.random.Generator, weight: Array, gram: Array) -> None:
