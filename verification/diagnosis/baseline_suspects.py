@@ -1,6 +1,6 @@
 """Known mistakes of the baselines, each with the output that it gives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil
 
@@ -60,13 +60,14 @@ def of_baselines(e: Evidence) -> Iterator[Suspect]:
         )
     if not isinstance(e.pattern, SemiStructured):
         p = float(e.pattern.sparsity)
-        whole = ceil if isinstance(e.pattern, Structured) else int
+        whole: Callable[[float], int] = ceil if isinstance(e.pattern, Structured) else int
         listed.insert(0, ("count-in-binary", "counts are taken in binary floating point",
                           replace(plain, removed=lambda _, k: whole(p * k))))  # fmt: skip
     if e.precision == "float64":
         listed.append(
             ("scores-in-float32", "scores are rounded to float32",
-             replace(plain, score=lambda *given: rounded(score(*given), "float32")))
+             replace(plain, score=lambda W, norms, pivots: rounded(
+                 score(W, norms, pivots), "float32")))
         )  # fmt: skip
     for key, text, how in listed:
         yield Suspect(key, "section 6", text, lambda how=how: make(e, how))  # type: ignore[misc]

@@ -41,10 +41,10 @@ def ranked(
 ) -> list[Ranked]:
     """The mistakes that explain the failures, those that explain most of them first.
 
-    Left out are: a mistake if others explain its failures and more, or the same failures better;
-    one that explains few of those that are left, or not half if a number was fitted; and one that would show
-    in most other cases, or in more than it explains. The last is named all the same, with that
-    remark, if it explains nearly all failures.
+    A mistake is left out if others explain its failures and more, or the same failures better; if
+    it explains few of those that are left, or not half of them with a fitted number; and if it
+    would show in most other cases, or in more than it explains. The last is named all the same,
+    with that remark, if it explains nearly all failures.
 
     explained  the explanations of every failure
     failed     its evidence

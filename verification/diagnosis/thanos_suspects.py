@@ -201,7 +201,7 @@ def _padded(e: Evidence, key: str, text: str, shape: tuple[int, int]) -> Iterato
             if damping is None and columns == b:
                 continue
             v = variation if damping is None else replace(
-                variation, damping=lambda *_, lam=damping: lam)  # type: ignore[misc]  # fmt: skip
+                variation, damping=lambda *_, lam=damping: lam)  # fmt: skip
 
             def make(v: Variation = v) -> tuple[Array, Mask]:
                 weights, mask = simulate(grown, v)

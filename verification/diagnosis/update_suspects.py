@@ -1,6 +1,6 @@
 """Known mistakes of Thanos in how kept weights move, each with the output that it gives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -90,7 +90,7 @@ def _of_damping(e: Evidence) -> Iterator[Listed]:
     ):
         if value != lam:
             yield (key, "section 1", f"λ is {what}",
-                   Variation(damping=lambda *_, value=float(value): value))  # type: ignore[misc]  # fmt: skip
+                   Variation(damping=lambda *_, value=float(value): value))  # fmt: skip
     if e.width < e.shape[1]:
         for what, behind in (("remaining columns", True), ("block's columns", False)):
             yield ("damping-per-block", "section 1", f"λ is taken anew for every block, of the "
@@ -98,7 +98,7 @@ def _of_damping(e: Evidence) -> Iterator[Listed]:
                    Variation(damping=_damping_of_columns(behind)))  # fmt: skip
 
 
-def _damping_of_columns(behind: bool):  # type: ignore[no-untyped-def]
+def _damping_of_columns(behind: bool) -> Callable[[Evidence, Block], float]:
     """λ from the diagonal of a block's columns, or from all that remain."""
 
     def damping(e: Evidence, block: Block) -> float:
