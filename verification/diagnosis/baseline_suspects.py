@@ -9,7 +9,7 @@ import numpy as np
 from reference.patterns import SemiStructured, Structured
 from verification.diagnosis import baselines
 from verification.diagnosis.evidence import Evidence, rounded
-from verification.diagnosis.simulation import mean_damping, plain_score
+from verification.diagnosis.simulation import Score, mean_damping, plain_score
 from verification.diagnosis.suspect import Suspect
 from verification.diagnosis.thanos_suspects import dead_columns_extra
 
@@ -66,8 +66,11 @@ def of_baselines(e: Evidence) -> Iterator[Suspect]:
     if e.precision == "float64":
         listed.append(
             ("scores-in-float32", "scores are rounded to float32",
-             replace(plain, score=lambda W, norms, pivots: rounded(
-                 score(W, norms, pivots), "float32")))
+             replace(plain, score=_in_float32(plain.score)))
         )  # fmt: skip
     for key, text, how in listed:
         yield Suspect(key, "section 6", text, lambda how=how: make(e, how))  # type: ignore[misc]
+
+
+def _in_float32(score: Score) -> Score:
+    return lambda W, norms, pivots: rounded(score(W, norms, pivots), "float32")

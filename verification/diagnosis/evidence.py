@@ -75,8 +75,9 @@ class Evidence:
 
     @cached_property
     def h(self) -> Array:
-        """h_i = ‖W_i X‖², (c,)."""
-        return np.asarray(np.sum((self.weight @ self.gram) * self.weight, axis=1))
+        """h_i = ‖W_i X‖², (c,). Row by row, so that equal rows have equal bits."""
+        products = (self.weight[:, None, :] @ self.gram)[:, 0]
+        return np.asarray(np.sum(products * self.weight, axis=1))
 
     @cached_property
     def sizes(self) -> Array:

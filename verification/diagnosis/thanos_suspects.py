@@ -125,7 +125,7 @@ def _of_outliers(e: Evidence) -> Iterator[Listed]:
         return
     for key, text, spared in (
         ("outlier-rows-by-norms", "Σ_j W_ij² G_jj instead of h_i = ‖W_i X‖²",
-         lambda e: e.weight**2 @ np.diag(e.gram)),
+         lambda e: np.sum(e.weight**2 * np.diag(e.gram), axis=1)),
         ("outlier-rows-with-damping", "(W H Wᵀ)_ii, with the damping: h_i is (W G Wᵀ)_ii",
          lambda e: e.h + mean_damping(e) * np.sum(e.weight**2, axis=1)),
     ):  # fmt: skip
