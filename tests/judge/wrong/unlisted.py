@@ -1,7 +1,4 @@
-"""Bugs that no known mistake describes. They get no name, or one that is true of them.
-
-They were written before anybody looked at what is said about them.
-"""
+"""Bugs that no known mistake describes. They get no name, or one that is true of them."""
 
 from collections.abc import Iterator
 
@@ -111,7 +108,7 @@ def columns_by(summary: str) -> type[Right]:
 
 MANY, PLAIN = ("many-blocks",), ("unstructured", "n:m", "structured")
 
-# Each with the keys that are true of it.
+# Each with the keys that are true of it, or of the same output on its layer.
 UNLISTED: list[tuple[Wrong, set[str]]] = [
     (Wrong("λ with γ = 0.1 always", fixed(0.1), "updates", None, patterns=PLAIN), {"damping-off"}),
     (Wrong("blocks from right to left", RightToLeft, "updates", None, patterns=IN_BLOCKS,
@@ -151,7 +148,7 @@ UNLISTED: list[tuple[Wrong, set[str]]] = [
     (Wrong("rows spared by their largest weight",
            with_step(row_values=lambda self: np.abs(self.W).max(axis=1)), "outliers", None,
            patterns=("outlier-rows",), features=("quiet-heavy-row",)),
-     {"outlier-rows-with-damping", "outlier-rows-by-norms"}),
+     {"outlier-rows-with-damping"}),
     (Wrong("H_JJ with the damping of γ / B",
            with_step(added=lambda self, diagonal: Right.added(self, diagonal) / self.block_size),
            "updates", None), {"damping-off"}),
