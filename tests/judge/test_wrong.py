@@ -9,20 +9,22 @@ import pytest
 
 from reference.patterns import parse_pattern
 from tests.judge.wrong import WRONG, Wrong
-from tests.judge.wrong.layers import REFUSED, Showcase, layer, showcases
+from tests.judge.wrong.layers import REFUSED, STORED, Showcase, layer, showcases
 from tests.judge.wrong.right import Right
-from verification.conformance import Case, Output, Verdict, judge
+from verification.conformance import Case, Verdict, judge
 from verification.conformance.callables import PythonFunction
 from verification.conformance.made import made_case
-from verification.diagnosis import explain
-from verification.diagnosis.evidence import evidence_of
+from verification.conformance.storage import stored
+from verification.conformance.verify import explanations
 from verification.exact import exact_prune
 
 Size = tuple[int, int, int, int]  # seed, rows, columns and B
 # No threshold was tuned on layers of these sizes.
-SMALL, LARGER = (102, 9, 40, 8), (101, 12, 48, 16)
+SMALL, LARGER, ANOTHER = (102, 9, 40, 8), (101, 12, 48, 16), (105, 8, 36, 12)
 BY_SIZE = pytest.mark.parametrize(
-    "size", [SMALL, pytest.param(LARGER, marks=pytest.mark.long)], ids=["small", "larger"]
+    "size",
+    [SMALL, *(pytest.param(size, marks=pytest.mark.long) for size in (LARGER, ANOTHER))],
+    ids=["small", "larger", "another"],
 )
 BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRONG])
 
@@ -30,13 +32,16 @@ BY_BUG = pytest.mark.parametrize("wrong", WRONG, ids=[wrong.bug for wrong in WRO
 def function(wrong: Wrong) -> PythonFunction:
     """The wrong implementation as a user would hand it in, with its declarations."""
 
-    def run(*arguments: Any, method: str, storage: str | None = None) -> Any:
+    def run(*arguments: Any, method: str, storage: str = "") -> Any:
         assert method == wrong.method
-        return wrong.run(*arguments)
+        if not storage:
+            return wrong.run(*arguments)
+        weight, mask = wrong.run(arguments[0].astype(np.float32), *arguments[1:])
+        return stored(weight, storage), mask
 
     run.methods = (wrong.method,)  # type: ignore[attr-defined]
     run.dtypes = ("float64", "float32")  # type: ignore[attr-defined]
-    run.storage = ("float16",)  # type: ignore[attr-defined]
+    run.storage = STORED  # type: ignore[attr-defined]
     run.refusals = True  # type: ignore[attr-defined]
     return PythonFunction(run, wrong.method, wrong.bug)
 
@@ -55,15 +60,14 @@ def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -
         "block_size": shown.block_size,
         "damping": shown.damping,
     }
-    if "storage" in wrong.features:
-        options["storage"] = "float16"
     mask = None
     if {"tied-rows", "tied-columns"} & set(wrong.features):  # the same numbers in any arithmetic
         mask = Right(W, G, shown.pattern, shown.block_size, shown.damping).run(wrong.method)[1]
     if "ties" in wrong.features:  # only the exact mask shows how ties are broken
         mask = np.array(exact_prune(W, G, parse_pattern(shown.pattern), **options).mask)
+    storage = next((one for one in STORED if f"stored-{one}" in wrong.features), None)
     refused = REFUSED[shown.refused] if shown.refused else ()
-    return made_case(W, G, shown.pattern, mask=mask, refused=refused, **options)
+    return made_case(W, G, shown.pattern, mask=mask, refused=refused, storage=storage, **options)
 
 
 def verdicts(wrong: Wrong, size: Size) -> list[Verdict]:
@@ -79,11 +83,8 @@ def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong, si
     for verdict in verdicts(wrong, size):
         failed = {check.name for check in verdict.failures}
         assert wrong.check in failed, (verdict.case.pattern, failed)
-        if wrong.diagnosis:
-            assert isinstance(verdict.answer, Output)
-            explanations = explain(evidence_of(verdict.case, verdict.answer))
-            assert explanations, verdict.case.pattern
-            assert explanations[0].key == wrong.diagnosis, explanations
+        found = [x.key for x in explanations(verdict, function(wrong).capabilities)]
+        assert found[:1] == [wrong.diagnosis] * bool(wrong.diagnosis), (verdict.case.pattern, found)
 
 
 @BY_SIZE

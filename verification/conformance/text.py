@@ -1,13 +1,11 @@
 """Writes the report of a verification as text."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from verification.conformance.capabilities import Capabilities
 from verification.conformance.made import MadeCase
 from verification.conformance.verify import Failure, Report
-
-SHOWN = 3  # number of unexplained failures that are shown in full
 
 
 def report_text(report: Report, capabilities: Capabilities) -> str:
@@ -61,28 +59,48 @@ def _checks(report: Report) -> Iterator[str]:
 
 
 def _explained(report: Report) -> Iterator[str]:
-    explanations = report.explanations()
-    if not explanations:
+    if not report.ranked:
         return
-    tried = sum(bool(failure.explanations) for failure in report.failures)
+    total = len(report.failures)
     yield ""
     yield "Likeliest explanations (mistakes that were tried, and reproduce the output)"
-    for explanation, count, failure in explanations:
-        yield f"  {explanation.key}, {explanation.rule}: {count} of the {tried} explained"
-        yield f"    {explanation.text}"
-        yield from _example(failure)
+    if 2 * len(report.ranked[0].failures) < total:
+        yield "  No known mistake explains most of the failures."
+    for one in report.ranked:
+        example = report.failures[one.failures[0]]
+        explains = f"{len(one.failures)} of the {total} failures"
+        yield f"  {one.example.key}, {one.example.rule}: explains {explains}"
+        yield f"    {one.example.text}"
+        if one.against:
+            yield f"    only under some condition: {one.against} other cases do not show it"
+        yield from _example(example)
 
 
 def _unexplained(report: Report) -> Iterator[str]:
-    left = [failure for failure in report.failures if not failure.explanations]
-    if not left or (len(left) < len(report.failures) and report.explanations()):
+    """Failures without an explanation, with an example for each check that fails."""
+    explained = {place for one in report.ranked for place in one.failures}
+    left = [failure for k, failure in enumerate(report.failures) if k not in explained]
+    if not left:
         return
     yield ""
-    yield "Failures that no known mistake explains"
-    for failure in left[:SHOWN]:
+    yield f"Failures that no known mistake explains: {len(left)} of the {len(report.failures)}"
+    shown = _of_every_kind(left)
+    for failure in shown:
         yield from _example(failure)
-    if len(left) > SHOWN:
-        yield f"    and {len(left) - SHOWN} more"
+    if len(left) > len(shown):
+        yield f"    and {len(left) - len(shown)} more"
+
+
+def _of_every_kind(failures: Sequence[Failure]) -> list[Failure]:
+    """One failure for each check, unless it was shown with another one."""
+    shown: list[Failure] = []
+    seen: set[str] = set()
+    for failure in failures:
+        checks = {check.name for check in failure.verdict.failures}
+        if checks - seen:
+            shown.append(failure)
+            seen |= checks
+    return shown
 
 
 def _example(failure: Failure) -> Iterator[str]:

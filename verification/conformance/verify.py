@@ -1,20 +1,29 @@
 """Judges an implementation over many cases and explains its failures."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from verification.certificate import failed as failed_checks
+from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Implementation, Output
-from verification.conformance.judge import Verdict, judge
-from verification.diagnosis import Explanation, explain
+from verification.conformance.judge import Verdict, judge, judge_answer
+from verification.conformance.storage import stored
+from verification.diagnosis import Evidence, Explanation, explain
 from verification.diagnosis.evidence import evidence_of
+from verification.diagnosis.explain import Mistake
+from verification.diagnosis.ranking import Ranked, ranked
 
-# Number of failures that are explained; further ones take time and add little.
+# Number of failures for which all mistakes are tried; for others only those that explain these.
 MAX_EXPLAINED = 40
+MAX_LIKELY = 3
+# Number of passed cases with which the likeliest explanations are refuted.
+MAX_REFUTING = 24
 
 
 @dataclass(frozen=True)
@@ -28,12 +37,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts on one implementation; `seed` is that of the fresh cases."""
+    """All verdicts on one implementation.
+
+    seed    of the fresh cases
+    ranked  the mistakes that explain its failures, the likeliest first
+    """
 
     name: str
     seed: int
     verdicts: tuple[Verdict, ...]
     failures: tuple[Failure, ...]
+    ranked: tuple[Ranked, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -51,13 +65,6 @@ class Report:
         """True if a case passed and none failed."""
         return self.counts["passed"] > 0 and self.counts["failed"] == 0
 
-    def explanations(self) -> list[tuple[Explanation, int, Failure]]:
-        """The likeliest explanations by frequency: (explanation, number of failures, example)."""
-        likeliest = [f for f in self.failures if f.explanations]
-        often = Counter(failure.explanations[0].key for failure in likeliest)
-        first = {f.explanations[0].key: f for f in reversed(likeliest)}
-        return [(first[key].explanations[0], n, first[key]) for key, n in often.most_common()]
-
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {
@@ -68,8 +75,13 @@ class Report:
             "unsupported_because": dict(
                 Counter(v.unsupported for v in self.verdicts if v.unsupported)
             ),
+            "explanations": [
+                {"key": r.example.key, "rule": r.example.rule, "text": r.example.text,
+                 "failures": len(r.failures), "not_shown_in": r.against}
+                for r in self.ranked
+            ],
             "failures": [_as_dict(failure) for failure in self.failures],
-        }
+        }  # fmt: skip
 
 
 def verify(
@@ -89,17 +101,28 @@ def verify(
         verdicts.append(judge(case, implementation))
     if progress:
         progress(len(cases), len(cases))
+    capabilities = implementation.capabilities
     failed = [verdict for verdict in verdicts if verdict.failures]
-    explained = {id(verdict) for verdict in _spread(failed, MAX_EXPLAINED)}
+    explained = _explained(failed, capabilities)
     failures = tuple(
-        Failure(
-            verdict,
-            tuple(explanations(verdict)) if id(verdict) in explained else (),
-            implementation.reproduce(verdict.case),
-        )
-        for verdict in failed
+        Failure(verdict, of_one, implementation.reproduce(verdict.case))
+        for verdict, of_one in zip(failed, explained, strict=True)
     )
-    return Report(implementation.capabilities.name, seed, tuple(verdicts), failures)
+    evidence = [_evidence(verdict) for verdict in failed]
+    found = ranked(explained, evidence, _passed(verdicts, failed))
+    return Report(capabilities.name, seed, tuple(verdicts), failures, tuple(found))
+
+
+def _explained(
+    failed: Sequence[Verdict], capabilities: Capabilities
+) -> list[tuple[Explanation, ...]]:
+    """Explanations of every failure."""
+    first = {id(v): tuple(explanations(v, capabilities)) for v in _spread(failed, MAX_EXPLAINED)}
+    likely = [one.example.mistake for one in ranked(list(first.values()))[:MAX_LIKELY]]
+    return [
+        first[id(v)] if id(v) in first else tuple(explanations(v, capabilities, likely))
+        for v in failed
+    ]
 
 
 def _spread(verdicts: Sequence[Verdict], most: int) -> Iterable[Verdict]:
@@ -108,16 +131,46 @@ def _spread(verdicts: Sequence[Verdict], most: int) -> Iterable[Verdict]:
     return verdicts[::step]
 
 
-def explanations(verdict: Verdict) -> list[Explanation]:
-    """Known mistakes that reproduce an output, the likeliest first."""
-    answer = verdict.answer
-    if not isinstance(answer, Output) or not np.isfinite(answer.weight).all():
+def _passed(verdicts: Sequence[Verdict], failed: Sequence[Verdict]) -> list[Evidence]:
+    """Passed cases of the kinds that failed, which a wrong explanation would fail."""
+    kinds = {_kind(verdict.case) for verdict in failed}
+    alike = [v for v in verdicts if v.passed and _kind(v.case) in kinds]
+    return [e for verdict in _spread(alike, MAX_REFUTING) if (e := _evidence(verdict))]
+
+
+def _evidence(verdict: Verdict) -> Evidence | None:
+    """What explanations look at, if there is an output to look at."""
+    case, answer = verdict.case, verdict.answer
+    if not isinstance(answer, Output) or case.expected == "refusal":
+        return None
+    return evidence_of(case, answer) if np.isfinite(answer.weight).all() else None
+
+
+def _kind(case: Case) -> tuple[object, ...]:
+    outliers = "+outliers" in case.pattern
+    return case.method, case.pattern.partition(":")[0], outliers, case.dtype, case.storage
+
+
+def explanations(
+    verdict: Verdict, capabilities: Capabilities, only: Collection[Mistake] | None = None
+) -> list[Explanation]:
+    """Known mistakes that reproduce an output, the likeliest first.
+
+    only  mistakes to try, if not all
+    """
+    case, evidence = verdict.case, _evidence(verdict)
+    if evidence is None:
         return []
-    if verdict.case.expected == "refusal":
-        return []
-    if {check.name for check in verdict.failures} == {"losses"}:
-        return []  # the weights are right
-    return explain(evidence_of(verdict.case, answer))
+
+    def judged(weight: NDArray[np.float64], mask: NDArray[np.bool_]) -> Collection[str]:
+        typed = stored(weight, case.storage or case.dtype)
+        return _names(judge_answer(case, Output(typed, mask), capabilities))
+
+    return explain(evidence, _names(verdict.checks), judged, only)
+
+
+def _names(checks: Any) -> frozenset[str]:
+    return frozenset(check.name for check in failed_checks(checks))
 
 
 def _as_dict(failure: Failure) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Explains a wrong output by known mistakes. docs/conformance.md.
+"""Explains wrong outputs by known mistakes. docs/conformance.md.
 
 Only input and output are examined, never the code. Every suspect is an algorithm with one mistake;
-a mistake that reproduces the output explains it.
+a mistake that reproduces the output, and fails the same checks, explains it.
 """
 
 from verification.diagnosis.evidence import Evidence

@@ -1,14 +1,17 @@
 """Known mistakes of the baselines, each with the output that it gives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 
+from reference.patterns import SemiStructured, Structured
 from verification.diagnosis import baselines
-from verification.diagnosis.evidence import Evidence
-from verification.diagnosis.simulation import plain_score
+from verification.diagnosis.evidence import Evidence, rounded
+from verification.diagnosis.simulation import Score, mean_damping, plain_score
 from verification.diagnosis.suspect import Suspect
+from verification.diagnosis.thanos_suspects import dead_columns_extra
 
 
 def of_baselines(e: Evidence) -> Iterator[Suspect]:
@@ -43,5 +46,31 @@ def of_baselines(e: Evidence) -> Iterator[Suspect]:
             ("pivot-not-squared", "scores take U_jj for its square",
              replace(plain, score=lambda W, _, pivots: W**2 / np.sqrt(pivots))),
         ]  # fmt: skip
+        listed += [
+            ("update-within-block", "columns behind the block do not move",
+             replace(plain, inside=True)),
+            ("no-damping", "λ is 0: the damping is missing", replace(plain, damping=lambda _: 0.0)),
+            ("damping-off", "λ is half of what it should be",
+             replace(plain, damping=lambda e: mean_damping(e) / 2)),
+            ("damping-off", "λ is twice what it should be",
+             replace(plain, damping=lambda e: mean_damping(e) * 2)),
+        ]  # fmt: skip
+        yield from dead_columns_extra(
+            e, lambda e, live: baselines.swept(e, replace(plain, score=live(score)))
+        )
+    if not isinstance(e.pattern, SemiStructured):
+        p = float(e.pattern.sparsity)
+        whole: Callable[[float], int] = ceil if isinstance(e.pattern, Structured) else int
+        listed.insert(0, ("count-in-binary", "counts are taken in binary floating point",
+                          replace(plain, removed=lambda _, k: whole(p * k))))  # fmt: skip
+    if e.precision == "float64":
+        listed.append(
+            ("scores-in-float32", "scores are rounded to float32",
+             replace(plain, score=_in_float32(plain.score)))
+        )  # fmt: skip
     for key, text, how in listed:
         yield Suspect(key, "section 6", text, lambda how=how: make(e, how))  # type: ignore[misc]
+
+
+def _in_float32(score: Score) -> Score:
+    return lambda W, norms, pivots: rounded(score(W, norms, pivots), "float32")

@@ -1,13 +1,14 @@
 """The baselines with switches for known mistakes. Spec section 6."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from reference.patterns import SemiStructured, Structured, Unstructured, column_blocks
-from reference.update import inverse, joint_update
+from reference.update import joint_update
 from verification.diagnosis.evidence import Array, Evidence, Mask
-from verification.diagnosis.simulation import Score, smallest
+from verification.diagnosis.simulation import Score, inverse, mean_damping, removed, smallest
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,21 @@ class Baseline:
     """A baseline's parameters; the defaults are right, and each field can introduce one mistake.
 
     score     of magnitude, Wanda or SparseGPT
+    removed   how many weights, or columns, go from among so many
     more      weights or columns that are removed beyond the count
     by_rows   whether unstructured masks are chosen within each row
     at_start  SparseGPT: whether groups are chosen when their block begins
+    inside    SparseGPT: whether columns behind the block stay
+    damping   SparseGPT: λ
     """
 
     score: Score
+    removed: Callable[[Evidence, int], int] = removed
     more: int = 0
     by_rows: bool = False
     at_start: bool = False
+    inside: bool = False
+    damping: Callable[[Evidence], float] = mean_damping
 
 
 def zeroed(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
@@ -36,8 +43,7 @@ def zeroed(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
 def swept(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
     """SparseGPT with the parameters `v`."""
     b = e.shape[1]
-    lam = e.damping * np.mean(np.diag(e.gram))
-    H = e.gram + (lam if lam > 0 else 1.0) * np.eye(b)
+    H = e.gram + v.damping(e) * np.eye(b)
     pivots = np.array([inverse(H[j:, j:])[0, 0] for j in range(b)])
     W, mask = e.weight.copy(), np.zeros(e.shape, dtype=bool)
     for j1, j2 in column_blocks(b, e.block_size):
@@ -48,7 +54,8 @@ def swept(e: Evidence, v: Baseline) -> tuple[Array, Mask]:
                 source = at_start if v.at_start else W
                 scores = v.score(source[:, k1:k2], e.norms[k1:k2], pivots[k1:k2])
                 mask[:, k1:k2] = _choice(e, v, scores, k1, k2)
-            W[:, j:] = joint_update(W[:, j:], mask[:, j : j + 1], H[j:, j:])
+            J = slice(j, j2 if v.inside else b)
+            W[:, J] = joint_update(W[:, j:], mask[:, j : j + 1], H[j:, j:])[:, : J.stop - j]
     return W, mask
 
 
@@ -59,10 +66,10 @@ def _choice(e: Evidence, v: Baseline, scores: Array, j1: int, j2: int) -> Mask:
         groups = scores.reshape(-1, pattern.m)
         return np.array([smallest(g, pattern.n) for g in groups]).reshape(scores.shape)
     if isinstance(pattern, Structured):
-        count = pattern.removed(j2) - (pattern.removed(j1) if j1 else 0)
+        count = v.removed(e, j2) - (v.removed(e, j1) if j1 else 0)
         return np.tile(smallest(scores.mean(axis=0), count + v.more), (c, 1))
     assert isinstance(pattern, Unstructured)
     if v.by_rows:
-        count = pattern.removed(j2) - pattern.removed(j1)
+        count = v.removed(e, j2) - v.removed(e, j1)
         return np.array([smallest(row, count + v.more) for row in scores])
-    return smallest(scores, pattern.removed(c * j2) - pattern.removed(c * j1) + v.more)
+    return smallest(scores, v.removed(e, c * j2) - v.removed(e, c * j1) + v.more)

@@ -34,7 +34,8 @@ class Broken(AssertionError):  # noqa: N818 - a verdict about an implementation
         )
         for check in self.failures:
             yield f"  {check}"
-        for explanation in explanations(self.verdict)[:1]:
+        capabilities = self._implementation.capabilities
+        for explanation in explanations(self.verdict, capabilities)[:1]:
             yield f"likeliest: {explanation.key}, {explanation.rule}: {explanation.text}"
         yield "to see it again:"
         for line in self._implementation.reproduce(case).splitlines():

@@ -8,13 +8,17 @@ counts.py ... the bugs, by theme
 
 from tests.judge.wrong import (
     baselines,
+    blocks,
     counts,
     damping,
     interface,
     masks,
     numerics,
     outliers,
+    padding,
+    reduced,
     refusals,
+    triangles,
     updates,
 )
 from tests.judge.wrong.bug import Wrong
@@ -29,6 +33,10 @@ WRONG: list[Wrong] = [
     *interface.WRONG,
     *refusals.WRONG,
     *baselines.WRONG,
+    *triangles.WRONG,
+    *reduced.WRONG,
+    *blocks.WRONG,
+    *padding.WRONG,
 ]
 
 __all__ = ["WRONG", "Wrong"]

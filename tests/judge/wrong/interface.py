@@ -66,7 +66,7 @@ WRONG = [
     # The mask is True where a weight is kept, as many libraries have it.
     Wrong("mask inverted",
         with_step(handed_back=lambda self, weights, mask: Right.handed_back(self, weights, ~mask)),
-        "zeros", None),
+        "zeros", "mask-inverted"),
     # The weight comes back as float32 whatever came in.
     Wrong("always float32",
         with_step(handed_back=lambda self, weights, mask: (weights.astype(np.float32), mask)),

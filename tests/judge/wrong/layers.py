@@ -10,8 +10,10 @@ import numpy as np
 
 from tests.judge.wrong.arrays import Array, Floats
 from tests.judge.wrong.bug import Wrong
+from verification.conformance.storage import stored
 
 LARGEST_HALF = 65504.0
+STORED = ("float16", "bfloat16")
 
 # Calls that must be refused, with words of which the message must hold one.
 REFUSED = {
@@ -102,8 +104,6 @@ def layer(
     if "tied-columns" in features:
         weight = weight[:, :1] * rng.choice([-1.0, 1.0], columns)
         X = X[:1] * rng.choice([-1.0, 1.0], (columns, 1))
-    if "tied-rows" in features:
-        weight = rng.choice([-1.0, 1.0], (rows, 1)) * weight[0]
     if "close-scores" in features:
         steps = [rng.integers(1, 64, size) / 2**30 for size in ((rows, columns), (columns, 1))]
         weight = rng.choice([-1.0, 1.0], columns) * (1 + steps[0])
@@ -119,12 +119,19 @@ def layer(
         gram *= LARGEST_HALF / np.median(np.diag(gram))
     if "cancelling-row" in features:
         weight[1] = _cancelling_row(rng, weight, gram)
+    if "tied-rows" in features:
+        signs = rng.choice([-1.0, 1.0], (rows - rows // 3, 1))
+        weight[rows // 3 :] = 3 * signs * rng.standard_normal(columns)
+    if "quiet-heavy-row" in features:
+        weight[1] = _quiet_heavy_row(weight, gram)
     gram = (gram + gram.T) / 2
     if "nearly-symmetric" in features:
         norms = np.sqrt(np.diag(gram))
-        gram += 4e-6 * np.triu(np.outer(norms, norms), 1)
-    if "storage" in features:
-        return weight.astype(np.float16), gram.astype(np.float32)
+        gram += np.triu(9e-6 * rng.choice([-1.0, 1.0], gram.shape), 1) * np.outer(norms, norms)
+    storage = next((one for one in STORED if f"stored-{one}" in features), "")
+    if storage:
+        weight = np.asarray(stored(weight.astype(np.float32), storage))
+        return _spoiled(weight, gram.astype(np.float32), refused)
     if "single-precision" in features:
         return _spoiled(weight.astype(np.float32), gram.astype(np.float32), refused)
     return _spoiled(
@@ -150,6 +157,18 @@ def _cancelling_row(rng: np.random.Generator, weight: Array, gram: Array) -> Arr
     row: Array = quietest @ rng.standard_normal(quietest.shape[1]) / norms
     largest = (weight**2 @ norms**2).max()
     return np.asarray(2 * row * np.sqrt(largest / (row**2 @ norms**2)))
+
+
+def _quiet_heavy_row(weight: Array, gram: Array, damping: float = 0.01) -> Array:
+    """A row of one weight with middling outputs, and with the largest once λ counts as an input."""
+    outputs = np.einsum("ij,jk,ik->i", weight, gram, weight)
+    lam = damping * np.diag(gram).mean()
+    others = outputs + lam * np.sum(weight**2, axis=1)
+    squares = 1.5 * others.max() / lam
+    row = np.zeros(len(gram))
+    middling = int(np.argmin(np.abs(squares * np.diag(gram) - np.median(outputs))))
+    row[middling] = np.sqrt(squares)
+    return row
 
 
 def _spoiled(weight: Floats, gram: Floats, refused: str) -> tuple[Floats, Floats]:
@@ -189,6 +208,8 @@ def showcases(wrong: Wrong, rows: int, columns: int, block_size: int = 16) -> tu
         return _refused_call(wrong.argument, columns, block_size)
     if "one-column-blocks" in wrong.features:
         block_size = 1
+    if "ragged-last-block" in wrong.features:
+        block_size += 4
     if "wide-block" in wrong.features:
         block_size = columns + 3
     if "block-of-256" in wrong.features:

@@ -66,7 +66,7 @@ WRONG = [
     # The largest scores go: the order of the sort is the wrong one.
     Wrong("the largest go",
         with_step(smallest=lambda self, values, count: Right.smallest(self, -values, count)),
-        "masks", None, patterns=("unstructured", "n:m", "structured")),
+        "masks", "largest-go", patterns=("unstructured", "n:m", "structured")),
     # Columns are scored by all rows, although the outlier rows lose none of them.
     Wrong("columns scored over all rows",
         with_step(column_values=lambda self, rows: Right.column_values(self, np.ones_like(rows))),

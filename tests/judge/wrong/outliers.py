@@ -53,11 +53,15 @@ WRONG = [
     Wrong("outlier rows rounded down",
         with_step(rows_spared=lambda self: floor(self.pattern.outlier_rows * self.shape[0])),
         "outliers", "outlier-rows-rounded-down", patterns=ROWS, features=("uneven-outliers",)),
+    # h is read off the matrix at hand, which holds the damping.
+    Wrong("rows spared by W H Wᵀ",
+        with_step(row_values=lambda self: np.einsum("ij,jk,ik->i", self.W, self.H, self.W)),
+        "outliers", "outlier-rows-with-damping", patterns=ROWS, features=("quiet-heavy-row",)),
     # Rows with equal outputs: the later one is spared.
     Wrong("outlier rows: ties to the higher index",
         with_step(spared=lambda self: np.argsort(
             np.argsort(-self.row_values()[::-1], kind="stable"))[::-1] < self.rows_spared()),
-        "vector mask", None, patterns=ROWS, features=("tied-rows",)),
+        "vector mask", "outlier-rows-ties", patterns=ROWS, features=("tied-rows",)),
     # The count of outlier rows is not allowed to be the count of rows.
     Wrong("a row is always pruned",
         with_step(rows_spared=lambda self: min(Right.rows_spared(self), self.shape[0] - 1)),
