@@ -63,4 +63,4 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_pages_say_how_many_cases_there_are() -> None:
-    assert f"The vectors are {len(CASES)} small layers" in (DOCS / "vectors.md").read_text()
+    assert f"The vectors are {len(CASES)} cases" in (DOCS / "vectors.md").read_text()

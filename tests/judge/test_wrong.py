@@ -36,7 +36,7 @@ def function(wrong: Wrong) -> PythonFunction:
         assert method == wrong.method
         if not storage:
             return wrong.run(*arguments)
-        weight, mask = wrong.run(arguments[0].astype(np.float32), *arguments[1:])
+        weight, mask = wrong.run(*arguments)
         return stored(weight, storage), mask
 
     run.methods = (wrong.method,)  # type: ignore[attr-defined]

@@ -73,6 +73,8 @@ def _scores(e: Evidence) -> Iterator[tuple[str, str, Score]]:
         yield "scores-in-float32", "scores that were computed in float32", score_in_float32
         yield ("scores-in-float32", "scores that were rounded to float32",
                lambda W, norms, pivots: rounded(np.abs(W) * norms, "float32"))  # fmt: skip
+        yield ("scores-in-float32", "norms that were rounded to float32",
+               lambda W, norms, pivots: np.abs(W) * rounded(norms, "float32"))  # fmt: skip
 
 
 def score_in_float32(weights: Array, norms: Array, pivots: Array) -> Array:

@@ -29,12 +29,6 @@ class GramOverwritten(Right):
         return H
 
 
-def upper(matrix: Array) -> Array:
-    """A square matrix with its upper triangle on both sides."""
-    square = matrix.shape[0] == matrix.shape[1]
-    return np.triu(matrix) + np.triu(matrix, 1).T if square else matrix
-
-
 def plain_decimals(parsed: Pattern, text: str) -> Pattern:
     """The pattern; raises ValueError for legal decimals that few people write."""
     if not re.fullmatch(r"\d+:\d+|.*:\d(\.\d+)?", text):
@@ -84,10 +78,6 @@ WRONG = [
             self, weights if mask.any() else weights / 49 * 49, mask)),
         "kept", None, patterns=("unstructured", "n:m", "structured"),
         features=("nothing-removed",)),
-    # Only one triangle of gram is read, although the other one differs a little.
-    Wrong("upper triangle of gram",
-        with_step(read=lambda self, matrix: upper(Right.read(self, matrix))),
-        "updates", None, features=("nearly-symmetric",)),
     # Any difference of gram and its transpose is refused.
     Wrong("asymmetry below the limit fails",
         failing(lambda self: not np.array_equal(self.given_gram, self.given_gram.T),

@@ -115,7 +115,7 @@ WRONG = [
         patterns=("structured",), features=("close-scores",)),
     Wrong("norms in float32",
         with_step(norms=lambda self: single(Right.norms(self))),
-        "masks", None, patterns=("unstructured", "n:m"), features=("close-scores",)),
+        "masks", "scores-in-float32", patterns=("unstructured", "n:m"), features=("close-scores",)),
     Wrong("outputs of rows in float32",
         with_step(row_values=lambda self: single(Right.row_values(self))),
         "outliers", "outlier-rows-in-float32", patterns=("outlier-rows",),
