@@ -23,6 +23,15 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 torch.set_num_threads(1)
 threadpool_limits(1, user_api="blas")
 
+# Files that take longest begin first: a core that got one last would run it while the other waits.
+LONGEST = (
+    "models/pruning/test_resume.py", "test_docs.py", "judge/test_plugin.py",
+    "models/pruning/test_planted_regression.py", "models/pruning/test_ranks_cli.py",
+    "benchmarks/test_studies.py", "test_imports.py", "models/certifying/test_certify_sources.py",
+    "models/pruning/test_streaming.py", "models/pruning/test_real_model.py",
+    "benchmarks/cost/test_run.py", "certificate/attacks/test_attacks.py", "judge/test_ways_in.py",
+)  # fmt: skip
+
 NOT_RUN = pytest.StashKey[dict[str, list[str]]]()  # names by the reason
 
 
@@ -34,7 +43,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "long" not in config.option.markexpr:
         left["long, part of `make verify`"] = _marked(items, "long")
     config.hook.pytest_deselected(items=[item for some in left.values() for item in some])
-    items[:] = [item for item in items if not any(item in some for some in left.values())]
+    out = {id(item) for some in left.values() for item in some}
+    files = {config.rootpath / "tests" / name: place for place, name in enumerate(LONGEST)}
+    kept = (item for item in items if id(item) not in out)
+    items[:] = sorted(kept, key=lambda item: files.get(item.path, len(files)))  # stable
     config.stash[NOT_RUN] = {
         reason: [item.nodeid for item in some] for reason, some in left.items()
     }
