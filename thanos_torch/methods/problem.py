@@ -2,25 +2,30 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from reference.patterns import column_blocks
+from reference.patterns import Pattern, column_blocks
+from thanos_torch.methods.checks import Checks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.inputs import (
     check_damping,
+    check_form,
     check_gram,
+    check_gram_form,
     check_matrix,
     check_same_shape,
     full_precision,
     mirrored_tiles,
 )
 from thanos_torch.methods.result import Diagnostics, Pruned
+from thanos_torch.methods.units import Units, times, times_in_place
 
 PANEL = 256  # columns: narrow enough to leave out nearly half, wide enough for fast products
 FEW = 128  # columns that suffice for most rows to show that they lost a weight
-LARGE = 120  # powers of two up to this one are float32 numbers
+ASYMMETRY = 5e-6  # from which on a device's Gram matrix is looked at: half of what is refused
 
 
 class Gram:
@@ -92,32 +97,34 @@ def objective(
     check_same_shape("pruned_weight", pruned_weight, weight)
     D = pruned_weight.double() - weight.double()
     loss = ((D @ layer.hessian(torch.float64)) * D).sum()
-    return float(loss * 2.0**layer.gram_exponent)
+    layer.look()
+    # H alone is in units of the layer.
+    return float(loss / times(torch.ones_like(loss), layer.units.gram))
 
 
 @dataclass(frozen=True)
 class ScaledLayer:
     """One layer's problem in units in which max|W| and mean(diag G) are near 1.
 
-    The units are powers of two (for G powers of four, so that its square roots scale exactly as
-    well): by T7 no mask changes, no rounding is added, and float32 neither over- nor underflows.
+    By T7 units change no mask and add no rounding, and float32 neither over- nor underflows.
 
-    original          (c, b), W as given
-    gram              (b, b), G as given, because a copy would be large
-    symmetric         whether G equals its transpose; if not, copies of it are symmetrised
-    damping           γ
-    lam               λ = γ · mean(diag G) in units of 2**gram_exponent, or 1 for a zero G
-    weight_exponent   the unit of weights is 2**weight_exponent
-    gram_exponent     the unit of G is 2**gram_exponent
+    original   (c, b), W as given
+    gram       (b, b), G as given, because a copy would be large
+    symmetric  whether G is known to equal its transpose; if not, copies of it are symmetrised
+    damping    γ
+    lam        λ = γ · mean(diag G) in the unit of G, or 1 for a zero G; a tensor, (), on a device
+    units      of the weights and of G
+    doubts     bool, () each, on a device: True where the layer may have to be refused. The first one is
+               about the arguments, the others about factorisations
     """
 
     original: Tensor
     gram: Tensor
     symmetric: bool
     damping: float
-    lam: float
-    weight_exponent: int
-    gram_exponent: int
+    lam: float | Tensor
+    units: Units
+    doubts: list[Tensor] = field(default_factory=list)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -130,7 +137,7 @@ class ScaledLayer:
         weight  another weight of this layer instead of W
         """
         given = self.original if weight is None else weight
-        return _times_power_of_two(given.to(self.dtype), -self.weight_exponent)
+        return times(given.to(self.dtype), self.units.weight)
 
     def hessian(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
         """H = G + λI, (b, b), in new memory, its rows and columns in `order`. Spec section 1."""
@@ -148,11 +155,11 @@ class ScaledLayer:
         G = G.to(torch.promote_types(G.dtype, dtype), copy=order is None)
         if not self.symmetric:
             _symmetrise(G)
-        return _scale_in_place(G, -self.gram_exponent).to(dtype)
+        return times_in_place(G, self.units.gram).to(dtype)
 
     def squared_norms(self) -> Tensor:
         """‖X_j‖² = G_jj, (b,), in new memory."""
-        return _times_power_of_two(self.gram.diagonal(), -self.gram_exponent)
+        return times(self.gram.diagonal(), self.units.gram)
 
     def column_norms(self) -> Tensor:
         """‖X_j‖ = sqrt(G_jj), (b,). Spec section 1."""
@@ -166,37 +173,112 @@ class ScaledLayer:
         mask    (c, b), True where a weight was removed
         losses  (blocks,), in the layer's units
         """
-        restored = _scale_in_place(W, self.weight_exponent).to(self.original.dtype)
-        untouched = _rows_without(mask)
-        restored[untouched] = self.original[untouched]
+        restored = times_in_place(W, self.units.restore).to(self.original.dtype)
+        if on_host(mask):
+            untouched = _rows_without(mask)
+            restored[untouched] = self.original[untouched]
+        else:
+            restored = torch.where(mask.any(dim=1, keepdim=True), restored, self.original)
         return Pruned(restored, mask, self.restored_losses(losses), diagnostics)
 
     def restored_losses(self, losses: Tensor) -> Tensor:
         """Losses in the units of the original, float64."""
-        exponent = 2 * self.weight_exponent + self.gram_exponent
-        return _times_power_of_two(losses.double(), exponent)
+        return times(losses.double(), self.units.losses)
+
+    def check(self, pattern: Pattern, block_size: int) -> None:
+        """Refuse a pattern that does not fit, after whatever comes before it in spec section 2."""
+        c, b = self.original.shape
+        try:
+            pattern.check(c, b, block_size)
+        except ValueError:
+            self.look()
+            raise
+
+    def look(self) -> None:
+        """Wait for the device; raises ValueError if the layer is refused."""
+        if self.doubts:
+            self.answer([int(doubt) for doubt in self.doubts])
+
+    def answer(self, doubts: list[int]) -> None:
+        """Raise the ValueError of a layer of whose `doubts` some are not 0, if it is refused."""
+        if doubts and doubts[0]:
+            check_matrix("weight", self.original)
+            check_gram(self.gram, self.original)
+        if any(doubts[1:]):
+            raise ValueError(
+                "gram is too far from positive definite: "
+                f"damping = {self.damping} does not mend it"
+            )
+
+    def checked(self, pruned: Pruned, checks: Checks | None) -> Pruned:
+        """The result of a method that leaves no system unfinished, looked at now or by `checks`."""
+        if self.doubts:
+            deferred = checks or Checks()
+            deferred.add(torch.stack(self.doubts).long(), self.answer)
+            if checks is None:
+                deferred.look()
+        return pruned
 
 
 def prepare(weight: Tensor, gram: Tensor, damping: float) -> ScaledLayer:
     """Check a layer and choose its units: the common start of all methods.
 
     weight (c, b) in float64, float32, float16 or bfloat16; gram (b, b) on the same device.
-    Raises ValueError, which names the argument and its value.
+    Raises ValueError, which names the argument and its value; on a device `ScaledLayer.look` does.
     """
     check_damping(damping)
+    if not on_host(weight):
+        return _prepare_on_device(weight, gram, damping)
     ends = check_matrix("weight", weight)
     symmetric = check_gram(gram, weight)
     G = gram if gram.dtype == torch.float64 else gram.float()
+    mean = _mean_of_diagonal(G).item()
+    units = Units.of_sizes(max(abs(end) for end in ends), mean)
+    assert isinstance(units.gram, int)
+    lam = damping * math.ldexp(mean, units.gram) if mean > 0 else 1.0
+    return ScaledLayer(weight, G, symmetric, damping, lam, units)
+
+
+def _prepare_on_device(weight: Tensor, gram: Tensor, damping: float) -> ScaledLayer:
+    """`prepare` without a wait: what it would look at becomes a doubt."""
+    check_form("weight", weight)
+    try:
+        check_gram_form(gram, weight)
+    except ValueError:
+        check_matrix("weight", weight)  # what comes first in spec section 2
+        check_gram(gram, weight)
+        raise
+    G = gram if gram.dtype == torch.float64 else gram.float()
+    mean = _mean_of_diagonal(G)
+    least, greatest = torch.aminmax(weight)
+    largest = torch.maximum(greatest, -least)
+    units = Units.on_device(largest, mean)
+    lam = torch.where(mean > 0, damping * times(mean, units.gram), 1.0)
+    doubt = ~torch.isfinite(largest) | _suspect(G)
+    return ScaledLayer(weight, G, False, damping, lam, units, [doubt])
+
+
+def _suspect(G: Tensor) -> Tensor:
+    """True, (), unless G is certainly finite, symmetric, and nonnegative on its diagonal."""
+    # NaN, infinity and the root of a negative number make NaN, which is not within the bound.
+    norms = G.diagonal().sqrt()
+    allowed = torch.outer(norms, norms)
+    symmetric = (G - G.mT).abs_() <= ASYMMETRY * allowed
+    dead = (norms == 0)[:, None] & (G != 0)
+    return ~symmetric.all() | dead.any()
+
+
+def _mean_of_diagonal(G: Tensor) -> Tensor:
+    """mean(diag G), () in float64."""
     # Divided first: a sum of entries near the largest number would overflow.
-    mean = (G.diagonal().double() / len(G)).sum().item()
-    gram_exponent = 2 * (_exponent(mean) // 2)
-    lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
-    weight_exponent = _exponent(max(abs(end) for end in ends))
-    return ScaledLayer(weight, G, symmetric, damping, lam, weight_exponent, gram_exponent)
+    return (G.diagonal().double() / len(G)).sum()
 
 
 def _symmetrise(matrix: Tensor) -> None:
     """The mean of a matrix and its transpose, in its place."""
+    if not on_host(matrix):
+        matrix.copy_(matrix.mul_(0.5) + matrix.mT)
+        return
     for tile, other in mirrored_tiles(matrix):
         mean = tile / 2 + other.T / 2
         tile.copy_(mean)
@@ -209,23 +291,3 @@ def _rows_without(mask: Tensor) -> Tensor:
     for start, end in ((0, FEW), (FEW, mask.shape[1])):
         rows = rows[~mask[rows, start:end].any(dim=1)]
     return rows
-
-
-def _exponent(value: float) -> int:
-    """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
-    return math.frexp(value)[1] - 1 if value else 0
-
-
-def _times_power_of_two(values: Tensor, exponent: int) -> Tensor:
-    """Values times 2**exponent, exact, in new memory."""
-    if abs(exponent) > LARGE:
-        return _scale_in_place(values.clone(), exponent)
-    return values * 2.0**exponent
-
-
-def _scale_in_place(values: Tensor, exponent: int) -> Tensor:
-    """Values times 2**exponent, in two halves where the factor itself may overflow."""
-    if abs(exponent) > LARGE:
-        half = exponent // 2
-        return values.mul_(2.0**half).mul_(2.0 ** (exponent - half))
-    return values.mul_(2.0**exponent) if exponent else values

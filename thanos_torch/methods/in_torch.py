@@ -1,0 +1,65 @@
+"""The operations of a block by PyTorch alone: on a CPU, and on devices without kernels."""
+
+import torch
+from torch import Tensor
+
+from thanos_torch.methods import masks, update
+from thanos_torch.methods.devices import on_host
+from thanos_torch.methods.factor import Factor
+from thanos_torch.methods.masks import Candidates, ResidualMask
+from thanos_torch.methods.result import Diagnostics
+from thanos_torch.methods.solver import solver_for
+from thanos_torch.methods.strategy import Block, Strategy
+
+
+class TorchStrategy(Strategy):
+    """On a CPU it looks at numbers where that saves work; on a device it never does."""
+
+    def __init__(self, factor: Factor, *, directly: bool = False) -> None:
+        self._U = factor.U
+        self._solver = solver_for(factor, directly=directly)
+        self._search = ResidualMask()
+
+    def smallest(self, block: Candidates, count: int, picks: Tensor) -> None:  # noqa: D102
+        picks.copy_(masks.smallest(block.scores(), count))
+
+    def smallest_of_left(  # noqa: D102
+        self, left: Candidates, count: int, removed: Tensor, picks: Tensor
+    ) -> None:
+        picks.copy_(self._search.choose(left, count - removed, picks.shape[1]))
+
+    def smallest_of_groups(  # noqa: D102
+        self, block: Candidates, n: int, m: int, outliers: Tensor, picks: Tensor
+    ) -> None:
+        chosen = masks.smallest_of_each_group(block.scores(), n, m)
+        torch.logical_and(chosen, ~outliers, out=picks)
+
+    def joint_update(self, W: Tensor, block: Block, picks: Tensor) -> Tensor:  # noqa: D102
+        columns = slice(*block)
+        return update.joint_update(W[:, columns], picks, self._U[columns, columns], self._solver)
+
+    def sequential_update(self, W: Tensor, block: Block, picks: Tensor) -> Tensor:  # noqa: D102
+        columns = slice(*block)
+        return update.sequential_update(W[:, columns], picks, self._U[columns, columns])
+
+    def choosing_update(  # noqa: D102
+        self, W: Tensor, block: Block, n: int, m: int, picks: Tensor
+    ) -> Tensor:
+        columns = slice(*block)
+        U = self._U[columns, columns]
+        E, chosen = update.choosing_sequential_update(W[:, columns], U, n, m)
+        picks.copy_(chosen)
+        return E
+
+    def loss(self, E: Tensor) -> Tensor:  # noqa: D102
+        if on_host(E):
+            # Row by row, for a copy of E in float64 would cost more than the block's update.
+            return torch.linalg.vector_norm(E, dim=1).double().square().sum()
+        return torch.linalg.vector_norm(E, dtype=torch.float64).square()
+
+    def numbers(self) -> Tensor:  # noqa: D102
+        return self._solver.unfinished[None]
+
+    def tell(self, diagnostics: Diagnostics, numbers: list[int]) -> None:  # noqa: D102
+        diagnostics.solver_steps = self._solver.steps
+        diagnostics.direct_rows = self._solver.direct_rows
