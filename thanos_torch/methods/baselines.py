@@ -133,5 +133,5 @@ def sparsegpt(
             picks.copy_(whole_columns(own.scores(), count))
         return strategy.sequential_update(W, block, picks)
 
-    mask, losses = walk_blocks(W, U, block_size, step, strategy.loss)
+    mask, losses = walk_blocks(W, U, block_size, step)
     return layer.checked(layer.pruned(W, mask, losses, Diagnostics(factor.arithmetic)), checks)

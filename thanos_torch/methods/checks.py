@@ -21,10 +21,10 @@ class Checks:
     """
 
     _numbers: list[Tensor] = field(default_factory=list)
-    _answers: list[Callable[[list[int]], None]] = field(default_factory=list)
+    _answers: list[Callable[[list[float]], None]] = field(default_factory=list)
 
-    def add(self, numbers: Tensor, answer: Callable[[list[int]], None]) -> None:
-        """Keep whole numbers, (n,), of a device, and the function that is called with them."""
+    def add(self, numbers: Tensor, answer: Callable[[list[float]], None]) -> None:
+        """Keep numbers, (n,) in float64 on a device, and the function that is called with them."""
         self._numbers.append(numbers)
         self._answers.append(answer)
 

@@ -40,7 +40,7 @@ class Factor:
             J = [j1, b), (H_JJ)⁻¹ = U_JJᵀ U_JJ, so no block inverts its own H_JJ
     benign  True if the columns of H are so nearly independent that H was factorised in float32
             without losing digits; the masked systems of the blocks are then solved in float32 too
-    failed  on a device: True where H is not positive definite, (); None on a CPU, which raises
+    failed  on a device: not 0 if H is not positive definite, (); None on a CPU, which raises
     """
 
     U: Tensor
@@ -124,10 +124,10 @@ def block_losses(layer: ScaledLayer, D: Tensor, block_size: int) -> Tensor:
 
 
 def _cholesky_on_device(layer: ScaledLayer, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The Cholesky factor of H with rows and columns reversed, (b, b) in float64; whether it failed."""
+    """The Cholesky factor of H with rows and columns reversed, (b, b) float64, and not 0 if it failed."""
     # H = Mᵀ M reversed is L Lᵀ with L = Mᵀ reversed.
     L, failed = torch.linalg.cholesky_ex(layer.hessian(torch.float64, order).flip(0, 1))
-    return L, failed > 0
+    return L, failed
 
 
 def _factor_on_device(layer: ScaledLayer) -> Factor:

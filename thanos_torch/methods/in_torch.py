@@ -1,14 +1,15 @@
 """The operations of a block by PyTorch alone: on a CPU, and on devices without kernels."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from thanos_torch.methods import masks, update
-from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.factor import Factor
 from thanos_torch.methods.masks import Candidates, ResidualMask
 from thanos_torch.methods.result import Diagnostics
-from thanos_torch.methods.solver import solver_for
+from thanos_torch.methods.solver import MaskedSolver, solver_for
 from thanos_torch.methods.strategy import Block, Strategy
 
 
@@ -17,8 +18,12 @@ class TorchStrategy(Strategy):
 
     def __init__(self, factor: Factor, *, directly: bool = False) -> None:
         self._U = factor.U
-        self._solver = solver_for(factor, directly=directly)
+        self._factor, self._directly = factor, directly
         self._search = ResidualMask()
+
+    @cached_property
+    def _solver(self) -> MaskedSolver:
+        return solver_for(self._factor, directly=self._directly)
 
     def smallest(self, block: Candidates, count: int, picks: Tensor) -> None:  # noqa: D102
         picks.copy_(masks.smallest(block.scores(), count))
@@ -51,15 +56,9 @@ class TorchStrategy(Strategy):
         picks.copy_(chosen)
         return E
 
-    def loss(self, E: Tensor) -> Tensor:  # noqa: D102
-        if on_host(E):
-            # Row by row, for a copy of E in float64 would cost more than the block's update.
-            return torch.linalg.vector_norm(E, dim=1).double().square().sum()
-        return torch.linalg.vector_norm(E, dtype=torch.float64).square()
-
     def numbers(self) -> Tensor:  # noqa: D102
         return self._solver.unfinished[None]
 
-    def tell(self, diagnostics: Diagnostics, numbers: list[int]) -> None:  # noqa: D102
+    def tell(self, diagnostics: Diagnostics, numbers: list[float]) -> None:  # noqa: D102
         diagnostics.solver_steps = self._solver.steps
         diagnostics.direct_rows = self._solver.direct_rows

@@ -101,7 +101,9 @@ def outlier_mask(layer: ScaledLayer, W: Tensor, pattern: Pattern, outlier_score:
         if outlier_score == "wanda":
             h = W.square().mul_(layer.squared_norms()).sum(dim=1)
         else:
-            h = ((W @ layer.scaled_gram(W.dtype)) * W).sum(dim=1)
+            # The part of G that its transpose lacks cancels in W G Wᵀ.
+            G = layer.scaled_gram(W.dtype, symmetrised=False)
+            h = torch.bmm((W @ G)[:, None, :], W[:, :, None]).flatten()
         largest = h.sort(descending=True, stable=True).indices[:count]
         outliers.index_fill_(0, largest, True)
     return outliers
@@ -182,7 +184,9 @@ def smallest(values: Tensor, count: int) -> Tensor:
     if count >= values.numel():
         return torch.ones_like(values, dtype=torch.bool)
     if not on_host(values):
-        return smallest_on_device(values, torch.full((), count, device=values.device))
+        first = values.flatten().argsort(stable=True)[:count]  # few launches, and no wait
+        mask = torch.zeros(values.numel(), dtype=torch.bool, device=values.device)
+        return mask.index_fill_(0, first, True).view(values.shape)
     found = _threshold(values.flatten(), count)
     if found.up_to == count:
         return values <= found.threshold

@@ -25,7 +25,9 @@ from thanos_torch.methods.units import Units, times, times_in_place
 
 PANEL = 256  # columns: narrow enough to leave out nearly half, wide enough for fast products
 FEW = 128  # columns that suffice for most rows to show that they lost a weight
-ASYMMETRY = 5e-6  # from which on a device's Gram matrix is looked at: half of what is refused
+# Of `_excess`: a relative change of G that shows entries of dead columns, and the asymmetry, beyond it,
+# from which on G is looked at. What is refused is 1e-5.
+CHANGE, ASYMMETRY = 2.5e-6, 7.5e-6
 
 
 class Gram:
@@ -114,8 +116,8 @@ class ScaledLayer:
     damping    γ
     lam        λ = γ · mean(diag G) in the unit of G, or 1 for a zero G; a tensor, (), on a device
     units      of the weights and of G
-    doubts     bool, () each, on a device: True where the layer may have to be refused. The first one is
-               about the arguments, the others about factorisations
+    doubts     on a device, () each, what says that the layer may have to be refused: `_excess` of G
+               unless at most 0, max|W| unless finite, and `info` of factorisations unless 0
     """
 
     original: Tensor
@@ -145,15 +147,25 @@ class ScaledLayer:
         H.diagonal().add_(self.lam)
         return H
 
-    def scaled_gram(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
-        """G in its units, (b, b), in new memory, rows and columns in `order`."""
+    def scaled_gram(
+        self, dtype: torch.dtype, order: Tensor | None = None, *, symmetrised: bool = True
+    ) -> Tensor:
+        """G in its units, (b, b), in new memory, rows and columns in `order`.
+
+        symmetrised  False: whatever tells G from its transpose may stay
+        """
         G = self.gram
         if order is not None:
             # G is symmetric, or will be below: gathering rows is many times faster than columns.
             G = G[order].T.contiguous()[order]
         # Scaled before it is narrowed: `dtype` may be too narrow for G in the given units.
-        G = G.to(torch.promote_types(G.dtype, dtype), copy=order is None)
-        if not self.symmetric:
+        wide = torch.promote_types(G.dtype, dtype)
+        if isinstance(self.units.gram, Tensor):
+            G = G.to(wide)
+            G = times(G, self.units.gram)
+            return (torch.lerp(G, G.mT, 0.5) if symmetrised else G).to(dtype)
+        G = G.to(wide, copy=order is None)
+        if symmetrised and not self.symmetric:
             _symmetrise(G)
         return times_in_place(G, self.units.gram).to(dtype)
 
@@ -183,7 +195,7 @@ class ScaledLayer:
 
     def restored_losses(self, losses: Tensor) -> Tensor:
         """Losses in the units of the original, float64."""
-        return times(losses.double(), self.units.losses)
+        return self.units.restored_losses(losses.double())
 
     def check(self, pattern: Pattern, block_size: int) -> None:
         """Refuse a pattern that does not fit, after whatever comes before it in spec section 2."""
@@ -197,14 +209,17 @@ class ScaledLayer:
     def look(self) -> None:
         """Wait for the device; raises ValueError if the layer is refused."""
         if self.doubts:
-            self.answer([int(doubt) for doubt in self.doubts])
+            self.answer(joined(self.doubts).tolist())
 
-    def answer(self, doubts: list[int]) -> None:
-        """Raise the ValueError of a layer of whose `doubts` some are not 0, if it is refused."""
-        if doubts and doubts[0]:
+    def answer(self, doubts: list[float]) -> None:
+        """Raise the ValueError of a layer with these `doubts`, if it is refused."""
+        if not doubts:
+            return
+        excess, largest, *failed = doubts
+        if not (excess <= 0 and largest < math.inf):
             check_matrix("weight", self.original)
             check_gram(self.gram, self.original)
-        if any(doubts[1:]):
+        if any(failed):
             raise ValueError(
                 "gram is too far from positive definite: "
                 f"damping = {self.damping} does not mend it"
@@ -214,7 +229,7 @@ class ScaledLayer:
         """The result of a method that leaves no system unfinished, looked at now or by `checks`."""
         if self.doubts:
             deferred = checks or Checks()
-            deferred.add(torch.stack(self.doubts).long(), self.answer)
+            deferred.add(joined(self.doubts), self.answer)
             if checks is None:
                 deferred.look()
         return pruned
@@ -250,35 +265,41 @@ def _prepare_on_device(weight: Tensor, gram: Tensor, damping: float) -> ScaledLa
         raise
     G = gram if gram.dtype == torch.float64 else gram.float()
     mean = _mean_of_diagonal(G)
-    least, greatest = torch.aminmax(weight)
-    largest = torch.maximum(greatest, -least)
+    largest = torch.linalg.vector_norm(weight, ord=math.inf)
     units = Units.on_device(largest, mean)
-    lam = torch.where(mean > 0, damping * times(mean, units.gram), 1.0)
-    doubt = ~torch.isfinite(largest) | _suspect(G)
-    return ScaledLayer(weight, G, False, damping, lam, units, [doubt])
+    lam = times(torch.add(mean == 0, mean, alpha=damping), units.gram)
+    return ScaledLayer(weight, G, False, damping, lam, units, [_excess(G), largest])
 
 
-def _suspect(G: Tensor) -> Tensor:
-    """True, (), unless G is certainly finite, symmetric, and nonnegative on its diagonal."""
-    # NaN, infinity and the root of a negative number make NaN, which is not within the bound.
+def _excess(G: Tensor) -> Tensor:
+    """A number, (), that is at most 0 if G is certainly finite, symmetric, and 0 in dead columns.
+
+    For |G_ij| <= n_i n_j with n = sqrt(diag G), as in a Gram matrix, and G_ij = G_ji, the entry
+    G_ij - (1 + CHANGE) G_ji is at most CHANGE n_i n_j, and less than the bound. Of two different entries,
+    one of the two differences is at least theirs. In a dead column the bound is 0, and any entry is
+    beyond it. NaN, infinity, and the root of a negative number make NaN.
+    """
     norms = G.diagonal().sqrt()
-    allowed = torch.outer(norms, norms)
-    symmetric = (G - G.mT).abs_() <= ASYMMETRY * allowed
-    dead = (norms == 0)[:, None] & (G != 0)
-    return ~symmetric.all() | dead.any()
+    difference = torch.sub(G, G.mT, alpha=1 + CHANGE).abs_()
+    return difference.addr_(norms, norms, alpha=-ASYMMETRY).amax()
+
+
+def joined(numbers: list[Tensor]) -> Tensor:
+    """Numbers, () or (n,) each, as one float64 vector; whole ones up to 2**53 stay exact."""
+    exact = torch.empty(0, dtype=torch.float64, device=numbers[0].device)
+    return torch.cat([exact, *(some.reshape(-1) for some in numbers)])
 
 
 def _mean_of_diagonal(G: Tensor) -> Tensor:
     """mean(diag G), () in float64."""
-    # Divided first: a sum of entries near the largest number would overflow.
-    return (G.diagonal().double() / len(G)).sum()
+    diagonal = G.diagonal()
+    if G.dtype == torch.float32:
+        return diagonal.mean(dtype=torch.float64)
+    return (diagonal / len(G)).sum()  # divided first: a sum near the largest number would overflow
 
 
 def _symmetrise(matrix: Tensor) -> None:
     """The mean of a matrix and its transpose, in its place."""
-    if not on_host(matrix):
-        matrix.copy_(matrix.mul_(0.5) + matrix.mT)
-        return
     for tile, other in mirrored_tiles(matrix):
         mean = tile / 2 + other.T / 2
         tile.copy_(mean)

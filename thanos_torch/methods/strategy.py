@@ -59,18 +59,14 @@ class Strategy(ABC):
         """`sequential_update` that picks n of each group of m when it gets there. Section 6."""
 
     @abstractmethod
-    def loss(self, E: Tensor) -> Tensor:
-        """‖E_k‖², () in float64. T3."""
-
-    @abstractmethod
     def numbers(self) -> Tensor:
-        """Whole numbers about the systems of all blocks, on the device, to be looked at later.
+        """Numbers about the systems of all blocks, (n,), on the device, to be looked at later.
 
         The first one is how many rows are unfinished; `tell` understands the others.
         """
 
     @abstractmethod
-    def tell(self, diagnostics: Diagnostics, numbers: list[int]) -> None:
+    def tell(self, diagnostics: Diagnostics, numbers: list[float]) -> None:
         """Write how the systems were solved into `diagnostics`; `numbers` as looked at."""
 
 

@@ -9,7 +9,7 @@ from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.factor import Factor, FactorCache
 from thanos_torch.methods.inputs import full_precision
 from thanos_torch.methods.masks import Candidates, column_factors, outlier_mask
-from thanos_torch.methods.problem import ScaledLayer, prepare
+from thanos_torch.methods.problem import ScaledLayer, joined, prepare
 from thanos_torch.methods.result import Diagnostics, Pruned
 from thanos_torch.methods.strategy import Block, Strategy, strategy_for
 from thanos_torch.methods.structured import structured
@@ -92,11 +92,9 @@ class _Run:
 
     def numbers(self) -> Tensor:
         """What `finish` has to know, (n,): the layer's doubts, then the strategy's numbers."""
-        numbers = self._strategy.numbers()
-        doubts = self._layer.doubts
-        return torch.cat([torch.stack(doubts).long(), numbers]) if doubts else numbers
+        return joined([*self._layer.doubts, self._strategy.numbers()])
 
-    def finish(self, numbers: list[int]) -> None:
+    def finish(self, numbers: list[float]) -> None:
         """Refuse the layer, or solve directly what is unfinished. Overwrites the result then."""
         count = len(self._layer.doubts)
         self._layer.answer(numbers[:count])
@@ -132,7 +130,7 @@ def prune_blocks(
         rule.choose(W, block, picks)
         return update(W, block, picks)
 
-    mask, losses = walk_blocks(W, factor.U, block_size, step, strategy.loss)
+    mask, losses = walk_blocks(W, factor.U, block_size, step)
     return W, mask, losses
 
 
@@ -153,9 +151,10 @@ class MaskRule:
     ) -> None:
         self._layer, self._factor, self._pattern, self._ablation = layer, factor, pattern, ablation
         self._strategy, self._shape = strategy, W.shape
-        self._outliers = outlier_mask(layer, W, pattern, ablation.outlier_score)
-        # How many weights the blocks so far lost.
-        self._removed = torch.zeros((), dtype=torch.int64, device=W.device)
+        if isinstance(pattern, SemiStructured):
+            self._outliers = outlier_mask(layer, W, pattern, ablation.outlier_score)
+        else:  # how many weights the blocks so far lost
+            self._removed = torch.zeros((), dtype=torch.int64, device=W.device)
         obs = ablation.metric == "obs"  # the one whose factors depend on the block
         self._factors = None if obs else column_factors(layer, ablation.metric, factor)
         # A walk overwrites W, so scores at the start need a copy.

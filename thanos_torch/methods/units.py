@@ -1,7 +1,7 @@
 """The units of a layer: powers of two that bring max|W| and mean(diag G) near 1. Spec T7.
 
-Scaling by a power of two rounds nothing. On a device the exponents are not known to the host, and
-every power is a pair of factors there, because a power alone may overflow.
+Scaling by a power of two rounds nothing. On a device the host does not know the exponents, and a
+power is a tensor there.
 """
 
 import math
@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 LARGE = 120  # powers of two up to this one are float32 numbers
-BIAS, FRACTION = 1023, 52  # of the bits of a float64 number
+# On a device: the bits of a float64 number that are its exponent, and how far exponents go. Numbers
+# beyond come that much nearer to 1, which is near enough.
+EXPONENT = 0x7FF << 52
+FARTHEST = {torch.float32: LARGE, torch.float64: 1000}
 
-Power = int | tuple[Tensor, Tensor]  # an exponent, or two factors, () each
+Power = int | Tensor  # an exponent, or the power itself, ()
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Units:
     weight   into the units of weights
     restore  out of them again
     gram     into the units of G, a power of four, so that square roots scale exactly as well
-    losses   out of the units of losses
+    losses   out of the units of losses; on a device the root of that, which cannot overflow
     """
 
     weight: Power
@@ -43,23 +46,27 @@ class Units:
 
     @classmethod
     def on_device(cls, largest: Tensor, mean: Tensor) -> "Units":
-        """`of_sizes` of two numbers on a device, () each."""
-        sizes = torch.stack([largest.double(), mean])
-        exponents = torch.frexp(sizes).exponent.long() - 1
-        exponents.masked_fill_(sizes == 0, 0)
-        weight, mean_exponent = exponents.unbind()
-        gram = torch.div(mean_exponent, 2, rounding_mode="floor") * 2
-        wanted = torch.stack([-weight, weight, -gram, 2 * weight + gram])
-        half = torch.div(wanted, 2, rounding_mode="floor")
-        halves = (torch.stack([half, wanted - half]) + BIAS).bitwise_left_shift(FRACTION)
-        first, second = halves.view(torch.float64).unbind()
-        return cls(*zip(first.unbind(), second.unbind(), strict=True))
+        """`of_sizes` of two numbers on a device, () each; whatever is exact for those that are 0."""
+        farthest = FARTHEST[torch.float64 if largest.dtype == torch.float64 else torch.float32]
+        sizes = torch.cat([largest[None], mean.sqrt()[None]])  # float64, as `mean` is
+        # A float64 number without its fraction is a power of two.
+        powers = (sizes.view(torch.int64) & EXPONENT).view(torch.float64)
+        # Half as far for weights of float32 as for those of float64; the root of G's unit needs half.
+        powers = powers.clamp_(2.0 ** (-farthest // 2), 2.0 ** (farthest // 2))
+        inverse = powers.reciprocal()
+        return cls(inverse[0], powers[0], inverse.square()[1], powers.prod())
+
+    def restored_losses(self, losses: Tensor) -> Tensor:
+        """Losses, float64, in the units of the original."""
+        if isinstance(self.losses, Tensor):
+            return (losses * self.losses).mul_(self.losses)
+        return times(losses, self.losses)
 
 
 def times(values: Tensor, power: Power) -> Tensor:
     """Values times 2**power, exact, in new memory."""
-    if isinstance(power, tuple):
-        return (values * power[0]).mul_(power[1])
+    if isinstance(power, Tensor):
+        return values * power
     if abs(power) > LARGE:
         return times_in_place(values.clone(), power)
     return values * 2.0**power
@@ -67,8 +74,8 @@ def times(values: Tensor, power: Power) -> Tensor:
 
 def times_in_place(values: Tensor, power: Power) -> Tensor:
     """Values times 2**power, in two halves where the factor itself may overflow."""
-    if isinstance(power, tuple):
-        return values.mul_(power[0]).mul_(power[1])
+    if isinstance(power, Tensor):
+        return values.mul_(power)
     if abs(power) > LARGE:
         half = power // 2
         return values.mul_(2.0**half).mul_(2.0 ** (power - half))

@@ -99,22 +99,21 @@ def zeroed(values: Tensor, keep: Tensor) -> Tensor:
 BlockStep = Callable[[Tensor, tuple[int, int], Tensor], Tensor]
 
 
-def walk_blocks(
-    W: Tensor, U: Tensor, block_size: int, step: BlockStep, loss: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def walk_blocks(W: Tensor, U: Tensor, block_size: int, step: BlockStep) -> tuple[Tensor, Tensor]:
     """Prune block by block, left to right; `step` picks a block's mask and updates it.
 
-    W     (c, b), the current weight, overwritten by Ŵ: fresh memory of its size is what costs most
-    U     (b, b), of the factor
-    loss  E_k -> ‖E_k‖², () in float64
+    W  (c, b), the current weight, overwritten by Ŵ: fresh memory of its size is what costs most
+    U  (b, b), of the factor
 
     Returns the mask, (c, b), and the loss of every block, (blocks,) float64. Nothing here waits
     for a device: what depends on the data stays in tensors of fixed shapes.
     """
     mask = torch.zeros(W.shape, dtype=torch.bool, device=W.device)
-    losses = []
+    norms = []
     for j1, j2 in column_blocks(W.shape[1], block_size):
         E = step(W, (j1, j2), mask[:, j1:j2])
         W[:, j2:].addmm_(E, U[j1:j2, j2:])
-        losses.append(loss(E))
-    return mask, torch.stack(losses)
+        # Row by row, for a copy of E in float64 would cost more than the block's update.
+        norms.append(torch.linalg.vector_norm(E, dim=1))
+    losses: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=1, dtype=torch.float64)
+    return mask, losses.square_()

@@ -5,6 +5,7 @@ SparseGPT's sweep goes through them in parts.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from thanos_torch.methods.factor import Factor
 from thanos_torch.methods.in_torch import TorchStrategy
 from thanos_torch.methods.kernels import groups, scores, smallest, sweep, systems
 from thanos_torch.methods.masks import Candidates
+from thanos_torch.methods.problem import joined
 from thanos_torch.methods.result import Diagnostics
 from thanos_torch.methods.solver import TARGET
 from thanos_torch.methods.strategy import Block
@@ -32,14 +34,17 @@ class KernelStrategy(TorchStrategy):
 
     def __init__(self, factor: Factor, block_size: int) -> None:
         super().__init__(factor)
-        device = factor.U.device
         self._block_size = min(block_size, len(factor.U))
         self._borders = list(column_blocks(len(factor.U), self._block_size))
-        self._systems: _SharedSystems | None = None
-        self._work = smallest.workspace(factor.U.dtype, device)
-        self._none = torch.zeros(1, dtype=torch.int64, device=device)
-        self._unfinished = torch.zeros(1, dtype=torch.int64, device=device)
-        self._steps = torch.zeros(len(self._borders), dtype=torch.int32, device=device)
+        # One piece of zeros: for the histograms, for counts that are 0, for what the systems report.
+        size = smallest.workspace_size(factor.U.dtype)
+        zeros = torch.zeros(size + 4 + len(self._borders), dtype=torch.int32, device=factor.U.device)
+        self._work, counts, self._steps = zeros.split([size, 4, len(self._borders)])
+        self._none, self._unfinished = counts.view(torch.int64).split(1)
+
+    @cached_property
+    def _shared(self) -> "_SharedSystems":
+        return _shared_systems(self._U, self._borders)
 
     @property
     def _wide(self) -> bool:
@@ -67,9 +72,7 @@ class KernelStrategy(TorchStrategy):
     def joint_update(self, W: Tensor, block: Block, picks: Tensor) -> Tensor:  # noqa: D102
         if self._wide:
             return super().joint_update(W, block, picks)
-        if self._systems is None:
-            self._systems = _shared_systems(self._U, self._borders)
-        shared, number, columns = self._systems, block[0] // self._block_size, slice(*block)
+        shared, number, columns = self._shared, block[0] // self._block_size, slice(*block)
         return systems.joint_update(
             W[:, columns],
             picks,
@@ -110,13 +113,13 @@ class KernelStrategy(TorchStrategy):
     def numbers(self) -> Tensor:  # noqa: D102
         if self._wide:
             return super().numbers()
-        return torch.cat([self._unfinished, self._steps.long()])
+        return joined([self._unfinished, self._steps])
 
-    def tell(self, diagnostics: Diagnostics, numbers: list[int]) -> None:  # noqa: D102
+    def tell(self, diagnostics: Diagnostics, numbers: list[float]) -> None:  # noqa: D102
         if self._wide:
             super().tell(diagnostics, numbers)
         else:
-            diagnostics.solver_steps = numbers[1:]
+            diagnostics.solver_steps = [int(steps) for steps in numbers[1:]]
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,8 @@ class _SharedSystems:
 def _shared_systems(U: Tensor, borders: list[Block]) -> _SharedSystems:
     """What the systems of all rows of each block share, for all blocks at once, in float64."""
     width, device = borders[0][1], U.device
-    blocks = torch.zeros(len(borders), width, width, dtype=torch.float64, device=device)
-    blocks.diagonal(dim1=1, dim2=2).fill_(1.0)
+    identity = torch.eye(width, dtype=torch.float64, device=device)
+    blocks = identity.repeat(len(borders), 1, 1)
     full = len(U) // width
     aligned = U[: full * width, : full * width]
     parts = aligned.unflatten(1, (full, width)).unflatten(0, (full, width))
@@ -144,10 +147,9 @@ def _shared_systems(U: Tensor, borders: list[Block]) -> _SharedSystems:
     j1, j2 = borders[-1]
     if j2 - j1 < width:
         blocks[-1, : j2 - j1, : j2 - j1].copy_(U[j1:j2, j1:j2])
-    norms = torch.linalg.vector_norm(blocks, dim=1)  # (blocks, width)
-    identity = torch.eye(width, dtype=blocks.dtype, device=device).expand_as(blocks)
-    root = torch.linalg.solve_triangular(blocks, identity, upper=True).mul_(norms[:, :, None])
-    scale = norms.reciprocal_()
-    exact = (blocks.mT @ blocks).mul_(scale[:, None, :]).mul_(scale[:, :, None])
+    scale = torch.linalg.vector_norm(blocks, dim=1).reciprocal_()  # (blocks, width)
+    blocks.mul_(scale[:, None, :])  # columns of norm 1, so that R has a unit diagonal
+    exact = blocks.mT @ blocks
+    root = torch.linalg.solve_triangular(blocks, identity.expand_as(blocks), upper=True)
     inverse = root @ root.mT
     return _SharedSystems(scale, exact, exact.to(U.dtype), inverse.to(U.dtype))

@@ -157,9 +157,9 @@ def _mark(
     tl.store(picks + row.to(tl.int64)[:, None] * picks_stride + column, (k < threshold) | tie, mask=inside)
 
 
-def workspace(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros that calls of `smallest` one after another share; each leaves its histograms at 0."""
-    return torch.zeros(2 * STATES + len(DIGITS[dtype]) * BINS, dtype=torch.int32, device=device)
+def workspace_size(dtype: torch.dtype) -> int:
+    """Length of the zeros, int32, that calls one after another share; each leaves zeros again."""
+    return 2 * STATES + len(DIGITS[dtype]) * BINS
 
 
 @torch.library.custom_op("thanos::smallest", mutates_args={"work", "picks"})
@@ -173,7 +173,7 @@ def smallest(
     factors  (columns,), contiguous, what the metric needs to know of the columns, or None
     metric   of `scores.py`
     removed  (1,), int64
-    work     of `workspace`
+    work     (`workspace_size`,), int32, its memory aligned to 8 bytes
     picks    (c, width), bool, overwritten
     """
     rows, columns = weight.shape
