@@ -1,7 +1,7 @@
-"""A pretended CUDA device: fake tensors have no numbers, and so tell who looks at one, and who launches.
+"""A pretended CUDA device of fake tensors: it tells who looks at a number, and who launches.
 
-Launches are counted as operations that reach PyTorch's dispatcher, and a kernel of ours as the kernels
-that it launches. What launches nothing is left out: views, and memory that nobody fills.
+Launches are counted as operations that reach PyTorch's dispatcher, and a kernel of ours as the
+kernels that it launches. What launches nothing is left out: views, and memory that nobody fills.
 """
 
 from collections import Counter
@@ -17,18 +17,20 @@ NOTHING = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strid
 NOTHING |= {"detach", "lift_fresh", "alias", "_reshape_alias", "as_strided", "promote_types"}
 
 
-class Launches(TorchDispatchMode):
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts launches by the name of the operation.
 
     kernels  how many kernels an operation of ours launches, by its name; 1 for PyTorch's
     """
 
     def __init__(self, kernels: dict[str, int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
         self._kernels = kernels
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         library, _, name = function._schema.name.rpartition("::")
         # "prim" only asks about tensors.
         if library != "prim" and not function.is_view and name not in NOTHING:
@@ -40,7 +42,8 @@ def converted(tensor: Tensor, dtype: torch.dtype, copy: bool = False) -> Tensor:
     """The tensor in another type; itself where that is its own."""
     if dtype == tensor.dtype and not copy:
         return tensor
-    return torch.ops.aten._to_copy(tensor, dtype=dtype)
+    copied: Tensor = torch.ops.aten._to_copy(tensor, dtype=dtype)
+    return copied
 
 
 class SlicesByNarrow(TorchFunctionMode):
@@ -71,7 +74,7 @@ OTHER_WORDS: dict[Any, Any] = {
     Tensor.contiguous: lambda it: it.clone(memory_format=torch.contiguous_format),
     Tensor.copy_: torch.ops.aten.copy_,
     Tensor.double: lambda it: converted(it, torch.float64),
-    Tensor.to: lambda it, dtype, copy=False: converted(it, dtype, copy),
+    Tensor.to: lambda it, dtype, copy=False, **_: converted(it, dtype, copy),
 }
 
 

@@ -12,8 +12,8 @@ from tests.methods.fake_device import SlicesByNarrow
 from tests.methods.judging import certified
 from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
 from thanos_torch.methods.factor import Factor
-from thanos_torch.methods.problem import ScaledLayer
 from thanos_torch.methods.in_torch import TorchStrategy
+from thanos_torch.methods.problem import ScaledLayer
 from thanos_torch.methods.solver import DeviceSolver
 from thanos_torch.methods.thanos import prune_blocks
 from thanos_torch.methods.units import Units

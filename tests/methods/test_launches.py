@@ -69,17 +69,6 @@ def test_a_layer_is_a_few_launches(
     assert few.total() - (3 if rest else 2) * of_block <= LAYER, few
 
 
-def test_what_the_table_says() -> None:
-    for method, pattern, _ in BUDGET:
-        for dtype in (torch.float32, torch.float64):
-            few, many = (
-                counted(method, pattern, 64, blocks * BLOCK + 12, dtype).counts.total()
-                for blocks in (2, 3)
-            )
-            print(method.__name__, pattern, dtype, many - few, few - 3 * (many - few))
-    print(counted(thanos, FREE, 64, 76, torch.float32).counts)
-
-
 def test_layers_that_share_a_factor_make_it_once() -> None:
     factors, checks = FactorCache(), Checks()
     launches = Launches({})

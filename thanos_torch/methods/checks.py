@@ -1,8 +1,8 @@
 """Checks of layers on a device, answered by one look at the device for all of them.
 
 Nothing waits for a device while a layer is pruned. What would be refused, and what the kernels left
-unfinished, is kept in numbers on the device. `Checks.look` reads them, and then raises the error of the
-first refused layer, or completes the results.
+unfinished, is kept in numbers on the device. `Checks.look` reads them, and then raises the error of
+the first refused layer, or completes the results.
 """
 
 from collections.abc import Callable

@@ -124,7 +124,7 @@ def block_losses(layer: ScaledLayer, D: Tensor, block_size: int) -> Tensor:
 
 
 def _cholesky_on_device(layer: ScaledLayer, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The Cholesky factor of H with rows and columns reversed, (b, b) float64, and not 0 if it failed."""
+    """The Cholesky factor of H reversed, (b, b) in float64; a number that is not 0 if it failed."""
     # H = Mᵀ M reversed is L Lᵀ with L = Mᵀ reversed.
     L, failed = torch.linalg.cholesky_ex(layer.hessian(torch.float64, order).flip(0, 1))
     return L, failed

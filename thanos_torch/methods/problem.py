@@ -25,8 +25,8 @@ from thanos_torch.methods.units import Units, times, times_in_place
 
 PANEL = 256  # columns: narrow enough to leave out nearly half, wide enough for fast products
 FEW = 128  # columns that suffice for most rows to show that they lost a weight
-# Of `_excess`: a relative change of G that shows entries of dead columns, and the asymmetry, beyond it,
-# from which on G is looked at. What is refused is 1e-5.
+# Of `_excess`: a relative change of G that shows entries of dead columns, and the asymmetry from
+# which on G is looked at. What is refused is 1e-5.
 CHANGE, ASYMMETRY = 2.5e-6, 7.5e-6
 
 
@@ -221,8 +221,7 @@ class ScaledLayer:
             check_gram(self.gram, self.original)
         if any(failed):
             raise ValueError(
-                "gram is too far from positive definite: "
-                f"damping = {self.damping} does not mend it"
+                f"gram is too far from positive definite: damping = {self.damping} does not mend it"
             )
 
     def checked(self, pruned: Pruned, checks: Checks | None) -> Pruned:
@@ -274,10 +273,10 @@ def _prepare_on_device(weight: Tensor, gram: Tensor, damping: float) -> ScaledLa
 def _excess(G: Tensor) -> Tensor:
     """A number, (), that is at most 0 if G is certainly finite, symmetric, and 0 in dead columns.
 
-    For |G_ij| <= n_i n_j with n = sqrt(diag G), as in a Gram matrix, and G_ij = G_ji, the entry
-    G_ij - (1 + CHANGE) G_ji is at most CHANGE n_i n_j, and less than the bound. Of two different entries,
-    one of the two differences is at least theirs. In a dead column the bound is 0, and any entry is
-    beyond it. NaN, infinity, and the root of a negative number make NaN.
+    With n = sqrt(diag G), a Gram matrix has |G_ij| <= n_i n_j, and G_ij = G_ji. The difference
+    G_ij - (1 + CHANGE) G_ji is then at most CHANGE n_i n_j, less than the bound. If G_ij and G_ji
+    are different, one of their two differences is at least as large. In a dead column the bound is 0, and any
+    entry is beyond it. NaN, infinity, and the root of a negative number make NaN.
     """
     norms = G.diagonal().sqrt()
     difference = torch.sub(G, G.mT, alpha=1 + CHANGE).abs_()

@@ -1,7 +1,7 @@
 """The operations of a block that a CPU and a device do in different ways, behind one interface.
 
-    in_torch.py      PyTorch's operations alone: a CPU, and devices without kernels
-    with_kernels.py  Triton's kernels: a few launches a block
+in_torch.py      PyTorch's operations alone: a CPU, and devices without kernels
+with_kernels.py  Triton's kernels: a few launches a block
 """
 
 from abc import ABC, abstractmethod

@@ -46,12 +46,12 @@ class Units:
 
     @classmethod
     def on_device(cls, largest: Tensor, mean: Tensor) -> "Units":
-        """`of_sizes` of two numbers on a device, () each; whatever is exact for those that are 0."""
+        """`of_sizes` of two numbers on a device, () each; any units for those that are 0."""
         farthest = FARTHEST[torch.float64 if largest.dtype == torch.float64 else torch.float32]
         sizes = torch.cat([largest[None], mean.sqrt()[None]])  # float64, as `mean` is
         # A float64 number without its fraction is a power of two.
         powers = (sizes.view(torch.int64) & EXPONENT).view(torch.float64)
-        # Half as far for weights of float32 as for those of float64; the root of G's unit needs half.
+        # Half as far, because the unit of G is the square of its power here.
         powers = powers.clamp_(2.0 ** (-farthest // 2), 2.0 ** (farthest // 2))
         inverse = powers.reciprocal()
         return cls(inverse[0], powers[0], inverse.square()[1], powers.prod())

@@ -36,11 +36,13 @@ class KernelStrategy(TorchStrategy):
         super().__init__(factor)
         self._block_size = min(block_size, len(factor.U))
         self._borders = list(column_blocks(len(factor.U), self._block_size))
-        # One piece of zeros: for the histograms, for counts that are 0, for what the systems report.
+        # One piece of zeros: for histograms, for a count that is 0, for what the systems report.
         size = smallest.workspace_size(factor.U.dtype)
-        zeros = torch.zeros(size + 4 + len(self._borders), dtype=torch.int32, device=factor.U.device)
-        self._work, counts, self._steps = zeros.split([size, 4, len(self._borders)])
-        self._none, self._unfinished = counts.view(torch.int64).split(1)
+        zeros = torch.zeros(
+            size + 4 + len(self._borders), dtype=torch.int32, device=factor.U.device
+        )
+        self._work, counts, self._steps = zeros[:size], zeros[size : size + 4], zeros[size + 4 :]
+        self._none, self._unfinished = counts.view(torch.int64)[:1], counts.view(torch.int64)[1:]
 
     @cached_property
     def _shared(self) -> "_SharedSystems":
@@ -73,7 +75,7 @@ class KernelStrategy(TorchStrategy):
         if self._wide:
             return super().joint_update(W, block, picks)
         shared, number, columns = self._shared, block[0] // self._block_size, slice(*block)
-        return systems.joint_update(
+        E: Tensor = systems.joint_update(
             W[:, columns],
             picks,
             self._U[columns, columns],
@@ -85,6 +87,7 @@ class KernelStrategy(TorchStrategy):
             self._unfinished,
             self._steps[number : number + 1],
         )
+        return E
 
     def sequential_update(self, W: Tensor, block: Block, picks: Tensor) -> Tensor:  # noqa: D102
         return self._sweep(W, block, picks, 0, 0, WIDEST)
@@ -96,9 +99,7 @@ class KernelStrategy(TorchStrategy):
             return super().choosing_update(W, block, n, m, picks)
         return self._sweep(W, block, picks, n, m, WIDEST - WIDEST % m)
 
-    def _sweep(
-        self, W: Tensor, block: Block, picks: Tensor, n: int, m: int, widest: int
-    ) -> Tensor:
+    def _sweep(self, W: Tensor, block: Block, picks: Tensor, n: int, m: int, widest: int) -> Tensor:
         """The sweep of a block, in parts of at most `widest` columns."""
         U, (j1, j2) = self._U, block
         errors = []
@@ -141,9 +142,8 @@ def _shared_systems(U: Tensor, borders: list[Block]) -> _SharedSystems:
     identity = torch.eye(width, dtype=torch.float64, device=device)
     blocks = identity.repeat(len(borders), 1, 1)
     full = len(U) // width
-    aligned = U[: full * width, : full * width]
-    parts = aligned.unflatten(1, (full, width)).unflatten(0, (full, width))
-    blocks[:full].copy_(parts.diagonal(dim1=0, dim2=2).permute(2, 0, 1))
+    steps = (width * (U.stride(0) + 1), U.stride(0), 1)  # from block to block along the diagonal
+    blocks[:full].copy_(U.as_strided((full, width, width), steps))
     j1, j2 = borders[-1]
     if j2 - j1 < width:
         blocks[-1, : j2 - j1, : j2 - j1].copy_(U[j1:j2, j1:j2])

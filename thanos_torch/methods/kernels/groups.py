@@ -1,9 +1,9 @@
 """Mask of the n smallest scores of every aligned group of m columns of a row. Spec (4).
 
-Mathematics. A weight is among the n smallest of its group if fewer than n others come before it: those
-with a smaller score, and those with the same score in an earlier column. So every weight counts the
-m - 1 others of its group, without a sort and without a power of two for m. Comparisons of scores that
-are rounded as PyTorch rounds them make the mask that of a stable sort, bit for bit.
+Mathematics. A weight is among the n smallest of its group if fewer than n others come before it:
+those with a smaller score, and those with the same score in an earlier column. So every weight
+counts the m - 1 others of its group, without a sort and without a power of two for m. Comparisons
+of scores that are rounded as PyTorch rounds them make the mask that of a stable sort, bit for bit.
 
 A weight is read m times, m - 1 times of these from the cache.
 """
@@ -48,7 +48,9 @@ def _mark(
     kept = tl.load(kept_rows + row, mask=row < rows, other=1).to(tl.int1)
     inside = (row[:, None] < rows) & (column[None, :] < width)
     picked = (rank < n) & (kept == 0)[:, None]
-    tl.store(picks + row.to(tl.int64)[:, None] * picks_stride + column[None, :], picked, mask=inside)
+    tl.store(
+        picks + row.to(tl.int64)[:, None] * picks_stride + column[None, :], picked, mask=inside
+    )
 
 
 @torch.library.custom_op("thanos::smallest_of_groups", mutates_args={"picks"})
@@ -74,7 +76,7 @@ def smallest_of_groups(
 
 
 @smallest_of_groups.register_fake
-def _(weight, factors, metric, n, m, kept_rows, picks) -> None:  # type: ignore[no-untyped-def]
+def _(weight, factors, metric, n, m, kept_rows, picks) -> None:
     return None
 
 

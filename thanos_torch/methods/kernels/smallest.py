@@ -1,10 +1,10 @@
 """Mask of the r smallest scores of a matrix, ties to the lower row-major index. Spec (3).
 
-Mathematics. Let k_ij be the bits of score S_ij as a whole number (`scores.py`): k is in the order of
-S. The r-th smallest key t is found digit by digit, the most significant first. One pass counts how
-often each digit occurs among the keys that begin with the digits found so far; the next digit is the
-one at which the running sum of the counts reaches the rank that is left. With `below` keys smaller
-than t, the mask is
+Mathematics. Let k_ij be the bits of score S_ij as a whole number (`scores.py`): k is in the order
+of S. The r-th smallest key t is found digit by digit, the most significant first. One pass counts
+how often each digit occurs among the keys that begin with the digits found so far; the next digit
+is the one at which the running sum of the counts reaches the rank that is left. With `below` keys
+smaller than t, the mask is
 
     k_ij < t,  or  k_ij = t for the first r - below such entries in row-major order.
 
@@ -12,9 +12,9 @@ Why it is equal to a stable sort: the keys are whole numbers, the counts are exa
 do not depend on the order in which the programs add them. No sample, no bracket, no rounding.
 
 Passes over the matrix: float32 has 31 bits beside its sign, digits of 11, 10 and 10: three passes.
-float64 has 63, digits of 11, 11, 11, 10, 10 and 10: six. One more pass counts the ties of every row,
-but only if not all ties are taken; otherwise its programs return at once. Every pass computes the
-scores anew, which is cheaper than to write them.
+float64 has 63, digits of 11, 11, 11, 10, 10 and 10: six. One more pass counts the ties of every
+row, but only if not all ties are taken; otherwise its programs return at once. Every pass computes
+the scores anew, which is cheaper than to write them.
 
 The rank may depend on the device: it is `count - removed`, with `removed` a tensor. Entries are
 counted in 32 bits: at most 2³¹ - 1 of them.
@@ -41,7 +41,7 @@ WARPS = 8
 
 @triton.jit
 def _digest(counts_at, rank, BINS: tl.constexpr):
-    """The digit at which the running sum of a histogram reaches `rank`, what is below, and at it."""
+    """The digit at which the running sum reaches `rank`, the count below it, and at it."""
     bins = tl.arange(0, BINS)
     counts = tl.load(counts_at + bins)
     # A rank beyond all keys leads to the largest digit, and so to a mask of everything.
@@ -74,7 +74,7 @@ def _count_digits(
     METRIC: tl.constexpr, PASS: tl.constexpr, SHIFT: tl.constexpr, BITS: tl.constexpr,
     BITS_BEFORE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Add the digits of a tile of rows, and of `share` of its columns, to the histogram of a pass."""
+    """Add the digits of a tile of rows, in `share` columns, to the histogram of a pass."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     start = tl.program_id(1) * share
     end = tl.minimum(start + share, columns)
@@ -95,7 +95,9 @@ def _count_digits(
             inside = inside & ((k >> (SHIFT + BITS)).to(tl.int64) == above)
         digit = ((k >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
         total += tl.histogram(
-            tl.reshape(digit, (ROWS * COLUMNS,)), 1 << BITS, mask=tl.reshape(inside, (ROWS * COLUMNS,))
+            tl.reshape(digit, (ROWS * COLUMNS,)),
+            1 << BITS,
+            mask=tl.reshape(inside, (ROWS * COLUMNS,)),
         )
     bins = tl.arange(0, 1 << BITS)
     tl.atomic_add(histograms + PASS * 2048 + bins, total, mask=total > 0, sem="relaxed")
@@ -154,7 +156,11 @@ def _mark(
         own = tl.load(ties + row, mask=row < rows, other=0)
         before_row = before + tl.cumsum(own, 0) - own  # ties of all rows above, (ROWS,)
         tie = tie & (before_row[:, None] + tl.cumsum(tie.to(tl.int32), 1) <= room)
-    tl.store(picks + row.to(tl.int64)[:, None] * picks_stride + column, (k < threshold) | tie, mask=inside)
+    tl.store(
+        picks + row.to(tl.int64)[:, None] * picks_stride + column,
+        (k < threshold) | tie,
+        mask=inside,
+    )
 
 
 def workspace_size(dtype: torch.dtype) -> int:
@@ -206,7 +212,7 @@ def smallest(
 
 
 @smallest.register_fake
-def _(weight, factors, metric, count, removed, work, picks) -> None:  # type: ignore[no-untyped-def]
+def _(weight, factors, metric, count, removed, work, picks) -> None:
     return None
 
 

@@ -5,12 +5,13 @@ another, the earlier ones frozen. With e = -W_ij / U_jj on the picks and 0 elsew
 behind j move by e U_j:, and the e of all columns are E_k. For n:m the picks of a group are the n
 smallest (W / U_jj)² of its m columns when the sweep gets there, ties to the lower column.
 
-Why it is equal: the order of the columns and of the operations on one weight is that of the loop in the
-specification. A weight receives the moves of earlier columns one after another, and nothing is
+Why it is equal: the order of the columns and of the operations on one weight is that of the loop in
+the specification. A weight receives the moves of earlier columns one after another, and nothing is
 summed up in another order. Scores are rounded as PyTorch rounds them (`scores.py`).
 
-Layout. A program holds ROWS rows by COLUMNS columns in registers and loops over the columns. It is one
-warp, so that a row's column is found by a reduction without a barrier. Row j of U comes from the cache.
+Layout. A program holds ROWS rows by COLUMNS columns in registers and loops over the columns. It is
+one warp, so that a row's column is found by a reduction without a barrier. Row j of U comes from
+the cache.
 """
 
 import torch
@@ -50,7 +51,7 @@ def _sweep(
     errors = tl.zeros((ROWS, COLUMNS), w.dtype)
     row_of_U = U
     for j in range(0, width):
-        if CHOOSES:
+        if CHOOSES:  # noqa: SIM102 -- m is 0 otherwise
             if j % m == 0:
                 keys = key(score(w, pivots[None, :], METRIC))
                 rank = tl.zeros((ROWS, COLUMNS), tl.int32)

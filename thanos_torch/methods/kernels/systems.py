@@ -1,24 +1,25 @@
 """The masked systems of all rows of a block, and its joint update, in one launch. Spec (6).
 
-Mathematics. Row i loses the columns q. With R = U^T U of the block, its multipliers solve
-mu R_qq = W_iq, and then E_i = -mu U^T and the new weights are W_i + E_i U, +0.0 on q. With
-s = 1 / sqrt(diag R) and A = diag(s) R diag(s), which has a unit diagonal, x = mu / s solves
-x A_qq = (W_i s)_q. Masking a vector before and after the product with A is the product with A_qq, so
-all rows of a tile take a step of conjugate gradients as one product of matrices. (A^-1)_qq, masked out
-of the one inverse in the same way, is the preconditioner.
+Mathematics. Row i loses the columns q. With R = U^T U of the block, its multipliers solve mu R_qq =
+W_iq, and then E_i = -mu U^T and the new weights are W_i + E_i U, +0.0 on q. With s = 1 / sqrt(diag
+R) and A = diag(s) R diag(s), which has a unit diagonal, x = mu / s solves x A_qq = (W_i s)_q.
+Masking a vector before and after the product with A is the product with A_qq, so all rows of a tile
+take a step of conjugate gradients as one product of matrices. (A^-1)_qq, masked out of the one
+inverse in the same way, is the preconditioner.
 
-Why it is equal to solving each system in float64: passes of conjugate gradients in the arithmetic of
-the weights only make corrections. In between, the residual (W_i s)_q - (x A)_q is computed in float64
-from a float64 A, with x summed up in float64, and the passes go on until its norm is at most
-`target` times that of the right side, or the passes are used up. The last residual therefore is a
-residual of float64, and whatever the steps before it rounded, it bounds the error: a row counts as
-unfinished unless it is small enough. E_i is made in float64 as well, because digits of mu cancel in it.
+Why it is equal to solving each system in float64: passes of conjugate gradients in the arithmetic
+of the weights only make corrections. In between, the residual (W_i s)_q - (x A)_q is computed in
+float64 from a float64 A, with x summed up in float64, and the passes go on until its norm is at
+most `target` times that of the right side, or the passes are used up. The last residual therefore
+is a residual of float64, and whatever the steps before it rounded, it bounds the error: a row
+counts as unfinished unless it is small enough. E_i is made in float64 as well, because digits of mu
+cancel in it.
 
-Layout. A program holds ROWS rows by COLUMNS columns of every vector in registers. A product needs its
-left side by columns, which registers cannot give, so vectors go through a scratch matrix that the
-program alone reads, and which the caches hold. A and A^-1 stream through shared memory, TILE of their
-rows at a time: 128 KB in float32 at B = 128, which the L2 cache of a card holds for all programs.
-Products are "ieee": no TF32.
+Layout. A program holds ROWS rows by COLUMNS columns of every vector in registers. A product needs
+its left side by columns, which registers cannot give, so vectors go through a scratch matrix that
+the program alone reads, and which the caches hold. A and A^-1 stream through shared memory, TILE of
+their rows at a time: 128 KB in float32 at B = 128, which the L2 cache of a card holds for all
+programs. Products are "ieee": no TF32.
 """
 
 import torch
@@ -37,7 +38,7 @@ REDUCTION = 1e-4  # of the residual, by one pass
 
 @triton.jit
 def _product(vectors, matrix, row, column, rows, width, across, down, total, TILE: tl.constexpr):
-    """total + V M for a tile of rows: V (rows, width) row-major, M (width, width).
+    """Total + V M for a tile of rows: V (rows, width) row-major, M (width, width).
 
     across, down  the strides of M from column to column and from row to row
     """
@@ -98,7 +99,9 @@ def _update(
         move = nothing
         tl.store(vectors + at, residual, mask=inside)
         tl.debug_barrier()
-        product = _product(vectors, inverse, row, column, rows, width, 1, shared_stride, nothing, TILE)
+        product = _product(
+            vectors, inverse, row, column, rows, width, 1, shared_stride, nothing, TILE
+        )
         direction = tl.where(picked, product, 0.0)
         slope = tl.sum(residual * direction, 1)
         # Written so that NaN counts as not done.
@@ -116,7 +119,9 @@ def _update(
             residual -= length[:, None] * tl.where(picked, product, 0.0)
             tl.store(vectors + at, residual, mask=inside)
             tl.debug_barrier()
-            product = _product(vectors, inverse, row, column, rows, width, 1, shared_stride, nothing, TILE)
+            product = _product(
+                vectors, inverse, row, column, rows, width, 1, shared_stride, nothing, TILE
+            )
             product = tl.where(picked, product, 0.0)
             previous = tl.maximum(slope, TINY)
             slope = tl.sum(residual * product, 1)
@@ -176,14 +181,14 @@ def joint_update(
         _update[(triton.cdiv(rows, tile_rows),)](
             weight, picks, U, scale, exact, rounded, inverse, E, vectors, others, solutions,
             unfinished, steps, rows, width, weight.stride(0), picks.stride(0), U.stride(0),
-            exact.stride(0), target, REDUCTION, TINY=torch.finfo(weight.dtype).tiny, PASSES=PASSES, STEPS=STEPS,
-            ROWS=tile_rows, COLUMNS=columns, TILE=TILE, num_warps=WARPS,
+            exact.stride(0), target, REDUCTION, TINY=torch.finfo(weight.dtype).tiny, PASSES=PASSES,
+            STEPS=STEPS, ROWS=tile_rows, COLUMNS=columns, TILE=TILE, num_warps=WARPS,
         )  # fmt: skip
     return E
 
 
 @joint_update.register_fake
-def _(weight, picks, U, scale, exact, rounded, inverse, target, unfinished, steps) -> Tensor:  # type: ignore[no-untyped-def]
+def _(weight, picks, U, scale, exact, rounded, inverse, target, unfinished, steps) -> Tensor:
     return weight.new_empty(weight.shape)
 
 
