@@ -275,8 +275,8 @@ def _excess(G: Tensor) -> Tensor:
 
     With n = sqrt(diag G), a Gram matrix has |G_ij| <= n_i n_j, and G_ij = G_ji. The difference
     G_ij - (1 + CHANGE) G_ji is then at most CHANGE n_i n_j, less than the bound. If G_ij and G_ji
-    are different, one of their two differences is at least as large. In a dead column the bound is 0, and any
-    entry is beyond it. NaN, infinity, and the root of a negative number make NaN.
+    are different, one of their two differences is at least as large. In a dead column the bound
+    is 0, and any entry is beyond it. NaN, infinity, and the root of a negative number make NaN.
     """
     norms = G.diagonal().sqrt()
     difference = torch.sub(G, G.mT, alpha=1 + CHANGE).abs_()
