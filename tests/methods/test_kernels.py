@@ -1,5 +1,8 @@
 """The kernels of a GPU against the reference: masks bit for bit, weights by certificate."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from reference.masks import smallest as reference_smallest
 from reference.masks import smallest_of_each_group as reference_groups
 from tests.methods.interpreted import DEVICE, on_a_device, planted
 from tests.methods.judging import certified
+from tests.test_imports import ROOT
 from thanos_torch import Pattern, SemiStructured, Structured, Unstructured, sparsegpt, thanos
 from thanos_torch.methods.masks import Candidates
 from verification import certify
@@ -274,3 +278,17 @@ def test_operations_launch_as_many_kernels_as_they_say(
         with on_a_device():
             method(W, G, pattern, block_size=4)
         assert len(launched) == expected, launched
+
+
+@pytest.mark.long
+def test_the_kernels_compile_and_fit_into_a_consumers_card(tmp_path: Path) -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.methods.compiled"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
