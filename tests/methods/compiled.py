@@ -1,6 +1,6 @@
 """Compile the kernels for GPUs that are not here: `python -m tests.methods.compiled`.
 
-Prints a line for each kernel, type and GPU: shared memory, registers, and bytes of spilled registers.
+Prints shared memory, registers, and spilled bytes of each kernel, type, width and GPU.
 Fails if a kernel needs more shared memory than a consumer's card has.
 """
 

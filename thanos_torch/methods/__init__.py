@@ -15,7 +15,7 @@ strategies:
     refit.py       section 7: better kept weights for a final mask
     result.py      a pruned layer, and how it was computed
     units.py       T7: the units of a layer
-    strategy.py    what a CPU and a device do in different ways: in_torch.py, with_kernels.py, kernels/
+    strategy.py    what a CPU and a device do in different ways; in_torch.py and with_kernels.py
     devices.py     which tensors can be looked at for free, and which can be worked on by kernels
     checks.py      one look at a device for several layers
 """
