@@ -31,17 +31,21 @@ class TorchStrategy(Strategy):
     def smallest_of_left(  # noqa: D102
         self, left: Candidates, count: int, removed: Tensor, picks: Tensor
     ) -> None:
-        picks.copy_(self._search.choose(left, count - removed, picks.shape[1]))
+        chosen = self._search.choose(left, count - removed, picks.shape[1])
+        removed += torch.count_nonzero(chosen)
+        picks.copy_(chosen)
 
     def smallest_of_groups(  # noqa: D102
-        self, block: Candidates, n: int, m: int, outliers: Tensor, picks: Tensor
+        self, block: Candidates, n: int, m: int, outliers: Tensor | None, picks: Tensor
     ) -> None:
         chosen = masks.smallest_of_each_group(block.scores(), n, m)
-        torch.logical_and(chosen, ~outliers, out=picks)
+        picks.copy_(chosen if outliers is None else chosen & ~outliers)
 
     def joint_update(self, W: Tensor, block: Block, picks: Tensor) -> Tensor:  # noqa: D102
         columns = slice(*block)
-        return update.joint_update(W[:, columns], picks, self._U[columns, columns], self._solver)
+        # Every row of the picks is read several times, the faster for being in one piece.
+        picks, U = picks.contiguous(), self._U[columns, columns]
+        return update.joint_update(W[:, columns], picks, U, self._solver)
 
     def sequential_update(self, W: Tensor, block: Block, picks: Tensor) -> Tensor:  # noqa: D102
         columns = slice(*block)

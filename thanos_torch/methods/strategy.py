@@ -34,16 +34,16 @@ class Strategy(ABC):
         """Pick the block's part of the `count - removed` smallest scores of all that is left. (3).
 
         left     the columns from the block's first on
-        removed  (), int64, on the device of the weights
+        removed  (), int64, on the device of the weights; what is picked is added to it
         """
 
     @abstractmethod
     def smallest_of_groups(
-        self, block: Candidates, n: int, m: int, outliers: Tensor, picks: Tensor
+        self, block: Candidates, n: int, m: int, outliers: Tensor | None, picks: Tensor
     ) -> None:
         """Pick the n smallest scores of every group of m columns, but in outlier rows. (4).
 
-        outliers  (c, 1), bool
+        outliers  (c, 1), bool, or None if there are none
         """
 
     @abstractmethod

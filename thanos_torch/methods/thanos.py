@@ -152,7 +152,9 @@ class MaskRule:
         self._layer, self._factor, self._pattern, self._ablation = layer, factor, pattern, ablation
         self._strategy, self._shape = strategy, W.shape
         if isinstance(pattern, SemiStructured):
-            self._outliers = outlier_mask(layer, W, pattern, ablation.outlier_score)
+            self._outliers = None
+            if pattern.outliers(len(W)):
+                self._outliers = outlier_mask(layer, W, pattern, ablation.outlier_score)
         else:  # how many weights the blocks so far lost
             self._removed = torch.zeros((), dtype=torch.int64, device=W.device)
         obs = ablation.metric == "obs"  # the one whose factors depend on the block
@@ -173,7 +175,6 @@ class MaskRule:
         elif self._ablation.residual == "global":
             count = pattern.removed(c * b)
             self._strategy.smallest_of_left(left, count, self._removed, picks)
-            self._removed += torch.count_nonzero(picks)
         else:
             share = pattern.removed(c * j2) - pattern.removed(c * j1)
             self._strategy.smallest(left.columns(0, j2 - j1), share, picks)

@@ -53,18 +53,26 @@ class KernelStrategy(TorchStrategy):
         return self._block_size > WIDEST
 
     def smallest(self, block: Candidates, count: int, picks: Tensor) -> None:  # noqa: D102
-        self.smallest_of_left(block, count, self._none, picks)
+        if self._wide:
+            super().smallest(block, count, picks)
+        else:
+            self._smallest(block, count, self._none, picks)
 
     def smallest_of_left(  # noqa: D102
         self, left: Candidates, count: int, removed: Tensor, picks: Tensor
     ) -> None:
         if self._wide:
-            return super().smallest_of_left(left, count, removed, picks)
+            super().smallest_of_left(left, count, removed, picks)
+        else:
+            self._smallest(left, count, removed, picks)
+            removed += torch.count_nonzero(picks)
+
+    def _smallest(self, left: Candidates, count: int, removed: Tensor, picks: Tensor) -> None:
         metric = METRICS[left.metric]
         smallest.smallest(left.weight, left.factors, metric, count, removed, self._work, picks)
 
     def smallest_of_groups(  # noqa: D102
-        self, block: Candidates, n: int, m: int, outliers: Tensor, picks: Tensor
+        self, block: Candidates, n: int, m: int, outliers: Tensor | None, picks: Tensor
     ) -> None:
         if self._wide:
             return super().smallest_of_groups(block, n, m, outliers, picks)

@@ -31,7 +31,7 @@ def _scored(weight, factors, row, column, rows, width, stride, METRIC: tl.conste
 @triton.jit
 def _mark(
     weight, factors, kept_rows, picks, rows, width, n, m, stride, picks_stride,
-    METRIC: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    METRIC: tl.constexpr, KEEPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The mask of a tile of rows; rows that are kept have no picks."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -45,9 +45,11 @@ def _mark(
         other = _scored(weight, factors, row, column_of_other, rows, width, stride, METRIC)
         first = (other_place < place)[None, :]
         rank += ((other < own) | ((other == own) & first)).to(tl.int32)
-    kept = tl.load(kept_rows + row, mask=row < rows, other=1).to(tl.int1)
+    picked = rank < n
+    if KEEPS:
+        kept = tl.load(kept_rows + row, mask=row < rows, other=1).to(tl.int1)
+        picked = picked & (kept == 0)[:, None]
     inside = (row[:, None] < rows) & (column[None, :] < width)
-    picked = (rank < n) & (kept == 0)[:, None]
     tl.store(
         picks + row.to(tl.int64)[:, None] * picks_stride + column[None, :], picked, mask=inside
     )
@@ -55,7 +57,7 @@ def _mark(
 
 @torch.library.custom_op("thanos::smallest_of_groups", mutates_args={"picks"})
 def smallest_of_groups(
-    weight: Tensor, factors: Tensor | None, metric: int, n: int, m: int, kept_rows: Tensor,
+    weight: Tensor, factors: Tensor | None, metric: int, n: int, m: int, kept_rows: Tensor | None,
     picks: Tensor,
 ) -> None:  # fmt: skip
     """Mark the n smallest scores of every group of m columns.
@@ -63,15 +65,16 @@ def smallest_of_groups(
     weight     (c, width), float32 or float64, a row contiguous; m divides width
     factors    (width,), contiguous, what the metric needs to know of the columns, or None
     metric     of `scores.py`
-    kept_rows  (c,), bool, contiguous: rows without picks
+    kept_rows  (c,) or (c, 1), bool, contiguous: rows without picks; or None
     picks      (c, width), bool, overwritten
     """
     rows, width = weight.shape
     with torch.cuda.device_of(weight):
         _mark[(triton.cdiv(rows, ROWS),)](
-            weight, weight if factors is None else factors, kept_rows, picks, rows, width, n, m,
-            weight.stride(0), picks.stride(0), METRIC=metric, ROWS=ROWS,
-            COLUMNS=triton.next_power_of_2(width), num_warps=WARPS,
+            weight, weight if factors is None else factors,
+            picks if kept_rows is None else kept_rows, picks, rows, width, n, m,
+            weight.stride(0), picks.stride(0), METRIC=metric, KEEPS=kept_rows is not None,
+            ROWS=ROWS, COLUMNS=triton.next_power_of_2(width), num_warps=WARPS,
         )  # fmt: skip
 
 
