@@ -1,5 +1,6 @@
 """What all tests share: reproducible examples, one thread, and the word of what is not run."""
 
+import importlib.util
 import os
 from collections import Counter
 from typing import Any
@@ -40,6 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left: dict[str, list[pytest.Item]] = {}
     if not torch.cuda.is_available():
         left["no CUDA device here"] = _marked(items, "cuda")
+    if importlib.util.find_spec("triton") is None:
+        left["no Triton here"] = _marked(items, "triton")
     if "long" not in config.option.markexpr:
         left["long, part of `make verify`"] = _marked(items, "long")
     config.hook.pytest_deselected(items=[item for some in left.values() for item in some])

@@ -23,7 +23,7 @@ def test_long(case):
 def test_long_tests_are_named(tmp_path: Path) -> None:
     shutil.copy(conftest.__file__, tmp_path / "conftest.py")
     (tmp_path / "test_it.py").write_text(TESTS)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    long\n    cuda\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    long\n    cuda\n    triton\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider"],
         cwd=tmp_path,

@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.overrides import TorchFunctionMode
 
 from reference.patterns import Ablation
+from tests.methods.fake_device import SlicesByNarrow
 from tests.methods.judging import certified
 from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
 from thanos_torch.methods.factor import Factor
+from thanos_torch.methods.in_torch import TorchStrategy
 from thanos_torch.methods.problem import ScaledLayer
-from thanos_torch.methods.solver import DeviceSolver, solver_for
+from thanos_torch.methods.solver import DeviceSolver
 from thanos_torch.methods.thanos import prune_blocks
+from thanos_torch.methods.units import Units
 from thanos_torch.methods.update import walk_blocks
 
 ROWS, COLUMNS, BLOCK = 24, 40, 16  # a ragged last block
@@ -34,55 +36,6 @@ ABLATIONS = [
 ]
 
 
-class SlicesByNarrow(TorchFunctionMode):
-    """Indexing by slices and None, and ~, in other words.
-
-    PyTorch without CUDA refuses these of fake tensors, for which it wants a driver.
-    """
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function is Tensor.__getitem__:
-            return narrowed(*args)
-        if function is Tensor.__setitem__:
-            target, index, value = args
-            part = narrowed(target, index)
-            if not isinstance(value, Tensor):
-                return part.fill_(value)
-            return torch.ops.aten.copy_(part, value)
-        if function in OTHER_WORDS:
-            return OTHER_WORDS[function](*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
-
-
-# The same operations without the part of Python's binding that wants a driver.
-OTHER_WORDS: dict[Any, Any] = {
-    Tensor.__invert__: torch.logical_not,
-    Tensor.contiguous: lambda it: it.clone(memory_format=torch.contiguous_format),
-    Tensor.copy_: torch.ops.aten.copy_,
-    Tensor.double: lambda it: torch.ops.aten._to_copy(it, dtype=torch.float64),
-    Tensor.to: lambda it, dtype, **_: torch.ops.aten._to_copy(it, dtype=dtype),
-}
-
-
-def narrowed(tensor: Tensor, index: Any) -> Tensor:
-    """tensor[index] for slices and None."""
-    dim = 0
-    for part in index if isinstance(index, tuple) else (index,):
-        if part is None:
-            tensor = tensor.unsqueeze(dim)
-        elif isinstance(part, slice):
-            start, stop, step = part.indices(tensor.shape[dim])
-            assert step == 1
-            tensor = tensor.narrow(dim, start, max(0, stop - start))
-        else:
-            tensor = tensor.select(dim, part)
-            continue
-        dim += 1
-    return tensor
-
-
 def blocks(
     pattern: Unstructured | SemiStructured, ablation: Ablation, *, benign: bool, directly: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,9 +43,9 @@ def blocks(
     W = torch.ones(ROWS, COLUMNS, device="cuda")
     G, U = (torch.ones(COLUMNS, COLUMNS, device="cuda") for _ in range(2))
     factor = Factor(U, benign)
-    layer = ScaledLayer(W, G, True, 0.01, 0.01, 0, 0)
-    solver = solver_for(factor, directly=directly)
-    return prune_blocks(layer, factor, pattern, BLOCK, ablation, solver)
+    layer = ScaledLayer(W, G, True, 0.01, 0.01, Units.of_exponents(0, 0))
+    strategy = TorchStrategy(factor, directly=directly)
+    return prune_blocks(layer, factor, pattern, BLOCK, ablation, strategy)
 
 
 @pytest.mark.parametrize("directly", [False, True], ids=["iterated", "directly"])
@@ -123,14 +76,14 @@ def test_fake_tensors_do_tell() -> None:
     with FakeTensorMode(), SlicesByNarrow():
         W, U = torch.ones(4, 8, device="cuda"), torch.ones(8, 8, device="cuda")
 
-        def waiting(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
-            return W.sum().item() < W, W
+        def waiting(W: Tensor, block: tuple[int, int], _: Tensor) -> Tensor:
+            return W * W.sum().item()
 
         with pytest.raises(DataDependentOutputException):
             walk_blocks(W, U, 8, waiting)
 
-        def mixing(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
-            return W > 0, W + torch.ones(4, 8)
+        def mixing(W: Tensor, block: tuple[int, int], _: Tensor) -> Tensor:
+            return W + torch.ones(4, 8)
 
         with pytest.raises(RuntimeError, match="device"):
             walk_blocks(W, U, 8, mixing)
@@ -146,7 +99,7 @@ def problem(kind: str) -> tuple[Tensor, Tensor]:
 
 def take_the_cpu_for_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fixed steps, flags instead of looks."""
-    monkeypatch.setattr("thanos_torch.methods.thanos.solver_for", DeviceSolver)
+    monkeypatch.setattr("thanos_torch.methods.in_torch.solver_for", DeviceSolver)
 
 
 @pytest.mark.parametrize("kind", ["independent", "loud directions"])

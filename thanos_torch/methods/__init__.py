@@ -1,6 +1,7 @@
 """Pruning methods for one layer: Thanos, SparseGPT, Wanda, magnitude, and the refit.
 
-The files follow those of `reference`; `structured`, `factor` and `solver` hold what is fast:
+The files follow those of `reference`. What is fast is in `structured`, `factor`, `solver`, and the
+strategies:
 
     inputs.py      section 2: what is refused; products in full precision
     problem.py     section 1: the Gram matrix, the objective, a layer in common units
@@ -13,4 +14,8 @@ The files follow those of `reference`; `structured`, `factor` and `solver` hold 
     baselines.py   section 6: magnitude, Wanda, SparseGPT
     refit.py       section 7: better kept weights for a final mask
     result.py      a pruned layer, and how it was computed
+    units.py       T7: the units of a layer
+    strategy.py    what a CPU and a device do in different ways; in_torch.py and with_kernels.py
+    devices.py     which tensors can be looked at for free, and which can be worked on by kernels
+    checks.py      one look at a device for several layers
 """

@@ -10,12 +10,19 @@ from reference.patterns import (
     Unstructured,
     refuse_outlier_rows,
 )
+from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.factor import FactorCache, block_losses
 from thanos_torch.methods.inputs import full_precision
-from thanos_torch.methods.masks import smallest, smallest_of_each_group, smallest_of_each_row
+from thanos_torch.methods.masks import (
+    Candidates,
+    smallest,
+    smallest_of_each_group,
+    smallest_of_each_row,
+)
 from thanos_torch.methods.problem import ScaledLayer, prepare
 from thanos_torch.methods.result import Diagnostics, Pruned
-from thanos_torch.methods.update import choosing_sequential_update, sequential_update, walk_blocks
+from thanos_torch.methods.strategy import strategy_for
+from thanos_torch.methods.update import walk_blocks
 
 
 @torch.no_grad()
@@ -27,6 +34,7 @@ def magnitude(
     *,
     block_size: int = 128,
     damping: float = 0.01,
+    checks: Checks | None = None,
 ) -> Pruned:
     """Remove the smallest |W|; move nothing. Spec section 6.
 
@@ -35,9 +43,10 @@ def magnitude(
     """
     refuse_outlier_rows("magnitude", pattern)
     layer = prepare(weight, gram, damping)
-    pattern.check(len(weight), weight.shape[1], block_size)
+    layer.check(pattern, block_size)
     W = layer.scaled_weight()
-    return _zeroed(layer, W, _mask(W.abs(), pattern, each_row=False), block_size)
+    pruned = _zeroed(layer, W, _mask(W.abs(), pattern, each_row=False), block_size)
+    return layer.checked(pruned, checks)
 
 
 @torch.no_grad()
@@ -49,6 +58,7 @@ def wanda(
     *,
     block_size: int = 128,
     damping: float = 0.01,
+    checks: Checks | None = None,
 ) -> Pruned:
     """Remove the smallest S of every row; move nothing. Sun et al., arXiv 2306.11695.
 
@@ -57,10 +67,11 @@ def wanda(
     """
     refuse_outlier_rows("wanda", pattern)
     layer = prepare(weight, gram, damping)
-    pattern.check(len(weight), weight.shape[1], block_size)
+    layer.check(pattern, block_size)
     W = layer.scaled_weight()
     score = W.abs() * layer.column_norms()
-    return _zeroed(layer, W, _mask(score, pattern, each_row=True), block_size)
+    pruned = _zeroed(layer, W, _mask(score, pattern, each_row=True), block_size)
+    return layer.checked(pruned, checks)
 
 
 def whole_columns(score: Tensor, count: int) -> Tensor:
@@ -95,6 +106,7 @@ def sparsegpt(
     block_size: int = 128,
     damping: float = 0.01,
     factors: FactorCache | None = None,
+    checks: Checks | None = None,
 ) -> Pruned:
     """Column by column: choose, zero, make up. Frantar and Alistarh, arXiv 2301.00774.
 
@@ -102,23 +114,24 @@ def sparsegpt(
     """
     refuse_outlier_rows("sparsegpt", pattern)
     layer = prepare(weight, gram, damping)
-    pattern.check(len(weight), weight.shape[1], block_size)
+    layer.check(pattern, block_size)
     factor = (factors or FactorCache()).of(layer)
     W, U = layer.scaled_weight(), factor.U
+    strategy = strategy_for(factor, block_size)
+    pivots = U.diagonal().contiguous()
 
-    def step(W: Tensor, block: tuple[int, int], _: Tensor) -> tuple[Tensor, Tensor]:
+    def step(W: Tensor, block: tuple[int, int], picks: Tensor) -> Tensor:
         j1, j2 = block
-        W_k, U_kk = W[:, j1:j2], U[j1:j2, j1:j2]
         if isinstance(pattern, SemiStructured):
-            E, mask = choosing_sequential_update(W_k, U_kk, pattern.n, pattern.m)
-            return mask, E
-        score = (W_k / U_kk.diagonal()).square()
+            return strategy.choosing_update(W, block, pattern.n, pattern.m, picks)
+        own = Candidates(W[:, j1:j2], pivots[j1:j2], "sparsegpt")
         if isinstance(pattern, Unstructured):
             c = len(W)
-            mask = smallest(score, pattern.removed(c * j2) - pattern.removed(c * j1))
+            strategy.smallest(own, pattern.removed(c * j2) - pattern.removed(c * j1), picks)
         else:
-            mask = whole_columns(score, pattern.removed(j2) - pattern.removed(j1))
-        return mask, sequential_update(W_k, mask, U_kk)
+            count = pattern.removed(j2) - pattern.removed(j1)
+            picks.copy_(whole_columns(own.scores(), count))
+        return strategy.sequential_update(W, block, picks)
 
     mask, losses = walk_blocks(W, U, block_size, step)
-    return layer.pruned(W, mask, losses, Diagnostics(factor.arithmetic))
+    return layer.checked(layer.pruned(W, mask, losses, Diagnostics(factor.arithmetic)), checks)

@@ -8,6 +8,10 @@ M is lower triangular. Its halves, the last columns first:
 
 Nearly all of that is matrix products at the machine's peak, in the memory of H and without the
 copies into LAPACK's order of columns, which cost more than its factorisation.
+
+On a device that would be thousands of launches, and a wait at each of its ends. There it is one
+call of the device's Cholesky, and one triangular solve, always in float64: whether float32 would
+do is known only after looking. docs/gpu.md has what that costs.
 """
 
 import weakref
@@ -17,6 +21,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.problem import ScaledLayer
 
 # The largest variance inflation factor H_jj (H⁻¹)_jj at which float32 will do: no column is a
@@ -35,10 +40,12 @@ class Factor:
             J = [j1, b), (H_JJ)⁻¹ = U_JJᵀ U_JJ, so no block inverts its own H_JJ
     benign  True if the columns of H are so nearly independent that H was factorised in float32
             without losing digits; the masked systems of the blocks are then solved in float32 too
+    failed  on a device: not 0 if H is not positive definite, (); None on a CPU, which raises
     """
 
     U: Tensor
     benign: bool
+    failed: Tensor | None = None
 
     @property
     def arithmetic(self) -> str:
@@ -57,16 +64,22 @@ class FactorCache:
     def __init__(self) -> None:
         self._gram: weakref.ref[Tensor] | None = None
         # One factor at most, by all that makes H of a Gram matrix.
-        self._made: dict[tuple[torch.dtype, float, int], Factor] = {}
+        self._made: dict[tuple[torch.dtype, float], Factor] = {}
 
     def of(self, layer: ScaledLayer) -> Factor:
-        """The factor of this layer's H. Raises ValueError if H is not positive definite."""
-        made, key = self._made, (layer.dtype, layer.lam, layer.gram_exponent)
+        """The factor of this layer's H. Raises ValueError if H is not positive definite.
+
+        On a device that is a doubt of the layer instead.
+        """
+        made, key = self._made, (layer.dtype, layer.damping)
         same = self._gram is not None and self._gram() is layer.gram
         if not same or key not in made:
             made.clear()  # frees the memory of the last factor before the next one needs it
             made[key] = inverse_factor(layer)
             self._gram = weakref.ref(layer.gram, lambda _: made.clear())
+        failed = made[key].failed
+        if failed is not None:
+            layer.doubts.append(failed)
         return made[key]
 
 
@@ -74,8 +87,10 @@ def inverse_factor(layer: ScaledLayer) -> Factor:
     """The factor of a layer, made anew: use `FactorCache.of` for layers that share their input.
 
     A float32 run factorises in float32 where the columns of H are nearly independent, in float64
-    otherwise. Raises ValueError if H is not positive definite.
+    otherwise. Raises ValueError if H is not positive definite; on a device the factor says so.
     """
+    if not on_host(layer.gram):
+        return _factor_on_device(layer)
     inverse = _in_single(layer) if layer.dtype == torch.float32 else None
     if inverse is not None:
         return Factor(inverse.T, benign=True)
@@ -86,8 +101,13 @@ def reversed_cholesky(layer: ScaledLayer, order: Tensor | None = None) -> Tensor
     """The lower triangular M with H = Mᵀ M, (b, b), H's columns in `order` if one is given.
 
     Always factorised in float64, then rounded to the arithmetic of the run: in float32 real
-    layers miss the margins of the certificate. Raises ValueError if H is not positive definite.
+    layers miss the margins of the certificate. Raises ValueError if H is not positive definite;
+    on a device that is a doubt of the layer.
     """
+    if not on_host(layer.gram):
+        L, failed = _cholesky_on_device(layer, order)
+        layer.doubts.append(failed)
+        return L.flip(0, 1).mT.to(layer.dtype)
     M = layer.hessian(torch.float64, order)
     if not _factorise(M):
         raise ValueError(
@@ -99,8 +119,24 @@ def reversed_cholesky(layer: ScaledLayer, order: Tensor | None = None) -> Tensor
 def block_losses(layer: ScaledLayer, D: Tensor, block_size: int) -> Tensor:
     """‖E_k‖² with E = D Mᵀ, in the layer's units, (blocks,) float64. Spec T3, T4."""
     M = reversed_cholesky(layer)
-    E2 = (D @ M.T).double().square()
+    E2 = (D @ M.mT).double().square()
     return torch.stack([E2[:, j1:j2].sum() for j1, j2 in column_blocks(D.shape[1], block_size)])
+
+
+def _cholesky_on_device(layer: ScaledLayer, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The Cholesky factor of H reversed, (b, b) in float64; a number that is not 0 if it failed."""
+    # H = Mᵀ M reversed is L Lᵀ with L = Mᵀ reversed.
+    L, failed = torch.linalg.cholesky_ex(layer.hessian(torch.float64, order).flip(0, 1))
+    return L, failed
+
+
+def _factor_on_device(layer: ScaledLayer) -> Factor:
+    """`inverse_factor` in a few launches, without a wait."""
+    L, failed = _cholesky_on_device(layer)
+    identity = torch.eye(len(L), dtype=L.dtype, device=L.device)
+    inverse = torch.linalg.solve_triangular(L, identity, upper=False, out=identity)
+    U = torch.empty(L.shape, dtype=layer.dtype, device=L.device)  # M⁻ᵀ is L⁻¹ reversed
+    return Factor(U.copy_(inverse.flip(0, 1)), benign=False, failed=failed)
 
 
 def _in_single(layer: ScaledLayer) -> Tensor | None:

@@ -44,12 +44,17 @@ def check_same_shape(name: str, matrix: Tensor, weight: Tensor) -> None:
         )
 
 
-def check_matrix(name: str, matrix: Tensor) -> tuple[float, float]:
-    """The least and the largest entry of a matrix, which must be finite floating-point numbers."""
+def check_form(name: str, matrix: Tensor) -> None:
+    """A matrix must have entries, of floating-point numbers; looks at none of them."""
     if matrix.dim() != 2 or matrix.numel() == 0:
         raise ValueError(f"{name} must be a matrix with entries, got shape {tuple(matrix.shape)}")
     if not matrix.is_floating_point():
         raise ValueError(f"{name} must hold floating-point numbers, got {matrix.dtype}")
+
+
+def check_matrix(name: str, matrix: Tensor) -> tuple[float, float]:
+    """The least and the largest entry of a matrix, which must be finite floating-point numbers."""
+    check_form(name, matrix)
     least, largest = torch.stack(matrix.aminmax()).tolist()
     if not (math.isfinite(least) and math.isfinite(largest)):  # one NaN makes both NaN
         i, j = (~torch.isfinite(matrix)).nonzero()[0].tolist()
@@ -57,9 +62,9 @@ def check_matrix(name: str, matrix: Tensor) -> tuple[float, float]:
     return least, largest
 
 
-def check_gram(gram: Tensor, weight: Tensor) -> bool:
-    """Whether G, (b, b), is exactly symmetric; it must be a Gram matrix of the weight's inputs."""
-    check_matrix("gram", gram)
+def check_gram_form(gram: Tensor, weight: Tensor) -> None:
+    """G must be b x b, on the device of the weight; looks at no number of it."""
+    check_form("gram", gram)
     columns = weight.shape[1]
     if gram.shape != (columns, columns):
         raise ValueError(
@@ -68,6 +73,12 @@ def check_gram(gram: Tensor, weight: Tensor) -> bool:
         )
     if gram.device != weight.device:
         raise ValueError(f"gram must be on {weight.device} like the weight, got {gram.device}")
+
+
+def check_gram(gram: Tensor, weight: Tensor) -> bool:
+    """Whether G, (b, b), is exactly symmetric; it must be a Gram matrix of the weight's inputs."""
+    check_matrix("gram", gram)
+    check_gram_form(gram, weight)
     diagonal = gram.diagonal()
     if (diagonal < 0).any():
         j = int(diagonal.argmin())
@@ -80,7 +91,7 @@ def check_gram(gram: Tensor, weight: Tensor) -> bool:
     norms = diagonal.double().sqrt()
     asymmetry = (gram.double() - gram.double().T).abs() - 1e-5 * torch.outer(norms, norms)
     if (asymmetry > 0).any():
-        i, j = divmod(int(asymmetry.argmax()), columns)
+        i, j = divmod(int(asymmetry.argmax()), len(gram))
         raise ValueError(
             f"gram must be symmetric, got gram[{i}, {j}] = {gram[i, j].item()} "
             f"and gram[{j}, {i}] = {gram[j, i].item()}"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import Pattern, Unstructured, column_blocks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.factor import Factor
 from thanos_torch.methods.problem import ScaledLayer
 
@@ -37,7 +38,7 @@ class Candidates:
 
     weight   (c, |J|), of the columns J that are left, in the units of the layer
     factors  (|J|,), what the metric needs to know of these columns; None for "magnitude"
-    metric   "wanda", "magnitude" or "obs", as for `thanos`
+    metric   "wanda", "magnitude" or "obs", as for `thanos`; "sparsegpt", W² / U_jj²
     """
 
     weight: Tensor
@@ -50,6 +51,8 @@ class Candidates:
             return self.weight.abs()
         if self.metric == "obs":
             return self.weight.square().div_(self.factors)
+        if self.metric == "sparsegpt":
+            return (self.weight / self.factors).square_()
         return self.weight.abs().mul_(self.factors)
 
     def columns(self, start: int, end: int | None = None) -> "Candidates":
@@ -98,7 +101,9 @@ def outlier_mask(layer: ScaledLayer, W: Tensor, pattern: Pattern, outlier_score:
         if outlier_score == "wanda":
             h = W.square().mul_(layer.squared_norms()).sum(dim=1)
         else:
-            h = ((W @ layer.scaled_gram(W.dtype)) * W).sum(dim=1)
+            # The part of G that its transpose lacks cancels in W G Wᵀ.
+            G = layer.scaled_gram(W.dtype, symmetrised=False)
+            h = torch.bmm((W @ G)[:, None, :], W[:, :, None]).flatten()
         largest = h.sort(descending=True, stable=True).indices[:count]
         outliers.index_fill_(0, largest, True)
     return outliers
@@ -120,7 +125,7 @@ class ResidualMask:
 
         `count` is (), on the device of the weights; ties go to the lower row-major index.
         """
-        if count.device.type != "cpu":
+        if not on_host(count):
             return smallest_on_device(left.scores(), count, width)
         r, found, entries = int(count), None, left.weight.numel()
         if entries >= BRACKET_FROM and 0 < r < entries:
@@ -178,8 +183,10 @@ def smallest(values: Tensor, count: int) -> Tensor:
         return torch.zeros_like(values, dtype=torch.bool)
     if count >= values.numel():
         return torch.ones_like(values, dtype=torch.bool)
-    if values.device.type != "cpu":
-        return smallest_on_device(values, torch.full((), count, device=values.device))
+    if not on_host(values):
+        first = values.flatten().argsort(stable=True)[:count]  # few launches, and no wait
+        mask = torch.zeros(values.numel(), dtype=torch.bool, device=values.device)
+        return mask.index_fill_(0, first, True).view(values.shape)
     found = _threshold(values.flatten(), count)
     if found.up_to == count:
         return values <= found.threshold

@@ -2,25 +2,32 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from reference.patterns import column_blocks
+from reference.patterns import Pattern, column_blocks
+from thanos_torch.methods.checks import Checks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.inputs import (
     check_damping,
+    check_form,
     check_gram,
+    check_gram_form,
     check_matrix,
     check_same_shape,
     full_precision,
     mirrored_tiles,
 )
 from thanos_torch.methods.result import Diagnostics, Pruned
+from thanos_torch.methods.units import Units, times, times_in_place
 
 PANEL = 256  # columns: narrow enough to leave out nearly half, wide enough for fast products
 FEW = 128  # columns that suffice for most rows to show that they lost a weight
-LARGE = 120  # powers of two up to this one are float32 numbers
+# Of `_excess`: a relative change of G that shows entries of dead columns, and the asymmetry from
+# which on G is looked at. What is refused is 1e-5.
+CHANGE, ASYMMETRY = 2.5e-6, 7.5e-6
 
 
 class Gram:
@@ -92,32 +99,34 @@ def objective(
     check_same_shape("pruned_weight", pruned_weight, weight)
     D = pruned_weight.double() - weight.double()
     loss = ((D @ layer.hessian(torch.float64)) * D).sum()
-    return float(loss * 2.0**layer.gram_exponent)
+    layer.look()
+    # H alone is in units of the layer.
+    return float(loss / times(torch.ones_like(loss), layer.units.gram))
 
 
 @dataclass(frozen=True)
 class ScaledLayer:
     """One layer's problem in units in which max|W| and mean(diag G) are near 1.
 
-    The units are powers of two (for G powers of four, so that its square roots scale exactly as
-    well): by T7 no mask changes, no rounding is added, and float32 neither over- nor underflows.
+    By T7 units change no mask and add no rounding, and float32 neither over- nor underflows.
 
-    original          (c, b), W as given
-    gram              (b, b), G as given, because a copy would be large
-    symmetric         whether G equals its transpose; if not, copies of it are symmetrised
-    damping           γ
-    lam               λ = γ · mean(diag G) in units of 2**gram_exponent, or 1 for a zero G
-    weight_exponent   the unit of weights is 2**weight_exponent
-    gram_exponent     the unit of G is 2**gram_exponent
+    original   (c, b), W as given
+    gram       (b, b), G as given, because a copy would be large
+    symmetric  whether G is known to equal its transpose; if not, copies of it are symmetrised
+    damping    γ
+    lam        λ = γ · mean(diag G) in the unit of G, or 1 for a zero G; a tensor, (), on a device
+    units      of the weights and of G
+    doubts     on a device, () each, what says that the layer may have to be refused: `_excess` of G
+               unless at most 0, max|W| unless finite, and `info` of factorisations unless 0
     """
 
     original: Tensor
     gram: Tensor
     symmetric: bool
     damping: float
-    lam: float
-    weight_exponent: int
-    gram_exponent: int
+    lam: float | Tensor
+    units: Units
+    doubts: list[Tensor] = field(default_factory=list)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -130,7 +139,7 @@ class ScaledLayer:
         weight  another weight of this layer instead of W
         """
         given = self.original if weight is None else weight
-        return _times_power_of_two(given.to(self.dtype), -self.weight_exponent)
+        return times(given.to(self.dtype), self.units.weight)
 
     def hessian(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
         """H = G + λI, (b, b), in new memory, its rows and columns in `order`. Spec section 1."""
@@ -138,21 +147,31 @@ class ScaledLayer:
         H.diagonal().add_(self.lam)
         return H
 
-    def scaled_gram(self, dtype: torch.dtype, order: Tensor | None = None) -> Tensor:
-        """G in its units, (b, b), in new memory, rows and columns in `order`."""
+    def scaled_gram(
+        self, dtype: torch.dtype, order: Tensor | None = None, *, symmetrised: bool = True
+    ) -> Tensor:
+        """G in its units, (b, b), in new memory, rows and columns in `order`.
+
+        symmetrised  False: whatever tells G from its transpose may stay
+        """
         G = self.gram
         if order is not None:
             # G is symmetric, or will be below: gathering rows is many times faster than columns.
             G = G[order].T.contiguous()[order]
         # Scaled before it is narrowed: `dtype` may be too narrow for G in the given units.
-        G = G.to(torch.promote_types(G.dtype, dtype), copy=order is None)
-        if not self.symmetric:
+        wide = torch.promote_types(G.dtype, dtype)
+        if isinstance(self.units.gram, Tensor):
+            G = G.to(wide)
+            G = times(G, self.units.gram)
+            return (torch.lerp(G, G.mT, 0.5) if symmetrised else G).to(dtype)
+        G = G.to(wide, copy=order is None)
+        if symmetrised and not self.symmetric:
             _symmetrise(G)
-        return _scale_in_place(G, -self.gram_exponent).to(dtype)
+        return times_in_place(G, self.units.gram).to(dtype)
 
     def squared_norms(self) -> Tensor:
         """‖X_j‖² = G_jj, (b,), in new memory."""
-        return _times_power_of_two(self.gram.diagonal(), -self.gram_exponent)
+        return times(self.gram.diagonal(), self.units.gram)
 
     def column_norms(self) -> Tensor:
         """‖X_j‖ = sqrt(G_jj), (b,). Spec section 1."""
@@ -166,33 +185,116 @@ class ScaledLayer:
         mask    (c, b), True where a weight was removed
         losses  (blocks,), in the layer's units
         """
-        restored = _scale_in_place(W, self.weight_exponent).to(self.original.dtype)
-        untouched = _rows_without(mask)
-        restored[untouched] = self.original[untouched]
+        restored = times_in_place(W, self.units.restore).to(self.original.dtype)
+        if on_host(mask):
+            untouched = _rows_without(mask)
+            restored[untouched] = self.original[untouched]
+        else:
+            restored = torch.where(mask.any(dim=1, keepdim=True), restored, self.original)
         return Pruned(restored, mask, self.restored_losses(losses), diagnostics)
 
     def restored_losses(self, losses: Tensor) -> Tensor:
         """Losses in the units of the original, float64."""
-        exponent = 2 * self.weight_exponent + self.gram_exponent
-        return _times_power_of_two(losses.double(), exponent)
+        return self.units.restored_losses(losses.double())
+
+    def check(self, pattern: Pattern, block_size: int) -> None:
+        """Refuse a pattern that does not fit, after whatever comes before it in spec section 2."""
+        c, b = self.original.shape
+        try:
+            pattern.check(c, b, block_size)
+        except ValueError:
+            self.look()
+            raise
+
+    def look(self) -> None:
+        """Wait for the device; raises ValueError if the layer is refused."""
+        if self.doubts:
+            self.answer(joined(self.doubts).tolist())
+
+    def answer(self, doubts: list[float]) -> None:
+        """Raise the ValueError of a layer with these `doubts`, if it is refused."""
+        if not doubts:
+            return
+        excess, largest, *failed = doubts
+        if not (excess <= 0 and largest < math.inf):
+            check_matrix("weight", self.original)
+            check_gram(self.gram, self.original)
+        if any(failed):
+            raise ValueError(
+                f"gram is too far from positive definite: damping = {self.damping} does not mend it"
+            )
+
+    def checked(self, pruned: Pruned, checks: Checks | None) -> Pruned:
+        """The result of a method that leaves no system unfinished, looked at now or by `checks`."""
+        if self.doubts:
+            deferred = checks or Checks()
+            deferred.add(joined(self.doubts), self.answer)
+            if checks is None:
+                deferred.look()
+        return pruned
 
 
 def prepare(weight: Tensor, gram: Tensor, damping: float) -> ScaledLayer:
     """Check a layer and choose its units: the common start of all methods.
 
     weight (c, b) in float64, float32, float16 or bfloat16; gram (b, b) on the same device.
-    Raises ValueError, which names the argument and its value.
+    Raises ValueError, which names the argument and its value; on a device `ScaledLayer.look` does.
     """
     check_damping(damping)
+    if not on_host(weight):
+        return _prepare_on_device(weight, gram, damping)
     ends = check_matrix("weight", weight)
     symmetric = check_gram(gram, weight)
     G = gram if gram.dtype == torch.float64 else gram.float()
-    # Divided first: a sum of entries near the largest number would overflow.
-    mean = (G.diagonal().double() / len(G)).sum().item()
-    gram_exponent = 2 * (_exponent(mean) // 2)
-    lam = damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0
-    weight_exponent = _exponent(max(abs(end) for end in ends))
-    return ScaledLayer(weight, G, symmetric, damping, lam, weight_exponent, gram_exponent)
+    mean = _mean_of_diagonal(G).item()
+    units = Units.of_sizes(max(abs(end) for end in ends), mean)
+    assert isinstance(units.gram, int)
+    lam = damping * math.ldexp(mean, units.gram) if mean > 0 else 1.0
+    return ScaledLayer(weight, G, symmetric, damping, lam, units)
+
+
+def _prepare_on_device(weight: Tensor, gram: Tensor, damping: float) -> ScaledLayer:
+    """`prepare` without a wait: what it would look at becomes a doubt."""
+    check_form("weight", weight)
+    try:
+        check_gram_form(gram, weight)
+    except ValueError:
+        check_matrix("weight", weight)  # what comes first in spec section 2
+        check_gram(gram, weight)
+        raise
+    G = gram if gram.dtype == torch.float64 else gram.float()
+    mean = _mean_of_diagonal(G)
+    largest = torch.linalg.vector_norm(weight, ord=math.inf)
+    units = Units.on_device(largest, mean)
+    lam = times(torch.add(mean == 0, mean, alpha=damping), units.gram)
+    return ScaledLayer(weight, G, False, damping, lam, units, [_excess(G), largest])
+
+
+def _excess(G: Tensor) -> Tensor:
+    """A number, (), that is at most 0 if G is certainly finite, symmetric, and 0 in dead columns.
+
+    With n = sqrt(diag G), a Gram matrix has |G_ij| <= n_i n_j, and G_ij = G_ji. The difference
+    G_ij - (1 + CHANGE) G_ji is then at most CHANGE n_i n_j, less than the bound. If G_ij and G_ji
+    are different, one of their two differences is at least as large. In a dead column the bound
+    is 0, and any entry is beyond it. NaN, infinity, and the root of a negative number make NaN.
+    """
+    norms = G.diagonal().sqrt()
+    difference = torch.sub(G, G.mT, alpha=1 + CHANGE).abs_()
+    return difference.addr_(norms, norms, alpha=-ASYMMETRY).amax()
+
+
+def joined(numbers: list[Tensor]) -> Tensor:
+    """Numbers, () or (n,) each, as one float64 vector; whole ones up to 2**53 stay exact."""
+    exact = torch.empty(0, dtype=torch.float64, device=numbers[0].device)
+    return torch.cat([exact, *(some.reshape(-1) for some in numbers)])
+
+
+def _mean_of_diagonal(G: Tensor) -> Tensor:
+    """mean(diag G), () in float64."""
+    diagonal = G.diagonal()
+    if G.dtype == torch.float32:
+        return diagonal.mean(dtype=torch.float64)
+    return (diagonal / len(G)).sum()  # divided first: a sum near the largest number would overflow
 
 
 def _symmetrise(matrix: Tensor) -> None:
@@ -209,23 +311,3 @@ def _rows_without(mask: Tensor) -> Tensor:
     for start, end in ((0, FEW), (FEW, mask.shape[1])):
         rows = rows[~mask[rows, start:end].any(dim=1)]
     return rows
-
-
-def _exponent(value: float) -> int:
-    """The e with 2**e <= value < 2**(e + 1); 0 for 0."""
-    return math.frexp(value)[1] - 1 if value else 0
-
-
-def _times_power_of_two(values: Tensor, exponent: int) -> Tensor:
-    """Values times 2**exponent, exact, in new memory."""
-    if abs(exponent) > LARGE:
-        return _scale_in_place(values.clone(), exponent)
-    return values * 2.0**exponent
-
-
-def _scale_in_place(values: Tensor, exponent: int) -> Tensor:
-    """Values times 2**exponent, in two halves where the factor itself may overflow."""
-    if abs(exponent) > LARGE:
-        half = exponent // 2
-        return values.mul_(2.0**half).mul_(2.0 ** (exponent - half))
-    return values.mul_(2.0**exponent) if exponent else values

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.factor import BENIGN_INFLATION, Factor
 
 # Norm that a residual must reach, relative to its right side. It enters the gradient multiplied by
@@ -237,7 +238,7 @@ class DeviceSolver(MaskedSolver):
 
 def solver_for(factor: Factor, *, directly: bool = False) -> MaskedSolver:
     """The solver for a layer on the device of its factor."""
-    kind = HostSolver if factor.U.device.type == "cpu" else DeviceSolver
+    kind = HostSolver if on_host(factor.U) else DeviceSolver
     return kind(factor, directly=directly)
 
 

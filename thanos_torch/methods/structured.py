@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import Ablation, Structured, column_blocks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.factor import FactorCache, reversed_cholesky
 from thanos_torch.methods.masks import Candidates, column_factors, outlier_mask, smallest
 from thanos_torch.methods.problem import ScaledLayer
@@ -26,7 +27,7 @@ def structured(
     """
     W, sequential = layer.scaled_weight(), ablation.update == "sequential"
     outliers = outlier_mask(layer, W, pattern, ablation.outlier_score).flatten()
-    rows = _parts(outliers)
+    rows = _parts(outliers, pattern.outliers(len(W)))
     factor = factors.of(layer) if sequential or ablation.metric == "obs" else None
     known = Candidates(W, column_factors(layer, ablation.metric, factor), ablation.metric)
     removed = smallest(_column_scores(known, rows), pattern.removed(W.shape[1]))[0]
@@ -34,18 +35,28 @@ def structured(
     if factor and sequential:
         loss = _sequential(W, rows, removed, factor.U)
     else:
-        loss = _joint(layer, W, rows, removed)
+        loss = _joint(layer, W, rows, removed, pattern.removed(W.shape[1]))
     mask = removed & ~outliers[:, None]
     diagnostics = Diagnostics(factor.arithmetic) if factor else Diagnostics()
     return layer.pruned(W, mask, loss[None], diagnostics)
 
 
-def _parts(outliers: Tensor) -> list[Tensor | slice]:
-    """The ordinary rows, some at a time; slices where possible, which are views without a copy."""
-    if not outliers.any():
-        return [slice(start, end) for start, end in column_blocks(len(outliers), ROWS)]
-    rows = (~outliers).nonzero()[:, 0]
-    return [rows[start:end] for start, end in column_blocks(len(rows), ROWS)]
+def _parts(outliers: Tensor, count: int) -> list[Tensor | slice]:
+    """The ordinary rows, some at a time; slices where possible, which are views without a copy.
+
+    outliers  (c,), bool, True for `count` rows
+    """
+    at_once = ROWS if on_host(outliers) else len(outliers)
+    if not count:
+        return [slice(start, end) for start, end in column_blocks(len(outliers), at_once)]
+    rows = _true_first(~outliers)[: len(outliers) - count]
+    return [rows[start:end] for start, end in column_blocks(len(rows), at_once)]
+
+
+def _true_first(mask: Tensor) -> Tensor:
+    """The indices of a flat mask, those of True first, both in order."""
+    # A sort, because the length of what `nonzero` gives makes a device wait.
+    return (~mask).byte().argsort(stable=True)
 
 
 def _column_scores(candidates: Candidates, rows: list[Tensor | slice]) -> Tensor:
@@ -58,16 +69,18 @@ def _column_scores(candidates: Candidates, rows: list[Tensor | slice]) -> Tensor
     return v
 
 
-def _joint(layer: ScaledLayer, W: Tensor, rows: list[Tensor | slice], removed: Tensor) -> Tensor:
+def _joint(
+    layer: ScaledLayer, W: Tensor, rows: list[Tensor | slice], removed: Tensor, s: int
+) -> Tensor:
     """Spec (6) with J = all columns: least squares on the columns F that stay. The loss.
 
     With the removed columns q moved to the front, M falls into M_qq, M_Fq, M_FF. The optimum has
     E_F = D_q M_Fqᵀ + D_F M_FFᵀ = 0 with D_q = −W_q. So one triangular solve gives D_F, without an
     inverse, and E_q = D_q M_qqᵀ is all of the loss. The rows of W are overwritten.
     """
-    q, F = removed.nonzero()[:, 0], (~removed).nonzero()[:, 0]
-    M = reversed_cholesky(layer, order=torch.cat([q, F]))
-    s = len(q)
+    order = _true_first(removed)
+    q, F = order[:s], order[s:]
+    M = reversed_cholesky(layer, order)
     loss = torch.zeros((), dtype=torch.float64, device=M.device)
     for part in rows:
         columns = W[part].T.contiguous()  # gathering rows is faster than gathering columns

@@ -1,29 +1,19 @@
 """Thanos for one layer. Spec sections 3 and 4, with the ablation switches of section 7."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from reference.patterns import Ablation, Pattern, SemiStructured, Structured, Unstructured
+from thanos_torch.methods.checks import Checks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.factor import Factor, FactorCache
 from thanos_torch.methods.inputs import full_precision
-from thanos_torch.methods.masks import (
-    Candidates,
-    ResidualMask,
-    column_factors,
-    outlier_mask,
-    smallest,
-    smallest_of_each_group,
-)
-from thanos_torch.methods.problem import ScaledLayer, prepare
+from thanos_torch.methods.masks import Candidates, column_factors, outlier_mask
+from thanos_torch.methods.problem import ScaledLayer, joined, prepare
 from thanos_torch.methods.result import Diagnostics, Pruned
-from thanos_torch.methods.solver import MaskedSolver, solver_for
+from thanos_torch.methods.strategy import Block, Strategy, strategy_for
 from thanos_torch.methods.structured import structured
-from thanos_torch.methods.update import joint_update, sequential_update, walk_blocks
-
-Block = tuple[int, int]  # (j1, j2), the borders of its columns
+from thanos_torch.methods.update import walk_blocks
 
 
 @torch.no_grad()
@@ -41,6 +31,7 @@ def thanos(
     metric: str = "wanda",
     outlier_score: str = "output",
     factors: FactorCache | None = None,
+    checks: Checks | None = None,
 ) -> Pruned:
     """Prune one layer with Thanos, block by block. Spec (2) to (6).
 
@@ -50,6 +41,8 @@ def thanos(
     block_size  B, columns in a block; Structured ignores it
     damping     γ, the share of the mean of diag G that is added to the diagonal
     factors     a cache that layers with the same Gram matrix share; None factorises H anew
+    checks      for layers on a device: nothing waits for it, and the result must not be used before
+                `checks.look()`; None looks before it returns. A CPU needs none
 
     Ablations, spec section 7; the defaults are the paper's algorithm:
     adaptive    False: all masks from the scores at the start, J = all columns
@@ -63,19 +56,60 @@ def thanos(
     ablation = Ablation(adaptive, residual, update, metric, outlier_score)
     ablation.check()
     layer = prepare(weight, gram, damping)
-    pattern.check(len(weight), weight.shape[1], block_size)
+    layer.check(pattern, block_size)
     factors = factors or FactorCache()
     if isinstance(pattern, Structured):
-        return structured(layer, pattern, ablation, factors)
-    factor = factors.of(layer)
-    solver = solver_for(factor)
-    result = prune_blocks(layer, factor, pattern, block_size, ablation, solver)
-    if solver.unfinished:  # the only wait for a device, after the last block
-        solver = solver_for(factor, directly=True)
-        result = prune_blocks(layer, factor, pattern, block_size, ablation, solver)
-        if solver.unfinished:
-            raise ValueError(f"a block of gram is singular in spite of damping = {damping}")
-    return layer.pruned(*result, Diagnostics(factor.arithmetic, solver.steps, solver.direct_rows))
+        return layer.checked(structured(layer, pattern, ablation, factors), checks)
+    run = _Run(layer, factors.of(layer), pattern, block_size, ablation)
+    if checks and not on_host(weight):
+        checks.add(run.numbers(), run.finish)
+    else:
+        run.finish(run.numbers().tolist())  # the only wait for a device
+    return run.pruned
+
+
+class _Run:
+    """One layer pruned block by block: once, and again if a system was left unfinished."""
+
+    def __init__(
+        self,
+        layer: ScaledLayer,
+        factor: Factor,
+        pattern: Unstructured | SemiStructured,
+        block_size: int,
+        ablation: Ablation,
+    ) -> None:
+        self._layer, self._factor, self._pattern = layer, factor, pattern
+        self._block_size, self._ablation = block_size, ablation
+        self._strategy, self.pruned = self._prune(directly=False)
+
+    def _prune(self, *, directly: bool) -> tuple[Strategy, Pruned]:
+        strategy = strategy_for(self._factor, self._block_size, directly=directly)
+        result = prune_blocks(
+            self._layer, self._factor, self._pattern, self._block_size, self._ablation, strategy
+        )
+        return strategy, self._layer.pruned(*result, Diagnostics(self._factor.arithmetic))
+
+    def numbers(self) -> Tensor:
+        """What `finish` has to know, (n,): the layer's doubts, then the strategy's numbers."""
+        return joined([*self._layer.doubts, self._strategy.numbers()])
+
+    def finish(self, numbers: list[float]) -> None:
+        """Refuse the layer, or solve directly what is unfinished. Overwrites the result then."""
+        count = len(self._layer.doubts)
+        self._layer.answer(numbers[:count])
+        strategy, told = self._strategy, numbers[count:]
+        if told[0]:
+            strategy, again = self._prune(directly=True)
+            told = strategy.numbers().tolist()
+            if told[0]:
+                raise ValueError(
+                    f"a block of gram is singular in spite of damping = {self._layer.damping}"
+                )
+            self.pruned.weight.copy_(again.weight)
+            self.pruned.mask.copy_(again.mask)
+            self.pruned.block_losses.copy_(again.block_losses)
+        strategy.tell(self.pruned.diagnostics, told)
 
 
 def prune_blocks(
@@ -84,21 +118,19 @@ def prune_blocks(
     pattern: Unstructured | SemiStructured,
     block_size: int,
     ablation: Ablation,
-    solver: MaskedSolver,
+    strategy: Strategy,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ŵ in the layer's units, (c, b), the mask, (c, b), and the losses of the blocks, (blocks,)."""
-    W, U = layer.scaled_weight(), factor.U
-    rule = MaskRule(layer, W, factor, pattern, ablation)
-    update: Callable[[Tensor, Tensor, Tensor], Tensor] = sequential_update
-    if ablation.update == "joint":
-        update = partial(joint_update, solver=solver)
+    W = layer.scaled_weight()
+    rule = MaskRule(layer, W, factor, pattern, ablation, strategy)
+    joint = ablation.update == "joint"
+    update = strategy.joint_update if joint else strategy.sequential_update
 
-    def step(W: Tensor, block: Block, removed: Tensor) -> tuple[Tensor, Tensor]:
-        j1, j2 = block
-        mask = rule.choose(W, block, removed)
-        return mask, update(W[:, j1:j2], mask, U[j1:j2, j1:j2])
+    def step(W: Tensor, block: Block, picks: Tensor) -> Tensor:
+        rule.choose(W, block, picks)
+        return update(W, block, picks)
 
-    mask, losses = walk_blocks(W, U, block_size, step)
+    mask, losses = walk_blocks(W, factor.U, block_size, step)
     return W, mask, losses
 
 
@@ -115,37 +147,43 @@ class MaskRule:
         factor: Factor,
         pattern: Unstructured | SemiStructured,
         ablation: Ablation,
+        strategy: Strategy,
     ) -> None:
         self._layer, self._factor, self._pattern, self._ablation = layer, factor, pattern, ablation
-        self._ordinary = ~outlier_mask(layer, W, pattern, ablation.outlier_score)
+        self._strategy, self._shape = strategy, W.shape
+        if isinstance(pattern, SemiStructured):
+            self._outliers = None
+            if pattern.outliers(len(W)):
+                self._outliers = outlier_mask(layer, W, pattern, ablation.outlier_score)
+        else:  # how many weights the blocks so far lost
+            self._removed = torch.zeros((), dtype=torch.int64, device=W.device)
+        obs = ablation.metric == "obs"  # the one whose factors depend on the block
+        self._factors = None if obs else column_factors(layer, ablation.metric, factor)
         # A walk overwrites W, so scores at the start need a copy.
         self._first = None if ablation.adaptive else self._candidates(W.clone(), 0)
-        self._search = ResidualMask()
 
-    def choose(self, W: Tensor, block: Block, removed: Tensor) -> Tensor:
-        """The mask of block [j1, j2), (c, j2 - j1).
+    def choose(self, W: Tensor, block: Block, picks: Tensor) -> None:
+        """Write the mask of block [j1, j2), (c, j2 - j1): (3), (4), or an ablation.
 
-        W        (c, b), the current weight
-        removed  (), how many weights the blocks before it lost
+        W  (c, b), the current weight
         """
-        j1, _ = block
+        (c, b), (j1, j2), pattern = self._shape, block, self._pattern
         left = self._first.columns(j1) if self._first else self._candidates(W, j1)
-        mask = self._picks(left, block, removed)
-        mask &= self._ordinary
-        return mask
+        if isinstance(pattern, SemiStructured):
+            own = left.columns(0, j2 - j1)
+            self._strategy.smallest_of_groups(own, pattern.n, pattern.m, self._outliers, picks)
+        elif self._ablation.residual == "global":
+            count = pattern.removed(c * b)
+            self._strategy.smallest_of_left(left, count, self._removed, picks)
+        else:
+            share = pattern.removed(c * j2) - pattern.removed(c * j1)
+            self._strategy.smallest(left.columns(0, j2 - j1), share, picks)
 
     def _candidates(self, W: Tensor, j1: int) -> Candidates:
         """The columns from j1 on, and the metric's factors of their H_JJ."""
         metric = self._ablation.metric
-        return Candidates(W[:, j1:], column_factors(self._layer, metric, self._factor, j1), metric)
-
-    def _picks(self, left: Candidates, block: Block, removed: Tensor) -> Tensor:
-        """The picks among all rows: (4), (3), or the block's own share of an unstructured count."""
-        (c, left_columns), (j1, j2), pattern = left.weight.shape, block, self._pattern
-        if isinstance(pattern, SemiStructured):
-            return smallest_of_each_group(left.columns(0, j2 - j1).scores(), pattern.n, pattern.m)
-        if self._ablation.residual == "global":
-            r = pattern.removed(c * (j1 + left_columns)) - removed
-            return self._search.choose(left, r, j2 - j1)
-        share = pattern.removed(c * j2) - pattern.removed(c * j1)
-        return smallest(left.columns(0, j2 - j1).scores(), share)
+        if metric == "obs":
+            factors = column_factors(self._layer, metric, self._factor, j1)
+        else:
+            factors = None if self._factors is None else self._factors[j1:]
+        return Candidates(W[:, j1:], factors, metric)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import column_blocks
+from thanos_torch.methods.devices import on_host
 from thanos_torch.methods.masks import smallest_of_first
 from thanos_torch.methods.solver import MaskedSolver
 
@@ -32,7 +33,9 @@ def joint_update(W: Tensor, mask: Tensor, U: Tensor, solver: MaskedSolver) -> Te
     block = solver.system(U)
     accurate = U.to(block.exact.dtype)  # digits of μ cancel in E_k where R is far from diagonal
     E = torch.empty(W.shape, dtype=W.dtype, device=W.device)
-    for start, end in column_blocks(len(W), max(MIN_ROWS, ENTRIES // len(U))):
+    # A device has no use for parts.
+    rows_at_once = max(MIN_ROWS, ENTRIES // len(U)) if on_host(W) else len(W)
+    for start, end in column_blocks(len(W), rows_at_once):
         rows = slice(start, end)
         mu = solver.multipliers(block, mask[rows], W[rows])
         E[rows] = (mu @ accurate.T).neg_()
@@ -91,9 +94,9 @@ def zeroed(values: Tensor, keep: Tensor) -> Tensor:
     return values.mul_(keep).add_(0.0)
 
 
-# (current W, (j1, j2), weights removed so far: a tensor, ()) -> mask, E_k: (c, j2 - j1) each; the
-# block's columns of W are overwritten
-BlockStep = Callable[[Tensor, tuple[int, int], Tensor], tuple[Tensor, Tensor]]
+# (current W, (j1, j2), picks) -> E_k, (c, j2 - j1); the picks of the block, (c, j2 - j1), are
+# written, and the block's columns of W overwritten
+BlockStep = Callable[[Tensor, tuple[int, int], Tensor], Tensor]
 
 
 def walk_blocks(W: Tensor, U: Tensor, block_size: int, step: BlockStep) -> tuple[Tensor, Tensor]:
@@ -105,15 +108,12 @@ def walk_blocks(W: Tensor, U: Tensor, block_size: int, step: BlockStep) -> tuple
     Returns the mask, (c, b), and the loss of every block, (blocks,) float64. Nothing here waits
     for a device: what depends on the data stays in tensors of fixed shapes.
     """
-    c, b = W.shape
-    mask = torch.zeros(c, b, dtype=torch.bool, device=W.device)
-    losses = []
-    removed = torch.zeros((), dtype=torch.int64, device=W.device)
-    for j1, j2 in column_blocks(b, block_size):
-        block, E = step(W, (j1, j2), removed)
+    mask = torch.zeros(W.shape, dtype=torch.bool, device=W.device)
+    norms = []
+    for j1, j2 in column_blocks(W.shape[1], block_size):
+        E = step(W, (j1, j2), mask[:, j1:j2])
         W[:, j2:].addmm_(E, U[j1:j2, j2:])
-        mask[:, j1:j2] = block
-        removed += torch.count_nonzero(block)
         # Row by row, for a copy of E in float64 would cost more than the block's update.
-        losses.append(torch.linalg.vector_norm(E, dim=1).double().square().sum())
-    return mask, torch.stack(losses)
+        norms.append(torch.linalg.vector_norm(E, dim=1))
+    losses: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=1, dtype=torch.float64)
+    return mask, losses.square_()
