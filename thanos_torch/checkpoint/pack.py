@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import Pattern, parse_pattern
+from thanos_torch.checkpoint.inspect import changed_files
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks
 from thanos_torch.checkpoint.packed_format import (
     DENSE,
@@ -35,12 +36,14 @@ from thanos_torch.checkpoint.shards import (
     write_shard,
 )
 from thanos_torch.forms import FORMS, Form, bits_of, form_of, pack, stored_bytes
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.files import new_folder
 from thanos_torch.runtime.strangers import printable, refuse_path
 
 AUTO = "auto"
 
 
+@checked()
 def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> PackedSizes:
     """Write a pruned checkpoint in packed form; one file of weights is in memory at a time.
 
@@ -85,6 +88,7 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
     return sizes
 
 
+@checked()
 def unpack_checkpoint(packed: str | Path, out: str | Path) -> None:
     """Write every file of the checkpoint as it was before packing, all of them or nothing.
 
@@ -128,6 +132,11 @@ def _record(folder: Path) -> dict[str, Any]:
     record = read_record(folder)
     if record is None:
         raise ValueError(f"{folder} has no {RECORD}: only what `thanos prune` wrote can be packed")
+    for name, why in changed_files(folder, record).items():
+        raise ValueError(
+            f"{folder / name} {why}, by {RECORD}: only what `thanos prune` wrote can be packed, "
+            "unchanged; `thanos inspect` names all that changed"
+        )
     return record
 
 

@@ -24,6 +24,7 @@ from thanos_torch.pruning.dry_run import (
     planned_run,
     time_parts,
 )
+from thanos_torch.pruning.plan import kinds_of_others
 from thanos_torch.text.windows import at_least_one
 
 RECORD_HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
@@ -44,8 +45,8 @@ def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
             say(f"{layer['name']} is {NOT_DECIDABLE}: {reasons(layer['certificate'])}.")
         elif not layer["verified"]:
             say(f"{layer['name']} is NOT verified: {_reason(layer)}.")
-    if record["others"]:
-        say(f"Left alone, as no linear layers or as routers: {_first(record['others'])}")
+    for reason, names in kinds_of_others(record["others"]).items():
+        say(f"{reason} stay dense: {_first(names)}.")
     loss = worst((layer["certificate"] for layer in record["layers"]), "loss")
     if loss is not None:
         say(f"Worst loss of a layer, over the exact algorithm's with the same masks: {loss:.6g}.")

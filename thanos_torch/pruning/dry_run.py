@@ -19,6 +19,7 @@ from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
 from thanos_torch.pruning.whole_model import plan_for
+from thanos_torch.runtime.errors import reason_of
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -85,9 +86,9 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
                 dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype
             model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
             return model.eval()
-    except Exception as error:  # readers of configurations raise what they like
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise ValueError(f"model {source!r} cannot be planned for: {reason[0]}") from error
+    except (Exception, SystemExit) as error:  # readers of configurations raise what they like
+        reason = reason_of(error)
+        raise ValueError(f"model {source!r} cannot be planned for: {reason}") from error
 
 
 def _weights_at_hand(source: str) -> Path | None:

@@ -9,7 +9,8 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.runtime.reasons import reason_of
+from thanos_torch.runtime.arguments import checked
+from thanos_torch.runtime.errors import reason_of
 from thanos_torch.text.sources import TOKEN_SUFFIXES, Part, read_text
 
 
@@ -76,6 +77,7 @@ class Windows:
         }
 
 
+@checked()
 def calibration_windows(
     tokenizer: Any, dataset: str, *, nsamples: int, seqlen: int, seed: int
 ) -> Windows:
@@ -102,6 +104,7 @@ def calibration_windows(
     return Windows(windows, {**origin, "seed": seed})
 
 
+@checked()
 def evaluation_windows(
     tokenizer: Any,
     dataset: str,
@@ -145,6 +148,9 @@ def check_windows(model: nn.Module, windows: Tensor, argument: str = "dataset") 
     if not isinstance(windows, Tensor) or windows.dtype not in (torch.int64, torch.int32):
         kind = windows.dtype if isinstance(windows, Tensor) else type(windows).__name__
         raise ValueError(f"windows must be a tensor of token ids, int64 or int32, got {kind}")
+    if windows.is_meta or windows.layout is not torch.strided:
+        what = "without content" if windows.is_meta else windows.layout
+        raise ValueError(f"windows must be a plain tensor of token ids, got one {what}")
     if windows.dim() != 2 or not windows.numel():
         shape = tuple(windows.shape)
         raise ValueError(f"windows must have the shape (windows, seqlen), got {shape}")
@@ -183,8 +189,9 @@ def _token_ids(
         ids = read_tokens(path)
         origin: dict[str, Any] = {"dataset": dataset, "part": part, "tokens_sha256": _sha256(ids)}
     else:
-        if tokenizer is None:
-            raise ValueError("tokenizer must be given for a text, got None")
+        if not callable(tokenizer):
+            got = None if tokenizer is None else type(tokenizer).__name__
+            raise ValueError(f"tokenizer must be given for a text, got {got}")
         found = read_text(dataset, part)
         # Not verbose: tokenizers warn of long texts, but this one is cut right after.
         ids = torch.tensor(tokenizer(found.text, verbose=False)["input_ids"], dtype=torch.long)
