@@ -1,7 +1,7 @@
 """Pack a pruned checkpoint into fewer bytes, and unpack it with every bit back."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
         sizes.masks = held, 0 if masks else held
         if not masks:
             shutil.copyfile(folder / MASKS, partial / MASKS)
+        _refuse_changed(folder, record)
         write_packed(partial, exact, masks, pieces)
         sizes.beside = beside, beside + (partial / PACKED).stat().st_size
     return sizes
@@ -132,12 +133,19 @@ def _record(folder: Path) -> dict[str, Any]:
     record = read_record(folder)
     if record is None:
         raise ValueError(f"{folder} has no {RECORD}: only what `thanos prune` wrote can be packed")
+    return record
+
+
+def _refuse_changed(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raise ValueError for a file that is not as the run wrote it.
+
+    Only after all were read, because what else is wrong with a file says more.
+    """
     for name, why in changed_files(folder, record).items():
         raise ValueError(
             f"{folder / name} {why}, by {RECORD}: only what `thanos prune` wrote can be packed, "
             "unchanged; `thanos inspect` names all that changed"
         )
-    return record
 
 
 def _parts_of(folder: Path, record: dict[str, Any]) -> dict[str, list[Part]]:

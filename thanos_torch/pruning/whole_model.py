@@ -99,6 +99,8 @@ def prune_model(
     check_device(device)
     check_device(solver_device or device, "solver_device")
     refuse_parts(model)
+    if isinstance(windows, Tensor) and windows.is_inference():
+        windows = windows.clone()
     seen, plan = plan_for(model, windows, rules, "windows")
     run = PruningRun(
         seen,

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
-from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,6 +18,7 @@ from typing import (
     is_typeddict,
 )
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -41,8 +41,8 @@ def checked(*apart: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     apart  arguments that the function checks itself
 
-    The message names the argument. Any and object take everything, numbers of NumPy are numbers,
-    True and False are none, and any sequence may stand for a tuple.
+    The message names the argument. Any and object take everything, True and False are no numbers,
+    and any sequence may stand for a tuple. Numbers of NumPy become Python's.
     """
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,10 +50,13 @@ def checked(*apart: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = signature.bind(*args, **kwargs).arguments
-            named = _hints(function).keys() - {*apart}
-            check_types({name: given[name] for name in given if name in named}, function)
-            return function(*args, **kwargs)
+            given = signature.bind(*args, **kwargs)
+            for name in given.arguments.keys() & _hints(function).keys() - {*apart}:
+                value = given.arguments[name]
+                value = value.item() if isinstance(value, numpy.number) else value
+                given.arguments[name] = value
+                check_types({name: value}, function)
+            return function(*given.args, **given.kwargs)
 
         return call
 
@@ -97,7 +100,7 @@ def _fits_one(value: object, kind: Any) -> bool:
     if origin is Path:
         return isinstance(value, PathLike) and isinstance(fspath(value), str)
     if origin in (int, float):
-        number = Integral if origin is int else Real
+        number = int if origin is int else int | float
         return isinstance(value, number) and not isinstance(value, bool)
     if is_typeddict(origin):
         return isinstance(value, Mapping)
@@ -116,5 +119,5 @@ def _words(kind: Any) -> str:
         if origin is Literal:
             words += map(repr, get_args(each))
         else:
-            words.append(_WORDS.get(origin) or f"a {getattr(origin, '__name__', origin)}")
+            words.append(_WORDS.get(origin) or str(getattr(origin, "__name__", origin)))
     return " or ".join(dict.fromkeys(words))
