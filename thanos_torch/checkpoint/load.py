@@ -130,16 +130,24 @@ def _folder_and_origin(source: str) -> tuple[Path, str]:
     if _is_gguf(source):
         folder = cache_folder() / f"{path.stem}-{stamp(path)}"
         return _dequantised(folder, lambda _: path), f"{path.name}, dequantised"
+    check_source(source)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
         return path, origin_of_folder(path)
-    if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+    return _snapshot(source), f"hub model {source}"
+
+
+def check_source(source: str) -> None:
+    """Raise ValueError for what is no model, by its name alone; arguments as of `load_model`."""
+    path = Path(source)
+    if source and path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
+    named = source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    known = source == DEFAULT_MODEL or _is_gguf(source) or path.is_dir()
+    if not source or (not known and (path.exists() or not named)):
         raise ValueError(
             f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
             f"got {source!r}"
         )
-    return _snapshot(source), f"hub model {source}"
 
 
 def _snapshot(source: str) -> Path:

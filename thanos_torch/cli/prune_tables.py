@@ -25,7 +25,7 @@ from thanos_torch.pruning.dry_run import (
     time_parts,
 )
 from thanos_torch.pruning.plan import kinds_of_others
-from thanos_torch.text.windows import at_least_one
+from thanos_torch.text.windows import check_size
 
 RECORD_HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
 PLAN_HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
@@ -151,8 +151,7 @@ def show_plan(
     Returns LESS_THAN_ASKED if that is how the run would end, though tokens reach every layer;
     else DONE. Raises ValueError for arguments that the run itself would refuse.
     """
-    at_least_one("nsamples", nsamples)
-    at_least_one("seqlen", seqlen)
+    check_size(nsamples, seqlen)
     refuse_activations(activations)
     built = meta_model(model, trust_remote_code=trust_remote_code)
     layers, report = planned_run(built, rules, seqlen)

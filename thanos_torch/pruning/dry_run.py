@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from reference.patterns import Structured
-from thanos_torch.checkpoint.load import DEFAULT_MODEL
+from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
@@ -70,6 +70,7 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
+    check_source(source)
     path = Path(source)
     build: Any = AutoModelForCausalLM  # whose methods lack type hints
     try:

@@ -78,6 +78,8 @@ def check_device(device: torch.device | str, argument: str = "device") -> None:
     except (RuntimeError, AssertionError) as error:  # the latter if PyTorch was built without it
         reason = str(error).splitlines()[0]
         raise ValueError(f"{argument} {str(device)!r}: {reason}") from None
+    if torch.device(device).type == "meta":
+        raise ValueError(f"{argument} 'meta': it calculates nothing")
 
 
 @cache

@@ -13,6 +13,8 @@ from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.errors import reason_of
 from thanos_torch.text.sources import TOKEN_SUFFIXES, Part, read_text
 
+MOST_TOKENS = 2**28  # for calibration: 2 GiB of ids, and a thousand times as much of activations
+
 
 def read_tokens(path: Path) -> Tensor:
     """Read the token ids of an .npy file, or of the one tensor in a .safetensors file, as int64.
@@ -89,7 +91,9 @@ def calibration_windows(
     A window may span several documents, so that no short document is lost. Raises ValueError if
     there is no such dataset, or if it is too short.
     """
-    at_least_one("nsamples", nsamples)
+    check_size(nsamples, seqlen)
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must fit into 64 bits, got {seed}")
     ids, origin = _token_ids(tokenizer, dataset, "calibration", seqlen)
     generator = torch.Generator().manual_seed(seed)
     if ids.dim() == 2:
@@ -218,6 +222,16 @@ def _token_ids(
 def _sha256(ids: Tensor) -> str:
     """The SHA-256 of token ids as little-endian int64."""
     return hashlib.sha256(ids.contiguous().numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def check_size(nsamples: int, seqlen: int) -> None:
+    """Raise ValueError unless there can be so many windows of so many tokens."""
+    at_least_one("nsamples", nsamples)
+    at_least_one("seqlen", seqlen)
+    if nsamples * seqlen > MOST_TOKENS:
+        raise ValueError(
+            f"nsamples times seqlen must be at most {MOST_TOKENS} tokens, got {nsamples} x {seqlen}"
+        )
 
 
 def at_least_one(argument: str, value: int) -> None:

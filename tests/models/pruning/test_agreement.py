@@ -120,6 +120,19 @@ def test_the_command_a_dry_run_and_the_function_refuse_alike(
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("source", ["config.json", "model.safetensors", "x", "/none/of/these"])
+def test_what_is_no_model_is_refused_alike(
+    thanos: Thanos, dense: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dense)
+    said = [
+        thanos("prune", source, "--pattern", "2:4", *last).err
+        for last in (("--dry-run",), ("--out", "out"))
+    ]
+    assert said[0] == said[1]
+    assert said[0].startswith("thanos: model ")
+
+
 def offloaded(model: Any) -> None:
     """As `device_map` leaves a model whose weights do not fit."""
     from accelerate import cpu_offload
@@ -244,6 +257,15 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "no such device": (lambda: tiny.prune(LLAMA, device="cudo"), "device 'cudo': "),
     "no such solver device": (
         lambda: tiny.prune(LLAMA, solver_device="cudo"), "solver_device 'cudo': "
+    ),
+    "a device without numbers": (lambda: tiny.prune(LLAMA, device="meta"), "device 'meta': "),
+    "a seed": (
+        lambda: calibration_windows(None, "pydoc", nsamples=2, seqlen=8, seed=2**64),
+        "seed must fit into 64 bits",
+    ),
+    "too many windows": (
+        lambda: calibration_windows(None, "pydoc", nsamples=2**30, seqlen=8, seed=0),
+        "nsamples times seqlen must be at most",
     ),
     "windows without content": (
         lambda: prune_model(LLAMA, IDS.to("meta"), "2:4"), "windows must be a plain tensor"
