@@ -244,6 +244,7 @@ def test_reasons_are_short_and_on_one_line() -> None:
     assert len(said_by(KeyError("x" * 10000))) < 700
     assert reason_of(ValueError("a\n  b")) == "a b"
     assert reason_of(KeyError("a")) == "KeyError 'a'"
+    assert reason_of(SystemExit(0)) == "SystemExit 0"
 
 
 def test_what_nobody_foresaw_ends_in_one_line_too(

@@ -13,7 +13,7 @@ from torch import nn
 from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
-from thanos_torch.checkpoint.shards import holds_weights
+from thanos_torch.checkpoint.shards import holds_weights, side_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
 from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.replay import BATCH_TOKENS
@@ -84,6 +84,7 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
             refuse_endless(config)
             dtype = config.dtype or torch.float32
             if folder := _weights_at_hand(source):
+                side_files(folder)  # refuses what cannot be copied
                 dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype
             model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
             return model.eval()

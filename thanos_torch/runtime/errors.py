@@ -53,7 +53,8 @@ def _has_raised(trace: TracebackType) -> bool:
 def reason_of(error: BaseException) -> str:
     """The whole text of an error on one line, cut after MOST characters."""
     text = " ".join(_text(error).split())
-    if not text or isinstance(error, LookupError):  # whose text is the missing key alone
+    # The text of these is the missing key, or the status, alone.
+    if not text or isinstance(error, LookupError | SystemExit):
         text = f"{type(error).__name__} {text}".strip()
     return _cut(text)
 

@@ -1,6 +1,7 @@
 """The command and `prune_model` prune the same models, to the same bits, and refuse the same."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ def test_what_is_no_model_is_refused_alike(
     ]
     assert said[0] == said[1]
     assert said[0].startswith("thanos: model ")
+
+
+def test_what_cannot_be_copied_is_refused_alike(
+    thanos: Thanos, dense: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dense, tmp_path / "dense")
+    (tmp_path / "dense" / "link").symlink_to(tmp_path)
+    for last in (("--dry-run",), ("--out", tmp_path / "out")):
+        done = thanos("prune", tmp_path / "dense", "--pattern", "2:4", *SMALL, *last)
+        assert "dense/link is a link to a file outside of its folder" in done.err
 
 
 def offloaded(model: Any) -> None:
