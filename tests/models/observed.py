@@ -259,6 +259,40 @@ def by_weight(use: str) -> Chain:
     return Chain([ByWeight(use) for _ in range(2)])
 
 
+class Scaling(nn.Linear):
+    """Multiplies what it makes of its inputs, or of its weight, in the way of `way`."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__(12, 16, bias=False)
+        self.way = way
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Outputs, (tokens, 16)."""
+        if self.way == "its inputs":
+            return nn.functional.linear(states.sin() * 2, self.weight)
+        if self.way == "some inputs":
+            return nn.functional.linear(states[:, ::2], self.weight).repeat_interleave(2, 1)
+        if self.way == "rounded":
+            return nn.functional.linear(states, self.weight.round(decimals=2))
+        with torch.no_grad():
+            self.weight.data.clamp_(-0.1, 0.1)
+        return super().forward(states)
+
+
+def chain() -> Any:
+    """Two blocks that call their layers."""
+    torch.manual_seed(0)
+    return Chain([Mlp(), Mlp()])
+
+
+def scaling(way: str) -> Any:
+    """Two blocks whose first layer has a forward pass of its own."""
+    model = chain()
+    for block in model.blocks:
+        block.up = Scaling(way)
+    return model
+
+
 CODE = """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -281,6 +315,7 @@ BODIES = {
     "rows by themselves": "return super().forward("
     "inputs_embeds=self.model.embed_tokens.weight[input_ids], **options)",
     "raises": 'raise KeyError("nothing")',
+    "exits": "raise SystemExit(0)",
 }
 
 

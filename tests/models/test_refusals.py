@@ -13,8 +13,17 @@ from tests.evaluation.items import write_items
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
 from thanos_torch.models import perplexity, prune_model
+from thanos_torch.runtime.errors import in_one_line, reason_of, said_by
 
-FAULTS: dict[str, Exception] = {
+
+class Unprintable(Exception):  # noqa: N818, its name is in the message
+    """An error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise KeyError
+
+
+FAULTS: dict[str, BaseException] = {
     "RuntimeError": RuntimeError("shapes differ\nand a second line"),
     "KeyError": KeyError("sliding_attention"),
     "IndexError": IndexError("index out of range in self"),
@@ -22,6 +31,8 @@ FAULTS: dict[str, Exception] = {
     "ValueError": ValueError("no image was given"),
     "FileNotFoundError": FileNotFoundError(2, "No such file"),
     "AssertionError": AssertionError(),
+    "SystemExit": SystemExit(0),
+    "Unprintable": Unprintable(),
 }
 
 
@@ -50,6 +61,10 @@ class FaultyForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
 
 AutoConfig.register("faulty", FaultyConfig)
 AutoModelForCausalLM.register(FaultyConfig, FaultyForCausalLM)
+
+
+def first_line(error: BaseException) -> list[str]:
+    return [] if isinstance(error, Unprintable) else str(error).splitlines()[:1]
 
 
 def llama(dtype: torch.dtype = torch.float32) -> Any:
@@ -128,7 +143,7 @@ REFUSED = {
     "float16 overflows": Refused(f"{NOT_FINITE}.down_proj", overflowing),
     **{
         name: Refused(
-            f"{CANNOT_RUN}{': '.join([name, *str(error).splitlines()[:1]])} (--debug shows",
+            f"{CANNOT_RUN}{': '.join([name, *first_line(error)])} (--debug shows",
             faulty(name),
             early=True,
         )
@@ -194,6 +209,52 @@ def test_a_block_that_cannot_be_moved_is_named() -> None:
     message = r"decoder block 1, LlamaDecoderLayer, cannot go to cpu: OutOfMemoryError: CUDA out of"
     with pytest.raises(ValueError, match=message):
         tiny.prune(model)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("asked", ["get_decoder", "get_input_embeddings", "eval"])
+@pytest.mark.parametrize("error", [KeyError("nothing"), ValueError("nothing")])
+def test_what_a_model_raises_when_it_is_asked_names_the_model(asked: str, error: Exception) -> None:
+    model = llama()
+    setattr(model, asked, raising(error))
+    message = (
+        rf"^LlamaForCausalLM cannot be looked into: {type(error).__name__}: .*nothing.* \(--debug"
+    )
+    with pytest.raises(ValueError, match=message):
+        tiny.prune(model)
+
+
+def test_an_error_is_own_only_if_a_statement_of_the_package_raised_it() -> None:
+    own: dict[str, Any] = {"__name__": "thanos_torch.some.module"}
+    exec("def said(): raise ValueError('n')\ndef built_in(): int('n')", own)
+    with pytest.raises(ValueError, match=r"^n$"), in_one_line("it failed"):
+        own["said"]()
+    message = r"^it failed: ValueError: invalid literal"
+    with pytest.raises(ValueError, match=message), in_one_line("it failed"):
+        own["built_in"]()
+
+
+def test_reasons_are_short_and_on_one_line() -> None:
+    assert len(said_by(KeyError("x" * 10000))) < 700
+    assert reason_of(ValueError("a\n  b")) == "a b"
+    assert reason_of(KeyError("a")) == "KeyError 'a'"
+    assert reason_of(SystemExit(0)) == "SystemExit 0"
+
+
+def test_what_nobody_foresaw_ends_in_one_line_too(
+    thanos: Thanos, dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thanos_torch.cli.checkpoints.read_record", raising(IndexError("far\noff")))
+    done = thanos("inspect", dense)
+    said = "a fault of thanos, please report it: IndexError: far (--debug shows the traceback)"
+    assert (done.status, done.err) == (1, f"thanos: {said}")
+    assert "Traceback" in thanos("inspect", dense, "--debug").err
 
 
 def test_what_callbacks_raise_is_theirs() -> None:

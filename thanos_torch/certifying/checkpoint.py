@@ -21,6 +21,7 @@ from thanos_torch.certifying.provenance import Asked, Provenance
 from thanos_torch.checkpoint.record import FAILED, PASSED, Judge, together
 from thanos_torch.checkpoint.shards import Tensors
 from thanos_torch.pruning.plan import default_judge, matching
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.clock import blas_threads
 
 SMALL = 2**22  # weights of a layer; a certificate of more takes all cores by itself
@@ -72,6 +73,7 @@ class CheckpointVerdict:
         }
 
 
+@checked()
 def judge_checkpoint(
     original: Original,
     folder: Path | str,

@@ -18,6 +18,7 @@ from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import INDEX, WHOLE, Tensors, inside, tensor_files
 from thanos_torch.network.layers import dtype_name, prunable_layers
 from thanos_torch.pruning.checkpoint import WRITTEN, is_copied
+from thanos_torch.runtime.arguments import checked
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Original:
     false: whoever pruned wrote them.
     """
 
+    @checked()
     def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
         """Raises ValueError for a folder that holds no such model."""
         self.folder, self.tensors = folder, Tensors(folder)

@@ -20,6 +20,9 @@ _OUTDATED = re.compile(
     r"|(self_)?(attn|attention)\.bias)$"
 )
 
+# What PEFT, torch.compile and DataParallel put in front of the names of a model that they wrap.
+_WRAPPERS = re.compile(r"^((base_model\.model|_orig_mod|module)\.)+")
+
 
 def refuse_unfit(model: Any, places: Places, described: Mapping[str, Tensor]) -> None:
     """Raise ValueError, naming the tensor, for weights that are quantised or not the model's.
@@ -41,7 +44,8 @@ def refuse_unfit(model: Any, places: Places, described: Mapping[str, Tensor]) ->
     for name in _unknown(model, places, {*known, *buffers}):
         place, base = places[name][0], model.base_model_prefix
         # Many checkpoints lack the prefix that the causal model gives to its parts.
-        for start in (place, f"{base}.{place}" if base in modules else place):
+        own = _WRAPPERS.sub("", place)
+        for start in (own, f"{base}.{own}" if base in modules else own):
             if reason := _why_unfit(modules, start.split(".")):
                 raise ValueError(f"{name} ({described[name].dtype}) {reason}")
 

@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from thanos_torch.checkpoint.masks import PackedMask, erase, read_masks
 from thanos_torch.network.layers import PrunableLayer, layers_of
+from thanos_torch.runtime.arguments import checked
 
 Masks = Mapping[str, PackedMask] | str | Path
 
@@ -36,6 +37,7 @@ class HeldMasks:
     shard. What cannot be held raises ValueError here, or before the next step moves a weight.
     """
 
+    @checked()
     def __init__(self, model: nn.Module, masks: Masks) -> None:
         """Raises ValueError, naming the layer, if the model lacks it or cannot hold its mask.
 

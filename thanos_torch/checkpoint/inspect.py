@@ -13,6 +13,7 @@ from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, read_pl
 from thanos_torch.checkpoint.record import described_files, places_of
 from thanos_torch.checkpoint.shards import MASKS, RECORD, Tensors, inside
 from thanos_torch.network.layers import PRUNABLE_DTYPES
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.files import why_changed
 from thanos_torch.runtime.strangers import printable
 
@@ -100,6 +101,7 @@ class SeenLayer:
         return {**asdict(self), "sparsity": self.seen.sparsity}
 
 
+@checked()
 def changed_files(folder: str | Path, record: Mapping[str, Any]) -> dict[str, str]:
     """How the files of a pruned checkpoint differ from what its record says: by name, sorted.
 
@@ -115,6 +117,7 @@ def changed_files(folder: str | Path, record: Mapping[str, Any]) -> dict[str, st
     return {name: why for name, why in sorted(found.items()) if why}
 
 
+@checked()
 def inspect_folder(
     folder: str | Path,
     record: dict[str, Any] | None,
@@ -198,7 +201,9 @@ def _seen(
         problems.append(f"its weight is {seen.shape}, {RECORD} says {tuple(layer['shape'])}")
     if layer and seen.zeros < layer["removed"]:
         problems.append(f"{seen.zeros} zeros, {RECORD} says that {layer['removed']} were removed")
-    if asked:
+    if layer and asked and layer["left_dense"]:
+        problems.append(printable(f"was left dense: {layer['left_dense']}"))
+    elif asked:
         problems += _pattern_problems(weight, asked)
     return SeenLayer(name, seen, asked, lost, tuple(problems))
 

@@ -20,9 +20,10 @@ from thanos_torch.checkpoint.shards import (
 from thanos_torch.checkpoint.streamed import Skeleton, StreamedModel, lacking, quiet_transformers
 from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.network.layers import dtype_name
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
+from thanos_torch.runtime.errors import reason_of
 from thanos_torch.runtime.files import new_folder, stamp
-from thanos_torch.runtime.reasons import reason_of
 from thanos_torch.runtime.strangers import printable, read_json
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -62,6 +63,7 @@ class LoadedModel:
         return folder.name if folder.parent.name == "snapshots" else None
 
 
+@checked()
 def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
 
@@ -94,6 +96,7 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
     return LoadedModel(model.eval(), tokenizer, source, origin, folder / "config.json")
 
 
+@checked()
 def stream_model(
     source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False
 ) -> tuple[LoadedModel, StreamedModel]:
@@ -127,16 +130,24 @@ def _folder_and_origin(source: str) -> tuple[Path, str]:
     if _is_gguf(source):
         folder = cache_folder() / f"{path.stem}-{stamp(path)}"
         return _dequantised(folder, lambda _: path), f"{path.name}, dequantised"
+    check_source(source)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
         return path, origin_of_folder(path)
-    if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+    return _snapshot(source), f"hub model {source}"
+
+
+def check_source(source: str) -> None:
+    """Raise ValueError for what is no model, by its name alone; arguments as of `load_model`."""
+    path = Path(source)
+    if source and path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
+    named = source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    known = source == DEFAULT_MODEL or _is_gguf(source) or path.is_dir()
+    if not source or (not known and (path.exists() or not named)):
         raise ValueError(
             f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
             f"got {source!r}"
         )
-    return _snapshot(source), f"hub model {source}"
 
 
 def _snapshot(source: str) -> Path:
@@ -166,6 +177,7 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
     return LoadedModel(model.eval(), tokenizer, source, f"{file.name}, dequantised", None)
 
 
+@checked()
 def checkpoint_folder(source: str) -> Path:
     """The checkpoint folder of `smollm2-135m` or of a folder. Raises ValueError for others."""
     if source == DEFAULT_MODEL:
@@ -226,11 +238,12 @@ def _load_errors(source: str) -> Iterator[None]:
     """Turn every error of a reader into a ValueError of one line."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code of the model may run
         line = f"model {source!r} could not be loaded: {printable(reason_of(error))}"
         raise ValueError(line) from error
 
 
+@checked()
 def base_licence(source: str) -> str | None:
     """The licence in the card of a model, spelt as model hubs do; None if there is none.
 

@@ -15,6 +15,7 @@ from thanos_torch.checkpoint.streamed import Conversion, Skeleton, quiet_transfo
 from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.forms import Compact, CompactLinear
 from thanos_torch.network.layers import PrunableLayer, block_of, decoder_blocks, prunable_layers
+from thanos_torch.runtime.arguments import checked
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class PackedModel:
     dense: dict[str, str]
 
 
+@checked()
 def load_packed(folder: str | Path, *, trust_remote_code: bool = False) -> PackedModel:
     """Load a packed checkpoint; layers in the form `compact` run in it, all others dense.
 

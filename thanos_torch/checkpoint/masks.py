@@ -19,6 +19,7 @@ from thanos_torch.checkpoint.shards import (
 )
 from thanos_torch.forms.form import bytes_of_bits, pack_bits, unpack_bits
 from thanos_torch.network.layers import PRUNABLE_DTYPES
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.strangers import Count, Shape, from_json, printable, shown, typed
 
 
@@ -144,6 +145,7 @@ class _MaskMetadata(TypedDict):
     places: NotRequired[str]
 
 
+@checked()
 def read_masks(source: str | Path) -> dict[str, PackedMask]:
     """The masks of a pruned checkpoint, by layer; `source` is its folder or its file of masks.
 

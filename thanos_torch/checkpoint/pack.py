@@ -1,7 +1,7 @@
 """Pack a pruned checkpoint into fewer bytes, and unpack it with every bit back."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import Pattern, parse_pattern
+from thanos_torch.checkpoint.inspect import changed_files
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks
 from thanos_torch.checkpoint.packed_format import (
     DENSE,
@@ -35,12 +36,14 @@ from thanos_torch.checkpoint.shards import (
     write_shard,
 )
 from thanos_torch.forms import FORMS, Form, bits_of, form_of, pack, stored_bytes
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.files import new_folder
 from thanos_torch.runtime.strangers import printable, refuse_path
 
 AUTO = "auto"
 
 
+@checked()
 def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> PackedSizes:
     """Write a pruned checkpoint in packed form; one file of weights is in memory at a time.
 
@@ -80,11 +83,13 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
         sizes.masks = held, 0 if masks else held
         if not masks:
             shutil.copyfile(folder / MASKS, partial / MASKS)
+        _refuse_changed(folder, record)
         write_packed(partial, exact, masks, pieces)
         sizes.beside = beside, beside + (partial / PACKED).stat().st_size
     return sizes
 
 
+@checked()
 def unpack_checkpoint(packed: str | Path, out: str | Path) -> None:
     """Write every file of the checkpoint as it was before packing, all of them or nothing.
 
@@ -129,6 +134,18 @@ def _record(folder: Path) -> dict[str, Any]:
     if record is None:
         raise ValueError(f"{folder} has no {RECORD}: only what `thanos prune` wrote can be packed")
     return record
+
+
+def _refuse_changed(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raise ValueError for a file that is not as the run wrote it.
+
+    Only after all were read, because what else is wrong with a file says more.
+    """
+    for name, why in changed_files(folder, record).items():
+        raise ValueError(
+            f"{folder / name} {why}, by {RECORD}: only what `thanos prune` wrote can be packed, "
+            "unchanged; `thanos inspect` names all that changed"
+        )
 
 
 def _parts_of(folder: Path, record: dict[str, Any]) -> dict[str, list[Part]]:

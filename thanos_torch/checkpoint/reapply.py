@@ -21,9 +21,11 @@ from thanos_torch.checkpoint.shards import (
     weight_files,
     write_shard,
 )
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.files import new_folder
 
 
+@checked()
 def reapply_masks(model: nn.Module, masks: Masks) -> int:
     """Set the removed weights of a model to zero once, in place; returns how many were not zero.
 
@@ -32,6 +34,7 @@ def reapply_masks(model: nn.Module, masks: Masks) -> int:
     return HeldMasks(model, masks).apply()
 
 
+@checked()
 def reapply_checkpoint(
     checkpoint: str | Path, masks: str | Path, out: str | Path
 ) -> dict[str, int]:

@@ -13,6 +13,7 @@ from reference.patterns import parse_pattern
 from thanos_torch.checkpoint.masks import PackedMask, Place
 from thanos_torch.checkpoint.shards import RECORD, inside
 from thanos_torch.methods.result import Pruned
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.strangers import Count, Shape, printable, read_json, shown, typed
 
 # The words of `verification.Certificate.verdict`.
@@ -428,6 +429,7 @@ class _Record(TypedDict):
     versions: NotRequired[dict[str, str]]
 
 
+@checked()
 def read_record(folder: str | Path) -> dict[str, Any] | None:
     """The content of `thanos.json` in a folder; None without one.
 
@@ -478,6 +480,7 @@ def _refuse_certificate(certificate: _Certificate, problem: str) -> None:
         raise ValueError(f"{problem}: its certificate says {verdict}, the checks in it do not")
 
 
+@checked()
 def places_of(record: Mapping[str, Any]) -> dict[str, Place]:
     """Where the checkpoint has the weights of a record's layers, as far as the record says it."""
     return {

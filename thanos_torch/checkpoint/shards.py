@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.files import begin, whole_file
 from thanos_torch.runtime.strangers import printable, read_json
 
@@ -189,6 +190,7 @@ class Tensors:
     files   the file of each tensor
     """
 
+    @checked()
     def __init__(self, folder: Path) -> None:
         """Raises ValueError for a folder without safetensors, or with a bad index or file."""
         self.folder, self.files = folder, dict[str, Path]()

@@ -14,6 +14,7 @@ from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
 from thanos_torch.network.layers import block_of, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.strangers import printable, shown
 
 
@@ -143,6 +144,18 @@ class Skeleton:
         self.places = {name: self.conversion.place(name) for name in names}
 
 
+def _tied_names(model: Any) -> dict[str, list[str]]:
+    """For every name of a tied weight its other names, the one that owns it first."""
+    groups: dict[str, list[str]] = {}
+    for target, source in getattr(model, "all_tied_weights_keys", {}).items():
+        groups.setdefault(source, [source]).append(target)
+    return {
+        name: [each for each in group if each != name]
+        for group in groups.values()
+        for name in group
+    }
+
+
 class StreamedModel:
     """A model built from a checkpoint's config.json, whose weights are read when they are needed.
 
@@ -159,6 +172,7 @@ class StreamedModel:
     inside   for each decoder block, names of the checkpoint's tensors in it alone
     """
 
+    @checked()
     def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
         """Raises ValueError if the checkpoint's tensors are not those of the model.
 
@@ -172,8 +186,9 @@ class StreamedModel:
         built = Skeleton(folder, described, trust_remote_code)
         self.model, self._conversion, self._places = built.model, built.conversion, built.places
         self.blocks = decoder_blocks(self.model)
+        self._tied = _tied_names(self.model)
         self._refuse_missing(described)
-        self._tie_blocks()
+        self._tie()
         self._in_several = self._shared_names()
         self.outside, self.inside = self._sorted_by_block()
         self._refuse_one_way()
@@ -189,29 +204,44 @@ class StreamedModel:
         table_alone  whether the input embedding's weight is used by its own module alone; then
                      only the rows of `tokens` are kept in memory
         """
-        head = self._of_module(self.model.get_output_embeddings())
-        self._load(name for name in self.outside if name not in head)
-        embedding = self.model.get_input_embeddings()
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        table = self._of_module(embedding)
+        unread = self._of_module(head) - table
+        self._load(name for name in self.outside if name not in unread)
+        if head is not None and head is not embedding and head.weight is embedding.weight:
+            head.weight = nn.Parameter(torch.empty_like(head.weight, device="meta"))
         if table_alone and isinstance(embedding, nn.Embedding):
-            keep_rows(embedding, tokens, lambda: self._load(self._of_module(embedding)))
+            keep_rows(embedding, tokens, lambda: self._load(table))
 
     def load_outside(self) -> None:
         """Read all tensors outside of the blocks."""
         self._load(self.outside)
 
     def _of_module(self, module: nn.Module | None) -> set[str]:
-        """The checkpoint's tensors that a module outside of the blocks holds itself."""
-        own = {f"{name}." for name, each in self.model.named_modules() if each is module}
+        """The checkpoint's tensors, outside of the blocks, that a module is filled with.
+
+        Those of its own parameters, or else of the ones that these are tied to.
+        """
+        held = {self._places[name][0]: name for name in self.outside}
+        found = set()
+        for name in self._own_names(module):
+            known = [held[each] for each in (name, *self._tied.get(name, ())) if each in held]
+            found.update(known[:1])
+        return found
+
+    def _own_names(self, module: nn.Module | None) -> set[str]:
+        """The names of a module's own parameters, all of them if the module has several names."""
         return {
-            name
-            for name in self.outside
-            if any(self._places[name][0].startswith(start) for start in own)
+            f"{name}.{own}"
+            for name, each in self.model.named_modules(remove_duplicate=False)
+            if module is each
+            for own, _ in module.named_parameters(recurse=False)
         }
 
     def _load(self, wanted: Iterable[str]) -> None:
         with quiet_transformers():
             self._conversion.load(read_tensors({name: self.files[name] for name in wanted}))
-        self._tie_blocks()
+        self._tie()
 
     def load_block(self, index: int, files: Mapping[str, Path] | None = None) -> None:
         """Read the weights of a decoder block, from the checkpoint or from `files`."""
@@ -297,12 +327,21 @@ class StreamedModel:
             (inside[block] if block and alone else outside).append(name)
         return outside, list(inside.values())
 
-    def _tie_blocks(self) -> None:
-        """Let blocks that share weights hold the same parameter; loading gives them to one."""
-        for target, source in getattr(self.model, "all_tied_weights_keys", {}).items():
-            if block_of(target, self.blocks):
-                path, _, own = target.rpartition(".")
-                setattr(self.model.get_submodule(path), own, self.model.get_parameter(source))
+    def _tie(self) -> None:
+        """Let blocks that share weights hold the same parameter; loading gives them to one.
+
+        Outside of the blocks, let parameters that the checkpoint lacks be those they are tied to,
+        except the output head's: calibration does not need it.
+        """
+        head = self._own_names(self.model.get_output_embeddings())
+        for name, others in self._tied.items():
+            own = self.model.get_parameter(name)
+            there = [self.model.get_parameter(each) for each in others]
+            whole = next((each for each in there if not each.is_meta), there[0])
+            in_block = any(block_of(each, self.blocks) for each in (name, *others))
+            if own.is_meta and (in_block or not (whole.is_meta or name in head)):
+                path, _, last = name.rpartition(".")
+                setattr(self.model.get_submodule(path), last, whole)
 
     def _shared_names(self) -> set[str]:
         """The names in the model of weights inside of blocks that have several names."""
@@ -320,8 +359,10 @@ class StreamedModel:
         with quiet_transformers():
             account = self._conversion.load(described)
         self.model._adjust_missing_and_unexpected_keys(account)
+        held = {place for place, _ in self._places.values()}
         tied = getattr(self.model, "all_tied_weights_keys", {})
-        missing = sorted(account.missing_keys - set(tied))
+        untied = sorted(account.missing_keys - set(tied))
+        missing = [name for name in untied if held.isdisjoint(self._tied.get(name, ()))]
         if missing:
             raise ValueError(lacking(missing))
 

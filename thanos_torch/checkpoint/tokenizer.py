@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thanos_torch.checkpoint.shards import inside
-from thanos_torch.runtime.reasons import reason_of
+from thanos_torch.runtime.errors import reason_of
 
 _FILES = ("tokenizer*", "*.model", "*.tiktoken", "vocab*", "merges.txt", "*_tokens*.json")
 

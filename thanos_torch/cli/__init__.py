@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
+from thanos_torch.runtime.errors import Ended
+
 VERSION = "--version"
 MODELS = "pip install 'thanos-pruning[models,verification]'"
 
@@ -40,7 +42,7 @@ def _ending_cleanly() -> Iterator[None]:
         for each in before:
             signal.signal(each, signal.SIG_IGN)  # a second one would end the cleaning
         print(f"thanos: ended by {signal.Signals(number).name}", file=sys.stderr)
-        sys.exit(128 + number)
+        raise Ended(128 + number)
 
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -50,6 +52,8 @@ def _ending_cleanly() -> Iterator[None]:
         before.update({each: signal.signal(each, end) for each in heard})
     try:
         yield
+    except Ended as ended:
+        sys.exit(ended.status)
     finally:
         for each in before:
             signal.signal(each, before[each])

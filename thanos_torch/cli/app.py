@@ -14,6 +14,7 @@ from thanos_torch.cli.display import MEANINGS, ExitStatus
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.prune import prune
 from thanos_torch.runtime.clock import blas_threads
+from thanos_torch.runtime.errors import said_by
 from thanos_torch.runtime.strangers import printable
 from verification.conformance.command import main
 
@@ -90,3 +91,12 @@ def run() -> None:
         if DEBUG in sys.argv:
             traceback.print_exc()
         sys.exit(f"thanos: {printable(str(error))}")  # Python prints it and exits with 1
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # what nobody foresaw is said in one line too
+        if DEBUG in sys.argv:
+            traceback.print_exc()
+        said = (
+            f"a fault of thanos, please report it: {said_by(error)} (--debug shows the traceback)"
+        )
+        sys.exit(f"thanos: {printable(said)}")

@@ -5,12 +5,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from reference.patterns import SWITCHES, Pattern, SemiStructured, parse_pattern
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
+from thanos_torch.runtime import arguments
 
 Model = Annotated[
     str, typer.Argument(help="Hub id, checkpoint folder, .gguf file, or smollm2-135m.")
@@ -52,10 +52,9 @@ def explained(pattern: Pattern) -> str:
 def check_device(device: str, option: str = "--device") -> None:
     """Raise BadParameter if this machine lacks the device, before anything is loaded."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter if PyTorch was built without it
-        reason = str(error).splitlines()[0]
-        raise typer.BadParameter(f"{device!r}: {reason}", param_hint=option) from None
+        arguments.check_device(device)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def check_writable(file: Path | None, option: str) -> None:

@@ -24,7 +24,8 @@ from thanos_torch.pruning.dry_run import (
     planned_run,
     time_parts,
 )
-from thanos_torch.text.windows import at_least_one
+from thanos_torch.pruning.plan import kinds_of_others
+from thanos_torch.text.windows import check_size
 
 RECORD_HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
 PLAN_HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
@@ -44,8 +45,8 @@ def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
             say(f"{layer['name']} is {NOT_DECIDABLE}: {reasons(layer['certificate'])}.")
         elif not layer["verified"]:
             say(f"{layer['name']} is NOT verified: {_reason(layer)}.")
-    if record["others"]:
-        say(f"Left alone, as no linear layers or as routers: {_first(record['others'])}")
+    for reason, names in kinds_of_others(record["others"]).items():
+        say(f"{reason} stay dense: {_first(names)}.")
     loss = worst((layer["certificate"] for layer in record["layers"]), "loss")
     if loss is not None:
         say(f"Worst loss of a layer, over the exact algorithm's with the same masks: {loss:.6g}.")
@@ -150,8 +151,7 @@ def show_plan(
     Returns LESS_THAN_ASKED if that is how the run would end, though tokens reach every layer;
     else DONE. Raises ValueError for arguments that the run itself would refuse.
     """
-    at_least_one("nsamples", nsamples)
-    at_least_one("seqlen", seqlen)
+    check_size(nsamples, seqlen)
     refuse_activations(activations)
     built = meta_model(model, trust_remote_code=trust_remote_code)
     layers, report = planned_run(built, rules, seqlen)

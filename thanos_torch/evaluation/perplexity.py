@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thanos_torch.network.replay import BATCH_TOKENS
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.text.windows import check_stride, check_windows
 
@@ -39,9 +40,10 @@ class Perplexity:
         return asdict(self)
 
 
+@checked("windows")
 @torch.no_grad()
 def perplexity(
-    model: Any,
+    model: nn.Module,
     windows: Tensor,
     progress: Callable[[int, int], None] | None = None,
     *,

@@ -39,23 +39,24 @@ class InputGrams:
             [
                 layer
                 for name, layer in layers.items()
-                if layer.expert is not None or name in multiplied
+                if layer.expert is not None or name in multiplied or not layer.shows_inputs
             ],
             self._multiplied,
             self._goes_into,
         )
-        self._inside: set[int] = set()  # ids of the weights of modules whose forward pass runs
+        # Where in memory the weights of modules lie whose forward pass runs.
+        self._inside: set[int] = set()
         self._tokens: Counter[str] = Counter()
         self.first_reader: dict[str, str] = {}
         self._matrices: dict[str, Tensor] = {}  # those asked for, by first reader
-        # This batch's inputs with their first readers. That they are held keeps their ids unique.
-        self._seen: dict[tuple[int, int], tuple[str, Tensor]] = {}
+        # This batch's inputs with their first readers. That they are held keeps places unique.
+        self._seen: dict[tuple[object, ...], tuple[str, Tensor]] = {}
 
     def __enter__(self) -> Self:
         experts = [layer for layer in self._layers.values() if layer.expert is not None]
         with ExitStack() as stack:
             for layer in self._layers.values():
-                if layer.expert is None:
+                if layer.expert is None and layer.shows_inputs:
                     self._register(layer, stack)
             if self._products.layers:
                 stack.enter_context(looping_experts(experts))
@@ -130,11 +131,11 @@ class InputGrams:
         """Watch calls of a layer's module."""
 
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._inside.add(id(layer.stored))
+            self._inside.add(layer.stored.data_ptr())
             self._look(layer.name, next(iter((*args, *kwargs.values()))))
 
         def leave(module: nn.Module, args: Any, output: Any) -> None:
-            self._inside.discard(id(layer.stored))
+            self._inside.discard(layer.stored.data_ptr())
 
         before = layer.module.register_forward_pre_hook(enter, with_kwargs=True)
         stack.callback(before.remove)
@@ -151,7 +152,7 @@ class InputGrams:
 
     def _runs(self, layer: PrunableLayer) -> bool:
         """Whether the forward pass of the layer's own module is running."""
-        return id(layer.stored) in self._inside
+        return layer.stored.data_ptr() in self._inside
 
     def refuse(self, parameter: str, operation: str) -> None:
         """Raise ValueError for weights that an operation hides."""
@@ -160,7 +161,7 @@ class InputGrams:
     def _look(self, name: str, inputs: Tensor) -> None:
         """Add a batch of inputs, (..., b), of the layer `name`, unless another layer read it."""
         # PyTorch increments the version whenever a tensor is changed in place.
-        key = (id(inputs), inputs._version)
+        key = (*_place(inputs), inputs._version)
         first, _ = self._seen.setdefault(key, (name, inputs))
         if self.first_reader.setdefault(name, first) != first:
             raise _irregular(name)
@@ -174,6 +175,12 @@ class InputGrams:
             if name not in self.grams:
                 self.grams[name] = Gram(inputs.shape[-1], device=inputs.device)
             self.grams[name].add(inputs)
+
+
+def _place(inputs: Tensor) -> tuple[object, ...]:
+    """Where inputs, (..., b), lie in memory: the same for all their shapes with the same rows."""
+    steps = () if inputs.is_contiguous() else (inputs.shape, inputs.stride())
+    return inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs.dtype, steps
 
 
 def hidden_weight(parameter: str, operation: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from thanos_torch.network.memory import overlap
+
 
 @dataclass(frozen=True)
 class PrunableLayer:
@@ -36,6 +38,24 @@ class PrunableLayer:
         """The weight as a view of the parameter, (c, b): a row for each output of the layer."""
         tensor = self.stored if self.expert is None else self.stored[self.expert]
         return tensor.T if self.transposed else tensor
+
+    @property
+    def computed(self) -> bool:
+        """Whether the module computes its weight, from parameters of other names."""
+        return self.parameter.rpartition(".")[2] not in self.module._parameters
+
+    @property
+    def shows_inputs(self) -> bool:
+        """Whether a call of the module multiplies the weight by what it is given, and no more.
+
+        Linear layers with a forward pass of their own may scale, add or round before they multiply.
+        """
+        from transformers.pytorch_utils import Conv1D
+
+        if not isinstance(self.module, nn.Linear | Conv1D):  # an embedding, which looks rows up
+            return True
+        known = (nn.Linear.forward, Conv1D.forward)
+        return type(self.module).forward in known and "forward" not in vars(self.module)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -102,6 +122,11 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
 _ELEMENTWISE = re.compile(r"(bias|A_log)$")  # of experts, and the states of Mamba
 PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def is_router(name: str) -> bool:
+    """Whether a module or a parameter is a router of a mixture of experts, by its full name."""
+    return bool(_ROUTER.search(name))
 
 
 def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
@@ -172,7 +197,7 @@ def found_layers(blocks: Mapping[str, nn.Module]) -> list[dict[str, PrunableLaye
         {
             layer.name: layer
             for name, module in block.named_modules()
-            if not _ROUTER.search(name)
+            if not is_router(name)
             for layer in layers_of(module, ".".join(filter(None, (prefix, name))))
         }
         for prefix, block in blocks.items()
@@ -192,14 +217,17 @@ def prunable_layers(blocks: Mapping[str, nn.Module]) -> list[dict[str, PrunableL
 
 
 def shared_weights(model: nn.Module, layers: Mapping[str, PrunableLayer]) -> dict[str, str]:
-    """For every layer whose weight has another name in the model too, one such name."""
-    names: dict[int, list[str]] = {}
+    """For every layer whose weight is, or is a part of, another weight too, one such name."""
+    stores: dict[int, list[tuple[str, Tensor]]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(weight), []).append(name)
+        store = id(weight) if weight.is_meta else weight.untyped_storage().data_ptr()
+        stores.setdefault(store, []).append((name, weight))
+    beside = {name: group for group in stores.values() if len(group) > 1 for name, _ in group}
     shared: dict[str, str] = {}
     for name, layer in layers.items():
-        for other in names[id(layer.stored)]:
-            if other != layer.parameter:
+        for other, its in beside.get(layer.parameter, ()):
+            same = its is layer.stored or overlap(its, layer.stored)
+            if other != layer.parameter and same:
                 shared[name] = other.removesuffix(".weight")
     return shared
 

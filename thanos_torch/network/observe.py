@@ -14,6 +14,7 @@ from thanos_torch.network.experts import looping_experts
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.handed import Surroundings, Written, copied
 from thanos_torch.network.layers import (
+    PRUNABLE_DTYPES,
     PrunableLayer,
     block_lists,
     decoder_blocks,
@@ -21,7 +22,7 @@ from thanos_torch.network.layers import (
     prunable_layers,
 )
 from thanos_torch.network.replay import BlockReplay, Handing, replaced
-from thanos_torch.network.stand_ins import stand_ins
+from thanos_torch.network.stand_ins import CHANGES, stand_ins
 from thanos_torch.runtime.clock import Stopwatch
 from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.runtime.ranks import Ranks
@@ -85,8 +86,9 @@ def observe(model: nn.Module, windows: Tensor) -> Observation:
     layers = {name: each for group in prunable_layers(blocks) for name, each in group.items()}
     experts = [layer for layer in layers.values() if layer.expert is not None]
     with evaluating(model), stand_ins(model), looping_experts(experts):
-        watch = _Pass(model, blocks, layers)
+        watch, before = _Pass(model, blocks, layers), _samples(model)
         watch.run(window)
+        _refuse_changed(model, before)
         ran = {name: blocks[name] for name in _in_order(model, watch.calls)}
         handing = _handing(model, ran, window, watch)
     groups = prunable_layers(ran)
@@ -102,6 +104,22 @@ def observe(model: nn.Module, windows: Tensor) -> Observation:
         handing=handing,
         table_alone=watch.table_alone,
     )
+
+
+def _samples(model: nn.Module) -> dict[str, Tensor]:
+    """Some numbers of every weight that can be pruned: enough to notice that all were changed."""
+    return {
+        name: weight[tuple(slice(None, None, -(-size // 64)) for size in weight.shape)].clone()
+        for name, weight in model.named_parameters()
+        if weight.dtype in PRUNABLE_DTYPES
+    }
+
+
+def _refuse_changed(model: nn.Module, before: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if a forward pass changed weights: the next one would do so again."""
+    for name, after in _samples(model).items():
+        if not torch.equal(after.nan_to_num(), before[name].nan_to_num()):
+            raise ValueError(f"{type(model).__name__} {CHANGES}: {name}")
 
 
 @contextmanager
@@ -285,36 +303,48 @@ def _handing(
 
     Raises ValueError, naming the block, if nothing that can be kept is enough.
     """
-    reason = ""
+    kind, failed = type(model).__name__, ValueError()
     # What blocks leave in modules stays there after the pass, so that runs alone seem to go well.
     left = any(entry.path[0] == "modules" for each in watch.written.values() for entry in each)
     for handing in _HANDINGS:
         if left and not handing.written:
             continue
-        reason = _why_not_alone(model, blocks, window, watch, handing)
-        if not reason:
+        found = _why_not_alone(model, blocks, window, watch, handing)
+        if not found:
             return handing
+        failed = found
+    watch.outputs, expected = {}, watch.outputs
+    watch.run(window)
+    for name in blocks:
+        if not _alike(watch.outputs[name], expected[name]):
+            raise ValueError(
+                f"{kind}: its decoder block {name} returns something else each time that the model "
+                "runs: only models without chance, and without memory of earlier runs, are pruned"
+            )
+    reason = str(failed).removeprefix(f"{kind} ")
     raise ValueError(
-        f"{type(model).__name__}: {reason}: it reads more of earlier blocks than what they return "
-        "and write, so it cannot be run alone"
-    )
+        f"{kind}: {reason}: it reads more of earlier blocks than what they return and write, so it "
+        "cannot be run alone"
+    ) from failed.__cause__
 
 
 def _why_not_alone(
     model: nn.Module, blocks: dict[str, nn.Module], window: Tensor, watch: _Pass, handing: Handing
-) -> str:
-    """Which block, run alone, does not do what it did in the whole model; empty if all do."""
+) -> ValueError | None:
+    """Which block, run alone, does not do what it did in the whole model; None if all do."""
     home = next(model.parameters()).device
     replay, state = BlockReplay(model, blocks, handing, window, home), None
     for position, name in enumerate(blocks):
         try:
             output, _ = replay.run_batch(position, replay.batches[0], state)
         except ValueError as error:
-            return str(error)
+            return error
         if not _alike(output, watch.outputs[name]):
-            return f"its decoder block {name} returns something else when it is run alone"
+            return ValueError(
+                f"its decoder block {name} returns something else when it is run alone"
+            )
         state = handing.after(state, watch.outputs[name], watch.written[name])
-    return ""
+    return None
 
 
 def _alike(found: Any, expected: Any) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from thanos_torch.network.layers import PrunableLayer
+from thanos_torch.network.memory import extent
 
 _ATEN = torch.ops.aten
 # The places of the two factors in the arguments of each product.
@@ -128,13 +129,7 @@ class WeightProducts(TorchDispatchMode):
 
 def _is_inside(tensor: Tensor, whole: Tensor) -> bool:
     """Whether a tensor begins in the memory of another."""
-    return 0 <= tensor.data_ptr() - whole.data_ptr() < _extent(whole)
-
-
-def _extent(tensor: Tensor) -> int:
-    """Bytes between the first and behind the last element."""
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return (1 + sum((size - 1) * step for size, step in steps)) * tensor.element_size()
+    return 0 <= tensor.data_ptr() - whole.data_ptr() < extent(whole)
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _ATEN = torch.ops.aten
 STORED = 2**16  # weights up to this size have numbers of their own
 _SCALE = 0.1
+CHANGES = "cannot be pruned, because its forward pass changes its weights"
 
 
 @contextmanager
@@ -85,6 +86,8 @@ class _CheapProducts(TorchDispatchMode):
             return _rank_one(*args)
         if func is _ATEN.addmm.default and any(map(_is_large, args[1:])) and not kwargs:
             return args[0] + _rank_one(*args[1:])
+        if func._schema.is_mutable and args and isinstance(args[0], Tensor) and _is_large(args[0]):
+            raise ValueError(f"the model {CHANGES}")
         return func(*args, **(kwargs or {}))
 
 

@@ -11,6 +11,7 @@ from thanos_torch.checkpoint.record import counted
 from thanos_torch.network.layers import layer_kind
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.pruning.recipe_file import recipe_lines
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.strangers import printable
 
 CARD = "README.md"
@@ -49,6 +50,7 @@ before rounding to {dtype}.
 """
 
 
+@checked()
 def model_card(record: Mapping[str, Any]) -> str:
     """The model card: Markdown with the front matter that model hubs read.
 

@@ -38,6 +38,7 @@ from thanos_torch.pruning.kept_grams import GRAMS_INDEX, GramWriter
 from thanos_torch.pruning.plan import Rules, default_judge, rules_for
 from thanos_torch.pruning.store import StoredBlocks
 from thanos_torch.pruning.whole_model import PruningRun, plan_for
+from thanos_torch.runtime.arguments import check_device, checked
 from thanos_torch.runtime.files import (
     facts_of,
     new_folder,
@@ -76,6 +77,7 @@ def is_copied(name: str) -> bool:
     return is_side_file(name) and name not in WRITTEN
 
 
+@checked("windows", "rules", "activations")
 def prune_checkpoint(
     streamed: StreamedModel,
     windows: Tensor,
@@ -109,6 +111,9 @@ def prune_checkpoint(
     before anything is written if the arguments do not fit; ValueError or OSError later.
     """
     refuse_activations(activations)
+    check_device(device)
+    if not isinstance(record.get("settings"), Mapping):
+        raise ValueError('record must have "settings", which tell runs apart')
     out, ranks = Path(out), ranks or Ranks()
     grams = on_layer if isinstance(on_layer, GramWriter) else None
     keep_gram = grams.folder if grams else None
@@ -248,6 +253,7 @@ def _described(folder: Path, known: Mapping[str, Any]) -> dict[str, Any]:
     return {name: known.get(name) or facts_of(files[name]) for name in sorted(own)}
 
 
+@checked()
 def save_checkpoint(
     loaded: LoadedModel,
     folder: str | Path,
@@ -343,6 +349,7 @@ def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Non
             raise ValueError(f"{name} is not the same after saving and loading the checkpoint")
 
 
+@checked()
 def finished_run(
     folder: Path, settings: Mapping[str, object], keep_gram: Path | None = None
 ) -> dict[str, Any] | None:
@@ -361,7 +368,7 @@ def finished_run(
     if not (same and record and is_consistent(record)):
         return None
     changed = changed_files(folder, record)
-    if "files" not in record:
+    if not record.get("files") or (keep_gram and not record.get("grams")):
         changed[RECORD] = "has no hashes of the files"
     problems = [f"{folder / name} {why}" for name, why in changed.items()]
     if keep_gram:

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from reference.patterns import Structured
-from thanos_torch.checkpoint.load import DEFAULT_MODEL
+from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
-from thanos_torch.checkpoint.shards import holds_weights
+from thanos_torch.checkpoint.shards import holds_weights, side_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
 from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
 from thanos_torch.pruning.whole_model import plan_for
+from thanos_torch.runtime.errors import reason_of
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -69,6 +70,7 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
+    check_source(source)
     path = Path(source)
     build: Any = AutoModelForCausalLM  # whose methods lack type hints
     try:
@@ -82,12 +84,13 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
             refuse_endless(config)
             dtype = config.dtype or torch.float32
             if folder := _weights_at_hand(source):
+                side_files(folder)  # refuses what cannot be copied
                 dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype
             model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
             return model.eval()
-    except Exception as error:  # readers of configurations raise what they like
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise ValueError(f"model {source!r} cannot be planned for: {reason[0]}") from error
+    except (Exception, SystemExit) as error:  # readers of configurations raise what they like
+        reason = reason_of(error)
+        raise ValueError(f"model {source!r} cannot be planned for: {reason}") from error
 
 
 def _weights_at_hand(source: str) -> Path | None:

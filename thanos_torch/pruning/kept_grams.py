@@ -10,6 +10,7 @@ from torch import Tensor
 
 from thanos_torch.checkpoint.record import PrunedLayer
 from thanos_torch.checkpoint.shards import write_small
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.files import facts_of, refuse_occupied, whole_file, write_json
 from thanos_torch.runtime.progress import alone_in
 
@@ -26,6 +27,7 @@ class GramWriter:
     folder  where the matrices go
     """
 
+    @checked()
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._lock: ExitStack | None = None

@@ -12,6 +12,7 @@ from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.result import Diagnostics, Pruned
 from thanos_torch.network.layers import PrunableLayer, arithmetic_of
 from thanos_torch.pruning.plan import Choice, Dense
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.clock import Stopwatch, blas_threads
 from thanos_torch.runtime.ranks import Ranks
 
@@ -123,6 +124,7 @@ def store_weight(layer: PrunableLayer, weight: Tensor) -> bool:
     return torch.equal(layer.read().to(rounded.device), rounded)
 
 
+@checked()
 def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float:
     """tr(D G Dᵀ) / tr(W G Wᵀ), D = Ŵ − W: the lost share of the output's energy.
 

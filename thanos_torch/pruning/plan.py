@@ -28,10 +28,12 @@ from thanos_torch.methods.thanos import thanos
 from thanos_torch.network.layers import (
     count_weights,
     dtype_name,
+    is_router,
     layer_kind,
     other_weights,
 )
 from thanos_torch.network.observe import Observation
+from thanos_torch.runtime.arguments import check_types
 
 PAPER = Ablation()
 DENSE = "dense"  # in the place of a pattern: layers that stay as they are
@@ -57,6 +59,7 @@ class LayerOptions:
 
     def check(self) -> None:
         """Raise ValueError for options that fit no layer."""
+        check_types(vars(self), LayerOptions)
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if self.method != "thanos":
@@ -239,6 +242,9 @@ class Rules:
         that no rule decides for, a pattern that does not fit its layer, and bad options; and if no
         layer would be pruned.
         """
+        check_types(vars(self), Rules)
+        for rule in self.rules:
+            check_types(vars(rule), Rule)
         for choice in self.choices():
             if isinstance(choice, LayerOptions):
                 choice.check()
@@ -351,6 +357,15 @@ def rules_for(asked: str | Pattern | Rules, **options: Any) -> Rules:
     if not isinstance(pattern, Pattern):
         raise ValueError(f'pattern must be a pattern or its text, such as "2:4", got {pattern!r}')
     return Rules(LayerOptions(pattern, **options))
+
+
+def kinds_of_others(others: Sequence[str]) -> dict[str, list[str]]:
+    """The names in a report's `others`, by what these matrices are, for people."""
+    kinds: dict[str, list[str]] = {}
+    for name in others:
+        kind = "Routers" if is_router(name) else "Matrices that are no linear layers of the blocks"
+        kinds.setdefault(kind, []).append(name)
+    return kinds
 
 
 def _layer_name(parameter: str) -> str:

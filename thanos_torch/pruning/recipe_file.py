@@ -8,6 +8,7 @@ from typing import Any
 
 from reference.patterns import SWITCHES, Ablation, parse_pattern
 from thanos_torch.pruning.plan import DENSE, Choice, Dense, LayerOptions, Rule, Rules
+from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.strangers import printable, shown
 
 # Keys that may be set at the top of the file, for all layers, and in each rule, with their types.
@@ -24,6 +25,7 @@ _FIELDS = {"refit": "refit_steps"}  # keys for which `LayerOptions` has another 
 _KEYS = {field: key for key, field in _FIELDS.items()}
 
 
+@checked()
 def read_recipe(file: Path, fallback: Mapping[str, Any]) -> Rules:
     """Read the rules of a recipe.
 

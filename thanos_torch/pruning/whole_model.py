@@ -18,6 +18,7 @@ from thanos_torch.network.layers import (
     layer_kind,
     shared_weights,
 )
+from thanos_torch.network.memory import repeats
 from thanos_torch.network.observe import Observation, evaluating, observe
 from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.pruning.one_layer import Solved, receive, solve, store_weight
@@ -32,7 +33,9 @@ from thanos_torch.pruning.plan import (
     rules_for,
 )
 from thanos_torch.pruning.store import BlockStore, FinishedBlock
+from thanos_torch.runtime.arguments import check_device, checked
 from thanos_torch.runtime.clock import Stopwatch
+from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.runtime.files import begin
 from thanos_torch.runtime.ranks import Ranks, host
 from thanos_torch.text.windows import check_windows
@@ -40,6 +43,8 @@ from thanos_torch.text.windows import check_windows
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 
 
+@checked("windows", "pattern")
+@torch.inference_mode(False)  # in it, nothing could be changed in place afterwards
 def prune_model(
     model: nn.Module,
     windows: Tensor,
@@ -91,7 +96,11 @@ def prune_model(
         refit_steps=refit_steps,
         ablation=ablation,
     )
+    check_device(device)
+    check_device(solver_device or device, "solver_device")
     refuse_parts(model)
+    if isinstance(windows, Tensor) and windows.is_inference():
+        windows = windows.clone()
     seen, plan = plan_for(model, windows, rules, "windows")
     run = PruningRun(
         seen,
@@ -122,25 +131,55 @@ def plan_for(
     block by block, or if a layer to be pruned cannot be.
     """
     check_windows(model, windows, argument)
-    seen = observe(model, windows)
+    with in_one_line(f"{type(model).__name__} cannot be looked into"):
+        seen = observe(model, windows)
     layers = {name: layer for group in seen.layers for name, layer in group.items()}
     plan = rules.plan({name: layer.shape for name, layer in layers.items()})
-    shared = shared_weights(model, layers)
-    for name, layer in layers.items():
-        if isinstance(plan[name], Dense):
-            continue
+    chosen = {n: each for n, each in layers.items() if not isinstance(plan[n], Dense)}
+    shared, adapters = shared_weights(model, layers), _adapters(model)
+    for name, layer in chosen.items():
+        if layer.computed:
+            raise ValueError(
+                f"{layer.parameter} is no parameter but computed from others, as by "
+                f"torch.nn.utils.parametrize, weight_norm or prune: remove that, or exclude {name}"
+            )
         if name in shared:
             raise ValueError(
                 f"{shared[name]} and {name} share one weight, which cannot be pruned: exclude both"
             )
         if operation := seen.hidden.get(layer.parameter):
             raise ValueError(f"{hidden_weight(layer.parameter, operation)}; exclude {name}")
+        if f"{name}.".startswith(adapters):
+            raise ValueError(
+                f"{name} is part of an adapter around another layer: merge the adapter into the "
+                f"weights first, or exclude {name}"
+            )
     return seen, plan
 
 
+def _adapters(model: nn.Module) -> tuple[str, ...]:
+    """Starts of the names of what adapters such as LoRA put around layers, beside the layers."""
+    return tuple(
+        f"{name}.{part}."
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "base_layer", None), nn.Module)
+        for part, _ in module.named_children()
+        if part != "base_layer"
+    )
+
+
 def refuse_parts(model: nn.Module) -> None:
-    """Raise ValueError if a model's weights are not all here, and whole."""
+    """Raise ValueError if a model's weights are not all here, whole, and each in its own place."""
     for name, weight in model.named_parameters():
+        if weight.is_inference():
+            raise ValueError(
+                f"model: {name} was made under torch.inference_mode and cannot be changed: load "
+                "the model outside of it"
+            )
+        if not weight.is_meta and repeats(weight):
+            raise ValueError(
+                f"model: {name} shows one number in several places, as after expand: clone it"
+            )
         if weight.is_meta:
             raise ValueError(
                 f"model: {name} is not in memory but on the meta device, as with device_map and "

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from thanos_torch.runtime.arguments import checked
+
 T = TypeVar("T")
 
 # Seconds that a rank waits for another one: more than pruning the largest layer takes.
@@ -140,6 +142,7 @@ class Ranks:
             ) from error
 
 
+@checked()
 @contextmanager
 def joined(timeout: float = TIMEOUT) -> Iterator[Ranks]:
     """The ranks that torchrun started, or this process alone, until the context is left.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from thanos_torch.runtime.reasons import reason_of
+from thanos_torch.runtime.errors import reason_of
 
 Part = Literal["calibration", "evaluation"]
 DEFAULT_DATASET = "pydoc"

@@ -9,8 +9,11 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.runtime.reasons import reason_of
+from thanos_torch.runtime.arguments import checked
+from thanos_torch.runtime.errors import reason_of
 from thanos_torch.text.sources import TOKEN_SUFFIXES, Part, read_text
+
+MOST_TOKENS = 2**28  # for calibration: 2 GiB of ids, and a thousand times as much of activations
 
 
 def read_tokens(path: Path) -> Tensor:
@@ -76,6 +79,7 @@ class Windows:
         }
 
 
+@checked()
 def calibration_windows(
     tokenizer: Any, dataset: str, *, nsamples: int, seqlen: int, seed: int
 ) -> Windows:
@@ -87,7 +91,9 @@ def calibration_windows(
     A window may span several documents, so that no short document is lost. Raises ValueError if
     there is no such dataset, or if it is too short.
     """
-    at_least_one("nsamples", nsamples)
+    check_size(nsamples, seqlen)
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must fit into 64 bits, got {seed}")
     ids, origin = _token_ids(tokenizer, dataset, "calibration", seqlen)
     generator = torch.Generator().manual_seed(seed)
     if ids.dim() == 2:
@@ -102,6 +108,7 @@ def calibration_windows(
     return Windows(windows, {**origin, "seed": seed})
 
 
+@checked()
 def evaluation_windows(
     tokenizer: Any,
     dataset: str,
@@ -145,6 +152,9 @@ def check_windows(model: nn.Module, windows: Tensor, argument: str = "dataset") 
     if not isinstance(windows, Tensor) or windows.dtype not in (torch.int64, torch.int32):
         kind = windows.dtype if isinstance(windows, Tensor) else type(windows).__name__
         raise ValueError(f"windows must be a tensor of token ids, int64 or int32, got {kind}")
+    if windows.is_meta or windows.layout is not torch.strided:
+        what = "without content" if windows.is_meta else windows.layout
+        raise ValueError(f"windows must be a plain tensor of token ids, got one {what}")
     if windows.dim() != 2 or not windows.numel():
         shape = tuple(windows.shape)
         raise ValueError(f"windows must have the shape (windows, seqlen), got {shape}")
@@ -183,8 +193,9 @@ def _token_ids(
         ids = read_tokens(path)
         origin: dict[str, Any] = {"dataset": dataset, "part": part, "tokens_sha256": _sha256(ids)}
     else:
-        if tokenizer is None:
-            raise ValueError("tokenizer must be given for a text, got None")
+        if not callable(tokenizer):
+            got = None if tokenizer is None else type(tokenizer).__name__
+            raise ValueError(f"tokenizer must be given for a text, got {got}")
         found = read_text(dataset, part)
         # Not verbose: tokenizers warn of long texts, but this one is cut right after.
         ids = torch.tensor(tokenizer(found.text, verbose=False)["input_ids"], dtype=torch.long)
@@ -211,6 +222,16 @@ def _token_ids(
 def _sha256(ids: Tensor) -> str:
     """The SHA-256 of token ids as little-endian int64."""
     return hashlib.sha256(ids.contiguous().numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def check_size(nsamples: int, seqlen: int) -> None:
+    """Raise ValueError unless there can be so many windows of so many tokens."""
+    at_least_one("nsamples", nsamples)
+    at_least_one("seqlen", seqlen)
+    if nsamples * seqlen > MOST_TOKENS:
+        raise ValueError(
+            f"nsamples times seqlen must be at most {MOST_TOKENS} tokens, got {nsamples} x {seqlen}"
+        )
 
 
 def at_least_one(argument: str, value: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import ProphetNetConfig
 
 from tests.models import tiny
 from tests.models.certifying.kept import change_json
@@ -113,6 +114,10 @@ REFUSED: dict[str, tuple[Callable[[Weights], Any], str]] = {
     "scale without prefix": (without_prefix, "layers.1.mlp.down_proj.SCB (torch.float32) is no te"),
     "adapter": (
         add(f"{BLOCK}self_attn.q_proj.lora_A.weight", torch.ones(2, 16)),
+        "q_proj.lora_A.weight (torch.float32) is no tensor of LlamaForCausalLM",
+    ),
+    "adapter of a wrapped model": (
+        add(f"base_model.model.{BLOCK}self_attn.q_proj.lora_A.weight", torch.ones(2, 16)),
         "q_proj.lora_A.weight (torch.float32) is no tensor of LlamaForCausalLM",
     ),
     "another model's norm": (
@@ -252,3 +257,38 @@ def test_tied_embeddings_are_saved_once_and_in_their_dtype(tmp_path: Path) -> No
     save_checkpoint(loaded, tmp_path / "out", record={}, masks={})
     _, before = stream_model(str(dense))
     assert stream_model(str(tmp_path / "out"))[1].dtypes == before.dtypes
+
+
+def test_tied_embeddings_may_have_either_name(thanos: Thanos, tmp_path: Path) -> None:
+    def both(weights: Weights) -> None:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+
+    def head(weights: Weights) -> None:
+        weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")
+
+    config = tiny.llama_config(num_hidden_layers=1, tie_word_embeddings=True)
+    plain = tiny.save_checkpoint(tiny.random_model(config), tmp_path / "plain")
+    dense = [plain, *(changed(plain, tmp_path / each.__name__, each) for each in (both, head))]
+    states = []
+    for folder in dense:
+        out = tmp_path / f"{folder.name} out"
+        options = ("--pattern", "2:4", "--method", "wanda", *SMALL)
+        done = thanos("prune", folder, *options, "--out", out)
+        assert done.status == 0, done.err
+        states.append(load_model(str(out)).model.state_dict())
+    for name, weight in states[0].items():
+        assert all(torch.equal(weight, state[name]) for state in states[1:]), name
+
+
+def test_embeddings_that_are_tied_to_another_module_are_read(
+    thanos: Thanos, tmp_path: Path
+) -> None:
+    """Those of ProphetNet's decoder; its cross-attention reads nothing."""
+    config = ProphetNetConfig(
+        vocab_size=256, hidden_size=16, num_decoder_layers=1, num_decoder_attention_heads=2,
+        decoder_ffn_dim=24, ngram=2, max_position_embeddings=64, is_decoder=True,
+    )  # fmt: skip
+    dense = tiny.save_checkpoint(tiny.random_model(config), tmp_path / "dense")
+    options = ("--pattern", "2:4", "--method", "wanda", "--exclude", "*.cross_attn.*", *SMALL)
+    done = thanos("prune", dense, *options, "--out", tmp_path / "out")
+    assert done.status == 0, done.err

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.nn.functional import cross_entropy
 
 from tests.models.conftest import SMALL, Thanos
+from tests.models.observed import own_code
 from tests.test_imports import ROOT
 from thanos_torch.checkpoint import pack, packed_format, reapply
 from thanos_torch.cli import certify as certify_command
 from thanos_torch.cli import prune as prune_command
+from thanos_torch.evaluation import perplexity
 from thanos_torch.models import pack_checkpoint
 from verification import certify
 
@@ -99,6 +102,30 @@ def test_certify_judges_no_more_layers(
     monkeypatch.setattr(certify_command, "judge", interrupted(judge))
     assert thanos("certify", dense, pruned, "--gram", grams).status == ENDED
     assert len(judged) < 20
+
+
+def test_eval_ends_at_once_and_writes_nothing(
+    thanos: Thanos, dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def of_window(*args: Any, **options: Any) -> Any:
+        measured.append(0)
+        return cross_entropy(*args, **options)
+
+    monkeypatch.setattr(perplexity, "cross_entropy", interrupted(of_window))
+    given = ("--seqlen", 32, "--max-windows", 20, "--json", tmp_path / "result.json")
+    done = thanos("eval", dense, *given)
+    assert (done.status, done.err.strip()) == (ENDED, "thanos: ended by SIGTERM")
+    assert len(measured) < 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_raises_exit_ends_nothing_but_the_run(thanos: Thanos, tmp_path: Path) -> None:
+    dense = own_code(tmp_path / "dense", "exits")
+    done = thanos("eval", dense, "--seqlen", 32, "--trust-remote-code")
+    assert done.status == 1
+    assert "cannot run window 0 of the text: SystemExit: 0 (--debug" in done.err
 
 
 @pytest.mark.parametrize("way", ["thanos verify", "python -m verification"])

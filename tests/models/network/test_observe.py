@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, RwkvConfig
 
 from tests.models import observed
 from tests.models.families import FAMILIES
@@ -38,6 +38,10 @@ MODELS: dict[str, tuple[Callable[[], Any], Handing]] = {
     **{
         f"weights by {use}": (lambda use=use: observed.by_weight(use), LAST)  # type: ignore[misc]
         for use in ("linear", "transposed", "einsum", "copied")
+    },
+    **{
+        f"layers that scale {way}": (lambda way=way: observed.scaling(way), LAST)  # type: ignore[misc]
+        for way in ("its inputs", "some inputs")
     },
 }
 
@@ -113,6 +117,99 @@ def test_a_weight_whose_inputs_cannot_be_told_is_refused_unless_it_is_excluded()
     report = prune(model, pattern)
     assert report.verified
     assert sum(record.removed > 0 for record in report.layers) == 2
+
+
+def test_a_layer_that_changes_its_weight_before_it_multiplies_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^blocks.0.up.weight: what .* aten.round: .*exclude"):
+        prune(observed.scaling("rounded"), "2:4")
+
+
+def rescaled() -> Any:
+    """RWKV halves some of its weights in its first forward pass."""
+    few = {"vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 3, "context_length": 64}
+    return random_model(RwkvConfig(**few, rescale_every=1))
+
+
+@pytest.mark.parametrize("build", [rescaled, lambda: observed.scaling("clamped")])
+def test_a_model_that_changes_its_weights_is_refused(build: Callable[[], Any]) -> None:
+    with pytest.raises(ValueError, match=r"because its forward pass changes its weights: \w"):
+        prune(build(), "2:4")
+
+
+@pytest.mark.parametrize("stored", [0, stand_ins.STORED])
+def test_so_it_is_without_weights(stored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand_ins, "STORED", stored)
+    with pytest.raises(ValueError, match="because its forward pass changes its weights"):
+        observe(rescaled().to("meta"), random_windows(1, 8))
+
+
+def test_a_model_of_chance_is_refused_with_that_reason() -> None:
+    model = observed.chain()
+    model.blocks[1].up.register_forward_hook(lambda *of: of[-1] + torch.randn(16))
+    with pytest.raises(ValueError, match=r"blocks.1 returns something else each time that"):
+        prune(model, "2:4")
+
+
+def shared(way: str) -> Any:
+    model: Any = observed.by_weight("linear") if way == "columns" else observed.chain()
+    first, second = (block.up for block in model.blocks)
+    if way == "two parameters":
+        second.weight = nn.Parameter(first.weight)
+    elif way == "data":
+        second.weight.data = first.weight.data
+    elif way == "transposed":
+        second.weight.data = model.blocks[0].down.weight.data.T
+    elif way == "some rows":
+        rows = torch.randn(28, 12)
+        first.weight.data, second.weight.data = rows[:16], rows[12:]
+    elif way == "rows":
+        rows = torch.randn(32, 12)
+        first.weight.data, second.weight.data = rows[:16], rows[16:]
+    elif way == "columns":
+        columns = torch.randn(16, 24)
+        first.weight.data, second.weight.data = columns[:, :12], columns[:, 12:]
+    return model
+
+
+@pytest.mark.parametrize("way", ["two parameters", "data", "transposed", "some rows"])
+def test_weights_that_share_numbers_are_refused(way: str) -> None:
+    with pytest.raises(ValueError, match=r"^blocks.[01].\w+ and blocks.[01].\w+ share one"):
+        prune(shared(way), "2:4")
+
+
+@pytest.mark.parametrize("way", ["rows", "columns"])
+def test_weights_that_lie_side_by_side_are_pruned(way: str) -> None:
+    assert prune(shared(way), "2:4").verified
+
+
+def test_a_layer_whose_weight_is_computed_is_refused_unless_it_is_excluded() -> None:
+    model = shared("not at all")
+    nn.utils.parametrizations.weight_norm(model.blocks[0].up)
+    with pytest.raises(ValueError, match=r"^blocks.0.up.weight is no parameter but computed"):
+        prune(model, "2:4")
+    asked = LayerOptions(parse_pattern("2:4"), block_size=8)
+    assert prune(model, Rules(asked, exclude=("blocks.0.up",))).verified
+
+
+class Adapted(nn.Module):
+    """A linear layer with an adapter, by PEFT's names."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer, self.lora_A, self.lora_B = base, nn.Linear(12, 4), nn.Linear(4, 16)
+
+    def forward(self, states: Tensor) -> Tensor:
+        out: Tensor = self.base_layer(states) + self.lora_B(self.lora_A(states))
+        return out
+
+
+def test_an_adapter_is_refused_unless_it_is_excluded() -> None:
+    model = shared("not at all")
+    model.blocks[0].up = Adapted(model.blocks[0].up)
+    with pytest.raises(ValueError, match=r"^blocks.0.up.lora_A is part of an adapter around"):
+        prune(model, "2:4")
+    asked = LayerOptions(parse_pattern("2:4"), block_size=8)
+    assert prune(model, Rules(asked, exclude=("*.lora_?",))).verified
 
 
 def test_linear_layers_between_the_blocks_are_named() -> None:

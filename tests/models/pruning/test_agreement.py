@@ -1,10 +1,12 @@
 """The command and `prune_model` prune the same models, to the same bits, and refuse the same."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -14,10 +16,12 @@ from tests.models.conftest import SMALL, Thanos
 from thanos_torch import parse_pattern
 from thanos_torch.models import (
     DEFAULT_DATASET,
+    HeldMasks,
     LayerOptions,
     Rules,
     calibration_windows,
     load_model,
+    pack_checkpoint,
     prune_model,
 )
 from thanos_torch.pruning.dry_run import Speed
@@ -117,6 +121,29 @@ def test_the_command_a_dry_run_and_the_function_refuse_alike(
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("source", ["config.json", "model.safetensors", "x", "/none/of/these"])
+def test_what_is_no_model_is_refused_alike(
+    thanos: Thanos, dense: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dense)
+    said = [
+        thanos("prune", source, "--pattern", "2:4", *last).err
+        for last in (("--dry-run",), ("--out", "out"))
+    ]
+    assert said[0] == said[1]
+    assert said[0].startswith("thanos: model ")
+
+
+def test_what_cannot_be_copied_is_refused_alike(
+    thanos: Thanos, dense: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dense, tmp_path / "dense")
+    (tmp_path / "dense" / "link").symlink_to(tmp_path)
+    for last in (("--dry-run",), ("--out", tmp_path / "out")):
+        done = thanos("prune", tmp_path / "dense", "--pattern", "2:4", *SMALL, *last)
+        assert "dense/link is a link to a file outside of its folder" in done.err
+
+
 def offloaded(model: Any) -> None:
     """As `device_map` leaves a model whose weights do not fit."""
     from accelerate import cpu_offload
@@ -207,3 +234,93 @@ def test_the_mode_is_restored_after_an_error() -> None:
 def test_a_pattern_of_another_type_is_refused_by_name(pattern: Any) -> None:
     with pytest.raises(ValueError, match=r"^pattern must be"):
         prune_model(tiny.random_model(tiny.llama_config()), IDS, pattern)
+
+
+LLAMA = tiny.random_model(tiny.llama_config(num_hidden_layers=1))
+RULES = LayerOptions(parse_pattern("2:4"), block_size=8)
+ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
+    "no model": (lambda: tiny.prune(None), "model must be a torch.nn.Module, got None"),  # type: ignore[arg-type]
+    "a class": (lambda: tiny.prune(nn.Linear), "model must be a torch.nn.Module, got type"),  # type: ignore[arg-type]
+    **{
+        f"{name} {value!r}": (
+            lambda name=name, value=value: tiny.prune(LLAMA, "2:4", **{name: value}),  # type: ignore[misc]
+            f"{name} must be {what}, got ",
+        )
+        for name, value, what in (
+            ("block_size", "8", "a whole number"),
+            ("block_size", 8.0, "a whole number"),
+            ("block_size", True, "a whole number"),
+            ("block_size", None, "a whole number"),
+            ("block_size", -8, "at least 1"),
+            ("damping", "0.01", "a number"),
+            ("damping", [0.01], "a number"),
+            ("damping", float("nan"), "positive and finite"),
+            ("refit_steps", 1.5, "a whole number"),
+            ("method", ["thanos"], "text"),
+            ("ablation", {"adaptive": False}, "Ablation"),
+            ("device", 0, "device or text"),
+            ("on_layer", "print", "a function or None"),
+            ("only", [0, 1], "a function or None"),
+            ("judge", 3, "a function or None"),
+            ("ranks", 2, "Ranks or None"),
+        )
+    },
+    "no such device": (lambda: tiny.prune(LLAMA, device="cudo"), "device 'cudo': "),
+    "no such solver device": (
+        lambda: tiny.prune(LLAMA, solver_device="cudo"), "solver_device 'cudo': "
+    ),
+    "a device without numbers": (lambda: tiny.prune(LLAMA, device="meta"), "device 'meta': "),
+    "a seed": (
+        lambda: calibration_windows(None, "pydoc", nsamples=2, seqlen=8, seed=2**64),
+        "seed must fit into 64 bits",
+    ),
+    "too many windows": (
+        lambda: calibration_windows(None, "pydoc", nsamples=2**30, seqlen=8, seed=0),
+        "nsamples times seqlen must be at most",
+    ),
+    "windows without content": (
+        lambda: prune_model(LLAMA, IDS.to("meta"), "2:4"), "windows must be a plain tensor"
+    ),
+    "rules": (lambda: tiny.prune(LLAMA, Rules("2:4")), "default must be LayerOptions or "),  # type: ignore[arg-type]
+    "globs": (lambda: tiny.prune(LLAMA, Rules(RULES, exclude="*.q_proj")), "exclude must be a l"),  # type: ignore[arg-type]
+    "nsamples": (lambda: calibration_windows(None, "pydoc", nsamples=2.0, seqlen=8, seed=0), "nsa"),  # type: ignore[arg-type]
+    "tokenizer": (
+        lambda: calibration_windows("x", "pydoc", nsamples=2, seqlen=8, seed=0),
+        "tokenizer must be given for a text, got str",
+    ),
+    "a folder": (lambda: load_model(None), "source must be text, got None"),  # type: ignore[arg-type]
+    "masks": (lambda: HeldMasks(LLAMA, 3), "masks must be a mapping or text or a path, got 3"),  # type: ignore[arg-type]
+    "packs": (lambda: pack_checkpoint(3, "x"), "folder must be text or a path, got 3"),  # type: ignore[arg-type]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_arguments_of_other_types_are_refused_by_name(case: str) -> None:
+    call, message = ARGUMENTS[case]
+    before = copy.deepcopy(LLAMA.state_dict())
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+    assert all(torch.equal(value, before[name]) for name, value in LLAMA.state_dict().items())
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    given = {"block_size": numpy.int64(8), "damping": numpy.float32(0.01)}
+    assert tiny.prune(copy.deepcopy(LLAMA), "2:4", **given).verified
+
+
+def test_a_model_is_pruned_in_inference_mode_and_one_that_was_made_there_is_refused() -> None:
+    model = copy.deepcopy(LLAMA)
+    with torch.inference_mode():
+        assert tiny.prune(model, "2:4").verified
+        made = tiny.llama_config(num_hidden_layers=1)
+        made_there = tiny.random_model(made)
+    with pytest.raises(ValueError, match=r"^model: .* was made under torch.inference_mode"):
+        tiny.prune(made_there, "2:4")
+
+
+def test_a_weight_that_repeats_numbers_is_refused() -> None:
+    model = copy.deepcopy(LLAMA)
+    up = model.model.layers[0].mlp.up_proj.weight
+    up.data = up.data[:1].expand_as(up)
+    with pytest.raises(ValueError, match=r"^model: .*up_proj.weight shows one number in several"):
+        tiny.prune(model, "2:4")

@@ -165,6 +165,32 @@ def test_a_finished_result_is_compared_with_its_hashes(
     assert "All zeros hold" not in seen.out
 
 
+@pytest.mark.parametrize("part", ["files", "grams"])
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_record_without_hashes_is_not_believed(
+    whole: Program, thanos: Thanos, tmp_path: Path, part: str, emptied: bool
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(whole.out, out)
+    change_json(out / RECORD, lambda c: c.update({part: {}}) if emptied else c.pop(part))
+    again = thanos(
+        "prune", whole.dense, "--pattern", "2:4", "--out", out, "--keep-gram", whole.grams, *SMALL
+    )
+    assert again.status == 1
+    assert f"but it changed since: {out}/{RECORD} has no hashes of" in again.err
+
+
+def test_what_changed_since_is_not_packed(whole: Program, thanos: Thanos, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(whole.out, out)
+    (out / "config.json").write_text((out / "config.json").read_text() + "\n")
+    done = thanos("pack", out, "--out", tmp_path / "packed")
+    assert done.status == 1
+    assert f"{out}/config.json has " in done.err
+    assert "can be packed, unchanged; `thanos inspect` names all that changed" in done.err
+    assert not (tmp_path / "packed").exists()
+
+
 def test_layers_of_a_changed_file_are_named_by_the_function(whole: Program, tmp_path: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(whole.out, out)
