@@ -61,7 +61,9 @@ def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -
         "damping": shown.damping,
     }
     mask = None
-    if {"tied-rows", "tied-columns"} & set(wrong.features):  # the same numbers in any arithmetic
+    if {"tied-rows", "tied-columns", "tied-products"} & set(
+        wrong.features
+    ):  # the same numbers in any arithmetic
         mask = Right(W, G, shown.pattern, shown.block_size, shown.damping).run(wrong.method)[1]
     if "ties" in wrong.features:  # only the exact mask shows how ties are broken
         mask = np.array(exact_prune(W, G, parse_pattern(shown.pattern), **options).mask)

@@ -117,17 +117,19 @@ def check_losses(moved: Moved, reported: Array, storage: str | None) -> Check:
     products = row_squares(times_lower_transposed(_sizes(of_D), M_sizes))
     of_the_factor = ROUNDINGS * case.u * float(scales @ products[rows])
     relative = factor_error(case.condition) if rules.moves else 0.0  # D itself is exact
-    ratios = np.zeros(len(blocks))
+    ratios, losses = np.zeros(len(blocks)), np.zeros(len(blocks))
     for k, (j1, j2) in enumerate(blocks):
         E, a = moved.E[rows, j1:j2], rounding_of_E[rows, j1:j2].astype(np.float64)
-        loss = float(scales @ row_squares(E))
+        loss = losses[k] = float(scales @ row_squares(E))
         allowed = float(scales @ np.sum(2 * np.abs(E) * a + a**2, axis=1))
         allowed += of_the_factor + relative * loss
         difference = np.abs(np.ldexp(reported[k], -unit - case.gram_exponent) - loss)
         # A sum of squares is never negative, whatever rounding may do to it.
         ratios[k] = np.inf if reported[k] < 0 else over(difference, allowed)
     k = int(np.argmax(ratios))  # the first NaN, if there is one
-    return Check("losses", "T4", float(ratios[k]), 1.0, f"worst in block {k}" if ratios[k] else "")
+    loss = float(np.ldexp(losses[k], unit + case.gram_exponent))
+    where = f"worst in block {k}: {reported[k]:.6g}, it is {loss:.6g}" if ratios[k] else ""
+    return Check("losses", "T4", float(ratios[k]), 1.0, where)
 
 
 def _sizes(matrix: Array) -> NDArray[np.float32]:

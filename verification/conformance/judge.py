@@ -11,7 +11,7 @@ from verification.certificate import NOT_DECIDABLE, Check, certify, failed
 from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Answer, Failed, Implementation, Output, Refused
-from verification.thresholds import UNIT_ROUNDOFF, VECTOR_WEIGHTS
+from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF, VECTOR_WEIGHTS
 
 MAX_NAMED = 300  # characters of a message that a verdict quotes
 SHOWN = 1e-5  # relative error of a number in a message: C prints six digits
@@ -141,15 +141,15 @@ def _against_vector(case: Case, output: Output) -> list[Check]:
 
 
 def weight_ratio(case: Case, output: Output) -> tuple[float, str]:
-    """The largest difference from the exact weights, over u κ max|W_i| plus the storage's rounding.
+    """The largest difference from the exact weights, over u (κ + 8) max|W_i| plus the storage's.
 
-    Returns the ratio and its place.
+    Returns the ratio, and its place with both weights.
     """
     exact = case.answer["weight"]
     assert case.condition is not None
     u = UNIT_ROUNDOFF[case.dtype]
     largest = np.abs(np.asarray(case.weight, dtype=float)).max(axis=1, keepdims=True)
-    allowed = u * case.condition * np.maximum(largest, np.abs(exact))
+    allowed = u * (case.condition + ROUNDINGS) * np.maximum(largest, np.abs(exact))
     if case.storage:
         smallest = np.finfo(np.float32).smallest_subnormal
         steps = {"float16": 2.0**-24, "bfloat16": 2.0**-133}.get(case.storage, float(smallest))
@@ -160,4 +160,6 @@ def weight_ratio(case: Case, output: Output) -> tuple[float, str]:
     )
     ratio = np.where(np.isfinite(difference), ratio, np.inf)
     row, column = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    return float(ratio[row, column]), f"worst at row {row}, column {column}"
+    found, right = float(output.weight[row, column]), float(exact[row, column])
+    place = f"row {row}, column {column}: {found!r}, exactly {right!r}, κ = {case.condition:g}"
+    return float(ratio[row, column]), f"worst at {place}"

@@ -72,6 +72,7 @@ class Report:
             "seed": self.seed,
             "passed": self.passed,
             "counts": self.counts,
+            "not_decidable": [v.case.id for v in self.verdicts if v.not_decidable],
             "unsupported_because": dict(
                 Counter(v.unsupported for v in self.verdicts if v.unsupported)
             ),

@@ -45,6 +45,8 @@ def of_baselines(e: Evidence) -> Iterator[Suspect]:
              "sweep reaches them", replace(plain, at_start=True)),
             ("pivot-not-squared", "scores take U_jj for its square",
              replace(plain, score=lambda W, _, pivots: W**2 / np.sqrt(pivots))),
+            ("pivot-multiplied", "scores are multiplied by U_jj² instead of divided",
+             replace(plain, score=lambda W, _, pivots: W**2 * pivots)),
         ]  # fmt: skip
         listed += [
             ("update-within-block", "columns behind the block do not move",

@@ -60,6 +60,13 @@ def _of_masks(e: Evidence) -> Iterator[Listed]:
 
 def _scores(e: Evidence) -> Iterator[tuple[str, str, Score]]:
     lam = mean_damping(e)
+    # First, for where scores are close many a mistake looks like this one.
+    if e.precision == "float64":
+        yield "scores-in-float32", "scores that were computed in float32", score_in_float32
+        yield ("scores-in-float32", "scores that were rounded to float32",
+               lambda W, norms, pivots: rounded(np.abs(W) * norms, "float32"))  # fmt: skip
+        yield ("scores-in-float32", "norms that were rounded to float32",
+               lambda W, norms, pivots: np.abs(W) * rounded(norms, "float32"))  # fmt: skip
     yield ("mask-by-magnitude", "|W|, without the norms of the inputs",
            lambda W, norms, pivots: np.abs(W))  # fmt: skip
     yield ("norm-not-rooted", "|W| G_jj: the norm is the root of G_jj",
@@ -69,12 +76,6 @@ def _scores(e: Evidence) -> Iterator[tuple[str, str, Score]]:
     yield ("norms-with-damping", "norms that were read off H, with its damping",
            lambda W, norms, pivots: np.abs(W) * np.sqrt(norms**2 + lam))  # fmt: skip
     yield "score-with-sign", "W ‖X_j‖ with its sign", lambda W, norms, pivots: W * norms
-    if e.precision == "float64":
-        yield "scores-in-float32", "scores that were computed in float32", score_in_float32
-        yield ("scores-in-float32", "scores that were rounded to float32",
-               lambda W, norms, pivots: rounded(np.abs(W) * norms, "float32"))  # fmt: skip
-        yield ("scores-in-float32", "norms that were rounded to float32",
-               lambda W, norms, pivots: np.abs(W) * rounded(norms, "float32"))  # fmt: skip
 
 
 def score_in_float32(weights: Array, norms: Array, pivots: Array) -> Array:

@@ -207,14 +207,18 @@ class _Run:
             return "zero"
         if self.method == "sparsegpt" and not self.problem.alone(j):
             return abs(self._current[i][j]), "column", j
-        return abs(self._current[i][j]), self._factor(j)
+        factor, size = self._factor(j), abs(self._current[i][j])
+        product = size * _root(factor)
+        if self.method in ("thanos", "wanda") and product**2 == score and _is_short(product):
+            return product  # exact in every arithmetic
+        return size, factor
 
     def _same_column(self, j: int) -> object:
         """Such a key for columns; None unless every term and every sum is exact."""
         if self._column_score(j) == 0:
             return "zero"
         factor = self._factor(j)
-        root = Fraction(isqrt(factor.numerator), isqrt(factor.denominator))
+        root = _root(factor)
         if root**2 != factor or (self.method == "sparsegpt" and not self.problem.alone(j)):
             return None
         return root
@@ -283,3 +287,16 @@ class _Run:
                 later.append(-L[j][mover] - along)
             self._shares[mover, j2] = later
         return self._shares[mover, j2]
+
+
+def _root(square: Fraction) -> Fraction:
+    """The root of a square of a fraction; of any other number, one whose square is less."""
+    return Fraction(isqrt(square.numerator), isqrt(square.denominator))
+
+
+def _is_short(number: Fraction) -> bool:
+    """Whether a number has so few binary digits that float32 holds it."""
+    odd, below = number.numerator, number.denominator
+    while odd and odd % 2 == 0:
+        odd //= 2
+    return odd < 2**24 and below & (below - 1) == 0

@@ -6,6 +6,7 @@ FLAGS = {
     "dead-columns": "some columns of G are 0: they are removed first and never move",
     "fewer-tokens-than-columns": "G has rank 3: only the damping makes H definite",
     "equal-columns": "columns of W and rows of X are copies of others: their scores tie",
+    "ties-in-units": "scores tie, but not if G is scaled by an odd power of two",
     "half-precision-ties": "a coarse grid and equal norms: many exact ties",
     "condition-1-over-root-u": "the condition number of H is about 1/sqrt(u)",
     "condition-0.1-over-u": "the condition number of H is about 0.1/u",

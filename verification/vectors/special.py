@@ -37,6 +37,7 @@ def specials() -> Iterator[Special]:
     yield from _nearly_symmetric(small)
     yield _tied_rows(diagonal)
     yield _loud_weights_on_quiet_inputs()
+    yield from _ties_in_other_units()
 
 
 def asymmetric(scale: float, difference: float) -> Matrix:
@@ -79,3 +80,17 @@ def _loud_weights_on_quiet_inputs() -> Special:
     X[:4] /= 64
     patterns = ("2:4+outliers:0.25", "structured:0.25+outliers:0.25")
     return Special("quiet-inputs", "outliers-by-inputs", weight, X @ X.T, patterns, 4, 1.0)
+
+
+# Norms of two columns each. Weights times norms tie; times √2 the second product is smaller, by
+# rounding, in float64 (the first three pairs) or in float32 (the others).
+_PAIRS = ((1, 3), (2, 3), (1, 11), (9, 1), (13, 2))
+
+
+def _ties_in_other_units() -> Iterator[Special]:
+    """Ties that an odd power of two breaks as a unit of G. The last columns decide its parity."""
+    for last in (1, 12):
+        norms = np.array([norm for pair in (*_PAIRS, (last, last)) for norm in pair], float)
+        row = np.array([norm for pair in _PAIRS for norm in reversed(pair)] + [1, 2], float)
+        weight = row * np.array([[1.0], [-2.0]])
+        yield Special(f"units-{last}", "ties-in-units", weight, np.diag(norms**2), ("1:2",))

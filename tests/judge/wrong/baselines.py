@@ -95,6 +95,10 @@ WRONG = [
     Wrong("SparseGPT: pivot not squared",
         with_step(losses_alone=lambda self, weights, J: weights[:, J] ** 2 / np.diag(self.U)[J]),
         "masks", "pivot-not-squared", method="sparsegpt", patterns=("unstructured", "n:m")),
+    Wrong("SparseGPT: multiplied by the pivot",
+        with_step(losses_alone=lambda self, weights, J:
+            weights[:, J] ** 2 * np.diag(self.U)[J] ** 2),
+        "masks", "pivot-multiplied", method="sparsegpt"),
     Wrong("Wanda: per layer", PerLayer, "counts", "compared-over-the-layer", method="wanda",
         patterns=LAYER),
     Wrong("Wanda: norm not rooted", NormNotRooted, "masks", "norm-not-rooted", method="wanda",

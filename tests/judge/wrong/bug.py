@@ -34,6 +34,7 @@ FEATURES = {
     "loud-row": "one row has far larger weights than the others",
     "spiky-rows": "a few weights are far larger than the others of their columns",
     "cancelling-row": "large weights of one row cancel over correlated inputs",
+    "tied-products": "weights and norms differ, their products tie",
     "tied-rows": "most rows are one loud row, whose sign differs",
     "quiet-heavy-row": "one row has large weights for quiet inputs, and no large h",
     "nearly-symmetric": "G differs from its transpose by less than what is refused",

@@ -108,6 +108,9 @@ def layer(
         steps = [rng.integers(1, 64, size) / 2**30 for size in ((rows, columns), (columns, 1))]
         weight = rng.choice([-1.0, 1.0], columns) * (1 + steps[0])
         X = rng.choice([-1.0, 1.0], X.shape) * (1 + steps[1])
+    if "tied-products" in features:
+        norms = rng.choice([1.0, 3.0, 9.0, 11.0, 33.0], columns)
+        weight, X = rng.choice([-99.0, 99.0], (rows, columns)) / norms, np.diag(norms)
     if "dead-columns" in features:
         X[np.unique([columns // 5, columns // 2, columns - 2])] = 0.0
     if "zero-gram" in features:

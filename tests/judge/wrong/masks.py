@@ -40,6 +40,9 @@ WRONG = [
         with_step(norms=lambda self: Right.norms(self) * (1 + 2.0**-52 * (
             np.arange(self.shape[1]) % 2 == 0))),
         "vector mask", None, patterns=("unstructured", "n:m"), features=("tied-columns",)),
+    # G is divided by an odd power of two, so that its roots round.
+    Wrong("G in odd units", with_step(norms=lambda self: np.sqrt(2 * np.diag(self.G))),
+        "vector mask", None, patterns=("unstructured", "n:m"), features=("tied-products",)),
     Wrong("mask of the original weights", ChosenOnce, "masks", "mask-of-original-weights",
         patterns=("unstructured",), features=("many-blocks",)),
     Wrong("n:m chosen once from the original weights", ChosenOnce, "masks", "nm-chosen-once",
