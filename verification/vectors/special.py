@@ -93,4 +93,5 @@ def _ties_in_other_units() -> Iterator[Special]:
         norms = np.array([norm for pair in (*_PAIRS, (last, last)) for norm in pair], float)
         row = np.array([norm for pair in _PAIRS for norm in reversed(pair)] + [1, 2], float)
         weight = row * np.array([[1.0], [-2.0]])
-        yield Special(f"units-{last}", "ties-in-units", weight, np.diag(norms**2), ("1:2",))
+        gram, one_block = np.diag(norms**2), len(norms)
+        yield Special(f"units-{last}", "ties-in-units", weight, gram, ("1:2",), one_block)

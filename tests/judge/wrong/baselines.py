@@ -98,7 +98,8 @@ WRONG = [
     Wrong("SparseGPT: multiplied by the pivot",
         with_step(losses_alone=lambda self, weights, J:
             weights[:, J] ** 2 * np.diag(self.U)[J] ** 2),
-        "masks", "pivot-multiplied", method="sparsegpt"),
+        "masks", "pivot-multiplied", method="sparsegpt",
+        patterns=("unstructured", "n:m", "structured")),
     Wrong("Wanda: per layer", PerLayer, "counts", "compared-over-the-layer", method="wanda",
         patterns=LAYER),
     Wrong("Wanda: norm not rooted", NormNotRooted, "masks", "norm-not-rooted", method="wanda",
