@@ -1,4 +1,4 @@
-"""`thanos bench speed --device cuda --predict`: counted work, and the time of it on a named card."""
+"""`thanos bench speed --device cuda --predict`: work, and its time on a card."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence

@@ -149,7 +149,7 @@ def _work(operations: float, dtype: torch.dtype, moved: float) -> Work:
 
 
 def _product(left: Any, right: Any, *_: Any) -> float:
-    return 2.0 * left.numel() * right[-1]
+    return 2 * float(left.numel()) * int(right[-1])
 
 
 # Operations of products and factorisations, by the shapes of their tensors. In all others the bytes
