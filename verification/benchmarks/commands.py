@@ -378,7 +378,9 @@ def _predict_speed(card: str, out: Path) -> None:
     write_results(out / PREDICTED, results, indent=1)
     names = [each.name for each in cards]
     table("PREDICTED, one layer", pages.layer_headings(names), [*pages.layer_rows(results)])
-    table("PREDICTED, all layers", pages.model_headings(names), [*pages.model_rows(results)])
+    model = results["models"][0]
+    title = f"PREDICTED, all {model['layers']} layers of {model['model']}"
+    table(title, pages.model_headings(names), [*pages.model_rows(results)])
     say(pages.assumptions(results))
     say(f"Results: {out / PREDICTED}")
 
