@@ -305,7 +305,7 @@ def speed(
         ),
     ] = False,
     card: Annotated[
-        str, typer.Option(help="Of --predict: one card by its name, such as H200; default all.")
+        str, typer.Option(help="Of --predict: a card by its name, such as H200; default: five.")
     ] = "",
     threads: Threads = 0,
     out: Annotated[Path, typer.Option(help="Folder for results, tables and picture.")] = Path(
@@ -377,7 +377,8 @@ def _predict_speed(card: str, out: Path) -> None:
         results = predict(cards, command_line(), progress)
     write_results(out / PREDICTED, results, indent=1)
     names = [each.name for each in cards]
-    table("PREDICTED, one layer", pages.layer_headings(names), [*pages.layer_rows(results)])
+    rows = [*pages.layer_rows(results, names[0])]
+    table(f"PREDICTED, one layer on {names[0]}", pages.LAYER_HEADINGS, rows)
     model = results["models"][0]
     title = f"PREDICTED, all {model['layers']} layers of {model['model']}"
     table(title, pages.model_headings(names), [*pages.model_rows(results)])

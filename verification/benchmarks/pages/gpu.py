@@ -1,6 +1,6 @@
 """The tables of docs/gpu.md: what pruning takes on a GPU, predicted and measured."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from verification.benchmarks.pages.page import Page
@@ -11,23 +11,15 @@ Content = Mapping[str, Any]
 PREDICTED, MEASURED = "gpu/predicted", "gpu/layers"  # results files in docs/results
 MEASURED_HEADINGS = ["layer", "pattern", "method", "ms", "× the card's limit", "launches", "MiB",
                      "certificate s"]  # fmt: skip
-LARGE = 4096  # columns and rows from which layers are on the page
+LAYER_HEADINGS = ["layer", "pattern", "method", "launches", "10⁹ operations", "GB", "ms",
+                  "at the limit, ms"]  # fmt: skip
+SHOWN = ([4096, 4096], [4096, 14336])  # layers on the page; the results file has more
 
 
-def layer_headings(cards: Sequence[str]) -> list[str]:
-    """Headings of `layer_rows`."""
-    return ["layer", "pattern", "method", "launches", "10⁹ operations", "GB",
-            *(f"{card}, ms" for card in cards)]  # fmt: skip
-
-
-def layer_rows(content: Content) -> Iterator[list[str]]:
-    """A row for each counted layer, with its time on every card and, in brackets, at its limit."""
+def layer_rows(content: Content, card: str) -> Iterator[list[str]]:
+    """A row for each counted layer, with its time on a card. Columns: LAYER_HEADINGS."""
     for each in content["layers"]:
-        limits = each["limits"]
-        times = (
-            f"{1e3 * seconds:.1f} ({1e3 * limits[card]:.1f})"
-            for card, seconds in each["seconds"].items()
-        )
+        times = (f"{1e3 * each[name][card]:.1f}" for name in ("seconds", "limits"))
         shape = "{} × {}".format(*each["shape"])
         yield [shape, each["pattern"], each["method"], *_counts(each), *times]
 
@@ -76,27 +68,19 @@ def _counts(each: Content) -> list[str]:
     return [f"{each['launches']:,.0f}", f"{operations:,.0f}", f"{work['bytes'] / 1e9:.1f}"]
 
 
-def _names(content: Content) -> list[str]:
-    return [card["name"] for card in content["cards"]]
+def _models(results: Results) -> str:
+    content = results.content(PREDICTED)
+    headings = model_headings([card["name"] for card in content["cards"]])
+    text = markdown(headings, model_rows(content), left=2)
+    return f"{text}\n\n{folded('How this was counted', source_line(content))}"
 
 
-def _predicted(
-    headings: Callable[[Sequence[str]], list[str]],
-    rows: Callable[[Content], Iterator[list[str]]],
-    left: int,
-) -> Callable[[Results], str]:
-    def table(results: Results) -> str:
-        content = results.content(PREDICTED)
-        text = markdown(headings(_names(content)), rows(content), left=left)
-        return f"{text}\n\n{folded('How this was counted', source_line(content))}"
-
-    return table
-
-
-def _large(content: Content) -> Iterator[list[str]]:
-    """The rows of large layers."""
-    large = [each for each in content["layers"] if min(each["shape"]) >= LARGE]
-    return layer_rows({**content, "layers": large})
+def _layers(results: Results) -> str:
+    """Some large layers on the first card."""
+    content = results.content(PREDICTED)
+    shown = [each for each in content["layers"] if each["shape"] in SHOWN]
+    rows = layer_rows({**content, "layers": shown}, content["cards"][0]["name"])
+    return markdown(LAYER_HEADINGS, rows, left=3)
 
 
 def _card_rows(results: Results) -> str:
@@ -124,8 +108,8 @@ GPU = Page(
     "gpu",
     "What does pruning take on a GPU?",
     {
-        "gpu models": _predicted(model_headings, model_rows, left=2),
-        "gpu layers": _predicted(layer_headings, _large, left=3),
+        "gpu models": _models,
+        "gpu layers": _layers,
         "gpu cards": _card_rows,
         "gpu measured": _measured,
     },
