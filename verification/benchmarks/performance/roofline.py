@@ -7,8 +7,7 @@ from reference.patterns import Pattern, SemiStructured
 
 BLOCK = 128  # columns
 LAUNCH = 5e-6  # seconds that a launch takes at least: an assumption
-# Conjugate-gradient steps of a block's systems, and the passes that they are made in: an assumption
-# that real layers of float32 weights keep to.
+# Conjugate-gradient steps of a block's systems, and the passes that they are made in: assumptions.
 STEPS, PASSES = 6, 2
 
 
