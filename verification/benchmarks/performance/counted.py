@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from reference.patterns import parse_pattern
-from thanos_torch.pruning.dry_run import planned_layers
+from thanos_torch.pruning.dry_run import PlannedLayer, planned_layers
 from thanos_torch.pruning.plan import LayerOptions, Rules
 from verification.benchmarks.environment import Progress, environment
 from verification.benchmarks.performance.cases import SEMI, UNSTRUCTURED, Shape
@@ -25,6 +25,7 @@ from verification.benchmarks.performance.roofline import (
 )
 
 PREDICTED = "predicted.json"
+LLAMA = LLAMAS[0]
 # Rows and columns, the most important first: layers of large models, then those of SmolLM2-135M.
 SHAPES: tuple[Shape, ...] = (
     *((4096, 4096), (4096, 14336), (14336, 4096), (8192, 8192)),
@@ -110,13 +111,14 @@ def _first_blocks(pattern: str, rows: int, cards: tuple[Card, ...]) -> tuple[Cou
 
 
 def predict(cards: Sequence[Card], command: str, progress: Progress) -> dict[str, Any]:
-    """Count all layers of SHAPES and of Llama-3 8B; the content of PREDICTED.
+    """Count all layers of SHAPES and of LLAMA; the content of PREDICTED.
 
     Raises ValueError without Triton, whose kernels are counted.
     """
     if importlib.util.find_spec("triton") is None:
         raise ValueError("predict counts the launches of Triton's kernels, and finds no Triton")
     steps = len(CASES) * (len(SHAPES) + 1)
+    of_block = planned_layers(LLAMA.build("meta"), Rules(LayerOptions(parse_pattern(SEMI))))
     layers, models = [], []
     for number, (method, pattern) in enumerate(CASES):
         for place, shape in enumerate(SHAPES):
@@ -127,8 +129,8 @@ def predict(cards: Sequence[Card], command: str, progress: Progress) -> dict[str
             limits = {card.name: least_seconds(method, parsed, *shape, card) for card in cards}
             layers.append({"shape": shape, **_record(method, pattern, found), "limits": limits})
         done = number * (len(SHAPES) + 1) + len(SHAPES)
-        progress(f"{method}, {pattern}, {LLAMAS[0].name}", done, steps)
-        models.append(_model(method, pattern, cards))
+        progress(f"{method}, {pattern}, {LLAMA.name}", done, steps)
+        models.append(_model(method, pattern, of_block, cards))
     return {
         "command": command,
         "environment": environment(),
@@ -144,13 +146,13 @@ def _record(method: str, pattern: str, found: Counted) -> dict[str, Any]:
     return {"method": method, "pattern": pattern, **asdict(found)}
 
 
-def _model(method: str, pattern: str, cards: Sequence[Card]) -> dict[str, Any]:
-    """Pruning all layers of Llama-3 8B, without calibration; layers with one input share a factor.
+def _model(
+    method: str, pattern: str, layers: Sequence[PlannedLayer], cards: Sequence[Card]
+) -> dict[str, Any]:
+    """Pruning a Llama, without calibration; layers of a block with one input share a factor.
 
-    All decoder blocks are alike, so that one of them is counted.
+    layers  those of one decoder block, as all blocks are alike
     """
-    llama = LLAMAS[0]
-    layers = planned_layers(llama.build("meta"), Rules(LayerOptions(parse_pattern(pattern))))
     whole = Counted(0, Work(), {card.name: 0.0 for card in cards})
     known: dict[tuple[Shape, bool], Counted] = {}
     for layer in layers:
@@ -158,6 +160,6 @@ def _model(method: str, pattern: str, cards: Sequence[Card]) -> dict[str, Any]:
         key = (rows, columns), layer.reads != layer.name
         if key not in known:
             known[key] = count_layer(method, pattern, key[0], cards, shares_factor=key[1])
-        whole = whole.plus(known[key], times=llama.layers)
-    count = llama.layers * len(layers)
-    return {"model": llama.name, "layers": count, **_record(method, pattern, whole)}
+        whole = whole.plus(known[key], times=LLAMA.layers)
+    count = LLAMA.layers * len(layers)
+    return {"model": LLAMA.name, "layers": count, **_record(method, pattern, whole)}
