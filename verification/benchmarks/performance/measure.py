@@ -91,7 +91,7 @@ def _pass(cell: PassCell) -> dict[str, Any]:
 
 def _model(every: int) -> dict[str, Any]:
     """Prune a whole model; see `measure_model`. Times are scaled to all decoder blocks."""
-    found = measure_model(every, windows=WINDOWS, length=LENGTH)
+    found = measure_model(every)
     return {
         "model": found["model"],
         "tokens": found["tokens"],
