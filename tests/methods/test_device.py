@@ -8,7 +8,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from reference.patterns import Ablation
-from tests.methods.fake_device import SlicesByNarrow
 from tests.methods.judging import certified
 from thanos_torch import SemiStructured, Unstructured, refit, sparsegpt, thanos, wanda
 from thanos_torch.methods.factor import Factor
@@ -18,6 +17,7 @@ from thanos_torch.methods.solver import DeviceSolver
 from thanos_torch.methods.thanos import prune_blocks
 from thanos_torch.methods.units import Units
 from thanos_torch.methods.update import walk_blocks
+from verification.benchmarks.performance.launches import SlicesByNarrow
 
 ROWS, COLUMNS, BLOCK = 24, 40, 16  # a ragged last block
 PATTERNS: list[Unstructured | SemiStructured] = [

@@ -298,34 +298,92 @@ def speed(
         typer.Option("--quick", help="Fewer wide layers and blocks of the model: 5 minutes."),
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda (layers only).")] = "cpu",
+    predict: Annotated[
+        bool,
+        typer.Option(
+            "--predict", help="Of cuda: count the work, and print what a card would take."
+        ),
+    ] = False,
+    card: Annotated[
+        str, typer.Option(help="Of --predict: a card by its name, such as H200; default: five.")
+    ] = "",
     threads: Threads = 0,
-    out: Annotated[Path, typer.Option(help="Folder for speed.json, speed.md, speed.png.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for results, tables and picture.")] = Path(
         "results/speed"
     ),
 ) -> None:
     """Time Thanos in units of matrix products, and every time with a certificate.
 
-    Exit status 0 means that all limits are kept.
+    On a GPU in seconds, beside the card's limit and the published procedures. Exit status 0 means
+    that all limits are kept.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device must be cpu where torch finds no CUDA, got 'cuda'")
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be cpu or cuda, got {device!r}")
+    if device == "cpu" and (predict or card):
+        raise ValueError("predict and card are for --device cuda")
+    if card and not predict:
+        raise ValueError("card is for --predict")
+    if predict:
+        _predict_speed(card, out)
+        return
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("device must be cpu where torch finds no CUDA; --predict needs none")
+        raise typer.Exit(done_if(_device_speed(out)))
     _use_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
     from verification.benchmarks.pages.cost import SPEED, SPEED_HEADINGS, speed_rows
     from verification.benchmarks.pages.studies import Results
     from verification.benchmarks.performance.speed import promises, run_speed
 
     load_model(DEFAULT_MODEL)  # downloads it if need be: set-up, which is not measured
     with progress_bar("speed") as progress:
-        results = run_speed(quick, device, command_line(), progress)
+        results = run_speed(quick, command_line(), progress)
     write_results(out / "speed.json", results)
     _write_page(out / "speed.md", SPEED.bare(Results(out), out))
     table("Cost of pruning a layer", SPEED_HEADINGS, list(speed_rows(results)))
     holds = _show_verdicts(promises(results))
     say(f"Results, tables and picture: {out}")
     raise typer.Exit(done_if(holds))
+
+
+def _device_speed(out: Path) -> bool:
+    """Time layers on a GPU; returns whether all promises hold."""
+    from verification.benchmarks.pages.gpu import MEASURED_HEADINGS, measured_rows
+    from verification.benchmarks.performance.counted import SHAPES
+    from verification.benchmarks.performance.device_speed import LAYERS, measure_layers, promises
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    with progress_bar("speed") as progress:
+        results = measure_layers(
+            "cuda",
+            SHAPES,
+            command_line(),
+            progress,
+            save=lambda found: write_results(out / LAYERS, found, indent=1),
+        )
+    table(f"Layers on {results['card']['name']}", MEASURED_HEADINGS, [*measured_rows(results)])
+    say(f"Results: {out / LAYERS}")
+    return _show_verdicts(promises(results))
+
+
+def _predict_speed(card: str, out: Path) -> None:
+    """Print what layers and Llama-3 8B would take on one card or all."""
+    from verification.benchmarks.pages import gpu as pages
+    from verification.benchmarks.performance.counted import PREDICTED, predict
+    from verification.benchmarks.performance.roofline import CARDS, card_named
+
+    cards = [card_named(card)] if card else CARDS
+    with progress_bar("counting") as progress:
+        results = predict(cards, command_line(), progress)
+    write_results(out / PREDICTED, results, indent=1)
+    names = [each.name for each in cards]
+    rows = [*pages.layer_rows(results, names[0])]
+    table(f"PREDICTED, one layer on {names[0]}", pages.LAYER_HEADINGS, rows)
+    model = results["models"][0]
+    title = f"PREDICTED, all {model['layers']} layers of {model['model']}"
+    table(title, pages.model_headings(names), [*pages.model_rows(results)])
+    say(pages.assumptions(results))
+    say(f"Results: {out / PREDICTED}")
 
 
 def _check_threads(threads: int) -> None:

@@ -77,9 +77,8 @@ def test_a_whole_model_is_scaled_and_certified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = save_checkpoint(random_model(llama_config()), tmp_path)
-    for name, value in (("DEFAULT_MODEL", str(small)), ("WINDOWS", 4), ("LENGTH", 32)):
-        monkeypatch.setattr(measure, name, value)
-    found = measure.measure_model(every=2)  # two of three blocks
+    monkeypatch.setattr(measure, "DEFAULT_MODEL", str(small))
+    found = measure.measure_model(every=2, windows=4, length=32)  # two of three blocks
     assert (found["blocks"], found["pruned_blocks"], len(found["layers"])) == (3, 2, 14)
     assert found["pruning_of_all"] == pytest.approx(1.5 * found["seconds"]["pruning"])
     monkeypatch.setattr(measure, "measure_model", lambda every: found)

@@ -39,7 +39,7 @@ def test_a_whole_run_of_small_layers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(speed, name, value)
     monkeypatch.setattr(timing, "SECONDS", 0.0)
     told: list[tuple[int, int]] = []
-    results = speed.run_speed(True, "cpu", "test", lambda note, done, of: told.append((done, of)))
+    results = speed.run_speed(True, "test", lambda note, done, of: told.append((done, of)))
     assert told == [(number, len(told)) for number in range(len(told))]
     # All these shapes have correlated inputs too; of the real ones the largest has not.
     assert len(told) == 4 * 9 + 11 + 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thanos_torch.runtime.files import whole_file
 from verification.benchmarks.pages.cost import COST, SPEED
+from verification.benchmarks.pages.gpu import GPU
 from verification.benchmarks.pages.inference import INFERENCE, SIZE
 from verification.benchmarks.pages.marks import fill
 from verification.benchmarks.pages.numbers import number
@@ -15,7 +16,7 @@ from verification.benchmarks.pages.report import html_report
 from verification.benchmarks.pages.studies import Results
 
 MEASURED: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED)
-PAGES = (*MEASURED, PAPER_MODELS)
+PAGES = (*MEASURED, PAPER_MODELS, GPU)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
 SECTIONS = (
@@ -48,6 +49,7 @@ def published(root: Path) -> list[Path]:
     docs = root / "docs"
     return [
         root / "README.md",
+        docs / "gpu.md",
         docs / "paper-models.md",
         docs / "results" / "speed" / "speed.md",
         *sorted((docs / "study").glob("*.md")),
@@ -99,7 +101,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Rebuild what a checkout publishes: README, docs/study, docs/paper-models.md, speed.md."""
+    """Rebuild what a checkout publishes: README, docs/study, gpu.md, paper-models.md, speed.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="folder of the checkout")
     publish(parser.parse_args().root)

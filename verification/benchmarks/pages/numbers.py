@@ -14,7 +14,7 @@ from verification.benchmarks.pages.tables import percent, perplexity, signed
 from verification.benchmarks.pages.zero_shot import telling
 from verification.benchmarks.statistics import added_percent, mean
 
-QUERY = re.compile(r"(?P<measure>[\w-]+) (?P<study>[\w-]+)(?:: (?P<runs>.+))?")
+QUERY = re.compile(r"(?P<measure>[\w-]+) (?P<study>[\w/-]+)(?:: (?P<runs>.+))?")
 
 
 def number(results: Results, query: str) -> str:

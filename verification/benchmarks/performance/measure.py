@@ -105,7 +105,9 @@ def _model(every: int) -> dict[str, Any]:
     }
 
 
-def measure_model(every: int) -> dict[str, Any]:
+def measure_model(
+    every: int, device: str = "cpu", windows: int = WINDOWS, length: int = LENGTH
+) -> dict[str, Any]:
     """Prune every `every`-th decoder block of SmolLM2-135M with Thanos, unstructured 50 %.
 
     Times are scaled to the whole model as if its blocks were alike. Calibration passes a pruned
@@ -113,14 +115,15 @@ def measure_model(every: int) -> dict[str, Any]:
     matrices count as calibration, because passes have no other purpose.
     """
     loaded = load_model(DEFAULT_MODEL)
-    windows = calibration_windows(
-        loaded.tokenizer, DEFAULT_DATASET, nsamples=WINDOWS, seqlen=LENGTH, seed=0
-    ).ids
+    text = calibration_windows(
+        loaded.tokenizer, DEFAULT_DATASET, nsamples=windows, seqlen=length, seed=0
+    )
     report = prune_model(
         loaded.model,
-        windows,
+        text.ids,
         Unstructured(0.5),
         judge=certify,
+        device=device,
         only=lambda block: block % every == 0,
     )
     blocks = loaded.model.config.num_hidden_layers
@@ -143,7 +146,7 @@ def measure_model(every: int) -> dict[str, Any]:
         "model": DEFAULT_MODEL,
         "dataset": DEFAULT_DATASET,
         "origin": loaded.origin,
-        "tokens": WINDOWS * LENGTH,
+        "tokens": windows * length,
         "threads": torch.get_num_threads(),
         "blocks": blocks,
         "pruned_blocks": pruned,

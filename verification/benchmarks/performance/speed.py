@@ -1,4 +1,4 @@
-"""`thanos bench speed`: pruning one layer in units of matrix products, against limits."""
+"""`thanos bench speed` on a CPU: pruning one layer in units of matrix products, against limits."""
 
 import time
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ class PublishedUnits:
 def time_published(layer: Layer) -> PublishedUnits:
     """Time the published SparseGPT. Raises RuntimeError if its loss is not SparseGPT's."""
     W, G = layer
-    A, device = torch.randn_like(G), W.device.type
+    A = torch.randn_like(G)
     found = []
     for pattern in (Unstructured(0.5), SemiStructured(2, 4)):
         theirs = thanos_torch.objective(W, G, published_sparsegpt(W, G, pattern), damping=0.01)
@@ -90,8 +90,8 @@ def time_published(layer: Layer) -> PublishedUnits:
 
         units = []
         for _ in range(PUBLISHED_REPEATS):
-            before, spent = product_seconds(A, device), clock(run, device)
-            units.append(spent / mean([before, product_seconds(A, device)]))
+            before, spent = product_seconds(A), clock(run)
+            units.append(spent / mean([before, product_seconds(A)]))
         found.append(sorted(units)[PUBLISHED_REPEATS // 2])
     return PublishedUnits(*found)
 
@@ -102,7 +102,7 @@ def memory_limit(shape: Shape) -> int:
     return MEMORY_FACTOR * 4 * (rows * columns + columns**2) + MEMORY_EXTRA
 
 
-def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dict[str, Any]:
+def run_speed(quick: bool, command: str, progress: Progress) -> dict[str, Any]:
     """Measure everything; the content of speed.json.
 
     quick  every fifth decoder block of the model only, and wide layers in CASES only
@@ -115,28 +115,26 @@ def run_speed(quick: bool, device: str, command: str, progress: Progress) -> dic
     for number, (cell, inputs) in enumerate(cells):
         shape = cell.rows, cell.columns
         progress(f"{cell.method}, {cell.pattern}, {shape[0]} x {shape[1]}", number, steps)
-        layer = random_layer(shape, inputs, device)
+        layer = random_layer(shape, inputs)
         if shape not in published:
             published[shape] = time_published(layer)
-        timing = time_layer(cell, layer, device, products=True)
+        timing = time_layer(cell, layer, products=True)
         layers.append(_record(cell, timing, inputs, published[shape]))
     timings: dict[LayerCell, LayerTiming] = {}
     for number, cell in enumerate(around, len(cells)):
         progress(f"{cell.rows} x {cell.columns}, B = {cell.block_size}", number, steps)
-        layer = random_layer((cell.rows, cell.columns), "independent", device)
-        timings[cell] = time_layer(cell, layer, device)
+        layer = random_layer((cell.rows, cell.columns), "independent")
+        timings[cell] = time_layer(cell, layer)
     results: dict[str, Any] = {
         "command": command,
-        "environment": environment(device),
+        "environment": environment(),
         "threads": torch.get_num_threads(),
-        "device": device,
         "published": [{"shape": shape, **asdict(units)} for shape, units in published.items()],
         "layers": layers,
         "growth": _growth(timings),
     }
-    if device == "cpu":
-        progress("all layers of SmolLM2-135M", steps - 1, steps)
-        results["model"] = {**measure_model(5 if quick else 1), "limit": MODEL_SHARE}
+    progress("all layers of SmolLM2-135M", steps - 1, steps)
+    results["model"] = {**measure_model(5 if quick else 1), "limit": MODEL_SHARE}
     results["minutes"] = (time.monotonic() - start) / 60
     return results
 

@@ -98,17 +98,17 @@ def random_layer(shape: tuple[int, int], inputs: str, device: str = "cpu") -> La
     The last layer is kept: cells of one shape follow each other.
     """
     rows, columns = shape
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator(device).manual_seed(SEED)
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(*size, generator=generator)
+        return torch.randn(*size, generator=generator, device=device)
 
     X = normal(columns, 2 * columns)
     if inputs == "correlated":  # a few directions that all columns share, and louder columns
-        X *= torch.rand(columns, 1, generator=generator).add(0.1)
+        X *= torch.rand(columns, 1, generator=generator, device=device).add(0.1)
         X += normal(columns, 8) @ normal(8, 2 * columns)
     W = normal(rows, columns)
-    return W.to(device), (X @ X.T).to(device)
+    return W, X @ X.T
 
 
 def enough(totals: list[float]) -> bool:
