@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 # Hypothesis draws the same examples on every run, so that CI is stable; no deadline, no files.
 settings.register_profile(
-    "project", derandomize=True, deadline=None, database=None, max_examples=40
+    "project", derandomize=True, deadline=None, database=None, max_examples=20
 )
 settings.load_profile("project")
 
@@ -21,6 +22,9 @@ settings.load_profile("project")
 # start, and pytest's workers, learn it from the environment, and these before they load NumPy.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+if not torch.cuda.is_available():
+    # Triton reads it when it is imported itself, which parts of PyTorch do.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 torch.set_num_threads(1)
 threadpool_limits(1, user_api="blas")
 
@@ -32,6 +36,15 @@ LONGEST = (
     "models/pruning/test_streaming.py", "models/pruning/test_real_model.py",
     "benchmarks/cost/test_run.py", "certificate/attacks/test_attacks.py", "judge/test_ways_in.py",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def power_stays_on() -> Iterator[None]:
+    """No test ends the power: waiting for the disk would take most of the time of killed runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
 
 NOT_RUN = pytest.StashKey[dict[str, list[str]]]()  # names by the reason
 

@@ -59,10 +59,10 @@ def test_shares_are_recorded(undisturbed: Path) -> None:
 @pytest.mark.parametrize(
     ("at", "fail", "more"),
     [  # all in the second block
-        (0, "calibration:3:kill", ()),
+        pytest.param(0, "calibration:3:kill", (), marks=pytest.mark.long),
         (2, "calibration:5:kill", ()),
         (0, "solve:2:kill", ()),
-        (2, "solve:4:kill", ()),
+        pytest.param(2, "solve:4:kill", (), marks=pytest.mark.long),
         (1, "solve:4:kill", ("--activations", "memory")),
     ],
 )
