@@ -17,6 +17,8 @@ test: .venv/installed
 # Longer checks, with recorded results in docs/results.
 verify: mutants fuzz attacks
 	$(BIN)/pytest -n 2 --dist loadfile -m long
+	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile thorough tests/properties \
+	  tests/certificate/test_right.py tests/methods/test_against_reference.py
 	$(BIN)/thanos verify reference
 	$(BIN)/thanos verify torch
 	$(BIN)/python -m verification.tolerances

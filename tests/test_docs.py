@@ -2,17 +2,25 @@
 
 `pycon` blocks are doctests and share their names within a page. In `console` blocks every `$` line
 is a command, run by bash from the project's root, and what follows is what it prints, errors
-included; a line of dots stands for any lines. No other block is allowed.
+included; a line of dots stands for any lines. No other block is allowed. Where a command is nothing
+but `thanos` or a script, maybe in another folder, this process runs it, because a new one would
+import PyTorch again, which takes longer than most commands; the rest shows that bash can.
 """
 
+import contextlib
 import doctest
+import io
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from thanos_torch import cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,8 +69,33 @@ def test_python_blocks_print_what_the_page_says(page: Path) -> None:
     check_python(page)
 
 
-@pytest.mark.parametrize(("command", "expected"), [each for page in RUN for each in commands(page)])
-def test_commands_print_what_the_page_says(command: str, expected: str) -> None:
+# Words and quotes after `thanos` or a script: no pipe, no second program.
+ALONE = re.compile(
+    r"(?:cd (?P<folder>\S+) && )?(?P<program>thanos|python) (?P<words>[^|&;<>]*)"
+    r"(?P<silent> 2>/dev/null)?"
+)
+
+
+def run_here(command: re.Match[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `thanos` or a script prints that is run in this process."""
+    monkeypatch.chdir(ROOT / (command["folder"] or ""))
+    words = shlex.split(command["words"].replace("$OLDPWD", str(ROOT)))
+    printed = io.StringIO()
+    errors = io.StringIO() if command["silent"] else printed
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+        if command["program"] == "python":
+            monkeypatch.setattr(sys, "argv", words)
+            runpy.run_path(words[0], run_name="__main__")
+            return printed.getvalue()
+        monkeypatch.setattr(sys, "argv", ["thanos", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    said = end.value.code  # text is what Python prints on the error stream
+    return printed.getvalue() + (f"{said}\n" if isinstance(said, str) else "")
+
+
+def run_by_bash(command: str) -> str:
+    """What bash prints, errors included."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=ROOT,
@@ -73,4 +106,13 @@ def test_commands_print_what_the_page_says(command: str, expected: str) -> None:
         timeout=120,
         check=False,
     )
-    assert doctest.OutputChecker().check_output(expected, done.stdout, OPTIONS), done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(("command", "expected"), [each for page in RUN for each in commands(page)])
+def test_commands_print_what_the_page_says(
+    command: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = ALONE.fullmatch(command)
+    printed = run_here(alone, monkeypatch) if alone else run_by_bash(command)
+    assert doctest.OutputChecker().check_output(expected, printed, OPTIONS), printed

@@ -28,17 +28,25 @@ STUDY = ROOT / "docs" / "study"
 QUICK = json.loads((PUBLISHED / "quick" / "results.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def results() -> Results:
+    """All that is published, each file of which is read once."""
+    return Results(PUBLISHED)
+
+
 @pytest.mark.parametrize("page", published(ROOT), ids=lambda page: page.stem)
-def test_tables_and_numbers_of_a_page_are_those_of_the_results(page: Path) -> None:
+def test_tables_and_numbers_of_a_page_are_those_of_the_results(
+    page: Path, results: Results
+) -> None:
     text = page.read_text()
-    assert filled(text, Results(PUBLISHED)) == text
+    assert filled(text, results) == text
 
 
-def test_pictures_and_report_are_made_from_the_results(tmp_path: Path) -> None:
+def test_pictures_and_report_are_made_from_the_results(tmp_path: Path, results: Results) -> None:
     drawn = {}
     for page in PAGES:
         folder = PUBLISHED / "speed" if page is SPEED else STUDY
-        for file in page.draw(Results(PUBLISHED), tmp_path):
+        for file in page.draw(results, tmp_path):
             drawn[folder / file.name] = digest_of(file)
     assert {*STUDY.glob("*.png")} == {file for file in drawn if file.parent == STUDY}
     for file, digest in drawn.items():
@@ -53,8 +61,8 @@ def test_every_page_of_the_study_is_in_the_report() -> None:
     assert {*STUDY.glob("*.md")} <= {*sections(ROOT).values()}
 
 
-def test_the_verdicts_that_pages_rest_on_are_those_of_the_results() -> None:
-    wrong = [each for each in check(STUDY / "verdicts.toml", Results(PUBLISHED)) if not each.holds]
+def test_the_verdicts_that_pages_rest_on_are_those_of_the_results(results: Results) -> None:
+    wrong = [each for each in check(STUDY / "verdicts.toml", results) if not each.holds]
     assert not wrong, "\n".join(f"{each.page}: {each.line}: is {each.found}" for each in wrong)
 
 

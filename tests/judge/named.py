@@ -31,7 +31,7 @@ def measured(wrong: Wrong, size: Size) -> Counter[str]:
     right = function(Wrong("none", Right, "", None, wrong.method))
     found: Counter[str] = Counter()
     for shown in showcases(wrong, rows, columns, block_size):
-        case = case_of(wrong, shown, seed, rows, columns)
+        case = case_of(wrong.method, shown, seed, rows, columns)
         if not judge(case, right).passed:
             found["right code does not pass"] += 1
         wrongly = function(wrong)

@@ -49,27 +49,34 @@ def function(wrong: Wrong) -> PythonFunction:
 def cases(wrong: Wrong, size: Size) -> Iterator[Case]:
     seed, rows, columns, block_size = size
     for shown in showcases(wrong, rows, columns, block_size):
-        yield case_of(wrong, shown, seed, rows, columns)
+        yield case_of(wrong.method, shown, seed, rows, columns)
 
 
-@cache  # exact masks take seconds, and two tests need them
-def case_of(wrong: Wrong, shown: Showcase, seed: int, rows: int, columns: int) -> Case:
+@cache  # exact masks take seconds, and many bugs show on one layer
+def case_of(method: str, shown: Showcase, seed: int, rows: int, columns: int) -> Case:
     W, G = layer(seed, rows, columns, features=shown.features, refused=shown.refused)
     options: dict[str, Any] = {
-        "method": wrong.method,
+        "method": method,
         "block_size": shown.block_size,
         "damping": shown.damping,
     }
     mask = None
-    if {"tied-rows", "tied-columns", "tied-products"} & set(
-        wrong.features
-    ):  # the same numbers in any arithmetic
-        mask = Right(W, G, shown.pattern, shown.block_size, shown.damping).run(wrong.method)[1]
-    if "ties" in wrong.features:  # only the exact mask shows how ties are broken
+    # The same numbers in any arithmetic.
+    if {"tied-rows", "tied-columns", "tied-products"} & set(shown.features):
+        mask = Right(W, G, shown.pattern, shown.block_size, shown.damping).run(method)[1]
+    if "ties" in shown.features:  # only the exact mask shows how ties are broken
         mask = np.array(exact_prune(W, G, parse_pattern(shown.pattern), **options).mask)
-    storage = next((one for one in STORED if f"stored-{one}" in wrong.features), None)
+    storage = next((one for one in STORED if f"stored-{one}" in shown.features), None)
     refused = REFUSED[shown.refused] if shown.refused else ()
     return made_case(W, G, shown.pattern, mask=mask, refused=refused, storage=storage, **options)
+
+
+@cache
+def verdict_on_right_code(
+    method: str, shown: Showcase, seed: int, rows: int, columns: int
+) -> Verdict:
+    right = Wrong("none", Right, "", None, method)
+    return judge(case_of(method, shown, seed, rows, columns), function(right))
 
 
 def verdicts(wrong: Wrong, size: Size) -> list[Verdict]:
@@ -92,10 +99,10 @@ def test_bug_is_caught_by_the_check_that_names_it_and_explained(wrong: Wrong, si
 @BY_SIZE
 @BY_BUG
 def test_right_code_passes_on_the_same_layers(wrong: Wrong, size: Size) -> None:
-    right = Wrong("none", Right, "", None, wrong.method)
-    for case in cases(wrong, size):
-        verdict = judge(case, function(right))
-        assert verdict.passed, (case.pattern, verdict.failures)
+    seed, rows, columns, block_size = size
+    for shown in showcases(wrong, rows, columns, block_size):
+        verdict = verdict_on_right_code(wrong.method, shown, seed, rows, columns)
+        assert verdict.passed, (shown.pattern, verdict.failures)
 
 
 def test_there_are_enough_bugs_and_every_check_catches_one() -> None:

@@ -4,7 +4,6 @@ With a GPU the same tests run the compiled kernels.
 """
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,6 @@ import pytest
 import torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    # Triton reads it when a kernel is defined. Kernels are imported late, so this is early enough.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @contextmanager

@@ -39,9 +39,10 @@ ABLATIONS = [
 def blocks(
     pattern: Unstructured | SemiStructured, ablation: Ablation, *, benign: bool, directly: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The block loop alone, its layer in a device's memory."""
-    W = torch.ones(ROWS, COLUMNS, device="cuda")
-    G, U = (torch.ones(COLUMNS, COLUMNS, device="cuda") for _ in range(2))
+    """The block loop alone, over a whole block and a ragged one in a device's memory."""
+    columns = BLOCK + COLUMNS % BLOCK
+    W = torch.ones(ROWS, columns, device="cuda")
+    G, U = (torch.ones(columns, columns, device="cuda") for _ in range(2))
     factor = Factor(U, benign)
     layer = ScaledLayer(W, G, True, 0.01, 0.01, Units.of_exponents(0, 0))
     strategy = TorchStrategy(factor, directly=directly)
@@ -68,7 +69,7 @@ def test_nothing_in_the_block_loop_waits_or_mixes_devices(
         )
     for tensor in (weight, mask, losses):
         assert tensor.device.type == "cuda"
-    assert mask.shape == (ROWS, COLUMNS)
+    assert mask.shape == weight.shape == (ROWS, 24)
 
 
 def test_fake_tensors_do_tell() -> None:

@@ -34,7 +34,7 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def score_matrices(draw: st.DrawFn, groups: bool = False) -> tuple[Candidates, int, int]:
     """Weights, with their metric, and n and m; ties, dead columns, one row, ragged tiles."""
     m = draw(st.integers(1, 6))
-    rows = draw(st.sampled_from([1, 2, 7, 8, 9, 17, 35]))
+    rows = draw(st.sampled_from([1, 2, 7, 8, 9, 17]))
     columns = m * draw(st.integers(1, 6)) if groups else draw(st.integers(1, 40))
     dtype = draw(st.sampled_from(DTYPES))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
@@ -106,7 +106,7 @@ def test_the_n_smallest_of_groups_are_those_of_a_stable_sort(
 @each_dtype
 @pytest.mark.parametrize("name", ["thanos", "sparsegpt"])
 @settings(max_examples=4)
-@given(problem=problems(kinds=("unstructured", "semi-structured"), outlier_rows=False, max_rows=40))
+@given(problem=problems(kinds=("unstructured", "semi-structured"), outlier_rows=False, max_rows=20))
 def test_layers_are_certified_and_have_the_masks_of_the_reference(
     name: str, dtype: torch.dtype, problem: Problem
 ) -> None:

@@ -27,7 +27,11 @@ LAYER = 60  # launches beside those of the blocks
 
 @pytest.mark.parametrize("rows", [3, 4096])
 @pytest.mark.parametrize("rest", [0, 12], ids=["whole blocks", "ragged"])
-@pytest.mark.parametrize(("method", "pattern", "budget"), BUDGET, ids=str)
+@pytest.mark.parametrize(
+    ("method", "pattern", "budget"),
+    BUDGET,
+    ids=lambda each: getattr(each, "__name__", str(each)),  # the same in every worker
+)
 def test_a_layer_is_a_few_launches(
     method: str, pattern: Pattern, budget: int, rest: int, rows: int
 ) -> None:

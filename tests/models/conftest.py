@@ -13,7 +13,7 @@ import torch
 from tests.models import tiny
 from thanos_torch.cli import main
 
-SMALL = ("--nsamples", 4, "--seqlen", 32, "--block-size", 8)
+SMALL = ("--nsamples", 4, "--seqlen", 32, "--block-size", 8, "--dataset", tiny.TEXT)
 
 
 @dataclass

@@ -18,6 +18,8 @@ from thanos_torch.models import ModelReport, prune_model
 
 WORDS = 256  # one token a byte
 BLOCK_SIZE = 8
+# To calibrate with: the default text takes longer to tokenise than a tiny model to prune.
+TEXT = Path(__file__).with_name("text.txt")
 FUSED = torch.arange(24.0).view(2, 3, 4)  # two experts of one layer
 
 

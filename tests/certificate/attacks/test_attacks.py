@@ -19,7 +19,7 @@ import pytest
 from tests.certificate.attacks import ATTACKS, play
 from tests.certificate.attacks.outcome import Outcome
 
-ROUNDS = 16
+ROUNDS = 8
 
 
 @pytest.mark.parametrize("name", ATTACKS)

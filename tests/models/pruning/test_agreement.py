@@ -15,7 +15,6 @@ from tests.models import observed, tiny
 from tests.models.conftest import SMALL, Thanos
 from thanos_torch import parse_pattern
 from thanos_torch.models import (
-    DEFAULT_DATASET,
     HeldMasks,
     LayerOptions,
     Rules,
@@ -81,7 +80,7 @@ def test_the_command_and_the_function_prune_alike(
 
     loaded = load_model(str(dense), trust_remote_code=True)
     windows = calibration_windows(
-        loaded.tokenizer, DEFAULT_DATASET, nsamples=4, seqlen=32, seed=0
+        loaded.tokenizer, str(tiny.TEXT), nsamples=4, seqlen=32, seed=0
     ).ids
     rules = Rules(LayerOptions(parse_pattern("1:2"), block_size=8), exclude=exclude)
     before = copy.deepcopy(loaded.model.state_dict())

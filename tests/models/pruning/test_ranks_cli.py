@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.models import tiny
 from tests.models.processes import environment, free_port
 from tests.stress.program import differing_files, fork_program, wait_for
 from tests.test_imports import ROOT
 from thanos_torch.models import RECORD
 
-OPTIONS = ("--pattern", "unstructured:0.5", "--nsamples", 7, "--seqlen", 32, "--block-size", 8)
+OPTIONS = (
+    *("--pattern", "unstructured:0.5", "--block-size", 8),
+    *("--dataset", tiny.TEXT, "--nsamples", 7, "--seqlen", 32),
+)
 WAIT = ("--rank-timeout", 60)
 
 
@@ -55,10 +59,10 @@ def test_shares_are_recorded(undisturbed: Path) -> None:
 @pytest.mark.parametrize(
     ("at", "fail", "more"),
     [  # all in the second block
-        (0, "calibration:3:kill", ()),
+        pytest.param(0, "calibration:3:kill", (), marks=pytest.mark.long),
         (2, "calibration:5:kill", ()),
         (0, "solve:2:kill", ()),
-        (2, "solve:4:kill", ()),
+        pytest.param(2, "solve:4:kill", (), marks=pytest.mark.long),
         (1, "solve:4:kill", ("--activations", "memory")),
     ],
 )

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import LifoQueue
 from typing import Any, Self
 
 from thanos_torch.runtime.progress import alone_in
@@ -171,7 +171,8 @@ def _run(
 class _Workers:
     """Worker processes, one for every run at a time; a context manager that ends them.
 
-    They start when they are needed, and keep the model that they have loaded.
+    They start when they are needed, and keep the model that they have loaded: one that has worked
+    is asked before one that would have to start.
     """
 
     def __init__(self, records: RunRecords, threads: int, count: int) -> None:
@@ -181,8 +182,8 @@ class _Workers:
             _Worker(records.folder / f"worker-{number}.err", os.environ | limits)
             for number in range(count)
         ]
-        self._idle = SimpleQueue[_Worker]()
-        for worker in self._all:
+        self._idle = LifoQueue[_Worker]()
+        for worker in reversed(self._all):
             self._idle.put(worker)
 
     def __enter__(self) -> Self:
