@@ -27,7 +27,6 @@ MISTAKEN = (
     "dead columns stay",
     "norms by sums of |G|",
     "columns by their median score",
-    "small entries of H dropped",
     "rows spared by their largest weight",
 )
 EVERYTHING: dict[str, Any] = {"dtypes": ["float64", "float32"], "storage": ["float16", "bfloat16"]}

@@ -44,6 +44,7 @@ class Explanation:
               can tell apart; 0 for mistakes that are seen without running them
     mistake   key and description without what differs between layers
     kind      "run", "fitted" or "seen", as of a `Suspect`
+    value     the fitted number
     """
 
     key: str
@@ -52,6 +53,7 @@ class Explanation:
     distance: float
     mistake: Mistake
     kind: str
+    value: float
 
     @property
     def likeliness(self) -> tuple[int, bool]:
@@ -167,7 +169,9 @@ class _Trial:
 
 def _explanation(suspect: Suspect, where: str, distance: float) -> Explanation:
     text = f"{suspect.text}; {where}" if where else suspect.text
-    return Explanation(suspect.key, suspect.rule, text, distance, suspect.mistake, suspect.kind)
+    return Explanation(
+        suspect.key, suspect.rule, text, distance, suspect.mistake, suspect.kind, suspect.value
+    )
 
 
 def first_place(e: Evidence, right: Array, mask: Mask) -> str:

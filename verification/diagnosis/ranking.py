@@ -17,6 +17,7 @@ from verification.diagnosis.explain import (
 MAX_OTHERS = 24  # failures without this explanation, in which the mistake would show as well
 # Shares of the failures that are left: what explains less does so by chance.
 LEAST, LEAST_FITTED = 0.2, 0.5
+ALIKE = 0.02  # relative difference of fitted numbers that are taken for one
 NEARLY_ALL = 0.9  # share of failures beyond which a mistake is named although other cases pass
 
 
@@ -83,7 +84,17 @@ def _by_mistake(
     for place, of_one in enumerate(explained):
         for explanation in of_one:
             sets.setdefault(explanation.mistake, {}).setdefault(place, explanation)
-    return sets
+    return {mistake: _alike(by_failure) for mistake, by_failure in sets.items()}
+
+
+def _alike(explanations: dict[int, Explanation]) -> dict[int, Explanation]:
+    """Those with the number that most agree on: a mistake has one, and a fit finds many."""
+    values = np.array([each.value for each in explanations.values()])
+    near = np.abs(values[:, None] - values) <= ALIKE * np.abs(values)
+    agree = near[:, int(near.sum(axis=0).argmax())]
+    return {
+        place: explanations[place] for place, same in zip(explanations, agree, strict=True) if same
+    }
 
 
 def _likeliness(explanations: dict[int, Explanation]) -> float:

@@ -20,6 +20,7 @@ class Suspect:
     make   returns the weight and mask that an algorithm with this mistake gives
     kind   "run"; "fitted" if something in it was fitted to the output, which then proves less;
            "seen" if the output is right but for one detail
+    value  the fitted number, which has to be the same on all layers
     """
 
     key: str
@@ -27,6 +28,7 @@ class Suspect:
     text: str
     make: Callable[[], tuple[Array, Mask]]
     kind: str = "run"
+    value: float = 1.0
 
     @property
     def mistake(self) -> tuple[str, str]:

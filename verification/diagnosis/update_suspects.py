@@ -155,13 +155,13 @@ def _fitted_step(e: Evidence, right: Array) -> Iterator[Suspect]:
         return
     step = float(wanted @ found / (wanted @ wanted))
     yield Suspect("half-step", "(6)", f"the moves are {step:.4g} times as long as they should be",
-                  lambda: simulate(e, Variation(step=step)), kind="fitted")  # fmt: skip
+                  lambda: simulate(e, Variation(step=step)), "fitted", step)  # fmt: skip
 
 
 def with_damping(e: Evidence, factor: float) -> Suspect:
     """The mistake of a damping that is `factor` times too large."""
     return Suspect("damping-off", "section 1", f"λ is {factor:.3g} times what it should be",
-                   lambda: simulate(e, times_damping(factor)), kind="fitted")  # fmt: skip
+                   lambda: simulate(e, times_damping(factor)), "fitted", factor)  # fmt: skip
 
 
 def times_damping(factor: float) -> Variation:

@@ -184,7 +184,7 @@ BROKEN: dict[str, tuple[Broken, ...]] = {
     "output-mask": (_broken("mask inverted", f"{_T}13-unstructured"),
                     _broken("mask transposed", f"{_T}13-nm")),
     "even-units": (_broken("G in odd units", f"{_T}units-1-nm", f"{_T}units-12-nm"),),
-    "equal-columns": (_broken("equal columns differ in the last bit", f"{_T}06-nm"),),
+    "equal-columns": (_broken("equal columns differ in the last bits", f"{_T}06-nm"),),
     "input-unchanged": (_broken("weight overwritten", f"{_T}13-unstructured"),
                         _broken("gram overwritten", f"{_T}13-unstructured")),
 }  # fmt: skip

@@ -35,9 +35,9 @@ WRONG = [
             self, values.ravel()[::-1], count)[::-1].reshape(values.shape)),
         "vector mask", "tie-to-higher-index", patterns=("unstructured", "n:m"),
         features=("ties",)),
-    # Equal columns get scores that differ in the last bit, as from norms that are summed in parts.
-    Wrong("equal columns differ in the last bit",
-        with_step(norms=lambda self: Right.norms(self) * (1 + 2.0**-52 * (
+    # Equal columns get scores that differ in the last bits, as from norms that are summed in parts.
+    Wrong("equal columns differ in the last bits",
+        with_step(norms=lambda self: Right.norms(self) * (1 + 2.0**-51 * (
             np.arange(self.shape[1]) % 2 == 0))),
         "vector mask", None, patterns=("unstructured", "n:m"), features=("tied-columns",)),
     # G is divided by an odd power of two, so that its roots round.

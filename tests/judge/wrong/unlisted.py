@@ -144,7 +144,7 @@ UNLISTED: list[tuple[Wrong, set[str]]] = [
            with_step(hessian=lambda self: np.where(
                np.abs(Right.hessian(self)) < 1e-3 * np.diag(self.G).max(), 0.0,
                Right.hessian(self)) + 0.1 * np.diag(self.G).mean() * np.eye(len(self.G))),
-           "updates", None), set()),
+           "updates", None), {"damping-off"}),
     (Wrong("rows spared by their largest weight",
            with_step(row_values=lambda self: np.abs(self.W).max(axis=1)), "outliers", None,
            patterns=("outlier-rows",), features=("quiet-heavy-row",)),
