@@ -39,7 +39,7 @@ WRONG = [
     Wrong("equal columns differ in the last bits",
         with_step(norms=lambda self: Right.norms(self) * (1 + 2.0**-51 * (
             np.arange(self.shape[1]) % 2 == 0))),
-        "vector mask", None, patterns=("unstructured", "n:m"), features=("tied-columns",)),
+        "vector mask", None, patterns=("n:m",), features=("tied-columns",)),
     # G is divided by an odd power of two, so that its roots round.
     Wrong("G in odd units", with_step(norms=lambda self: np.sqrt(2 * np.diag(self.G))),
         "vector mask", None, patterns=("unstructured", "n:m"), features=("tied-products",)),
