@@ -21,6 +21,7 @@ from reference.patterns import (
 )
 from thanos_torch.checkpoint.record import Judge, LayerVerdict, ModelReport
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
+from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.refit import refit
 from thanos_torch.methods.result import Pruned
@@ -127,19 +128,34 @@ class LayerOptions:
         weight (c, b) and gram (b, b), float32 or float64; factors as for `thanos`. Raises
         ValueError.
         """
+        pruned = self.before_refit(weight, gram, factors)
+        return pruned, self.refitted(weight, gram, pruned)
+
+    def before_refit(
+        self,
+        weight: Tensor,
+        gram: Tensor,
+        factors: FactorCache | None = None,
+        checks: Checks | None = None,
+    ) -> Pruned:
+        """The method's result alone; `checks` as for `thanos`."""
         shared = {"factors": factors} if self.method in FACTORISING else {}
-        pruned = METHODS[self.method](
+        return METHODS[self.method](
             weight,
             gram,
             self.pattern,
             block_size=self.block_size,
             damping=self.damping,
+            checks=checks,
             **shared,
             **self.ablation.changed(),
         )
+
+    def refitted(self, weight: Tensor, gram: Tensor, pruned: Pruned) -> Pruned:
+        """The result to keep: the refit of the method's result, or the same again."""
         if not self.refit_steps:
-            return pruned, pruned
-        return pruned, refit(weight, gram, pruned, steps=self.refit_steps, damping=self.damping)
+            return pruned
+        return refit(weight, gram, pruned, steps=self.refit_steps, damping=self.damping)
 
     def verdict(
         self, judge: Judge | None, weight: Tensor, gram: Tensor, pruned: Pruned, kept: Pruned
