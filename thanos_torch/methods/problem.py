@@ -39,8 +39,8 @@ class Gram:
     dtype    arithmetic of the sum; batches are converted before they are squared, because
              float16 overflows from 256 on
 
-    In float32 the products of inputs in bfloat16 or float16 are exact, and of T tokens' sums every
-    entry is off by at most γ_T sqrt(G_ii G_jj): docs/gpu.md.
+    In float32 the products of inputs in bfloat16 or float16 are exact, and the sum over T tokens is
+    off by at most γ_T sqrt(G_ii G_jj): docs/models.md.
     """
 
     def __init__(
