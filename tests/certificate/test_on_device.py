@@ -63,7 +63,7 @@ class EnoughError(Exception):
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_first_candidates_of_attacks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = []
+    judged: list[Certificate] = []
 
     def few(*layer: Any, **options: Any) -> Certificate:
         if len(judged) == CANDIDATES:
@@ -108,8 +108,9 @@ def test_types_of_tensors(kind: torch.dtype) -> None:
 def test_the_condition_number_is_that_of_lapack(monkeypatch: pytest.MonkeyPatch) -> None:
     by_numpy = make_case(WEIGHT, GRAM, WEIGHT, DAMPING, "float64", None)
     monkeypatch.setattr("verification.certificate.libraries.HOSTS", frozenset())
-    tensors = [tensor_of(each) for each in (WEIGHT, GRAM, WEIGHT)]
-    on_torch = make_case(*tensors, DAMPING, "float64", None, library_of(tensors[0]))
+    weight, gram = tensor_of(WEIGHT), tensor_of(GRAM)
+    home = library_of(weight)
+    on_torch: Any = make_case(weight, gram, weight, DAMPING, "float64", None, home)
     assert on_torch.condition == pytest.approx(by_numpy.condition, rel=1e-9)
     assert np.allclose(on_torch.U.native.numpy(), by_numpy.U, rtol=1e-9, atol=1e-12)
 
@@ -127,10 +128,12 @@ def test_tensors_stay_as_they_are() -> None:
 
 def test_without_array_api_compat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "array_api_compat", None)
-    layer = [tensor_of(each) for each in (WEIGHT, GRAM, WEIGHT)]
-    with pytest.raises(ValueError, match="thanos-pruning\\[device\\]"):
-        on_device(*layer, SemiStructured(2, 4))
-    certify(*layer, SemiStructured(2, 4))  # in the memory of the CPU nothing else is needed
+    weight, gram = tensor_of(WEIGHT), tensor_of(GRAM)
+    with pytest.raises(ValueError, match=r"thanos-pruning\[device\]"):
+        on_device(weight, gram, weight, SemiStructured(2, 4))
+    certify(
+        weight, gram, weight, SemiStructured(2, 4)
+    )  # in the memory of the CPU nothing else is needed
 
 
 def test_what_is_not_listed_is_a_type_error(monkeypatch: pytest.MonkeyPatch) -> None:

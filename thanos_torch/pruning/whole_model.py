@@ -71,9 +71,9 @@ def prune_model(
     method       thanos, magnitude, wanda or sparsegpt; block_size and damping as for those
     refit_steps  steps of `refit` after each layer, 0 for none
     ablation     switches of thanos that make it another algorithm than the paper's
-    device       where the decoder block at work is held
+    device       where the decoder block at work is held, pruned and judged
     solver_device  where layers are pruned and judged, by default where they are held; the CPU is
-                 faster for layers so small that a GPU waits for each of its many products
+                 for a GPU that has no room for a layer in float64, or is slow in it
     on_layer     called with every layer once it is pruned
     progress     called with what is being done, the layers done, and their number
     only         decides by a decoder block's index whether it is pruned; others stay dense and

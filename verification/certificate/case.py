@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from reference.patterns import column_blocks
 from verification.certificate.device_array import DeviceArray, pieces
 from verification.certificate.factors import factorised, inverse_transposed
-from verification.certificate.libraries import Library, library_of, on_host
+from verification.certificate.libraries import Library, at_home, on_host
 from verification.certificate.storage import not_of_type
 from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF
 
@@ -284,8 +284,7 @@ def _array(name: str, values: Any, home: Library | None = None) -> NDArray[Any]:
     """
     try:
         if home:
-            own = home.moved(values) if library_of(values) else home.array(on_host(values))
-            found: Any = DeviceArray(home.widened(own), home)
+            found: Any = DeviceArray(at_home(values, home), home)
             _ = found.dtype  # TypeError for types that NumPy has no name for
             return found  # type: ignore[no-any-return]
         return on_host(values)

@@ -307,7 +307,7 @@ def _within(
         return int(np.count_nonzero(part < low)), block[0] * width + between, part[between]
 
     blocks = list(column_blocks(rows, max(1, at_once // width)))
-    below, places, parts = zip(*in_parallel(look, blocks), strict=True)
+    below, places, parts = zip(*in_parallel(look, blocks, at_once > CACHED), strict=True)
     place, part = np.concatenate(places), np.concatenate(parts)
     k = count - sum(below)
     if not 0 < k <= len(part):

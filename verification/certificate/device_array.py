@@ -103,12 +103,13 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         if ufunc is np.power and inputs[1] == 2:
             ufunc, inputs = np.multiply, (inputs[0], inputs[0])
         own = OPERATIONS.get(ufunc.__name__)
-        arrays = self._promoted(inputs)
         if own is None:
             name = RENAMED.get(ufunc.__name__, ufunc.__name__)
+            # The standard wants numbers second only; a number costs no launch.
+            arrays = self._promoted(inputs, bare=isinstance(inputs[0], DeviceArray))
             found = getattr(self.library.xp, name)(*arrays)
         else:
-            found = own(self.library, *arrays)
+            found = own(self.library, *self._promoted(inputs))
         if out is None:
             several = isinstance(found, tuple)
             return tuple(map(self._result, found)) if several else self._result(found)
@@ -199,14 +200,21 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
             return xp.full((), value, dtype=getattr(xp, kind), device=self.library.device)
         return self.library.array(value)
 
-    def _promoted(self, values: Any) -> list[Native]:
-        """Operands as arrays; a number of Python takes the type of the array beside it."""
+    def _promoted(self, values: Any, bare: bool = False) -> list[Native]:
+        """Operands as arrays; a number of Python takes the type of the array beside it.
+
+        bare  leave such a number as it is
+        """
         own = next(each for each in values if isinstance(each, DeviceArray)).dtype
         found = []
         for value in values:
-            weak = isinstance(value, bool | int | float) and not isinstance(value, np.generic)
-            fits = own.kind == "f" or (own.kind == "i" and not isinstance(value, float))
-            found.append(self._same(value, own.name if weak and fits else None))
+            weak = isinstance(value, bool | int | float)
+            weak &= not isinstance(value, np.generic) or own == np.float64
+            weak &= own.kind == "f" or (own.kind == "i" and not isinstance(value, float))
+            if weak and bare:
+                found.append(float(value) if own.kind == "f" else int(value))
+            else:
+                found.append(self._same(value, own.name if weak else None))
         return found
 
     def _index(self, index: Any) -> Any:
@@ -359,7 +367,9 @@ def _asarray(asked: DeviceArray, values: Any, dtype: Any = None) -> DeviceArray:
 @_made
 def _where(asked: DeviceArray, condition: Any, left: Any, right: Any) -> DeviceArray:
     arrays = [each for each in (left, right) if isinstance(each, DeviceArray)]
-    both = arrays[0]._promoted((left, right)) if arrays else [*map(asked._same, (left, right))]
+    both = [*map(asked._same, (left, right))]
+    if arrays:
+        both = arrays[0]._promoted((left, right), bare=True)
     return asked._of(asked.library.xp.where(asked._same(condition), *both))
 
 
@@ -463,7 +473,8 @@ def _nonzero(asked: DeviceArray, mask: DeviceArray) -> tuple[DeviceArray, ...]:
 
 @_made
 def _flatnonzero(asked: DeviceArray, mask: DeviceArray) -> DeviceArray:
-    return np.nonzero(mask.ravel())[0]  # type: ignore[return-value]
+    places: DeviceArray = _nonzero(asked, mask.ravel())[0]
+    return places
 
 
 @_made
@@ -500,9 +511,9 @@ def _argsort(
 
 @_made
 def _lexsort(asked: DeviceArray, keys: tuple[DeviceArray, ...]) -> Any:
-    order: Any = np.argsort(keys[0], kind="stable")  # type: ignore[call-overload]
+    order = _argsort(asked, keys[0])
     for key in keys[1:]:
-        order = order[np.argsort(key[order], kind="stable")]
+        order = order[_argsort(asked, key[order])]
     return order
 
 

@@ -48,7 +48,7 @@ def inverse_transposed(M: Array) -> Array:
         )
         if not np.isfinite(np.diag(found)).all():
             raise ValueError("gram plus damping is singular")
-        return found.T  # type: ignore[no-any-return]
+        return found.T
     # Mᵀ is what LAPACK, which reads by columns, takes without a copy.
     U, info = lapack.dtrtri(M.T, lower=0)
     if info:

@@ -162,7 +162,10 @@ class CuPy(Library):
         return target
 
     def cholesky(self, A: Native) -> tuple[Native, bool]:  # noqa: D102
-        L = self.xp.linalg.cholesky(A)
+        try:
+            L = self.xp.linalg.cholesky(A)
+        except np.linalg.LinAlgError:
+            return A, True
         return L, not bool(self.xp.all(self.xp.isfinite(L)))
 
     def solved(self, L: Native, right: Native, *, transposed: bool = False) -> Native:  # noqa: D102
@@ -174,7 +177,7 @@ class CuPy(Library):
         return self.xp.linalg.solve(A, right)
 
 
-LIBRARIES = {"torch": Torch, "jax": Jax, "jaxlib": Jax, "cupy": CuPy}
+LIBRARIES: dict[str, type[Library]] = {"torch": Torch, "jax": Jax, "jaxlib": Jax, "cupy": CuPy}
 
 
 def library_of(values: Any) -> Library | None:
@@ -182,7 +185,7 @@ def library_of(values: Any) -> Library | None:
 
     Raises ValueError if array-api-compat is missing, or the device has no float64.
     """
-    kind = LIBRARIES.get(type(values).__module__.partition(".")[0])
+    kind: Any = _kind_of(values)
     if kind is None or _platform(values) in HOSTS:
         return None
     try:
@@ -192,13 +195,19 @@ def library_of(values: Any) -> Library | None:
             f"weight is on {_platform(values)}: to judge it there, pip install "
             "'thanos-pruning[device]'; or give arrays in the memory of the CPU"
         ) from None
-    library = kind(array_namespace(values), _device(values))
+    library: Library = kind(array_namespace(values), _device(values))
     with library.in_double():
         try:
             library.xp.zeros(1, dtype=library.xp.float64, device=library.device)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"weight is on {_platform(values)}, without float64") from error
     return library
+
+
+def at_home(values: Any, home: Library) -> Native:
+    """An array of any library as one of `home`, half types as float32."""
+    own = isinstance(home, _kind_of(values) or ())
+    return home.widened(home.moved(values) if own else home.array(on_host(values)))
 
 
 def on_host(values: Any) -> NDArray[Any]:
@@ -211,6 +220,10 @@ def on_host(values: Any) -> NDArray[Any]:
     halves = tensor.is_floating_point() and tensor.element_size() == 2
     array: NDArray[Any] = (tensor.float() if halves else tensor).numpy()
     return array
+
+
+def _kind_of(values: Any) -> type[Library] | None:
+    return LIBRARIES.get(type(values).__module__.partition(".")[0])
 
 
 def _device(values: Any) -> Any:

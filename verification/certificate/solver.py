@@ -3,7 +3,7 @@
 import numpy as np
 
 from verification.certificate.case import Array, Indices, Mask
-from verification.certificate.device_array import pieces
+from verification.certificate.device_array import DeviceArray, pieces
 from verification.certificate.threads import in_parallel
 
 NUMBERS = 2**18  # of the matrices that are solved at one time: 2 MB for each thread
@@ -54,7 +54,7 @@ def solve_picked(A: Array, picks: Mask, right: Array) -> Array:
         several = max(1, pieces(A, NUMBERS) // int(counts[order[end - 1]]) ** 2)
         parts.append(order[max(0, end - several) : end])
         end -= len(parts[-1])
-    in_parallel(solve, parts)
+    in_parallel(solve, parts, isinstance(A, DeviceArray))
     return x
 
 
