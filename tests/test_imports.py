@@ -9,15 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NUMERIC = {"numpy", "scipy"}
+# Imported when an array on a device comes: verification/certificate/libraries.py.
+LATE = {"array_api_compat", "jax", "cupyx"}
 # Files, and the modules outside the standard library that they may import at the top.
 ALLOWED = [
     ("reference", NUMERIC | {"reference"}),
     ("thanos_torch", {"torch", "thanos_torch", "reference.patterns"}),
     ("thanos_torch/methods/kernels", {"torch", "triton", "thanos_torch.methods.kernels"}),
-    ("verification", NUMERIC | {"hypothesis", "pytest", "reference", "verification"}),
+    ("verification", NUMERIC | {"hypothesis", "pytest", "reference", "verification", *LATE}),
     (
         "verification/certificate",
-        NUMERIC | {"reference.patterns", "verification.certificate", "verification.thresholds"},
+        NUMERIC
+        | {"reference.patterns", "verification.certificate", "verification.thresholds", *LATE},
     ),
 ]
 # These measure thanos_torch, prune whole models, or have a rule of their own, and may import more.
@@ -145,7 +148,7 @@ for arguments in (["--version"], ["verify", "reference", "--only=-06-"]):
         raise AssertionError("a command ends the process")
 """
 MODELS = ("transformers", "safetensors", "gguf", "typer", "rich", "tqdm", "datasets")
-BEYOND_NUMPY = ("torch", "thanos_torch", "hypothesis", "matplotlib", "pytest", *MODELS)
+BEYOND_NUMPY = (*LATE, "torch", "thanos_torch", "hypothesis", "matplotlib", "pytest", *MODELS)
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ def test_one_look_finishes_several_layers(monkeypatch: pytest.MonkeyPatch) -> No
         looks.append(1)
         return look(tensor)
 
-    monkeypatch.setattr(Tensor, "tolist", counted)
     W, G = layer()
+    monkeypatch.setattr(Tensor, "tolist", counted)
     first, second = (method(W, G, HALF, block_size=5, checks=checks) for method in (thanos, wanda))
     assert not looks
     assert not first.diagnostics.solver_steps

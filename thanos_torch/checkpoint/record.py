@@ -102,7 +102,8 @@ class LayerVerdict(Protocol):
         """
 
 
-# `verification.certify` is one: (weight, gram, pruned_weight, pattern, **options), NumPy arrays in.
+# `verification.certify` is one: (weight, gram, pruned_weight, pattern, **options). NumPy arrays in,
+# or tensors if the layer is on a device.
 Judge = Callable[..., LayerVerdict]
 
 

@@ -243,12 +243,24 @@ class StreamedModel:
             self._conversion.load(read_tensors({name: self.files[name] for name in wanted}))
         self._tie()
 
-    def load_block(self, index: int, files: Mapping[str, Path] | None = None) -> None:
-        """Read the weights of a decoder block, from the checkpoint or from `files`."""
-        where = files or self.files
-        tensors = read_tensors({name: where[name] for name in self.inside[index]})
+    def load_block(
+        self,
+        index: int,
+        files: Mapping[str, Path] | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Take the weights of a decoder block from the checkpoint, from `files` or from `tensors`.
+
+        tensors  as of `read_block`
+        """
+        tensors = tensors or self.read_block(index, files)
         with quiet_transformers():
             self._conversion.load(tensors)
+
+    def read_block(self, index: int, files: Mapping[str, Path] | None = None) -> dict[str, Tensor]:
+        """Read the checkpoint's tensors of a decoder block; the model stays as it is."""
+        where = files or self.files
+        return read_tensors({name: where[name] for name in self.inside[index]})
 
     def block_state(self, index: int) -> dict[str, Tensor]:
         """The weights of a block by the model's names, not copied."""

@@ -109,6 +109,7 @@ def prune(
             nsamples,
             seqlen,
             activations,
+            device,
             trust_remote_code=trust_remote_code,
             allow_partial=allow_partial,
         )

@@ -142,6 +142,7 @@ def show_plan(
     nsamples: int,
     seqlen: int,
     activations: str,
+    device: str,
     *,
     trust_remote_code: bool,
     allow_partial: bool,
@@ -156,7 +157,9 @@ def show_plan(
     built = meta_model(model, trust_remote_code=trust_remote_code)
     layers, report = planned_run(built, rules, seqlen)
     tokens = nsamples * seqlen
-    memory = memory_parts(built, layers, tokens, held_activations=activations == "memory")
+    memory = memory_parts(
+        built, layers, tokens, held_activations=activations == "memory", device=device
+    )
     seconds = time_parts(layers, tokens, seqlen, measure_speed())
     table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _plan_rows(layers))
     parts = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items())

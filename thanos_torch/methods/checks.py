@@ -22,16 +22,22 @@ class Checks:
 
     _numbers: list[Tensor] = field(default_factory=list)
     _answers: list[Callable[[list[float]], None]] = field(default_factory=list)
+    _name: str = ""
+
+    def named(self, name: str) -> "Checks":
+        """The same checks, for one layer: errors of what is added through it begin with `name`."""
+        return Checks(self._numbers, self._answers, name)
 
     def add(self, numbers: Tensor, answer: Callable[[list[float]], None]) -> None:
         """Keep numbers, (n,) in float64 on a device, and the function that is called with them."""
         self._numbers.append(numbers)
-        self._answers.append(answer)
+        self._answers.append(_naming(self._name, answer) if self._name else answer)
 
     def look(self) -> None:
         """Wait for the device once. Raises ValueError for the first layer that is refused."""
-        numbers, answers = self._numbers, self._answers
-        self._numbers, self._answers = [], []
+        numbers, answers = [*self._numbers], [*self._answers]
+        self._numbers.clear()
+        self._answers.clear()
         if not numbers:
             return
         lengths = [len(some) for some in numbers]
@@ -40,3 +46,15 @@ class Checks:
         for length, answer in zip(lengths, answers, strict=True):
             answer(values[:length])
             values = values[length:]
+
+
+def _naming(name: str, answer: Callable[[list[float]], None]) -> Callable[[list[float]], None]:
+    """The same answer; its errors begin with a name."""
+
+    def named(numbers: list[float]) -> None:
+        try:
+            answer(numbers)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    return named

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 
+import torch
 from torch import Tensor
 
 # Kinds of devices whose memory Python reads directly. All others are never waited for.
@@ -11,7 +12,12 @@ HOSTS = frozenset({"cpu"})
 
 def on_host(tensor: Tensor) -> bool:
     """Whether Python can look at the numbers of a tensor without waiting for a device."""
-    return tensor.device.type in HOSTS
+    return is_host(tensor.device)
+
+
+def is_host(device: torch.device | str) -> bool:
+    """Whether Python can look at numbers on a device without waiting for it."""
+    return torch.device(device).type in HOSTS
 
 
 def has_kernels(tensor: Tensor) -> bool:

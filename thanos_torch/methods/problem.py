@@ -1,7 +1,7 @@
 """The problem of one layer: objective, Gram matrix, and the common units of all methods. Spec 1."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +24,8 @@ from thanos_torch.methods.result import Diagnostics, Pruned
 from thanos_torch.methods.units import Units, times, times_in_place
 
 PANEL = 256  # columns: narrow enough to leave out nearly half, wide enough for fast products
+# On a device a launch takes as long as some billion operations: 2048 tokens times a panel squared.
+DEVICE_PANEL = 1024
 FEW = 128  # columns that suffice for most rows to show that they lost a weight
 # Of `_excess`: a relative change of G that shows entries of dead columns, and the asymmetry from
 # which on G is looked at. What is refused is 1e-5.
@@ -31,11 +33,14 @@ CHANGE, ASYMMETRY = 2.5e-6, 7.5e-6
 
 
 class Gram:
-    """G = X Xᵀ, added up batch by batch.
+    """G = X Xᵀ, added up batch by batch, on a device without a wait.
 
     columns  b, the number of inputs of the layer
     dtype    arithmetic of the sum; batches are converted before they are squared, because
              float16 overflows from 256 on
+
+    In float32 the products of inputs in bfloat16 or float16 are exact, and the sum over T tokens is
+    off by at most γ_T sqrt(G_ii G_jj): docs/models.md.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Gram:
         self.tokens = 0
 
     @torch.no_grad()
+    @full_precision()
     def add(self, batch: Tensor) -> None:
         """Add a batch of inputs, (..., columns): one token a row, so X is its transpose."""
         columns = len(self._matrix)
@@ -58,7 +64,7 @@ class Gram:
             raise ValueError(f"batch must have {columns} columns, got shape {tuple(batch.shape)}")
         rows = batch.reshape(-1, columns).to(self._matrix.dtype)
         # G is symmetric: panels that end at its diagonal hold all of it, for half of the products.
-        for j1, j2 in column_blocks(columns, PANEL):
+        for j1, j2 in column_blocks(columns, PANEL if on_host(rows) else DEVICE_PANEL):
             self._matrix[j1:j2, j1:].addmm_(rows[:, j1:j2].T, rows[:, j1:])
         self.tokens += len(rows)
 
@@ -71,18 +77,35 @@ class Gram:
         add_up(self._matrix)
         self.tokens = tokens
 
-    def matrix(self) -> Tensor:
-        """G, (columns, columns). Raises ValueError if an input was NaN or infinite."""
+    def matrix(self, checks: Checks | None = None) -> Tensor:
+        """G, (columns, columns). Raises ValueError if an input was NaN or infinite.
+
+        checks  for a G on a device: nothing waits for it, and `checks.look()` raises
+        """
         # Checked here and not in `add`, where it would make a GPU wait for every batch. The
         # diagonal suffices: a column's sum of squares is finite only if all its inputs are.
-        finite = self._matrix.diagonal().isfinite()
-        if not finite.all():
-            column = int((~finite).nonzero()[0])
-            raise ValueError(f"batch must be finite, got NaN or infinity in column {column}")
+        if not on_host(self._matrix):
+            upper = self._matrix.triu()
+            matrix = upper.add_(upper.triu(1).mT)
+            doubt = joined([matrix.diagonal().sum()])
+            if checks is None:
+                _check_sums(matrix, doubt.tolist())
+            else:
+                checks.add(doubt, lambda total: _check_sums(matrix, total))
+            return matrix
+        _check_sums(self._matrix)
         matrix = self._matrix.clone()
         for j1, j2 in column_blocks(len(matrix), PANEL):
             matrix[j2:, j1:j2] = matrix[j1:j2, j2:].T
         return matrix
+
+
+def _check_sums(matrix: Tensor, total: Sequence[float] = (math.inf,)) -> None:
+    """Raise ValueError if a diagonal entry of G is not finite; their `total` may say so already."""
+    finite = matrix.diagonal().isfinite()
+    if not (math.isfinite(total[0]) or finite.all()):
+        column = int((~finite).nonzero()[0])
+        raise ValueError(f"batch must be finite, got NaN or infinity in column {column}")
 
 
 @torch.no_grad()

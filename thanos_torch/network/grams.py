@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.problem import Gram
 from thanos_torch.network.experts import looping_experts
 from thanos_torch.network.layers import PrunableLayer
@@ -101,11 +102,11 @@ class InputGrams:
             gram = self.grams.setdefault(name, Gram(layer.shape[1], device=layer.stored.device))
             gram.pool(ranks.add_up, self._tokens[name])
 
-    def matrix(self, name: str) -> Tensor | None:
+    def matrix(self, name: str, checks: Checks | None = None) -> Tensor | None:
         """G of a layer, (b, b), or None if no token reached it.
 
         Layers that share an input get one and the same tensor. Raises ValueError, naming the
-        layer, if an input was NaN or infinite.
+        layer, if an input was NaN or infinite; on a device `checks.look()` does.
         """
         if not self._tokens[name]:
             return None
@@ -113,10 +114,12 @@ class InputGrams:
         if self._tokens[name] != self._tokens[first]:
             raise _irregular(name)
         if first not in self._matrices:
+            what = f"calibration input of {name}"
+            named = checks.named(what) if checks else None
             try:
-                self._matrices[first] = self.grams[first].matrix()
+                self._matrices[first] = self.grams[first].matrix(named)
             except ValueError as error:
-                raise ValueError(f"calibration input of {name}: {error}") from None
+                raise ValueError(f"{what}: {error}") from None
             del self.grams[first]  # the matrix takes its place in memory
         return self._matrices[first]
 

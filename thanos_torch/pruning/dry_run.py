@@ -15,6 +15,7 @@ from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights, side_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
+from thanos_torch.methods.devices import is_host
 from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
@@ -178,12 +179,17 @@ def memory_parts(
     tokens: int,
     *,
     held_activations: bool = False,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Estimate the peak memory of `prune_checkpoint` in bytes, by what takes it.
+
+    On a device the parts from the activations on are the device's, and one block.
 
     model             on the meta device, as of `meta_model`
     tokens            windows times their length
     held_activations  the activations of all batches are in memory, not only those of one
+    device            where blocks are pruned: on another than the CPU, all layers of a block at
+                      once, while the next block is read
     """
     chosen = [layer for layer in layers if isinstance(layer.choice, LayerOptions)]
     block, outside = _sizes(model, tokens)
@@ -195,12 +201,21 @@ def memory_parts(
         if layer.reads == layer.name:
             grams[layer.block] = grams.get(layer.block, 0) + 4 * layer.shape[1] ** 2
     solver = max(2 * 4 * (layer.weights + layer.shape[1] ** 2) for layer in chosen)
+    waiting: dict[int, int] = {}  # weights and results of a block's layers, and their masks
+    for layer in chosen:
+        waiting[layer.block] = waiting.get(layer.block, 0) + (4 + 4 + 1) * layer.weights
+    ahead = (
+        {}
+        if is_host(device)
+        else {"next block": block, "results of a block": max(waiting.values())}
+    )
     judge = max(8 * (layer.weights + layer.shape[1] ** 2) for layer in chosen)
     return {
         "program and libraries": psutil.Process().memory_info().rss,
         "outside of the blocks": outside,
         # It is read again once it is written, and compared.
         "block": 2 * block,
+        **ahead,
         "activations": held * width * element + 4 * BATCH_TOKENS * widest * element,
         "Gram matrices of a block": max(grams.values(), default=0),
         "solver": solver + SOLVER_FIXED,

@@ -1,5 +1,7 @@
 """Prune and judge one layer, exchange the result between ranks, and put it into the model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +10,13 @@ from torch import Tensor
 
 from thanos_torch.checkpoint.masks import PackedMask, packed_bytes
 from thanos_torch.checkpoint.record import Judge, LayerRecord, PrunedLayer
+from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.result import Diagnostics, Pruned
 from thanos_torch.network.layers import PrunableLayer, arithmetic_of
 from thanos_torch.pruning.plan import Choice, Dense
 from thanos_torch.runtime.arguments import checked
-from thanos_torch.runtime.clock import Stopwatch, blas_threads
+from thanos_torch.runtime.clock import Span, Stopwatch, blas_threads
 from thanos_torch.runtime.ranks import Ranks
 
 
@@ -39,51 +42,90 @@ class Solved:
             ranks.send_to_first(self.result.before_refit)
 
 
-def solve(
+@dataclass(frozen=True)
+class Started:
+    """A layer that a method has pruned; on a device nobody has looked at the result yet.
+
+    pruned  None if the layer stays dense
+    """
+
+    record: LayerRecord
+    choice: Choice
+    weight: Tensor | None = None
+    gram: Tensor | None = None
+    pruned: Pruned | None = None
+    span: Span | None = None
+
+
+def start(
     layer: PrunableLayer,
     choice: Choice,
     gram: Tensor | None,
-    judge: Judge | None,
     watch: Stopwatch,
     factors: FactorCache,
+    checks: Checks,
     device: torch.device | str | None = None,
-) -> Solved:
-    """Prune one layer and have it judged; the model stays as it is.
+) -> Started:
+    """Prune one layer; the model stays as it is.
 
     gram     (b, b); without it the layer stays dense
-    judge    None leaves the layer uncertified
     factors  shared by layers that have the same Gram matrix
+    checks   to be looked at before `finish` is called
     device   where to work; None for where `gram` is
 
-    Raises ValueError, naming the layer, if its weight or `gram` is not finite.
+    Raises ValueError, naming the layer, if its weight or `gram` is not finite; on a device
+    `checks.look()` does.
     """
     record = LayerRecord(layer.name, layer.shape)
     if isinstance(choice, Dense):
         record.left_dense, record.asked_dense = choice.reason, True
-        return Solved(record)
+        return Started(record, choice)
     record.options = choice.as_dict()
     if gram is None:
         record.left_dense = "no calibration token reached it"
-        return Solved(record)
+        return Started(record, choice)
     where = (device or gram.device, arithmetic_of(layer.dtype))
     weight, gram = layer.read().to(*where), gram.to(*where)
-    before = watch.seconds["pruning"]
-    try:
-        with watch.stage("pruning"):
-            pruned, kept = choice.prune(weight, gram, factors)
+    with watch.stage("pruning") as span, naming(layer.name):
+        pruned = choice.before_refit(weight, gram, factors, checks.named(layer.name))
+    return Started(record, choice, weight, gram, pruned, span)
+
+
+def finish(started: Started, judge: Judge | None, watch: Stopwatch) -> Solved:
+    """Refit a layer if that was asked for, and have it judged.
+
+    judge  None leaves the layer uncertified
+    """
+    record, choice, pruned = started.record, started.choice, started.pruned
+    weight, gram, span = started.weight, started.gram, started.span
+    if isinstance(choice, Dense) or pruned is None:
+        return Solved(record)
+    assert weight is not None
+    assert gram is not None
+    assert span is not None
+    with naming(record.name):
+        with watch.stage("pruning") as refitting:
+            kept = choice.refitted(weight, gram, pruned)
         with watch.stage("certificates"), blas_threads(len(gram)):
             verdict = choice.verdict(judge, weight, gram, pruned, kept)
-    except ValueError as error:
-        raise ValueError(f"{layer.name}: {error}") from error
     if verdict is not None:
         record.certificate = verdict.as_dict()
-    record.seconds = watch.seconds["pruning"] - before
+    record.seconds = span.seconds + refitting.seconds
     with watch.stage("errors"):
         record.relative_error = relative_error(weight, kept.weight, gram)
     record.removed = int(kept.mask.sum())
     record.diagnostics = kept.diagnostics.as_dict()
     before_refit = pruned.weight if choice.refit_steps else None
-    return Solved(record, PrunedLayer(layer.name, weight, gram, kept, before_refit))
+    return Solved(record, PrunedLayer(record.name, weight, gram, kept, before_refit))
+
+
+@contextmanager
+def naming(layer: str) -> Iterator[None]:
+    """Let the ValueErrors inside begin with the name of the layer."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{layer}: {error}") from error
 
 
 def receive(
@@ -131,6 +173,6 @@ def relative_error(weight: Tensor, pruned_weight: Tensor, gram: Tensor) -> float
     weight, pruned_weight (c, b); gram (b, b). 0 for a layer whose outputs are all 0.
     """
     D = pruned_weight - weight
-    lost = ((D @ gram) * D).sum(dtype=torch.float64).item()
-    whole = ((weight @ gram) * weight).sum(dtype=torch.float64).item()
+    sums = [((rows @ gram) * rows).sum(dtype=torch.float64) for rows in (D, weight)]
+    lost, whole = torch.stack(sums).tolist()
     return lost / whole if whole > 0 else 0.0

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
 from reference.patterns import (
@@ -21,6 +20,8 @@ from reference.patterns import (
 )
 from thanos_torch.checkpoint.record import Judge, LayerVerdict, ModelReport
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
+from thanos_torch.methods.checks import Checks
+from thanos_torch.methods.devices import is_host
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.refit import refit
 from thanos_torch.methods.result import Pruned
@@ -130,19 +131,34 @@ class LayerOptions:
         weight (c, b) and gram (b, b), float32 or float64; factors as for `thanos`. Raises
         ValueError.
         """
+        pruned = self.before_refit(weight, gram, factors)
+        return pruned, self.refitted(weight, gram, pruned)
+
+    def before_refit(
+        self,
+        weight: Tensor,
+        gram: Tensor,
+        factors: FactorCache | None = None,
+        checks: Checks | None = None,
+    ) -> Pruned:
+        """The method's result alone; `checks` as for `thanos`."""
         shared = {"factors": factors} if self.method in FACTORISING else {}
-        pruned = METHODS[self.method](
+        return METHODS[self.method](
             weight,
             gram,
             self.pattern,
             block_size=self.block_size,
             damping=self.damping,
+            checks=checks,
             **shared,
             **self.ablation.changed(),
         )
+
+    def refitted(self, weight: Tensor, gram: Tensor, pruned: Pruned) -> Pruned:
+        """The result to keep: the refit of the method's result, or the same again."""
         if not self.refit_steps:
-            return pruned, pruned
-        return pruned, refit(weight, gram, pruned, steps=self.refit_steps, damping=self.damping)
+            return pruned
+        return refit(weight, gram, pruned, steps=self.refit_steps, damping=self.damping)
 
     def verdict(
         self, judge: Judge | None, weight: Tensor, gram: Tensor, pruned: Pruned, kept: Pruned
@@ -156,9 +172,9 @@ class LayerOptions:
             gram,
             pruned.weight,
             kept.weight if self.refit_steps else None,
-            mask=pruned.mask.cpu().numpy(),
+            mask=_given(pruned.mask),
             arithmetic=dtype_name(weight.dtype),
-            block_losses=pruned.block_losses.cpu().numpy(),
+            block_losses=_given(pruned.block_losses),
         )
 
     def ask(
@@ -175,14 +191,14 @@ class LayerOptions:
         weight, pruned_weight, refitted_weight (c, b); gram (b, b); more keywords of the judge
         """
         return judge(
-            _numpy(weight),
-            _numpy(gram),
-            _numpy(pruned_weight),
+            _given(weight),
+            _given(gram),
+            _given(pruned_weight),
             self.pattern,
             method=self.method,
             block_size=self.block_size,
             damping=self.damping,
-            refitted_weight=None if refitted_weight is None else _numpy(refitted_weight),
+            refitted_weight=None if refitted_weight is None else _given(refitted_weight),
             **self.ablation.changed(),
             **more,
         )
@@ -407,6 +423,12 @@ def default_judge(*args: Any, **options: Any) -> LayerVerdict:
     return certify(*args, **options)
 
 
-def _numpy(tensor: Tensor) -> Any:
-    """NumPy has no bfloat16; float32 holds all of its numbers, and those of float16."""
-    return (tensor if tensor.dtype == torch.float64 else tensor.float()).cpu().numpy()
+def _given(tensor: Tensor) -> Any:
+    """A tensor for a judge: itself on a device, where it is judged, else an array of NumPy.
+
+    NumPy has no bfloat16; float32 holds all of its numbers, and those of float16.
+    """
+    if not is_host(tensor.device):
+        return tensor
+    half = tensor.is_floating_point() and tensor.element_size() == 2
+    return (tensor.float() if half else tensor).numpy()

@@ -1,13 +1,14 @@
 """Block stores: read and write the decoder blocks of a run, and record which are finished."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thanos_torch.checkpoint.masks import PackedMask, write_masks
 from thanos_torch.checkpoint.record import LayerRecord
@@ -60,6 +61,9 @@ class BlockStore:
     def fetch(self, index: int) -> None:
         """Fill the block's weights: pruned ones if it is finished, else the model's own."""
 
+    def prefetch(self, index: int, device: torch.device | str) -> None:
+        """Begin to read the weights of the block that is fetched next, while another is pruned."""
+
     def keep(self, index: int) -> None:
         """Store the pruned block. Afterwards the model holds the weights as they are stored."""
 
@@ -75,7 +79,8 @@ class BlockStore:
         self.fetch(index)
         home = next(block.parameters()).device
         with in_one_line(f"decoder block {index}, {type(block).__name__}, cannot go to {device}"):
-            block.to(device)
+            # Out of pinned memory a GPU's copy does not wait; what follows it in its queue does.
+            block.to(device, non_blocking=True)
         yield
         block.to(home)
         self.release(index)
@@ -105,6 +110,8 @@ class StoredBlocks(BlockStore):
         self._count = len(streamed.blocks)
         self._groups = list(_grouped(streamed.outside, streamed.sizes))
         self._finished: dict[int, FinishedBlock] = {}
+        self._reader = ThreadPoolExecutor(1)
+        self._coming: dict[int, Future[dict[str, Tensor]]] = {}  # one block at most
         if writes:
             self._check(self._numbers, thoroughly=False)
             entries = [work.entry(index) for index in range(self._count)]
@@ -142,8 +149,23 @@ class StoredBlocks(BlockStore):
         if self._writes and index in self._finished:
             self._check([index], thoroughly=True)
             self._streamed.load_block(index, self._places(index))
+        elif index in self._coming:
+            self._streamed.load_block(index, tensors=self._coming.pop(index).result())
         else:
             self._streamed.load_block(index)
+
+    def prefetch(self, index: int, device: torch.device | str) -> None:
+        """As `BlockStore`: in a thread, which only reads; for a GPU into pinned memory."""
+        if index in self._finished or index >= self._count:
+            return
+        pinned = torch.device(device).type == "cuda"
+
+        def read() -> dict[str, Tensor]:
+            tensors = self._streamed.read_block(index)
+            # Either copy reads the file, of which only the place in memory is known before.
+            return {n: each.pin_memory() if pinned else each.clone() for n, each in tensors.items()}
+
+        self._coming = {index: self._reader.submit(read)}
 
     def keep(self, index: int) -> None:
         """As `BlockStore`. Raises ValueError if the shard does not read as what was written."""

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reference.patterns import Ablation, Pattern
+from reference.patterns import Ablation, Pattern, column_blocks
 from thanos_torch.checkpoint.masks import PackedMask
 from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer, RankShare
+from thanos_torch.methods.checks import Checks
+from thanos_torch.methods.devices import is_host
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.grams import InputGrams, hidden_weight
@@ -21,7 +23,7 @@ from thanos_torch.network.layers import (
 from thanos_torch.network.memory import repeats
 from thanos_torch.network.observe import Observation, evaluating, observe
 from thanos_torch.pruning.kept_grams import GramWriter
-from thanos_torch.pruning.one_layer import Solved, receive, solve, store_weight
+from thanos_torch.pruning.one_layer import Solved, finish, receive, start, store_weight
 from thanos_torch.pruning.plan import (
     PAPER,
     Choice,
@@ -74,9 +76,9 @@ def prune_model(
     method       thanos, magnitude, wanda or sparsegpt; block_size and damping as for those
     refit_steps  steps of `refit` after each layer, 0 for none
     ablation     switches of thanos that make it another algorithm than the paper's
-    device       where the decoder block at work is held
+    device       where the decoder block at work is held, pruned and judged
     solver_device  where layers are pruned and judged, by default where they are held; the CPU is
-                 faster for layers so small that a GPU waits for each of its many products
+                 for a GPU that has no room for a layer in float64, or is slow in it
     on_layer     called with every layer once it is pruned
     progress     called with what is being done, the layers done, and their number
     only         decides by a decoder block's index whether it is pruned; others stay dense and
@@ -251,6 +253,8 @@ class PruningRun:
             # Finished blocks run again where the outputs that the next one reads are missing.
             if not finished or start <= index < last:
                 with self.store.at_work(index, block, self.device):
+                    if index < last and not is_host(self.device):
+                        self.store.prefetch(index + 1, self.device)
                     self._process(index, block, advance=index < last)
         self._show("done")
         return self.report
@@ -297,20 +301,31 @@ class PruningRun:
         return InputGrams(layers, self._watch, self.seen.multiplied)
 
     def _solved(self, index: int, inputs: InputGrams) -> Iterator[tuple[str, Solved]]:
-        """Solve this rank's layers of a block, one by one."""
-        layers = self._layers[index]
+        """Solve this rank's layers of a block: one by one, or on a device all before one look."""
+        layers, done = self._layers[index], len(self.report.layers)
         owners = dealt(layers, self.plan, self.ranks.count)
-        done = len(self.report.layers)
+        own = [name for name in layers if owners[name] == self.ranks.rank]
+        at_once = 1 if is_host(self.solver_device or self.device) else max(1, len(own))
+        places = {name: done + number for number, name in enumerate(layers)}
         factors = FactorCache()  # layers that read the same input have the same Gram matrix
-        for number, (name, layer) in enumerate(layers.items()):
-            if owners[name] != self.ranks.rank:
-                continue
-            self._show(f"block {index}: {layer_kind(name)}", done + number)
-            begin("solve")
-            gram, choice, device = inputs.matrix(name), self.plan[name], self.solver_device
-            solved = solve(layer, choice, gram, self.judge, self._watch, factors, device)
-            solved.record.rank = self.ranks.rank
-            yield name, solved
+        for first, end in column_blocks(len(own), at_once):
+            checks, started = Checks(), []
+            for name in own[first:end]:
+                self._show(f"block {index}: {layer_kind(name)}", places[name])
+                begin("solve")
+                gram, choice = inputs.matrix(name, checks), self.plan[name]
+                device = self.solver_device
+                started.append(
+                    start(layers[name], choice, gram, self._watch, factors, checks, device)
+                )
+                del gram
+            with self._watch.stage("pruning"):
+                checks.look()
+            for name in own[first:end]:
+                solved = finish(started.pop(0), self.judge, self._watch)
+                solved.record.rank = self.ranks.rank
+                yield name, solved
+                del solved  # before the next layer is judged
 
     def _share(self, index: int, inputs: InputGrams) -> None:
         """Prune a block's layers together with the other ranks.

@@ -46,7 +46,7 @@ def bench(
     ] = None,
     device: Device = "cpu",
     solver_device: Annotated[
-        str, typer.Option(help="Where layers are pruned, if not on --device: cpu for small ones.")
+        str, typer.Option(help="Where layers are pruned, if not on --device: cpu for a small GPU.")
     ] = "",
     jobs: Annotated[
         int | None,

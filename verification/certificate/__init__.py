@@ -1,6 +1,7 @@
 """The certificate: a proof from the result alone that a layer is what Thanos promises. Spec T13."""
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from verification.certificate.case import (
     same_bits,
 )
 from verification.certificate.judging import judge
+from verification.certificate.libraries import Library, library_of
 from verification.certificate.refit import Refit
 from verification.certificate.report import (
     FAILED,
@@ -67,44 +69,54 @@ def certify(
     refitted_weight  (c, b), a refit of Ŵ, checked against it if given
     adaptive, residual, update, metric, outlier_score    the ablation switches of `thanos`
 
-    Matrices are NumPy arrays or torch tensors of float16, bfloat16, float32 or float64.
+    Matrices are NumPy arrays, or arrays of PyTorch, JAX or CuPy, of float16, bfloat16, float32 or
+    float64. If `weight` is on a device other than the CPU, everything is judged there, in float64:
+    docs/gpu.md.
 
     Returns a Certificate: passed, failed or not decidable. Whatever is wrong with Ŵ or the mask
     makes it fail. Raises ValueError for what is no layer, and for options that do not exist.
     """
     started = time.perf_counter()
-    case = make_case(
-        weight,
-        gram,
-        pruned_weight,
-        damping,
-        arithmetic,
-        storage if refitted_weight is None else None,  # else the refit is what was stored
-    )
-    shape = case.W.shape
     ablation = Ablation(adaptive, residual, update, metric, outlier_score)
-    rules = make_rules(method, pattern, shape, block_size, ablation)
-    given = None if mask is None else mask_of(mask, shape)
-    losses = None if block_losses is None else losses_of(block_losses)
-    refit = _refit(case, pruned_weight, refitted_weight, storage)
-    with np.errstate(over="ignore", invalid="ignore"):  # of a Ŵ that is far off: it fails
-        checks = judge(case, rules, given, losses, refit)
+    home = library_of(weight)
+    with home.in_double() if home else nullcontext():
+        case = make_case(
+            weight,
+            gram,
+            pruned_weight,
+            damping,
+            arithmetic,
+            storage if refitted_weight is None else None,  # else the refit is what was stored
+            home,
+        )
+        shape = case.W.shape
+        rules = make_rules(method, pattern, shape, block_size, ablation)
+        given = None if mask is None else mask_of(mask, shape, home)
+        losses = None if block_losses is None else losses_of(block_losses)
+        refit = _refit(case, pruned_weight, refitted_weight, storage, home)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a Ŵ that is far off: it fails
+            checks = judge(case, rules, given, losses, refit)
     seconds = time.perf_counter() - started
     return Certificate(method, str(pattern), tuple(checks), seconds)
 
 
 def _refit(
-    case: ScaledCase, pruned_weight: Any, refitted_weight: Any, storage: str | None
+    case: ScaledCase,
+    pruned_weight: Any,
+    refitted_weight: Any,
+    storage: str | None,
+    home: Library | None,
 ) -> Refit | None:
     """The refitted weight in units of the case; ValueError if it is no weight of this layer."""
     if refitted_weight is None:
         return None
-    weight = matrix("refitted_weight", refitted_weight, case.W.shape, finite=False)
+    weight = matrix("refitted_weight", refitted_weight, case.W.shape, finite=False, home=home)
+    before = matrix("pruned_weight", pruned_weight, finite=False, home=home)
     narrower = storage is not None and UNIT_ROUNDOFF[storage] > case.u
     return Refit(
         weight=in_units(weight, case.row_exponents),
         zeros=same_bits(weight, 0.0),
-        unchanged=same_bits(weight, matrix("pruned_weight", pruned_weight, finite=False)),
+        unchanged=same_bits(weight, before),
         u_storage=UNIT_ROUNDOFF[storage] if storage and narrower else 0.0,
         strangers=not_of_type(weight, storage) if storage and narrower else 0,
     )

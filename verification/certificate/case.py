@@ -6,14 +6,16 @@ factorisation. docs/certificate.md, "Units".
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 from reference.patterns import column_blocks
+from verification.certificate.device_array import DeviceArray, pieces
+from verification.certificate.factors import factorised, inverse_transposed
+from verification.certificate.libraries import Library, at_home, on_host
 from verification.certificate.storage import not_of_type
 from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF
 
@@ -23,7 +25,8 @@ Indices = NDArray[np.intp]
 
 Real = TypeVar("Real", np.float32, np.float64)
 
-PANEL = 256  # columns of a triangular product that are made at one time
+# Columns of a triangular product that are made at one time, at least and, on a device, at most.
+PANEL, WIDE_PANEL = 256, 2048
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,7 @@ class ScaledCase:
 
     @property
     def condition(self) -> float:
-        """κ₁(H), estimated from below; seldom by more than a factor of 3.
-
-        LAPACK's estimate starts from equal numbers and cannot see the directions that are blind
-        to two equal columns. The column of H⁻¹ at the smallest pivot does.
-        """
+        """κ₁(H), estimated from below; seldom by more than a factor of 3."""
         return self._factor[1]
 
     def factorise(self) -> None:
@@ -81,38 +80,19 @@ class ScaledCase:
 
     @cached_property
     def _factor(self) -> tuple[Array, float]:
-        reversed_H = self.shifted(1.0)[::-1, ::-1]
-        norm = float(np.abs(reversed_H).sum(axis=0).max())
-        # H is symmetric: its transpose is what LAPACK, which reads by columns, takes in place.
-        # The other triangle keeps what it holds (clean=0): the calls below do not read it.
-        L, info = lapack.dpotrf(reversed_H.T, lower=1, clean=0)
-        if info:
-            raise ValueError("gram plus damping is not positive definite in float64")
-        reciprocal, _ = lapack.dpocon(L, norm, uplo="L")
-        worst = np.zeros(len(L))
-        worst[np.argmin(np.diag(L))] = 1.0
-        column, _ = lapack.dpotrs(L, worst, lower=1)
-        condition = max(
-            1 / max(float(reciprocal), np.finfo(float).tiny), norm * float(np.abs(column).sum())
-        )
-        M: Array = np.tril(L.T[::-1, ::-1])
-        return M, condition
+        return factorised(self.shifted(1.0))
 
     def shifted(self, share: float) -> Array:
         """G + share · λI: H for 1."""
         matrix = self.G.copy()
-        matrix.flat[:: len(matrix) + 1] += share * self.lam
+        diagonal = np.arange(len(matrix), like=matrix)
+        matrix[diagonal, diagonal] += share * self.lam
         return matrix
 
     @cached_property
     def U(self) -> Array:
         """Upper triangular, M⁻ᵀ: (H_JJ)⁻¹ = U_JJᵀ U_JJ for every trailing J."""
-        # Mᵀ is what LAPACK, which reads by columns, takes without a copy.
-        U, info = lapack.dtrtri(self.M.T, lower=0)
-        if info:
-            raise ValueError(f"gram plus damping is singular at column {info}")
-        inverse: Array = U
-        return inverse
+        return inverse_transposed(self.M)
 
     @cached_property
     def norms(self) -> Array:
@@ -144,7 +124,7 @@ class ScaledCase:
         They have one unit, in which the largest square is about 1: what is lost in a row may be
         small beside what another row weighs, but not beside what is lost there.
         """
-        largest = np.max(squares, axis=0)
+        largest = reduce(np.maximum, squares)
         exponents = np.frexp(largest)[1] + 2 * self.row_exponents
         unit = int(exponents[largest > 0].max(initial=0 if not largest.any() else -(2**40)))
         shift = np.clip(2 * self.row_exponents - unit, -4000, 4000)
@@ -166,7 +146,7 @@ def row_squares(rows: NDArray[Real]) -> NDArray[Real]:
 def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray[Real]:
     """`left` @ `lower`.T for a lower triangular matrix, without most of its zeros."""
     product = np.empty_like(left)
-    for j1, j2 in column_blocks(len(lower), PANEL):
+    for j1, j2 in column_blocks(len(lower), _panel(left)):
         np.matmul(left[:, :j2], lower[j1:j2, :j2].T, out=product[:, j1:j2])
     return product
 
@@ -174,9 +154,13 @@ def times_lower_transposed(left: NDArray[Real], lower: NDArray[Real]) -> NDArray
 def times_lower(left: Array, lower: Array) -> Array:
     """`left` @ `lower` for a lower triangular matrix, without most of its zeros."""
     product = np.empty_like(left)
-    for j1, j2 in column_blocks(len(lower), PANEL):
+    for j1, j2 in column_blocks(len(lower), _panel(left)):
         np.matmul(left[:, j1:], lower[j1:, j1:j2], out=product[:, j1:j2])
     return product
+
+
+def _panel(left: NDArray[Any]) -> int:
+    return min(max(PANEL, pieces(left, PANEL * len(left)) // len(left)), WIDE_PANEL)
 
 
 def make_case(
@@ -186,10 +170,14 @@ def make_case(
     damping: float,
     arithmetic: str,
     storage: str | None,
+    home: Library | None = None,
 ) -> ScaledCase:
-    """Check and scale the input of a certificate. Raises ValueError; Ŵ may hold NaN."""
-    W, G = matrix("weight", weight), matrix("gram", gram)
-    pruned = matrix("pruned_weight", pruned_weight, W.shape, finite=False)
+    """Check and scale the input of a certificate. Raises ValueError; Ŵ may hold NaN.
+
+    home  where to work, of `library_of`
+    """
+    W, G = matrix("weight", weight, home=home), matrix("gram", gram, home=home)
+    pruned = matrix("pruned_weight", pruned_weight, W.shape, finite=False, home=home)
     if G.shape != (W.shape[1], W.shape[1]):
         raise ValueError(f"gram must be {W.shape[1]} x {W.shape[1]}, got {G.shape}")
     if not 0 < damping < np.inf:
@@ -213,7 +201,7 @@ def make_case(
     # A row of zeros has no unit of its own and must not make those of others look small.
     row_exponents = _exponents(np.where(sizes > 0, sizes, sizes[sizes > 0].min(initial=np.inf)))
     W_units = in_units(W, row_exponents)
-    G_units = in_units(G, np.full(len(G), gram_exponent))
+    G_units = in_units(G, np.full(len(G), gram_exponent, like=G))
     vanished = ((W_units == 0) & (W != 0)).any() or (np.diag(G_units)[diagonal > 0] == 0).any()
     return ScaledCase(
         W=W_units,
@@ -245,14 +233,18 @@ def in_units(values: Array, exponents: NDArray[np.int64]) -> Array:
 
 
 def matrix(
-    name: str, values: Any, shape: tuple[int, ...] | None = None, finite: bool = True
+    name: str,
+    values: Any,
+    shape: tuple[int, ...] | None = None,
+    finite: bool = True,
+    home: Library | None = None,
 ) -> Array:
-    """A matrix in float64, exactly as given.
+    """A matrix in float64, exactly as given, in NumPy's memory or at `home`.
 
-    Takes NumPy arrays and torch tensors of the types in UNIT_ROUNDOFF. Raises ValueError for all
-    else: a wider type, whose tiny numbers float64 would call 0, among it.
+    Takes arrays of the types in UNIT_ROUNDOFF. Raises ValueError for all else: a wider type, whose
+    tiny numbers float64 would call 0, among it.
     """
-    given = _array(name, values)
+    given = _array(name, values, home)
     if given.ndim != 2 or given.size == 0:
         raise ValueError(f"{name} must be a matrix with entries, got the shape {given.shape}")
     if given.dtype.name not in UNIT_ROUNDOFF:
@@ -266,12 +258,13 @@ def matrix(
     return converted
 
 
-def mask_of(values: Any, shape: tuple[int, ...]) -> Mask:
+def mask_of(values: Any, shape: tuple[int, ...], home: Library | None = None) -> Mask:
     """A mask, True where a weight was removed; ValueError unless it holds booleans, or 0 and 1."""
-    given = _array("mask", values)
+    given = _array("mask", values, home)
     if given.shape != shape:
         raise ValueError(f"mask must have the shape {shape}, got {given.shape}")
-    if given.dtype.kind not in "biu" or not np.isin(given, (0, 1)).all():
+    kind = given.dtype.kind
+    if kind not in "biu" or not (kind == "b" or ((given == 0) | (given == 1)).all()):
         raise ValueError(f"mask must hold True and False, got {given.dtype}")
     return given.astype(bool)
 
@@ -284,20 +277,19 @@ def losses_of(values: Any) -> Array:
     return given.astype(np.float64)
 
 
-def _array(name: str, values: Any) -> NDArray[Any]:
-    """An array as it is, or a torch tensor as one.
+def _array(name: str, values: Any, home: Library | None = None) -> NDArray[Any]:
+    """An array as it is; at `home` if that is given, else one of NumPy.
 
-    Half types of torch, of which NumPy lacks one, become float32, exactly.
+    Half types of other libraries, of which NumPy lacks one, become float32, exactly.
     """
     try:
-        if not hasattr(values, "detach"):
-            return np.asarray(values)
-        tensor = values.detach().cpu()
-        halves = tensor.is_floating_point() and tensor.element_size() == 2
-        array: NDArray[Any] = (tensor.float() if halves else tensor).numpy()
+        if home:
+            found: Any = DeviceArray(at_home(values, home), home)
+            _ = found.dtype  # TypeError for types that NumPy has no name for
+            return found  # type: ignore[no-any-return]
+        return on_host(values)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{name} must be a plain matrix of numbers: {error}") from error
-    return array
 
 
 def same_bits(left: Array, right: Array | float) -> Mask:
@@ -308,7 +300,8 @@ def same_bits(left: Array, right: Array | float) -> Mask:
 
 def _symmetric(G: Array) -> Array:
     # Panel by panel: reading a large matrix by columns misses the cache.
-    if all(np.array_equal(G[i:j, :j], G[:j, i:j].T) for i, j in column_blocks(len(G), 64)):
+    panels = column_blocks(len(G), len(G) if isinstance(G, DeviceArray) else 64)
+    if all(np.array_equal(G[i:j, :j], G[:j, i:j].T) for i, j in panels):
         return G
     norms = np.sqrt(np.diag(G))
     if (np.abs(G - G.T) > 1e-5 * np.outer(norms, norms)).any():

@@ -9,6 +9,7 @@ import numpy as np
 
 from reference.patterns import column_blocks
 from verification.certificate.case import Array, Indices, Mask, ScaledCase
+from verification.certificate.device_array import pieces
 from verification.certificate.report import Check
 from verification.certificate.rules import MethodRules
 from verification.certificate.threads import in_parallel
@@ -112,8 +113,10 @@ class Choice:
         j1, end = self.j1, self.j1 + self._reach
         parts = self.case.M[j1:end, :j1], self.case.U[j1:end, j1:end]
         M, U = (each.astype(np.float32) for each in parts)
-        sizes = np.empty(U.shape[1])
-        for k1, k2 in column_blocks(len(sizes), 256):  # U is triangular
+        sizes = np.empty(U.shape[1], like=U)
+        for k1, k2 in column_blocks(
+            len(sizes), pieces(U, 256 * len(U)) // len(U)
+        ):  # U is triangular
             sizes[k1:k2] = np.linalg.norm(M[:k2].T @ U[:k2, k1:k2], axis=0)
         return sizes
 
@@ -176,7 +179,8 @@ class Choice:
             S = self.scores(part, self._reach)
             return S + sign * self.margins(part, S) if sign else S
 
-        return nearest(values, len(self.rows), self._reach, self.count)
+        at_once = pieces(self.weights, CACHED)
+        return nearest(values, len(self.rows), self._reach, self.count, at_once)
 
     # The choice of the accused
 
@@ -212,7 +216,7 @@ class Choice:
         found = [S[at, columns], margins[at, columns]]
         for sign in (0, -1, 1):
             if self.rules.whole_layer:
-                found.append(np.full(len(rows), self._threshold(sign)[0]))
+                found.append(np.full(len(rows), self._threshold(sign)[0], like=rows))
                 continue
             groups = (S + sign * margins).reshape(-1, self.group)
             kth = np.broadcast_to(kth_smallest(groups, self.count), groups.shape)
@@ -257,15 +261,18 @@ def smallest(values: Array, group: int, count: int) -> Mask:
 def kth_smallest(groups: Array, count: int) -> Array:
     """The count-th smallest of every row, (rows, 1); −∞ or ∞ if none or more than all go."""
     if count <= 0 or count > groups.shape[1]:
-        return np.full((len(groups), 1), -np.inf if count <= 0 else np.inf)
+        return np.full((len(groups), 1), -np.inf if count <= 0 else np.inf, like=groups)
     found: Array = np.partition(groups, count - 1, axis=1)[:, count - 1 : count]
     return found
 
 
-def nearest(values: Values, rows: int, width: int, count: int) -> tuple[float, Indices]:
+def nearest(
+    values: Values, rows: int, width: int, count: int, at_once: int = CACHED
+) -> tuple[float, Indices]:
     """The count-th smallest of all values, and the places of those equal to it that are picked.
 
-    values  of some rows, (rows, width); places are in row-major order
+    values   of some rows, (rows, width); places are in row-major order
+    at_once  numbers that are looked at together
 
     A sample says between which numbers the threshold is, very likely; only what lies between them
     is sorted. If it lies outside, everything is.
@@ -276,20 +283,21 @@ def nearest(values: Values, rows: int, width: int, count: int) -> tuple[float, I
     if rows * width >= 4 * SAMPLE:
         rng = np.random.default_rng(0)
         several = rng.choice(rows, min(rows, max(128, SAMPLE // width)), replace=False)
-        sample = np.sort(rng.choice(values(several).ravel(), SAMPLE))
+        pool = values(several).ravel()
+        sample = np.sort(pool[rng.choice(len(pool), SAMPLE)])
         middle = count * SAMPLE // (rows * width)
         # Rows differ from each other: eight standard deviations of a quantile's rank, not four.
         reach = 4 * math.isqrt(SAMPLE)
         low = sample[middle - reach] if middle >= reach else -np.inf
         high = sample[middle + reach] if middle + reach < SAMPLE else np.inf
-        found = _within(values, rows, width, count, low, high)
-    found = found or _within(values, rows, width, count, -np.inf, np.inf)
+        found = _within(values, rows, width, count, at_once, low, high)
+    found = found or _within(values, rows, width, count, at_once, -np.inf, np.inf)
     assert found is not None  # nothing is below −∞ or above ∞
     return found
 
 
 def _within(
-    values: Values, rows: int, width: int, count: int, low: float, high: float
+    values: Values, rows: int, width: int, count: int, at_once: int, low: float, high: float
 ) -> tuple[float, Indices] | None:
     """The same, if the threshold lies between `low` and `high`."""
 
@@ -298,8 +306,8 @@ def _within(
         between = np.flatnonzero((part >= low) & (part <= high))
         return int(np.count_nonzero(part < low)), block[0] * width + between, part[between]
 
-    blocks = list(column_blocks(rows, max(1, CACHED // width)))
-    below, places, parts = zip(*in_parallel(look, blocks), strict=True)
+    blocks = list(column_blocks(rows, max(1, at_once // width)))
+    below, places, parts = zip(*in_parallel(look, blocks, at_once > CACHED), strict=True)
     place, part = np.concatenate(places), np.concatenate(parts)
     k = count - sum(below)
     if not 0 < k <= len(part):

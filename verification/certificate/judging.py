@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import lapack
 
 from verification.certificate.case import (
     Array,
@@ -13,6 +12,7 @@ from verification.certificate.case import (
     row_squares,
     times_lower_transposed,
 )
+from verification.certificate.factors import is_definite
 from verification.certificate.outliers import outlier_rows
 from verification.certificate.refit import Refit, check_refit
 from verification.certificate.replay import Replay
@@ -131,8 +131,7 @@ def _standard(case: ScaledCase) -> Standard:
     if not (1 + math.sqrt(excess)) ** 2 <= LARGEST_LOSS or share > most:
         why = f"damping {case.damping:.3g} is too small for {len(case.G)} inputs"
         return Standard(excess, doubt=why)
-    _, info = lapack.dpotrf(case.shifted(1 - share).T, lower=1, clean=0, overwrite_a=1)
-    if info:
+    if not is_definite(case.shifted(1 - share)):
         why = f"gram has an eigenvalue below -{1 - share:.2f} times the damping term"
         return Standard(excess, doubt=why)
     return Standard(excess, own / share)

@@ -30,7 +30,7 @@ def outlier_rows(case: ScaledCase, rules: MethodRules) -> OutlierRows:
 
     Where rounding leaves a choice, rows that are unchanged are taken to be the chosen ones.
     """
-    rows = np.arange(len(case.W))
+    rows = np.arange(len(case.W), like=case.W)
     count = 0 if isinstance(rules.pattern, Unstructured) else rules.pattern.outliers(len(rows))
     if count == 0:
         return OutlierRows(rows, rows, ())

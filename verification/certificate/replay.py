@@ -17,6 +17,7 @@ from verification.certificate.case import (
     times_lower_transposed,
 )
 from verification.certificate.choices import Choice, ChoiceTally
+from verification.certificate.device_array import pieces
 from verification.certificate.outliers import OutlierRows
 from verification.certificate.rules import MethodRules
 from verification.certificate.solver import best_moves
@@ -59,10 +60,10 @@ class Replay:
         self.case, self.rules, self.outliers, self.given = case, rules, outliers, mask
         self.rows = self._used = len(case.W)
         self.weights, self.E = case.W, np.zeros_like(case.W)
-        self.mask = np.zeros(case.W.shape, dtype=bool)
-        self.error, self.squares = np.zeros(self.rows), np.zeros(self.rows)
+        self.mask = np.zeros(case.W.shape, dtype=bool, like=case.W)
+        self.error, self.squares = (np.zeros(self.rows, like=case.W) for _ in range(2))
         self.largest = np.abs(case.W).max(axis=1)
-        self.star: Indices = np.arange(self.rows)
+        self.star: Indices = np.arange(self.rows, like=case.W)
         self._make_room(SPARE)
         self.tally, self.grown, self._moved = ChoiceTally(), False, False
         self._stray()
@@ -93,8 +94,9 @@ class Replay:
     @property
     def _owners(self) -> Indices:
         """The rows of the layer that the rows of the arrays belong to; any for unused ones."""
-        owners: Indices = np.zeros(len(self.weights), dtype=np.intp)
-        owners[self.star], owners[: self.rows] = np.arange(self.rows), np.arange(self.rows)
+        owners: Indices = np.zeros(len(self.weights), dtype=np.intp, like=self.star)
+        rows = np.arange(self.rows, like=self.star)
+        owners[self.star], owners[: self.rows] = rows, rows
         return owners
 
     def _zero(self) -> None:
@@ -128,9 +130,9 @@ class Replay:
     def _choose(self, j1: int, j2: int) -> None:
         """Choose or read the mask of columns [j1, j2), for T and for T*."""
         rows, own_rows, J = self.outliers.ordinary, self.outliers.own_ordinary, slice(j1, j2)
-        own = np.zeros((self.rows, j2 - j1), dtype=bool)
+        own = np.zeros((self.rows, j2 - j1), dtype=bool, like=self.mask)
         if len(rows):
-            choice = self._choice(j1, j2, rows, np.arange(self.rows))
+            choice = self._choice(j1, j2, rows, np.arange(self.rows, like=self.star))
             own[rows] = chosen = choice.made()
             choice.compare(self._read(j1, j2, choice, chosen), chosen, self.tally)
         if len(self.apart) or not np.array_equal(rows, own_rows):
@@ -159,7 +161,7 @@ class Replay:
     ) -> Mask:
         """The mask of Ŵ in these columns, put into T's, in the shape of `own`; counted, T1."""
         rows, J = self.outliers.ordinary, slice(j1, j2)
-        choice = choice or self._choice(j1, j2, rows, np.arange(self.rows))
+        choice = choice or self._choice(j1, j2, rows, np.arange(self.rows, like=self.star))
         part: Mask = (self.case.zeros if self.given is None else self.given)[rows, J]
         picks: Mask = np.all(part, axis=0, keepdims=True) if self.rules.whole_columns else part
         if self.given is None and own is not None:
@@ -198,7 +200,7 @@ class Replay:
             return
         for name in BY_ROW:
             each = getattr(self, name)
-            more = np.zeros((rows + SPARE, *each.shape[1:]), dtype=each.dtype)
+            more = np.zeros((rows + SPARE, *each.shape[1:]), dtype=each.dtype, like=each)
             setattr(self, name, np.concatenate([each, more]))
 
     # Updates
@@ -247,5 +249,6 @@ class Replay:
     def _push(self, j1: int, j2: int, end: int) -> None:
         """Let the columns [j2, end) follow what columns [j1, j2) have moved. T9."""
         U = self.case.U[j1:j2, j2:end]
-        for i1, i2 in column_blocks(len(self.weights), max(1, PART // max(1, end - j2))):
+        part = pieces(U, PART)
+        for i1, i2 in column_blocks(len(self.weights), max(1, part // max(1, end - j2))):
             self.weights[i1:i2, j2:end] += self.E[i1:i2, j1:j2] @ U

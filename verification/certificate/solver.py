@@ -3,6 +3,7 @@
 import numpy as np
 
 from verification.certificate.case import Array, Indices, Mask
+from verification.certificate.device_array import DeviceArray, pieces
 from verification.certificate.threads import in_parallel
 
 NUMBERS = 2**18  # of the matrices that are solved at one time: 2 MB for each thread
@@ -50,10 +51,10 @@ def solve_picked(A: Array, picks: Mask, right: Array) -> Array:
 
     parts, end = [], len(order)
     while end and counts[order[end - 1]]:
-        several = max(1, NUMBERS // int(counts[order[end - 1]]) ** 2)
+        several = max(1, pieces(A, NUMBERS) // int(counts[order[end - 1]]) ** 2)
         parts.append(order[max(0, end - several) : end])
         end -= len(parts[-1])
-    in_parallel(solve, parts)
+    in_parallel(solve, parts, isinstance(A, DeviceArray))
     return x
 
 
@@ -61,14 +62,14 @@ def _solve_padded(A: Array, picks: Mask, right: Array, counts: Indices) -> Array
     """Systems of one size: smaller ones are padded with rows of the identity and zeros."""
     width, size = len(A), int(counts.max())
     padding = size - int(counts.min())
-    padded = np.eye(width + padding)
+    padded = np.eye(width + padding, like=A)
     padded[:width, :width] = A
     picked = np.argsort(~picks, axis=1, kind="stable")[:, :size]
     position = np.arange(size) - counts[:, None]  # negative for picks, else that of the padding
     picked = np.where(position < 0, picked, width + position)
     # Places in the flattened matrix: half the time of two indices.
     systems = padded.take(picked[:, :, None] * len(padded) + picked[:, None, :])
-    values = np.zeros((len(right), width + padding))
+    values = np.zeros((len(right), width + padding), like=A)
     values[:, :width] = right
     sides = np.take_along_axis(values, picked, axis=1)
     solution = np.zeros_like(values)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference.patterns import column_blocks
+from verification.certificate.device_array import pieces
 from verification.thresholds import LARGEST, SMALLEST, UNIT_ROUNDOFF
 
 Array = NDArray[np.float64]
@@ -24,10 +25,10 @@ def before_rounding(
                    are clipped, which hold fewer digits than the unit roundoff says
     """
     P = pruned.copy()
-    for i1, i2 in column_blocks(len(P), ROWS):
+    for i1, i2 in column_blocks(len(P), pieces(P, ROWS)):
         values, T = P[i1:i2], exact[i1:i2]
         last = _last(storage) - row_exponents[i1:i2, None]
-        chosen = np.ones(values.shape, dtype=bool)
+        chosen = np.ones(values.shape, dtype=bool, like=P)
         if not narrower:
             normal = np.exp2(np.maximum(last + _digits(storage) - 1, -1074).astype(float))
             chosen = (np.abs(values) < normal) & (values != T)

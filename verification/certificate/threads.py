@@ -10,14 +10,17 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-def in_parallel(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+def in_parallel(
+    work: Callable[[Part], Result], parts: Sequence[Part], on_device: bool = False
+) -> list[Result]:
     """The results of all parts, in order, on as many threads as OMP_NUM_THREADS or the cores.
 
-    Whoever judges several layers at one time has given every core its work already.
+    Whoever judges several layers at one time has given every core its work already. On a device
+    one thread is enough.
     """
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     alone = threading.current_thread() is threading.main_thread()
-    if threads == 1 or len(parts) < 2 or not alone:
+    if on_device or threads == 1 or len(parts) < 2 or not alone:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))

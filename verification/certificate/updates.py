@@ -20,6 +20,7 @@ from verification.certificate.case import (
     times_lower,
     times_lower_transposed,
 )
+from verification.certificate.device_array import DeviceArray
 from verification.certificate.report import Check
 from verification.certificate.rules import MethodRules
 from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF, cosine_threshold, factor_error
@@ -57,8 +58,8 @@ def check_updates(moved: Moved, decides: bool) -> tuple[Array, list[Check]]:
     case, rules = moved.case, moved.rules
     allowed = cosine_threshold(case.u, case.condition)
     worst, where, ratio = 0.0, "", 0.0
-    lost = np.zeros((len(case.W), 1))  # squared, by the columns before the block
-    excess = np.zeros(len(case.W))
+    lost = np.zeros((len(case.W), 1), like=case.W)  # squared, by the columns before the block
+    excess = np.zeros(len(case.W), like=case.W)
     for j1, j2 in column_blocks(rules.columns, rules.block):
         gradient, lengths = _gradients(moved, lost, j1, j2)
         U_kk = case.U[j1:j2, j1:j2]
@@ -139,7 +140,8 @@ def _sizes(matrix: Array) -> NDArray[np.float32]:
 
 def over(error: ArrayLike, bound: ArrayLike) -> Array:
     """A ratio, entry by entry, where 0/0 is 0: nothing is wrong where nothing is lost."""
-    error, bound = np.asarray(error), np.asarray(bound)
+    if not isinstance(error, DeviceArray):
+        error, bound = np.asarray(error), np.asarray(bound)
     ratio: Array = np.where(error > 0, np.inf, np.abs(error))  # 0, or NaN
     np.divide(error, bound, out=ratio, where=bound != 0)
     return ratio

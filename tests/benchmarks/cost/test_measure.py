@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models.tiny import llama_config, random_model, save_checkpoint
-from thanos_torch import Gram, Pruned
+from thanos_torch import Checks, Gram, Pruned
 from thanos_torch.pruning.plan import LayerOptions
 from verification.benchmarks.performance import measure, timing
 from verification.benchmarks.performance.cases import (
@@ -65,8 +65,8 @@ def test_a_wrong_gram_matrix_does_not_count(monkeypatch: pytest.MonkeyPatch) -> 
     assert measure.measure(GramCell(16, 32, False))["passed"]
 
     class Wrong(Gram):
-        def matrix(self) -> torch.Tensor:
-            right: torch.Tensor = super().matrix()
+        def matrix(self, checks: Checks | None = None) -> torch.Tensor:
+            right: torch.Tensor = super().matrix(checks)
             return right * (1 + 1e-4)
 
     monkeypatch.setattr(measure, "Gram", Wrong)

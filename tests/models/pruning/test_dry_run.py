@@ -125,6 +125,9 @@ def test_estimates_grow_with_what_they_depend_on(dense: Path) -> None:
     # Per block: q, k, v share 16 columns, gate and up too, o has 16 and down 24.
     grams = memory_parts(model, plain, 1024)["Gram matrices of a block"]
     assert grams == 4 * (3 * 16**2 + 24**2)
+    on_cpu, on_gpu = (memory_parts(model, plain, 1024, device=kind) for kind in ("cpu", "cuda"))
+    assert on_gpu.keys() - on_cpu.keys() == {"next block", "results of a block"}
+    assert 2 * on_gpu["next block"] == on_gpu["block"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Layers may be pruned elsewhere than their block is held."""
+"""Layers are pruned and judged where their block is held, or elsewhere."""
 
 import pytest
 import torch
