@@ -22,6 +22,7 @@ verify: mutants fuzz attacks
 	$(BIN)/thanos verify reference
 	$(BIN)/thanos verify torch
 	$(BIN)/python -m verification.tolerances
+	$(BIN)/python -m tests.judge.named
 
 mutants: .venv/installed
 	$(BIN)/python -m verification.mutants

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
-from thanos_torch.runtime.errors import Ended
+from thanos_torch.runtime.errors import Terminated
 
 VERSION = "--version"
 MODELS = "pip install 'thanos-pruning[models,verification]'"
@@ -42,7 +42,7 @@ def _ending_cleanly() -> Iterator[None]:
         for each in before:
             signal.signal(each, signal.SIG_IGN)  # a second one would end the cleaning
         print(f"thanos: ended by {signal.Signals(number).name}", file=sys.stderr)
-        raise Ended(128 + number)
+        raise Terminated(128 + number)
 
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -52,7 +52,7 @@ def _ending_cleanly() -> Iterator[None]:
         before.update({each: signal.signal(each, end) for each in heard})
     try:
         yield
-    except Ended as ended:
+    except Terminated as ended:
         sys.exit(ended.status)
     finally:
         for each in before:

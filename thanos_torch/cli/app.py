@@ -19,7 +19,7 @@ from thanos_torch.runtime.strangers import printable
 from verification.conformance.command import main
 
 DEBUG = "--debug"
-COLUMNS = 48  # of the widest layer that `thanos verify` judges
+COLUMNS = 50  # of the widest layer that `thanos verify` judges
 
 # Typer keeps the lines of a paragraph that starts with \b.
 EXIT_STATUSES = "\b\nExit statuses:\n" + "\n".join(

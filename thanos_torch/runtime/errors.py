@@ -8,7 +8,7 @@ from types import TracebackType
 MOST = 600  # characters of a reason: some libraries list all that they know
 
 
-class Ended(BaseException):
+class Terminated(BaseException):
     """A signal ends the program with an exit status. No SystemExit, which models may raise."""
 
     def __init__(self, status: int) -> None:

@@ -23,11 +23,13 @@ from thanos_torch.models import pack_checkpoint
 from verification import certify
 
 ENDED = 128 + signal.SIGTERM
+# The judge is the parent of the process that supervises the program.
 PROGRAM = """
 import os, signal, sys, time
 if "--describe" not in sys.argv:
     open({file!r}, "w").write(str(os.getpid()))
-    os.kill(os.getppid(), signal.SIGTERM)
+    judge = open("/proc/%d/stat" % os.getppid()).read().rpartition(")")[2].split()[1]
+    os.kill(int(judge), signal.SIGTERM)
     time.sleep(60)
 """
 

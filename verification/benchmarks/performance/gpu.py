@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from thanos_torch.runtime.strangers import printable
 from verification.benchmarks.environment import ROOT, environment
@@ -95,11 +96,12 @@ def tests(job: Job) -> Content:
 
 def kernels(job: Job) -> Content:
     """Prune small layers here and by Triton's interpreter; masks must be equal bit for bit."""
-    file = job.out / "interpreted.pt"
+    file = job.out / "interpreted.safetensors"
     command = [sys.executable, "-m", MODULE, "--interpret", str(file)]
     variables = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(command, cwd=ROOT, env=variables, check=True, timeout=job.seconds)
-    expected: list[tuple[torch.Tensor, torch.Tensor]] = torch.load(file)
+    read = load_file(file)
+    expected = [(read[f"{name} weight"], read[f"{name} mask"]) for name in SMALL_NAMES]
     file.unlink()
     found = small_layers(job.device)
     records: list[Content] = []
@@ -145,7 +147,10 @@ def interpret(file: Path) -> None:
     from thanos_torch.methods import devices
 
     devices.HOSTS = frozenset()
-    torch.save(small_layers("cpu"), file)
+    parts = {}
+    for name, (weight, mask) in zip(SMALL_NAMES, small_layers("cpu"), strict=True):
+        parts[f"{name} weight"], parts[f"{name} mask"] = weight.contiguous(), mask.contiguous()
+    save_file(parts, file)
 
 
 def layers(job: Job) -> Content:
