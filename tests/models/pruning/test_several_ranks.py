@@ -44,7 +44,7 @@ def without_times(report: ModelReport) -> list[dict[str, Any]]:
     return layers
 
 
-@pytest.mark.parametrize(("count", "pattern"), zip([3, 2, 3], PATTERNS, strict=True))
+@pytest.mark.parametrize(("count", "pattern"), [*zip([3, 2, 3], PATTERNS, strict=True)])
 def test_same_gram_matrices_give_the_same_bits(count: int, pattern: str, tmp_path: Path) -> None:
     # One window cannot be split: the sums over ranks are those of one process.
     windows = tiny.random_windows(1)
