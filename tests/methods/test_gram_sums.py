@@ -41,7 +41,7 @@ def test_products_of_half_precision_are_exact(dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("_anywhere")
 @pytest.mark.parametrize("kind", ["normal", "one sign"])
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize(("batches", "tokens"), [(16, 2048), (1024, 1)])
+@pytest.mark.parametrize(("batches", "tokens"), [(8, 2048), (256, 1)])
 def test_sums_are_as_exact_as_stated(
     batches: int, tokens: int, dtype: torch.dtype, kind: str
 ) -> None:

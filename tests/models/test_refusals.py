@@ -201,7 +201,7 @@ def test_the_traceback_is_shown_on_request_in_any_place(thanos: Thanos, tmp_path
 
 
 def test_a_block_that_cannot_be_moved_is_named() -> None:
-    def full(*_: Any) -> Any:
+    def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory.\nMore")
 
     model = llama()

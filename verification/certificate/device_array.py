@@ -4,7 +4,7 @@ NumPy's functions, given such an array, ask it to do the work (NEP 13, NEP 18): 
 certificate, and for NumPy's own arrays nothing changes. What is listed here is all that the
 certificate uses; another function is a TypeError, and nothing comes to the host unseen.
 
-Numbers, such as a sum over everything, come to the host. So does nothing else.
+Numbers, such as a sum over everything, come to the host. Nothing else does.
 """
 
 from collections.abc import Callable, Iterator
@@ -64,6 +64,12 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
+    def __bool__(self) -> bool:
+        raise ValueError("an array is neither true nor false")
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray[Any, Any]:
+        raise TypeError("an array of another library does not come to the host unseen")
+
     def __repr__(self) -> str:
         return f"DeviceArray({self.native!r})"
 
@@ -100,7 +106,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         out, where = options.pop("out", (None,))[0], options.pop("where", True)
         if method != "__call__" or options:
             return NotImplemented
-        if ufunc is np.power and inputs[1] == 2:
+        if ufunc is np.power and _is_number(inputs[1]) and inputs[1] == 2:
             ufunc, inputs = np.multiply, (inputs[0], inputs[0])
         own = OPERATIONS.get(ufunc.__name__)
         if own is None:

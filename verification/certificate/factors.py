@@ -67,7 +67,7 @@ def is_definite(H: Array) -> bool:
 
 def _on_device(H: DeviceArray) -> tuple[Any, float]:
     library = H.library
-    reversed_H: Any = np.flip(H)  # type: ignore[call-overload]
+    reversed_H: Any = np.flip(H)
     norm = float(np.abs(reversed_H).sum(axis=0).max())
     native, failed = library.cholesky(reversed_H.native)
     if failed:
