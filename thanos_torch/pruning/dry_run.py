@@ -201,7 +201,8 @@ def memory_parts(
         if layer.reads == layer.name:
             grams[layer.block] = grams.get(layer.block, 0) + 4 * layer.shape[1] ** 2
     solver = max(2 * 4 * (layer.weights + layer.shape[1] ** 2) for layer in chosen)
-    waiting: dict[int, int] = {}  # weights and results of a block's layers, and their masks
+    # Weights, results and masks of a block's layers, and the factors of its Gram matrices.
+    waiting = dict(grams)
     for layer in chosen:
         waiting[layer.block] = waiting.get(layer.block, 0) + (4 + 4 + 1) * layer.weights
     ahead = (
