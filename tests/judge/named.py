@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RECORD)
     options = parser.parse_args()
     found = record([(seed, *shape) for seed in SEEDS for shape in SHAPES])
-    about = {"command": "python -m tests.judge.named", "environment": environment()}
+    about = {"command": "python -m tests.judge.named", **environment()}
     options.out.write_text(json.dumps({**about, **found}, indent=1) + "\n")
     print(json.dumps(found["total"], indent=1))
 
