@@ -53,7 +53,8 @@ def program(tmp_path: Path) -> str:
     return f"{sys.executable} {script}"
 
 
-@pytest.mark.parametrize("name", ["reference", "torch"])
+# tests/judge/test_plugin.py judges the fast version in every run.
+@pytest.mark.parametrize("name", ["reference", pytest.param("torch", marks=pytest.mark.long)])
 def test_our_own_pass_everything(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--seed", "1"]) == 0
     printed = capsys.readouterr().out

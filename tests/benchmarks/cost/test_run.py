@@ -44,6 +44,7 @@ def run_until_killed(out: Path) -> list[Path]:
     return sorted(out.with_name(f"{out.name}.partial").glob("journal/*.json"))
 
 
+@pytest.mark.long  # tests/benchmarks/test_studies.py kills a study in every run
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "cost"
     kept = run_until_killed(out)

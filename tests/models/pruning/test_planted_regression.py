@@ -71,6 +71,7 @@ def test_two_percent_more_layer_error_are_caught(
     assert not any("sparsegpt 2:4: layer" in what for what in changes["regressions"])
 
 
+@pytest.mark.long
 def test_another_seed_is_silent(
     thanos: Thanos, measured: Callable[[str, int], Path], before: Path
 ) -> None:
