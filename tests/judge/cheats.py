@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -133,11 +132,6 @@ def _flood() -> Any:
 
 def _close_everything() -> Any:
     os.closerange(0, 100)
-
-
-def _late(weight: Any) -> Any:
-    threading.Timer(0.2, os._exit, (0,)).start()
-    return _forever()
 
 
 def _overflow_the_stack() -> Any:

@@ -11,28 +11,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.judge.test_wrong import Size, case_of, function
+from tests.judge.test_wrong import Size, case_of, function, verdict_on_right_code
 from tests.judge.wrong import WRONG, Wrong
 from tests.judge.wrong.layers import showcases
-from tests.judge.wrong.right import Right
 from verification.benchmarks.environment import environment
 from verification.conformance import judge
 from verification.conformance.implementation import Output
 from verification.conformance.verify import explanations
 
 RECORD = Path("docs/results/wrong-implementations.json")
-SEEDS = (2001, 2002, 2003)  # no layer of theirs was looked at before
+SEEDS = (2001, 2002, 2003)  # of layers that no test has
 SHAPES = ((7, 32, 8), (10, 44, 12))  # rows, columns and B; those of the tests are others
 
 
 def measured(wrong: Wrong, size: Size) -> Counter[str]:
     """What became of one wrong implementation's cases on layers of one size."""
     seed, rows, columns, block_size = size
-    right = function(Wrong("none", Right, "", None, wrong.method))
     found: Counter[str] = Counter()
     for shown in showcases(wrong, rows, columns, block_size):
         case = case_of(wrong.method, shown, seed, rows, columns)
-        if not judge(case, right).passed:
+        if not verdict_on_right_code(wrong.method, shown, seed, rows, columns).passed:
             found["right code does not pass"] += 1
         wrongly = function(wrong)
         verdict = judge(case, wrongly)

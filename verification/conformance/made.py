@@ -108,6 +108,21 @@ def made_case(
     return case
 
 
+def remade(case: Case, **changes: Any) -> Case:
+    """The input of a case, made anew with `changes`, arguments of `made_case`."""
+    arguments: dict[str, Any] = {
+        "weight": case.weight,
+        "gram": case.gram,
+        "pattern": case.pattern,
+        "method": case.method,
+        "block_size": case.block_size,
+        "damping": case.damping,
+        "storage": case.storage,
+        "name": case.id,
+    }
+    return made_case(**{**arguments, **changes})
+
+
 def _as_python(array: Tensor) -> str:
     """The array as a Python expression."""
     with np.printoptions(threshold=array.size + 1, linewidth=96, floatmode="unique"):

@@ -23,7 +23,10 @@ class DrawnCase(MadeCase):
     @cached_property
     def answer(self) -> TensorFile:
         """The exact answer if right code must find it; empty otherwise."""
-        return exact_answer(self) if self.exact else TensorFile({}, {})
+        if not self.exact:
+            return TensorFile({}, {})
+        assert self.condition is not None
+        return exact_answer(self, self.condition)
 
     def as_python(self) -> str:
         """Python code that makes `case`."""
@@ -46,8 +49,11 @@ def drawn_case(case: Case, seed: int, *, exact: bool = False, **changes: Any) ->
     return drawn
 
 
-def exact_answer(case: Case) -> TensorFile:
-    """Mask and weight in exact arithmetic; empty if rounding may lead to others."""
+def exact_answer(case: Case, condition: float) -> TensorFile:
+    """Mask and weight in exact arithmetic; empty if rounding may lead to others.
+
+    condition  the condition number of H
+    """
     found = TensorFile({}, {})
     exact = exact_prune(
         case.weight,
@@ -57,7 +63,6 @@ def exact_answer(case: Case) -> TensorFile:
         block_size=int(case.block_size),
         damping=case.damping,
     )
-    assert case.condition is not None
-    if is_certain(exact, case.method, case.dtype, case.condition):
+    if is_certain(exact, case.method, case.dtype, condition):
         found.update(mask=np.array(exact.mask), weight=rounded_once(exact))
     return found

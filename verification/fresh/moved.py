@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from reference.patterns import parse_pattern
 from verification.conformance.capabilities import pattern_kinds
 from verification.conformance.cases import Case
-from verification.conformance.made import made_case
+from verification.conformance.made import remade
 from verification.conformance.tensors import Tensor, TensorFile
 from verification.fresh.drawn import DrawnCase, drawn_case
 
@@ -42,19 +43,24 @@ def moved_case(case: Case, seed: int) -> DrawnCase:
     order = np.arange(len(case.weight))
     if not tied_rows(case):
         order = np.array(rng.sample(range(len(order)), len(order)))
-    made = made_case(
-        case.weight[order] * np.asarray(s, case.weight.dtype),
-        case.gram * np.asarray(t * t, case.gram.dtype),
-        case.pattern,
-        method=case.method,
-        block_size=case.block_size,
-        damping=case.damping,
-        storage=case.storage,
-        name=name_of(case),
-    )
+    made = in_other_units(case, order, s, t, name=name_of(case))
     moved = drawn_case(made, seed, condition=case.condition, flags=case.flags)
     moved.__dict__["answer"] = _answer(case.answer, order, s)
     return moved
+
+
+def in_other_units(case: Case, order: NDArray[np.intp], s: float, t: float, **changes: Any) -> Case:
+    """A case with its rows in another order, W times s, and X times t.
+
+    s, t     powers of two, or their negatives, so that nothing is rounded
+    changes  further arguments of `made_case`
+    """
+    return remade(
+        case,
+        weight=case.weight[order] * np.asarray(s, case.weight.dtype),
+        gram=case.gram * np.asarray(t * t, case.gram.dtype),
+        **changes,
+    )
 
 
 def _answer(answer: TensorFile, order: NDArray[np.intp], s: float) -> TensorFile:

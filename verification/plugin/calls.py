@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
@@ -12,11 +12,12 @@ from reference.patterns import Pattern, SemiStructured, parse_pattern
 from verification.catalogue import HardInput
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Output
-from verification.conformance.made import made_case
+from verification.conformance.made import made_case, remade
 from verification.conformance.storage import stored
-from verification.exact import exact_prune
+from verification.fresh.drawn import exact_answer
+from verification.fresh.moved import in_other_units
 from verification.strategies import Problem, problems
-from verification.vectors.expected import condition_of, is_certain, rounded_once
+from verification.vectors.expected import condition_of
 
 # Kinds of patterns, each with an example that decides whether the kind is supported.
 KINDS = {
@@ -101,18 +102,11 @@ def _outlier_rows(pattern: Pattern) -> float:
 
 def exact_case(case: Case) -> Case:
     """The case with its exact answer if right code must find it, otherwise the case itself."""
-    exact = exact_prune(
-        case.weight,
-        case.gram,
-        parse_pattern(case.pattern),
-        method=case.method,
-        block_size=int(case.block_size),
-        damping=case.damping,
-    )
     condition = condition_of(case.gram, case.damping)
-    if not is_certain(exact, case.method, case.dtype, condition):
+    answer = exact_answer(case, condition)
+    if not answer:
         return case
-    return _with(case, mask=np.array(exact.mask), exact=rounded_once(exact), condition=condition)
+    return remade(case, mask=answer["mask"], exact=answer["weight"], condition=condition)
 
 
 def removing_nothing(case: Case) -> Case:
@@ -123,7 +117,7 @@ def removing_nothing(case: Case) -> Case:
         if isinstance(pattern, SemiStructured)
         else replace(pattern, sparsity=Fraction(0))
     )
-    return _with(case, pattern=nothing)
+    return remade(case, pattern=nothing)
 
 
 @st.composite
@@ -145,9 +139,8 @@ def transformed(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> tuple[Case, 
         weight[mask & (weight == 0)] = 0.0  # 0 over a negative number is -0
         return Output(weight, mask)
 
-    scaled = case.weight[order] * np.asarray(s, dtype=case.weight.dtype)
     # A zero G has λ = 1, which does not scale: section 1 fixes it so.
-    return case, _with(case, weight=scaled, gram=case.gram * np.asarray(t * t, case.dtype)), back
+    return case, in_other_units(case, order, s, t), back
 
 
 @st.composite
@@ -157,9 +150,9 @@ def spoiled(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
     argument = draw(st.sampled_from(("damping", "block_size", "weight", "gram", "asymmetry")))
     if argument == "damping":
         damping = draw(st.sampled_from((0.0, -0.01, float("nan"), float("inf"))))
-        return _with(case, damping=damping, refused=("damping",))
+        return remade(case, damping=damping, refused=("damping",))
     if argument == "block_size":
-        return _with(case, block_size=draw(st.integers(-9, 0)), refused=("block_size",))
+        return remade(case, block_size=draw(st.integers(-9, 0)), refused=("block_size",))
     name = "weight" if argument == "weight" else "gram"
     matrix = (case.weight if name == "weight" else case.gram).copy()
     place = tuple(draw(st.integers(0, size - 1)) for size in matrix.shape)
@@ -167,7 +160,7 @@ def spoiled(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
         matrix[place] += 1 + np.abs(matrix).max()
     else:
         matrix[place] = draw(st.sampled_from((np.nan, np.inf, -np.inf)))
-    return _with(case, refused=(name,), **{name: matrix})
+    return remade(case, refused=(name,), **{name: matrix})
 
 
 def hard_cases(hard: HardInput, method: str, kinds: tuple[str, ...]) -> Iterator[Case]:
@@ -196,17 +189,3 @@ def kind_of(pattern: Pattern) -> str:
     plain = str(pattern).partition(":")[0]
     plain = plain if plain in KINDS else "n:m"
     return plain + ("+outliers" if _outlier_rows(pattern) else "")
-
-
-def _with(case: Case, **changes: Any) -> Case:
-    arguments: dict[str, Any] = {
-        "weight": case.weight,
-        "gram": case.gram,
-        "pattern": case.pattern,
-        "method": case.method,
-        "block_size": case.block_size,
-        "damping": case.damping,
-        "storage": case.storage,
-        "name": case.id,
-    }
-    return made_case(**{**arguments, **changes})
