@@ -1,5 +1,8 @@
 """The launch budget of a layer on a GPU, counted with fake tensors. docs/gpu.md has the table."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -35,14 +38,34 @@ LAYER = 60  # launches beside those of the blocks
 def test_a_layer_is_a_few_launches(
     method: str, pattern: Pattern, budget: int, rest: int, rows: int
 ) -> None:
+    of_block, beside = launches_of(method, pattern, rows, rest)
+    assert of_block <= budget
+    assert beside <= LAYER
+
+
+def launches_of(method: str, pattern: Pattern, rows: int, rest: int) -> tuple[int, int]:
+    """Launches of one block, and of a layer beside its blocks, the last of `rest` columns."""
     few, many = (
         counted(method, pattern, rows, blocks * BLOCK + rest, block_size=BLOCK).counts
         for blocks in (2, 5)
     )
     of_block, remainder = divmod(many.total() - few.total(), 3)
     assert remainder == 0
-    assert of_block <= budget, many - few
-    assert few.total() - (3 if rest else 2) * of_block <= LAYER, few
+    return of_block, few.total() - (3 if rest else 2) * of_block
+
+
+def test_the_page_has_what_is_counted() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text(encoding="utf-8")
+    table = page.partition("## Launches")[2].partition("What is counted")[0]
+    told = [
+        tuple(map(int, row))
+        for row in re.findall(r"(\d+) \| (\d+) \| (\d+) \| (\d+) \|$", table, re.M)
+    ]
+    found = []
+    for method, pattern, budget in BUDGET:
+        of_block, beside = launches_of(method, pattern, 4096, 12)
+        found.append((budget, of_block, LAYER, beside))
+    assert told == found
 
 
 def test_layers_that_share_a_factor_make_it_once() -> None:
