@@ -13,7 +13,7 @@ from thanos_torch.checkpoint.fit import note_dtypes, refuse_unfit
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
 from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
-from thanos_torch.network.layers import block_of, decoder_blocks, prunable_layers
+from thanos_torch.network.layers import PrunableLayer, block_of, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
 from thanos_torch.runtime.arguments import checked
 
@@ -168,6 +168,7 @@ class StreamedModel:
     trusted  whether code in the folder may run
     files    the file of every tensor of the checkpoint
     dtypes   the dtype of every tensor
+    shapes   the shape of every tensor
     sizes    the bytes of every tensor
     blocks   the decoder blocks by name
     outside  names of the checkpoint's tensors outside of the decoder blocks, or in several
@@ -184,6 +185,7 @@ class StreamedModel:
         self.files = model_files(folder)
         described = describe_tensors(self.files)
         self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in described.items()}
         self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
         built = Skeleton(folder, described, trust_remote_code)
         self.model, self._conversion, self._places = built.model, built.conversion, built.places
@@ -278,6 +280,9 @@ class StreamedModel:
         tensors: dict[str, Tensor] = {}
         for name in names:
             now = (reverted if name in reverted else state).get(self._own_name(name))
+            if now is not None and now.dim() > 1 and now.shape != self.shapes[name]:
+                # Transformers reads experts of both layouts, and always writes the model's.
+                now = now.mT.contiguous()
             if now is None or now.dtype != self.dtypes[name]:
                 before = read_tensors({name: self.files[name]})[name]
                 # Digits that the model's dtype has no room for are lost by pruning alone.
@@ -294,21 +299,41 @@ class StreamedModel:
         layers = prunable_layers(self.blocks)[index]
         own = {self._places[name][0]: name for name in self.inside[index]}
         places: dict[str, Place] = {}
-        joined: dict[str, dict[str, int]] = {}
+        codes: dict[str, dict[str, Tensor]] = {}
         for name, layer in layers.items():
             stored = own.get(layer.parameter)
             if stored and not self._places[stored][1]:
                 places[name] = Place((stored,), layer.transposed, layer.expert)
             elif stored and not layer.transposed:
-                if layer.parameter not in joined:
-                    codes = {layer.parameter: row_codes(layer.stored.shape)}
-                    joined[layer.parameter] = first_rows(self._conversion.revert(codes))
-                first = (layer.expert or 0) * layer.shape[0]
-                rows = joined[layer.parameter].items()
-                parts = sorted((row, n) for n, row in rows if 0 <= row - first < layer.shape[0])
-                if parts:
-                    places[name] = Place(tuple(n for _, n in parts))
+                if layer.parameter not in codes:
+                    rows = row_codes(layer.stored.shape)
+                    codes[layer.parameter] = self._conversion.revert({layer.parameter: rows})
+                if place := self._place(layer, stored, codes[layer.parameter]):
+                    places[name] = place
         return places
+
+    def _place(
+        self, layer: PrunableLayer, stored: str, codes: Mapping[str, Tensor]
+    ) -> Place | None:
+        """Where the checkpoint has the rows of a layer's weight; None if they are in no order.
+
+        stored  a tensor that the parameter is made of, maybe beside others
+        codes   of the parameter's rows, by the checkpoint's tensors
+        """
+        whole = codes.get(stored)
+        if layer.expert is not None and whole is not None and whole.dim() == 3:
+            rows = layer.stored.shape[:-1].numel()
+            down, across = (
+                len(each) == rows and _in_order(each)
+                for each in (whole[:, :, 0].flatten(), whole[:, 0].flatten())
+            )
+            square = layer.shape[0] == layer.shape[1]
+            turned = across if square else self.shapes[stored] != layer.stored.shape
+            return Place((stored,), turned, layer.expert) if down or across else None
+        first = (layer.expert or 0) * layer.shape[0]
+        ordered = first_rows(codes).items()
+        parts = sorted((row, name) for name, row in ordered if 0 <= row - first < layer.shape[0])
+        return Place(tuple(name for _, name in parts)) if parts else None
 
     def release_block(self, index: int) -> None:
         """Free the memory of a block's weights."""
@@ -405,24 +430,28 @@ class StreamedModel:
 
 
 def row_codes(shape: torch.Size) -> Tensor:
-    """A dummy parameter with one column that numbers the rows of a parameter of `shape`.
+    """A dummy parameter that numbers the rows of a parameter of `shape`.
 
-    Passing it through the conversion shows where each row ends up.
+    Passing it through the conversion shows where each row ends up. It has one column; of squares in
+    3-D all, because some conversions tell by the shape whether they transpose.
     """
     rows = shape[:-1]
-    return torch.arange(float(rows.numel()), dtype=torch.float64).view(*rows, 1)
+    codes = torch.arange(float(rows.numel()), dtype=torch.float64).view(*rows, 1)
+    return codes.expand(shape) if len(shape) == 3 and shape[1] == shape[2] else codes
 
 
 def first_rows(codes: Mapping[str, Tensor]) -> dict[str, int]:
     """The number of each tensor's first row, for matrices that hold consecutive rows in order."""
-    found: dict[str, int] = {}
-    for name, tensor in codes.items():
-        numbers = tensor.flatten()
-        first = int(numbers[0])
-        ordered = torch.arange(first, first + len(numbers), dtype=numbers.dtype)
-        if tensor.shape == (len(numbers), 1) and torch.equal(numbers, ordered):
-            found[name] = first
-    return found
+    return {
+        name: int(tensor[0, 0])
+        for name, tensor in codes.items()
+        if tensor.dim() == 2 and _in_order(tensor[:, 0])
+    }
+
+
+def _in_order(codes: Tensor) -> bool:
+    """Whether codes of rows are consecutive numbers."""
+    return torch.equal(codes, codes[0] + torch.arange(len(codes), dtype=codes.dtype))
 
 
 def lacking(missing: Sequence[str]) -> str:
