@@ -1,7 +1,7 @@
 """Tiny models of text and images or sound: a tower, a projector, and a language model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,7 +61,6 @@ class Towered:
     blocks: str
     beside: Callable[[], dict[str, Any]]
     tokens: int = 4
-    text: dict[str, Any] = field(default_factory=dict)
 
     def model(self) -> Any:
         """A model with random weights, of the class that Transformers loads a checkpoint with."""
@@ -125,6 +124,18 @@ TOWERED = {
         "model.language_model.layers",
         patches,
     ),
+    # Not square: one expert of 24 rows and 16 columns, and back.
+    "Qwen3-VL-MoE": Towered(
+        lambda: hf.Qwen3VLMoeConfig(
+            text_config={
+                **QWEN_TEXT, "num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 12
+            },
+            vision_config=qwen_tower(deepstack_visual_indexes=[0], num_position_embeddings=16),
+            **QWEN_IDS,
+        ),
+        "model.language_model.layers",
+        patches,
+    ),
     "PaliGemma": Towered(
         lambda: hf.PaliGemmaConfig(
             text_config=hf.GemmaConfig(**TEXT), vision_config=hf.SiglipVisionConfig(**TOWER),
@@ -173,7 +184,7 @@ TOWERED = {
         lambda: hf.Qwen2AudioConfig(
             text_config=hf.Qwen2Config(**TEXT), audio_config=SOUND, audio_token_index=IMAGE,
         ),
-        "language_model.model.layers",
+        "model.language_model.layers",
         lambda: {
             "input_features": pixels(1, 4, 16),
             "feature_attention_mask": torch.ones(1, 16, dtype=torch.int64),
@@ -185,7 +196,7 @@ TOWERED = {
             audio_config={**SOUND, "intermediate_size": 64, "encoder_ffn_dim": 64},
             audio_token_id=IMAGE, hidden_size=16,
         ),
-        "language_model.model.layers",
+        "model.language_model.layers",
         lambda: {"input_features": pixels(1, 4, 16)},
         tokens=2,
     ),
