@@ -22,7 +22,7 @@ def read_config(source: str, *, trust_remote_code: bool = False, **options: Any)
 
     config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
     refuse_encoder_decoder(config, printable(architecture(config)))
-    if getattr(config, "quantization_config", None) and not options:
+    if getattr(config, "quantization_config", None):
         raise ValueError(
             "config.json has a quantization_config: quantised models cannot be pruned, "
             "dequantise it first"

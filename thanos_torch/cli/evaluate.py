@@ -126,8 +126,6 @@ def evaluate(
     check_device(device)
     check_writable(json_file, "--json")
     names = task_names(tasks) if tasks is not None else []
-    # Before anything is downloaded.
-    refuse_other_class(config_of(model, trust_remote_code=trust_remote_code))
     if names:
         check_options(limit, batch_size)
         folder, source = find_items(task_data)  # a download may fail: before a model is loaded
@@ -135,6 +133,8 @@ def evaluate(
         _refuse_given(context, ("limit", "task_data", "batch_size"), "is for --tasks")
     if names and dataset is None:
         _refuse_given(context, ("seqlen", "stride", "max_windows"), "needs --dataset, with --tasks")
+    # Before weights are downloaded or read.
+    refuse_other_class(config_of(model, trust_remote_code=trust_remote_code))
     with progress_bar("loading") as show:
         show(model, 0, 1)
         loaded = load_model(model, trust_remote_code=trust_remote_code)

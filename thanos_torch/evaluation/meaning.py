@@ -19,7 +19,7 @@ TOKENS = 16  # of the text: enough to see on which tokens a prediction depends
 # over different tokens differ by roundings. `docs/models.md` has what was measured.
 LOOKS_AHEAD = 1e-5
 
-_NOTHING = "a perplexity, or accuracy in tasks of next words, would mean nothing"
+_NOTHING = "a perplexity or an accuracy in tasks would mean nothing"
 # What a model is whose class has such a name. It may be loaded as a causal language model all the
 # same: its head is made of the input embedding, or its attention looks both ways.
 _OTHER_CLASSES = {
@@ -42,7 +42,7 @@ def refuse_other_class(config: Any) -> None:
         if name in _headless():
             kind = "a model without a language-model head, as for embeddings"
         if kind:
-            raise ValueError(f"{name} (architectures in config.json) is {kind}: {_NOTHING}")
+            raise ValueError(f"{name} (architectures in config.json) is {kind}; {_NOTHING}")
 
 
 def _headless() -> set[str]:
@@ -72,20 +72,21 @@ def refuse_meaningless(model: nn.Module, windows: Tensor, what: str) -> None:
     refuse_other_class(config)
     ids = windows[:1, :TOKENS]
     blocks = _blocks(model)
-    with _called(blocks) as reached:
+    # Hooks are seen by no compiled model, or stay in it.
+    with torch.compiler.set_stance("force_eager"), _called(blocks) as reached:
         logits, derivative = _run(model, ids, what)
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else None
     if not shape or shape[:-1] != tuple(ids.shape) or shape[-1] <= int(windows.max()):
         found = f"logits of the shape {shape}" if shape else "no logits"
         raise ValueError(
-            f"{kind} has no language-model head, for {ids.shape[1]} tokens with ids up to "
-            f"{int(windows.max())} it returns {found}: {_NOTHING}"
+            f"{kind} has no language-model head: for a text of {ids.shape[1]} tokens with ids up "
+            f"to {int(windows.max())} it returns {found}; {_NOTHING}"
         )
     refuse_idle_cross_attention(model, blocks, reached)
     if derivative is not None and _looks_ahead(derivative):
         raise ValueError(
-            f"{kind} looks ahead, what it predicts depends on the predicted token and later ones: "
-            f"{_NOTHING}"
+            f"{kind} looks ahead: what it predicts depends on the predicted token and on later "
+            f"ones; {_NOTHING}"
         )
 
 
@@ -113,7 +114,8 @@ def _run(model: nn.Module, ids: Tensor, what: str) -> tuple[Any, Tensor | None]:
             half = ids.shape[1] // 2
             scores = logits[0, :half].gather(1, ids[0, 1 : half + 1, None]).sum()
             (found,) = torch.autograd.grad(scores, leaves, allow_unused=True)
-    except Exception:  # no logits, or operations without a derivative; or it fails again below
+    # No logits, or operations without a derivative; or it fails again below.
+    except (Exception, SystemExit):
         found = None
     if found is None:
         with in_one_line(what):

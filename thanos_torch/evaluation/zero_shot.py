@@ -191,7 +191,10 @@ def _wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress)
     with _quiet_harness():
         # A copy, because the harness gives a padding token to a tokenizer without one.
         return _reporting(progress)(
-            pretrained=model, tokenizer=deepcopy(tokenizer), batch_size=batch_size
+            pretrained=model,
+            tokenizer=deepcopy(tokenizer),
+            batch_size=batch_size,
+            backend="causal",  # it takes models of text and sound for encoder-decoders
         )
 
 

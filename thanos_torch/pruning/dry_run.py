@@ -18,6 +18,7 @@ from thanos_torch.checkpoint.shards import holds_weights, side_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.methods.devices import is_host
 from thanos_torch.network.layers import decoder_blocks
+from thanos_torch.network.observe import input_table
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
 from thanos_torch.pruning.whole_model import plan_for
@@ -121,8 +122,8 @@ def planned_run(
     The report has numbers of weights alone, as if tokens reached every layer. Errors as of
     `prune_model`.
     """
-    build: Any = model  # a Transformers model, whose methods lack type hints
-    windows = torch.arange(seqlen)[None] % len(build.get_input_embeddings().weight)
+    table = next(iter(input_table(model).values()), None)
+    windows = torch.arange(seqlen)[None] % (len(table.stored) if table else 1)
     seen, plan = plan_for(model, windows, rules)
     report = begin_report(seen, rules, {})
     layers = [
@@ -287,12 +288,12 @@ def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
     """
     blocks = decoder_blocks(model).values()
     build: Any = model  # a Transformers model, whose methods lack type hints
-    head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
-    tied = head is not None and head.weight is entrance.weight
+    head, tables = build.get_output_embeddings(), [*input_table(model).values()]
+    tied = head is None or any(head.weight is table.stored for table in tables)
     sizes = [_bytes(block) for block in blocks]
-    rest = _bytes(model) - sum(sizes) - (0 if tied or head is None else _bytes(head))
-    unread = max(0, len(entrance.weight) - tokens)
-    return max(sizes), rest - unread * entrance.weight[0].nbytes
+    rest = _bytes(model) - sum(sizes) - (0 if tied else _bytes(head))
+    unread = sum(max(0, len(table.stored) - tokens) * table.stored[0].nbytes for table in tables)
+    return max(sizes), rest - unread
 
 
 def _bytes(module: nn.Module) -> int:
