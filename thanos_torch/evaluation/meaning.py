@@ -15,8 +15,9 @@ from thanos_torch.runtime.errors import in_one_line
 
 TOKENS = 16  # of the text: enough to see on which tokens a prediction depends
 # The least derivative by a later token, relative to that by earlier ones, that counts as looking
-# ahead. What a mask or a scan hides has a derivative of exactly 0, also in bfloat16, where two runs
-# over different tokens differ by roundings. `docs/models.md` has what was measured.
+# ahead. What a mask or a scan hides has a derivative of exactly 0: it had in all of 119 causal
+# classes of Transformers, also in bfloat16. Models that look ahead had 0.5 and more; with fresh,
+# small weights 0.0007.
 LOOKS_AHEAD = 1e-5
 
 _NOTHING = "a perplexity or an accuracy in tasks would mean nothing"
