@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from thanos_torch.network.encoders import refuse_encoder_decoder
+from thanos_torch.network.kind import class_names, refuse_encoder_decoder
 from thanos_torch.runtime.strangers import printable, shown
 
 MOST_LAYERS = 1000  # of a model, unless its checkpoint has more tensors than that
@@ -15,13 +15,13 @@ _AUTOMATIC = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelF
 def read_config(source: str, *, trust_remote_code: bool = False, **options: Any) -> Any:
     """Read the config of a folder or a hub id; with `gguf_file` of that file in a folder.
 
-    Raises ValueError for models that cannot be pruned, whatever their weights: quantised ones,
-    encoder-decoders, and those with so many layers that to build them would not end.
+    Raises ValueError for models that cannot be pruned, whatever their weights: quantised ones, and
+    encoder-decoders.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
-    refuse_encoder_decoder(config, printable(architecture(config)))
+    refuse_encoder_decoder(config, printable(_architecture(config)))
     if getattr(config, "quantization_config", None):
         raise ValueError(
             "config.json has a quantization_config: quantised models cannot be pruned, "
@@ -30,10 +30,9 @@ def read_config(source: str, *, trust_remote_code: bool = False, **options: Any)
     return config
 
 
-def architecture(config: Any) -> str:
+def _architecture(config: Any) -> str:
     """The name of the model's class as its config has it, or else the type of the model."""
-    names = getattr(config, "architectures", None) or [getattr(config, "model_type", "")]
-    return str(names[0])
+    return (class_names(config) or [str(config.model_type)])[0]
 
 
 def build_model(config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
@@ -55,23 +54,22 @@ def model_class(config: Any, trust_remote_code: bool) -> Any:
     import transformers
 
     automatic = [getattr(transformers, name) for name in _AUTOMATIC]
-    named = getattr(config, "architectures", None) or []
     code = getattr(config, "auto_map", None) or {}
     coded = [each for each in automatic if each.__name__ in code]
     known = [each for each in automatic if type(config) in each._model_mapping]
-    exact = [each for each in known if {*named} & {*_registered(each, config)}]
+    exact = [each for each in known if {*class_names(config)} & {*_registered(each, config)}]
     # Code that is not trusted comes last: Transformers then says how to trust it.
     order = [*coded, *exact, *known] if trust_remote_code else [*exact, *known, *coded]
     if order:
         return order[0]
     if "AutoModel" in code:
         return transformers.AutoModel
-    own: Any = getattr(transformers, architecture(config), None)
+    own: Any = getattr(transformers, _architecture(config), None)
     # Some text parts of larger models are registered nowhere.
     if getattr(own, "config_class", None) is type(config) and own.can_generate():
         return own
     raise ValueError(
-        f"{printable(architecture(config))} is no language model: for its type "
+        f"{printable(_architecture(config))} is no language model: for its type "
         f"{printable(str(config.model_type))} Transformers has none under {', '.join(_AUTOMATIC)}"
     )
 

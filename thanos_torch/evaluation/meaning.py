@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.network.encoders import refuse_encoder_decoder, refuse_idle_cross_attention
+from thanos_torch.network.kind import (
+    class_names,
+    refuse_encoder_decoder,
+    refuse_idle_cross_attention,
+)
 from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.observe import input_table
 from thanos_torch.runtime.errors import in_one_line
@@ -35,8 +39,7 @@ def refuse_other_class(config: Any) -> None:
 
     That is known before there are weights.
     """
-    names = getattr(config, "architectures", None) or []
-    for name in map(str, names[:1]):
+    for name in class_names(config)[:1]:
         kind = next((each for ends, each in _OTHER_CLASSES.items() if re.search(ends, name)), "")
         if "MaskedLM" in name and getattr(config, "is_decoder", False):
             kind = ""  # its attention looks back alone

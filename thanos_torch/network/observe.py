@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from thanos_torch.network.activations import Activations
-from thanos_torch.network.encoders import refuse_idle_cross_attention
 from thanos_torch.network.experts import looping_experts
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.handed import Surroundings, Written, copied
+from thanos_torch.network.kind import refuse_idle_cross_attention
 from thanos_torch.network.layers import (
     PRUNABLE_DTYPES,
     PrunableLayer,

@@ -14,8 +14,8 @@ from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.devices import is_host
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
-from thanos_torch.network.encoders import refuse_encoder_decoder
 from thanos_torch.network.grams import InputGrams, hidden_weight
+from thanos_torch.network.kind import refuse_encoder_decoder
 from thanos_torch.network.layers import (
     PrunableLayer,
     layer_kind,

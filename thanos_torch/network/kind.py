@@ -1,4 +1,4 @@
-"""Refuse models whose decoder also reads what an encoder makes of another input."""
+"""What kind of model a config names; refuse those whose decoder reads an encoder's output."""
 
 import inspect
 from collections.abc import Collection, Mapping
@@ -12,6 +12,13 @@ _WHY = (
     "reads what an encoder makes of another text, image or sound, which a text to calibrate with "
     "or to score lacks: only language models without an encoder can be pruned or evaluated here"
 )
+
+
+def class_names(config: Any) -> list[str]:
+    """The names of classes that a config has under `architectures`, as a rule one."""
+    names = getattr(config, "architectures", None)
+    listed = names if isinstance(names, list | tuple) else [names]
+    return [name for name in listed if isinstance(name, str)]
 
 
 def refuse_encoder_decoder(config: Any, name: str) -> None:
