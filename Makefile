@@ -23,6 +23,7 @@ verify: mutants fuzz attacks
 	$(BIN)/thanos verify torch
 	$(BIN)/python -m verification.tolerances
 	$(BIN)/python -m tests.judge.named
+	$(BIN)/python -m tests.stress.busy
 
 mutants: .venv/installed
 	$(BIN)/python -m verification.mutants

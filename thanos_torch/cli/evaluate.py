@@ -13,6 +13,7 @@ from thanos_torch.cli.options import (
     Device,
     Model,
     Seqlen,
+    Threads,
     TrustRemoteCode,
     check_device,
     check_writable,
@@ -30,6 +31,7 @@ from thanos_torch.models import (
     perplexity,
 )
 from thanos_torch.runtime.errors import in_one_line
+from thanos_torch.runtime.threads import use_threads
 
 
 def find_items(task_data: str) -> tuple[Path | None, dict[str, str]]:
@@ -114,6 +116,7 @@ def evaluate(
     ] = "wheel",
     batch_size: Annotated[int, typer.Option(help="Answers of tasks to score at a time.")] = 4,
     device: Device = "cpu",
+    threads: Threads = 0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result there as well.")
@@ -123,6 +126,7 @@ def evaluate(
 
     For both at once give --tasks and --dataset.
     """
+    use_threads(threads)
     check_device(device)
     check_writable(json_file, "--json")
     names = task_names(tasks) if tasks is not None else []
