@@ -7,9 +7,8 @@ variable that is set already keeps its value.
 
 import os
 
-# A thread that waits in a loop takes a core from every thread that has work, its own team's too:
-# beside other processes, small layers then take thirty times as long. Sleeping and waking up takes
-# some microseconds.
+# A thread that waits in a loop keeps a core from the threads that have work, also from the one that
+# it waits for. Beside other processes, small layers then take many times as long.
 WAITING = {
     "OMP_WAIT_POLICY": "passive",  # OpenMP, in PyTorch: GNU's and LLVM's read it
     "OPENBLAS_THREAD_TIMEOUT": "4",  # OpenBLAS, in NumPy and SciPy: 2⁴ clock ticks, its least

@@ -47,12 +47,13 @@ def stress() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = tiny.random_model(tiny.llama_config(**SIZES))
         dense = tiny.save_checkpoint(model, Path(folder) / "dense")
-        rounds = []
+        rounds: list[dict[str, Any]] = []
         for number in range(ROUNDS):
+            load = os.getloadavg()[0]  # of other work: it should be near 0, or alone is not alone
             alone = prune(dense)
             with busy_loops():
                 beside = prune(dense)
-            rounds.append({"alone": alone, "beside": beside})
+            rounds.append({"load_before": load, "alone": alone, "beside": beside})
             print(f"round {number + 1}: {alone['seconds']:.1f} s alone, {beside['seconds']:.1f} s")
         seconds = median(pair["alone"]["seconds"] for pair in rounds)
         startup = max(pair["beside"]["wall"] - pair["beside"]["seconds"] for pair in rounds)
