@@ -1,0 +1,88 @@
+"""Conversations as the text that a model's chat template makes of them."""
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from thanos_torch.runtime.errors import said_by
+from thanos_torch.text.documents import kind_of
+
+# Some templates write the date. With today's, the same command would read another text tomorrow.
+_DATE = datetime(2024, 7, 26)
+# Names of role and content, and what the roles of data sets in the form of ShareGPT are called.
+_KEYS = (("role", "content"), ("from", "value"))
+_ROLES = {"human": "user", "gpt": "assistant"}
+_SHOWN = 100  # characters of keys and reasons that a message shows
+
+
+class Chat:
+    """Renders conversations through a tokenizer's chat template; a `Render` of columns.
+
+    A conversation is a list of messages, {"role": ..., "content": ...} or {"from": ..., "value":
+    ...}. Content is a string, or a list of parts {"type": "text", "text": ...}, which are joined by
+    line ends.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Raises ValueError if the tokenizer has no chat template."""
+        if not getattr(tokenizer, "chat_template", None):
+            raise ValueError(
+                "chat needs a chat template, and the model's tokenizer has none, as those of base "
+                "models: take the chat version of the model"
+            )
+        self._tokenizer = tokenizer
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the template, for a report."""
+        return hashlib.sha256(str(self._tokenizer.chat_template).encode()).hexdigest()
+
+    def __call__(self, conversation: Any, where: str) -> str:
+        """The text of a conversation. Raises ValueError, which shows no content of messages."""
+        if not isinstance(conversation, list) or not conversation:
+            got = "an empty list" if conversation == [] else kind_of(conversation)
+            raise ValueError(f"{where} must be a list of messages, got {got}")
+        messages = [
+            _message(each, f"{where}, message {number}")
+            for number, each in enumerate(conversation, start=1)
+        ]
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, strftime_now=_DATE.strftime
+            )
+        except Exception as error:  # templates are programs
+            reason = type(error).__name__
+            # What the template itself says; other errors may show what they failed on.
+            if type(error).__module__.startswith("jinja2"):
+                said = said_by(error)[:_SHOWN]
+                shows = any(message["content"] in said for message in messages)
+                reason = reason if shows else said
+            raise ValueError(f"{where} does not fit the model's chat template: {reason}") from None
+        return text
+
+
+def _message(found: object, where: str) -> dict[str, Any]:
+    """A message for the template, which may also look at its other keys."""
+    if not isinstance(found, dict):
+        raise ValueError(f'{where} must be {{"role": ..., "content": ...}}, got {kind_of(found)}')
+    for role, content in _KEYS:
+        if role in found and content in found:
+            others = {key: value for key, value in found.items() if key not in (role, content)}
+            name, text = found[role], _content(found[content], f"{where}, {content}")
+            if not isinstance(name, str) or not name:
+                got = "an empty one" if name == "" else kind_of(name)
+                raise ValueError(f"{where} must have a string as its {role}, got {got}")
+            return {**others, "role": _ROLES.get(name, name), "content": text}
+    keys = repr(list(found))[:_SHOWN]
+    raise ValueError(f'{where} must be {{"role": ..., "content": ...}}, got the keys {keys}')
+
+
+def _content(content: object, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise ValueError(f"{where} must be a string, got {kind_of(content)}")
+    texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where} must be a string, or a list of parts that are all text")
+    return "\n".join(texts)  # type: ignore[arg-type]
