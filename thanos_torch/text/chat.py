@@ -1,14 +1,20 @@
 """Conversations as the text that a model's chat template makes of them."""
 
 import hashlib
-from datetime import datetime
 from typing import Any
 
-from thanos_torch.runtime.errors import said_by
+from thanos_torch.runtime.errors import reason_of, said_by
 from thanos_torch.text.documents import kind_of
 
 # Some templates write the date. With today's, the same command would read another text tomorrow.
-_DATE = datetime(2024, 7, 26)
+# So this macro stands in front of each template, in place of the function for it: 26 July 2024, as
+# Llama's template has it where nobody says the date.
+_DATE = {"%Y": "2024", "%m": "07", "%d": "26", "%B": "July", "%b": "Jul", "%A": "Friday"}
+_FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('{code}', '{value}')" for code, value in _DATE.items())
+    + " }}{%- endmacro -%}"
+)
 # Names of role and content, and what the roles of data sets in the form of ShareGPT are called.
 _KEYS = (("role", "content"), ("from", "value"))
 _ROLES = {"human": "user", "gpt": "assistant"}
@@ -21,6 +27,8 @@ class Chat:
     A conversation is a list of messages, {"role": ..., "content": ...} or {"from": ..., "value":
     ...}. Content is a string, or a list of parts {"type": "text", "text": ...}, which are joined by
     line ends.
+
+    sha256  of the template, for a report
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -30,12 +38,12 @@ class Chat:
                 "chat needs a chat template, and the model's tokenizer has none, as those of base "
                 "models: take the chat version of the model"
             )
-        self._tokenizer = tokenizer
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the template, for a report."""
-        return hashlib.sha256(str(self._tokenizer.chat_template).encode()).hexdigest()
+        try:
+            template: str = tokenizer.get_chat_template()
+        except ValueError as error:  # several, and none is the default
+            raise ValueError(f"chat needs one chat template: {reason_of(error)}") from None
+        self._tokenizer, self._template = tokenizer, _FIXED_DATE + template
+        self.sha256 = hashlib.sha256(template.encode()).hexdigest()
 
     def __call__(self, conversation: Any, where: str) -> str:
         """The text of a conversation. Raises ValueError, which shows no content of messages."""
@@ -48,7 +56,7 @@ class Chat:
         ]
         try:
             text: str = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, strftime_now=_DATE.strftime
+                messages, tokenize=False, chat_template=self._template
             )
         except Exception as error:  # templates are programs
             reason = type(error).__name__
