@@ -410,8 +410,8 @@ def test_results_with_another_bos_are_not_compared(
         compare(before, changed(worse, begun("each")), recorded)
     words = "nothing in common: 4 windows → 4 windows with bos each"
     assert words in str(caught.value)
-    both = [changed(each, begun("each")) for each in (before, worse)]
-    assert compare(*both, recorded).regressions
+    first, second = (changed(each, begun("each")) for each in (before, worse))
+    assert compare(first, second, recorded).regressions
     # Recorded draws with another BOS do not judge.
     assert refused(changed(before, begun("each")), changed(other, begun("each")), recorded)
 

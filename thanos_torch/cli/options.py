@@ -26,8 +26,8 @@ BosText = Annotated[
     Bos | None,
     typer.Option(
         "--bos",
-        help="The BOS token: in front of each window, at the first place of the text, or none. "
-        "Default: each for models that need it, as Gemma; else what the tokenizer does.",
+        help="The BOS token: in front of each window, in front of the text, or none. Default: "
+        "each for models that need it, as Gemma; else what the tokenizer does.",
     ),
 ]
 ColumnName = Annotated[

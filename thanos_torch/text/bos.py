@@ -68,7 +68,8 @@ def encode(tokenizer: Any, text: str, bos: str, *, special: bool = True) -> list
     if bos not in ("each", "first"):
         return ids
     own = tokenizer.bos_token_id
-    bare = ids[1:] if ids[:1] == [own] else ids  # a chat template may have written it
+    written = next((place for place, each in enumerate(ids) if each != own), len(ids))
+    bare = ids[written:]  # without what a chat template has written
     return bare if bos == "each" else [own, *bare]
 
 
@@ -100,4 +101,7 @@ def warn_lacking_bos(model: Any, windows: Iterable[Tensor]) -> None:
 
 def _text_config(config: Any) -> Any:
     """Models of text and images nest the config of the text."""
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
+    try:
+        return config.get_text_config()
+    except (AttributeError, ValueError):  # it is no config of Transformers, or has several
+        return config

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from thanos_torch.runtime.errors import reason_of, said_by
+from thanos_torch.runtime.errors import reason_of
 from thanos_torch.text.documents import kind_of
 
 # Some templates write the date. With today's, the same command would read another text tomorrow.
@@ -40,7 +40,7 @@ class Chat:
             )
         try:
             template: str = tokenizer.get_chat_template()
-        except ValueError as error:  # several, and none is the default
+        except (ValueError, AttributeError) as error:  # several, and none is the default
             raise ValueError(f"chat needs one chat template: {reason_of(error)}") from None
         self._tokenizer, self._template = tokenizer, _FIXED_DATE + template
         self.sha256 = hashlib.sha256(template.encode()).hexdigest()
@@ -59,12 +59,9 @@ class Chat:
                 messages, tokenize=False, chat_template=self._template
             )
         except Exception as error:  # templates are programs
-            reason = type(error).__name__
-            # What the template itself says; other errors may show what they failed on.
-            if type(error).__module__.startswith("jinja2"):
-                said = said_by(error)[:_SHOWN]
-                shows = any(message["content"] in said for message in messages)
-                reason = reason if shows else said
+            # Only words of the template itself are shown: others may be those of the messages.
+            said = str(error) if str(error) in self._template else type(error).__name__
+            reason = said[:_SHOWN]
             raise ValueError(f"{where} does not fit the model's chat template: {reason}") from None
         return text
 

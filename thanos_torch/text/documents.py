@@ -31,9 +31,10 @@ class Column:
         """Raise ValueError unless the column is among the keys of a document."""
         keys = list(keys)
         if self.name not in keys:
+            chat = "" if self.render else "; conversations are for --chat"
+            hint = f"choose one with --column{chat if 'messages' in keys else ''}"
             raise ValueError(
-                f'{where} has no column "{self.name}", but {repr(keys)[:_KEYS]}: choose one with '
-                "--column"
+                f'{where} has no column "{self.name}", but {repr(keys)[:_KEYS]}: {hint}'
             )
 
     @property

@@ -44,7 +44,7 @@ TOKEN_SUFFIXES = (".npy", ".safetensors")  # files of token ids, in small letter
 _PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z")
 # Ends of names that a file has and a hub's data set has not.
 _OF_FILES = (".txt", ".raw", ".json", ".jsonl", ".parquet", *TOKEN_SUFFIXES, *_PACKED)
-_OF_OTHER_FILES = (".csv", ".tsv", ".md", ".npz", ".pt", ".arrow", ".ndjson", ".html", ".xml")
+_OF_OTHER_FILES = (".csv", ".tsv", ".npz", ".arrow", ".ndjson")
 
 
 @dataclass(frozen=True)

@@ -102,11 +102,11 @@ class _Tokens:
         """The windows whose text begins at some places, (windows, seqlen)."""
         if self.first is None:
             return self.ids.unfold(0, seqlen, 1)[starts]
-        # Of windows of these ids that begin at a place p, the text begins at p. Where the text has
-        # a BOS token itself, as between conversations, that one is in front: no second one.
+        # The window of these ids at a place p has the text from p on, behind its first token. Where
+        # the text has a BOS token at p, the window at p + 1 has that one in front: no second one.
         ids = torch.cat([torch.tensor([self.first]), self.ids])
         places = starts + (self.ids[starts] == self.first)
-        beyond = places > len(ids) - seqlen  # the last window has no room for that
+        beyond = places > len(ids) - seqlen  # no room for that at the end of the text
         windows = ids.unfold(0, seqlen, 1)[(places - 2 * beyond.long()).clamp(min=0)]
         windows[:, 0] = self.first
         return windows
@@ -118,11 +118,9 @@ class _Tokens:
         further, because that window has one token more of the text.
         """
         last = len(self.ids) - self.of_text(seqlen)
-        own = (
-            set() if self.first is None else set((self.ids == self.first).nonzero()[:, 0].tolist())
-        )
-        if not own:
+        if self.first is None:
             return torch.arange(0, last + 1, stride)
+        own = set((self.ids == self.first).nonzero()[:, 0].tolist())
         found, place = [], 0
         while place + (place in own) <= last:
             found.append(place)

@@ -79,6 +79,10 @@ def test_how_windows_begin(alphabet: str, adds: bool) -> None:
     assert cut("first") == ["|abcdefgh", "ijklmnopq", "rstuvwxyz"]
     assert cut("none") == ["abcdefghi", "jklmnopqr"]
     assert cut(None) == (cut("first") if adds else cut("none"))
+    Path(alphabet).write_text(f"<bos><bos>{TEXT}")
+    assert cut("each") == ["|abcdefgh", "|ijklmnop", "|qrstuvwx"]
+    assert cut("first") == ["|abcdefgh", "ijklmnopq", "rstuvwxyz"]
+    Path(alphabet).write_text(TEXT)
     assert cut("each", stride=3, limit=3) == ["|abcdefgh", "|ghijklmn", "|mnopqrst"]
     drawn = shown(
         calibration_windows(tokenizer, alphabet, nsamples=99, seqlen=9, seed=0, bos="each").ids

@@ -44,7 +44,6 @@ def summed(model: nn.Module, windows: list[Tensor], names: list[str]) -> dict[st
 
 @pytest.mark.parametrize("side", ["left", "right", "both"])
 @pytest.mark.parametrize("family", ["Llama", "GPT-2", "OPT", "Mixtral", "Gemma 3"])
-@pytest.mark.filterwarnings("ignore::thanos_torch.text.bos.BosWarning")
 def test_no_padding_enters_a_gram_matrix(family: str, side: str) -> None:
     model = random_model(FAMILIES[family].config)
     ids, mask, whole = padded(side)
