@@ -72,19 +72,11 @@ def perplexity(
     if stride is not None and attention_mask is not None:
         raise ValueError(f"stride must not be given with an attention_mask, got {stride}")
     stride = seqlen if stride is None else stride
-    shortest = groups[-1]  # the longest come first
-    if shortest.ids.shape[1] < 2:
-        if attention_mask is None:
-            raise ValueError(f"seqlen must be at least 2, got {seqlen}")
-        raise ValueError(
-            f"attention_mask must leave at least 2 tokens, and window {shortest.numbers[0]} has 1"
-        )
+    _refuse_single_tokens(groups[-1], padded=attention_mask is not None)  # the longest come first
     check_stride(stride, seqlen)
     warn_lacking_bos(model, [group.ids for group in groups])
-    # One text of all tokens, of which the beginning is run.
-    every = torch.cat([group.ids.flatten() for group in groups])[None]
-    failed = f"{type(model).__name__} cannot run window {groups[0].numbers[0]} of the text"
-    refuse_meaningless(model, every.to(next(model.parameters()).device), failed)
+    longest = groups[0].ids.to(next(model.parameters()).device)
+    refuse_meaningless(model, longest, _failed(model, groups[0].numbers))
     scored: dict[int, tuple[float, int]] = {}  # loss and tokens of each window
     for numbers, ids in _batches(groups):
         scored |= zip(numbers, _scored(model, ids, numbers, stride), strict=True)
@@ -101,6 +93,19 @@ def perplexity(
     return Perplexity(math.exp(mean), count, seqlen, stride, tokens, losses)
 
 
+def _refuse_single_tokens(shortest: EqualWindows, *, padded: bool) -> None:
+    length = shortest.ids.shape[1]
+    if length < 2 and padded:
+        number = shortest.numbers[0]
+        raise ValueError(f"attention_mask must leave at least 2 tokens, and window {number} has 1")
+    if length < 2:
+        raise ValueError(f"seqlen must be at least 2, got {length}")
+
+
+def _failed(model: nn.Module, numbers: list[int]) -> str:
+    return f"{type(model).__name__} cannot run window {numbers[0]} of the text"
+
+
 def _batches(groups: list[EqualWindows]) -> Iterator[tuple[list[int], Tensor]]:
     """Windows of one length that run at one time, and their numbers."""
     for group in groups:
@@ -114,7 +119,7 @@ def _scored(
 ) -> Iterator[tuple[float, int]]:
     """The sum of losses and the number of scored tokens, for each window of a batch."""
     batch = batch.to(next(model.parameters()).device)
-    with in_one_line(f"{type(model).__name__} cannot run window {numbers[0]} of the text"):
+    with in_one_line(_failed(model, numbers)):
         logits = model(batch, use_cache=False).logits
     length = batch.shape[1]
     for number, scores, ids in zip(numbers, logits, batch, strict=True):

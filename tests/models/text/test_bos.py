@@ -195,6 +195,15 @@ def test_the_page_lists_the_families_that_need_it() -> None:
     assert listed == FAMILIES
 
 
+def test_the_page_gives_the_recorded_perplexities() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    results = json.loads((ROOT / "docs" / "results" / "bos.json").read_text())["evaluations"]
+    each, none = (results[bos]["perplexity"] for bos in ("each", "none"))
+    assert f"a perplexity of {each:.1f} on 40 windows" in page
+    assert f"and of {none:.1f} with `--bos none`" in page
+    assert all(results[bos]["text"]["bos"] == bos for bos in results)
+
+
 @pytest.mark.parametrize("kind", [each for kinds in FAMILIES.values() for each in kinds])
 def test_transformers_knows_these_families(kind: str) -> None:
     config = AutoConfig.for_model(kind)
