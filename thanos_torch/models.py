@@ -5,12 +5,12 @@ from thanos_torch.certifying.checkpoint import CheckpointVerdict, judge_checkpoi
 from thanos_torch.certifying.layers import Judged
 from thanos_torch.certifying.original import Original
 from thanos_torch.certifying.provenance import Asked, Provenance
+from thanos_torch.checkpoint.base_card import base_licence, base_model
 from thanos_torch.checkpoint.held import HeldMasks
 from thanos_torch.checkpoint.inspect import SeenLayer, changed_files, inspect_folder
 from thanos_torch.checkpoint.load import (
     DEFAULT_MODEL,
     LoadedModel,
-    base_licence,
     checkpoint_folder,
     load_model,
     stream_model,
@@ -36,6 +36,7 @@ from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.pruning.one_layer import relative_error
 from thanos_torch.pruning.plan import DENSE, METHODS, Dense, LayerOptions, Rule, Rules
 from thanos_torch.pruning.recipe_file import read_recipe
+from thanos_torch.pruning.report_progress import RunState
 from thanos_torch.pruning.whole_model import prune_model
 from thanos_torch.runtime.ranks import Ranks, joined
 from thanos_torch.text.sources import DEFAULT_DATASET
@@ -71,11 +72,13 @@ __all__ = [
     "Ranks",
     "Rule",
     "Rules",
+    "RunState",
     "SeenLayer",
     "StreamedModel",
     "Tensors",
     "Windows",
     "base_licence",
+    "base_model",
     "calibration_windows",
     "changed_files",
     "checkpoint_folder",

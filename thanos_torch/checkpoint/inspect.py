@@ -47,9 +47,9 @@ class Zeros:
         """The patterns for people, such as `2:4, 12 zero columns`; empty if there are none."""
         found = [f"{n}:{m}" for n, m in self.n_of_m]
         if self.columns:
-            found.append(f"{self.columns} zero columns")
+            found.append(f"{self.columns:,} zero columns")
         if found and self.dense_rows:
-            found.append(f"{self.dense_rows} dense rows")
+            found.append(f"{self.dense_rows:,} dense rows")
         return ", ".join(found)
 
 
@@ -188,11 +188,10 @@ def _seen(
         removed = mask.unpacked()
         lost = int((weight[removed] != 0).sum())
         if lost:
-            problems.append(f"{lost} of {int(removed.sum())} removed weights are not zero")
+            problems.append(f"{lost:,} of {int(removed.sum()):,} removed weights are not zero")
         if layer and int(removed.sum()) != layer["removed"]:
-            problems.append(
-                f"its mask removes {int(removed.sum())} weights, {RECORD} says {layer['removed']}"
-            )
+            removes = f"its mask removes {int(removed.sum()):,} weights"
+            problems.append(f"{removes}, {RECORD} says {layer['removed']:,}")
     elif asked and layer and layer["removed"]:
         problems.append(f"{MASKS} has no mask of it")
     if layer and layer["removed"] and not asked:
@@ -200,7 +199,9 @@ def _seen(
     if layer and tuple(layer["shape"]) != seen.shape:
         problems.append(f"its weight is {seen.shape}, {RECORD} says {tuple(layer['shape'])}")
     if layer and seen.zeros < layer["removed"]:
-        problems.append(f"{seen.zeros} zeros, {RECORD} says that {layer['removed']} were removed")
+        problems.append(
+            f"{seen.zeros:,} zeros, {RECORD} says that {layer['removed']:,} were removed"
+        )
     if layer and asked and layer["left_dense"]:
         problems.append(printable(f"was left dense: {layer['left_dense']}"))
     elif asked:
@@ -218,7 +219,7 @@ def _pattern_problems(weight: Tensor, asked: str) -> list[str]:
     broken = int((~full.all(dim=1)).sum()) - pattern.outliers(len(zero))
     if broken <= 0:
         return []
-    return [f"{broken} rows break {pattern.n}:{pattern.m}"]
+    return [f"{broken:,} rows break {pattern.n}:{pattern.m}"]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -165,6 +165,8 @@ def check_source(source: str) -> None:
         raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
     named = source.count("/") == 1 and not source.startswith((".", "/", "~"))
     known = source == DEFAULT_MODEL or _is_gguf(source) or path.is_dir()
+    if source.startswith((".", "/", "~")) and not path.exists():
+        raise ValueError(f"model {source}: there is no such file or folder")
     if not source or (not known and (path.exists() or not named)):
         raise ValueError(
             f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
@@ -269,35 +271,3 @@ def _load_errors(source: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # code of the model may run
         line = f"model {source!r} could not be loaded: {printable(reason_of(error))}"
         raise ValueError(line) from error
-
-
-@checked()
-def base_licence(source: str) -> str | None:
-    """The licence in the card of a model, spelt as model hubs do; None if there is none.
-
-    source  as for `load_model`
-    """
-    if source == DEFAULT_MODEL:
-        return "apache-2.0"  # the wheel that it comes from has no card
-    path = Path(source)
-    if path.is_file():
-        return None
-    if path.is_dir():
-        return _named_in(path / "README.md")
-    from transformers.utils.hub import cached_file
-
-    try:
-        card = cached_file(source, "README.md")
-    except OSError:  # no card, or no hub
-        return None
-    return _named_in(Path(card)) if card else None
-
-
-def _named_in(card: Path) -> str | None:
-    from huggingface_hub import ModelCard
-
-    try:
-        named = ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except Exception:  # no README, or a reader that fails on its front matter
-        return None
-    return named if isinstance(named, str) else None

@@ -1,7 +1,7 @@
 """Pack a pruned checkpoint into fewer bytes, and unpack it with every bit back."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,18 @@ AUTO = "auto"
 
 
 @checked()
-def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> PackedSizes:
+def pack_checkpoint(
+    folder: str | Path,
+    out: str | Path,
+    form: str = AUTO,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> PackedSizes:
     """Write a pruned checkpoint in packed form; one file of weights is in memory at a time.
 
-    form  one of `thanos_torch.forms.FORMS` for every layer, or AUTO: the form for the layer's
-          pattern, or none if that would not be smaller
+    form      one of `thanos_torch.forms.FORMS` for every layer, or AUTO: the form for the layer's
+              pattern, or none if that would not be smaller
+    progress  called with the name of each file of weights, the number done, and of all
 
     Every packed tensor is unpacked and compared before `out` is there: all of it is written or
     nothing. Raises ValueError for a checkpoint that `thanos prune` did not write, for removed
@@ -63,7 +70,10 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
     exact: dict[str, ExactFile] = {}
     pieces: dict[str, list[Piece]] = {}
     with new_folder(out, {"the pruned checkpoint": folder}) as partial:
-        for file in weight_files(folder):
+        files = weight_files(folder)
+        for number, file in enumerate(files):
+            if progress:
+                progress(file.name, number, len(files))
             exact[file.name] = ExactFile.of(file)
             shard = _Shard(form, sizes)
             for name in exact[file.name].entries():
@@ -90,15 +100,24 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
 
 
 @checked()
-def unpack_checkpoint(packed: str | Path, out: str | Path) -> None:
+def unpack_checkpoint(
+    packed: str | Path,
+    out: str | Path,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
     """Write every file of the checkpoint as it was before packing, all of them or nothing.
+
+    progress  as of `pack_checkpoint`
 
     One tensor is in memory at a time. Raises ValueError, naming the file, if any file of the packed
     folder was changed, added or removed, or if a file of weights or masks comes out different.
     """
     source = PackedFolder(packed)
     with new_folder(Path(out), {"the packed folder": source.path}) as partial:
-        for name, file in source.files.items():
+        for number, (name, file) in enumerate(source.files.items()):
+            if progress:
+                progress(name, number, len(source.files))
             file.write(partial / name, source.read)
         if source.masks:
             source.masks.write(

@@ -1,7 +1,7 @@
 """Set the removed weights of a fine-tuned model to zero again."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import nn
@@ -36,11 +36,16 @@ def reapply_masks(model: nn.Module, masks: Masks) -> int:
 
 @checked()
 def reapply_checkpoint(
-    checkpoint: str | Path, masks: str | Path, out: str | Path
+    checkpoint: str | Path,
+    masks: str | Path,
+    out: str | Path,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write a checkpoint with its removed weights at zero; returns how many were not, by layer.
 
-    masks  the folder of the pruned checkpoint, or its file of masks
+    masks     the folder of the pruned checkpoint, or its file of masks
+    progress  called with the name of each file of weights, the number done, and of all
 
     One file of weights is in memory at a time. Files that hold no weights are copied, except
     `thanos.json`, whose certificates are about other weights. All of `out` is written or nothing.
@@ -59,7 +64,9 @@ def reapply_checkpoint(
     copied = index + [name for name in side_files(checkpoint, out) if name != RECORD]
     pruned = {"the pruned checkpoint": Path(masks)} if Path(masks).is_dir() else {}
     with new_folder(out, {"the checkpoint": checkpoint, **pruned}) as partial:
-        for file in files:
+        for number, file in enumerate(files):
+            if progress:
+                progress(file.name, number, len(files))
             for name, count in _reapply_file(file, packed, places, partial / file.name).items():
                 lost[name] += count
         for name in copied:

@@ -132,9 +132,11 @@ def weight_files(folder: Path) -> list[Path]:
     """The checkpoint's weight files.
 
     If the folder has no index and no model.safetensors, every .safetensors file except
-    masks.safetensors. Raises ValueError if there is no such file, if a file is a link out of the
-    folder, and for whatever `tensor_files` refuses.
+    masks.safetensors. Raises ValueError if there is no such folder or file, if a file is a link out
+    of the folder, and for whatever `tensor_files` refuses.
     """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
     refuse_packed(folder)
     if (folder / WHOLE).exists() or (folder / INDEX).exists():
         return sorted(set(tensor_files(folder).values()))

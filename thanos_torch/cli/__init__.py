@@ -5,7 +5,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from thanos_torch.runtime.errors import Terminated
@@ -33,7 +32,7 @@ def _run() -> None:
 
 @contextmanager
 def _ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the program as an error does: what is half-written is removed.
+    """Let SIGTERM, SIGHUP and SIGINT end the program as an error does: nothing half-written stays.
 
     The exit status is 128 and the signal's number, as shells have it.
     """
@@ -46,7 +45,11 @@ def _ending_cleanly() -> Iterator[None]:
 
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        wanted = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        wanted = [
+            signal.SIGINT,
+            signal.SIGTERM,
+            *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []),
+        ]
         # What is ignored, as nohup has it, stays ignored.
         heard = (each for each in wanted if signal.getsignal(each) is not signal.SIG_IGN)
         before.update({each: signal.signal(each, end) for each in heard})
@@ -62,18 +65,15 @@ def _ending_cleanly() -> Iterator[None]:
 def _without_models(arguments: list[str], error: ModuleNotFoundError) -> int | str:
     """Run a command that needs no extra. Returns an exit status, or a message for status 1."""
     if arguments == [VERSION]:
-        show_version()
+        from thanos_torch.cli.version import version_lines
+
+        print(*version_lines(), sep="\n")
         return 0
     if arguments[:1] != ["verify"]:
         return f"{_missing(error)}; without it there are `thanos verify` and `thanos {VERSION}`"
     from verification.conformance.command import main as verify
 
     return verify(arguments[1:], program="thanos verify")
-
-
-def show_version() -> None:
-    """Print the name and version of the package."""
-    print("thanos-pruning", version("thanos-pruning"))
 
 
 def _missing(error: ModuleNotFoundError) -> str:

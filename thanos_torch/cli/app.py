@@ -2,17 +2,19 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
 
-from thanos_torch.cli import show_version
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.checkpoints import inspect, pack, reapply, unpack
 from thanos_torch.cli.display import MEANINGS, ExitStatus
 from thanos_torch.cli.evaluate import evaluate
+from thanos_torch.cli.help import CONTEXT, GroupedCommand
 from thanos_torch.cli.prune import prune
+from thanos_torch.cli.version import cache_line, version_lines
 from thanos_torch.runtime.errors import said_by
 from thanos_torch.runtime.strangers import printable
 from thanos_torch.runtime.threads import blas_threads
@@ -25,6 +27,7 @@ COLUMNS = 50  # of the widest layer that `thanos verify` judges
 EXIT_STATUSES = "\b\nExit statuses:\n" + "\n".join(
     f"  {status.value}  {meaning}" for status, meaning in MEANINGS.items()
 )
+EPILOG = f"{EXIT_STATUSES}\n\n{cache_line()}"
 
 
 def verify(context: typer.Context) -> None:
@@ -39,7 +42,8 @@ def verify(context: typer.Context) -> None:
 
 app = typer.Typer(
     help="Prune language models with Thanos, and prove that every layer was pruned right.",
-    epilog=EXIT_STATUSES,
+    epilog=EPILOG,
+    context_settings=CONTEXT,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,7 +53,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        show_version()
+        print(*version_lines(), sep="\n")
         raise typer.Exit
 
 
@@ -57,7 +61,12 @@ def _version(asked: bool) -> None:
 def program(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+        typer.Option(
+            "--version",
+            help="Show the versions, and where downloads are kept.",
+            callback=_version,
+            is_eager=True,
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option(DEBUG, help="Show the traceback of an error; in any place.")
@@ -66,19 +75,27 @@ def program(
     """The options of `thanos` itself."""
 
 
-app.command()(prune)
-app.command()(inspect)
-app.command()(certify)
-app.command()(reapply)
-app.command()(pack)
-app.command()(unpack)
-app.command("eval")(evaluate)
-for command in entry_points(group="thanos.commands"):
-    app.add_typer(command.load(), name=command.name)
+# In `thanos --help` each command has one line, which must not be cut.
+COMMANDS: dict[Callable[..., None], str] = {
+    prune: "Prune a model, with a certificate for every layer.",
+    inspect: "Show the zeros of a checkpoint, and whether they hold.",
+    certify: "Judge every layer of a pruned checkpoint again.",
+    reapply: "Set the weights that pruning had removed to zero again.",
+    pack: "Store a pruned checkpoint in fewer bytes.",
+    unpack: "Write a packed checkpoint as it was before, bit for bit.",
+}
+for command, line in COMMANDS.items():
+    app.command(cls=GroupedCommand, short_help=line)(command)
+app.command(
+    "eval", cls=GroupedCommand, short_help="Measure perplexity, or accuracy in zero-shot tasks."
+)(evaluate)
+for entry in entry_points(group="thanos.commands"):
+    app.add_typer(entry.load(), name=entry.name)
 app.command(
     # The judge parses its own options, so that they are the same without the extra `models`.
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
+    short_help="Judge an implementation of Thanos, in any language.",
 )(verify)
 
 

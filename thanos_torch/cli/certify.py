@@ -10,7 +10,6 @@ from thanos_torch.cli.display import (
     OF_VERDICT,
     grouped,
     kind_of,
-    progress_bar,
     say,
     say_first,
     table,
@@ -19,7 +18,10 @@ from thanos_torch.cli.display import (
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
     DAMPING,
+    HOW,
     METHOD,
+    RESULT,
+    WHAT,
     NCountsZeros,
     PatternText,
     Recipe,
@@ -29,6 +31,7 @@ from thanos_torch.cli.options import (
     check_writable,
     read_rules,
 )
+from thanos_torch.cli.progress import progress_bar
 from thanos_torch.models import (
     RECORD,
     Asked,
@@ -42,7 +45,8 @@ from thanos_torch.models import (
 from thanos_torch.runtime.threads import use_threads
 from verification import certify as judge
 
-HEADINGS = ["layers", "number", "asked for", "replay", "loss / exact", "gap of refit", "passed"]
+AS_ASKED = typer.Option(help="As asked of thanos prune.", rich_help_panel=HOW)
+HEADINGS = ["layers", "number", "replay", "loss / exact", "gap of refit", "passed"]
 
 
 def show_verdict(original: str, pruned: Path, found: CheckpointVerdict) -> None:
@@ -70,8 +74,9 @@ def show_verdict(original: str, pruned: Path, found: CheckpointVerdict) -> None:
     say_first([_changed(name, what) for name, what in found.not_as_before.items()])
     if found.tensors.unjudged:
         number = len(found.tensors.unjudged)
-        say(f"{number} layers that differ from the original were NOT judged, as --include asks.")
-    say(f"{found.tensors.same} other tensors and {found.files.same} files are as in the original.")
+        say(f"{number:,} layers that differ from the original were NOT judged, as --include asks.")
+    tensors, files = f"{found.tensors.same:,} other tensors", f"{found.files.same:,} files"
+    say(f"{tensors} and {files} are as in the original.")
     passed, undecided = count_verdicts([layer.verdict for layer in found.judged])
     say(f"{passed} layers passed{undecided}. Judged in {found.seconds:.1f} s.")
 
@@ -90,7 +95,7 @@ def _row(kind: str, asked: str, layers: list[Judged]) -> list[str]:
         _number(worst(certificates, "loss"), ".6g"),
         _number(worst(certificates, "gap"), ".1e"),
     ]
-    return [kind, str(len(layers)), asked, *numbers, "".join(passed)]
+    return [f"{kind}, {asked}", f"{len(layers):,}", *numbers, "".join(passed)]
 
 
 def _number(value: float | None, how: str) -> str:
@@ -104,25 +109,41 @@ def _reason(layer: Judged) -> str:
 def certify(
     original: Annotated[str, typer.Argument(help="The dense checkpoint folder, or smollm2-135m.")],
     pruned: Annotated[Path, typer.Argument(help="The pruned checkpoint folder.")],
-    gram: Annotated[Path, typer.Option(help="What --keep-gram made, or a file named by layers.")],
+    gram: Annotated[
+        Path,
+        typer.Option(
+            help="What --keep-gram made, or a file named by layers.", rich_help_panel=WHAT
+        ),
+    ],
     pattern: PatternText = None,
     recipe: Recipe = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Glob on layer names: these were to stay dense.")
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Layers with such names were to stay dense.", rich_help_panel=WHAT
+        ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="As asked of thanos prune.")] = None,
-    block_size: Annotated[int | None, typer.Option(help="As asked of thanos prune.")] = None,
-    damping: Annotated[float | None, typer.Option(help="As asked of thanos prune.")] = None,
-    refit: Annotated[int | None, typer.Option(help="As asked of thanos prune.")] = None,
+    method: Annotated[str | None, AS_ASKED] = None,
+    block_size: Annotated[int | None, AS_ASKED] = None,
+    damping: Annotated[float | None, AS_ASKED] = None,
+    refit: Annotated[int | None, AS_ASKED] = None,
     ablation: Switches = None,
     n_counts_zeros: NCountsZeros = False,
     include: Annotated[
-        list[str] | None, typer.Option(help="Glob on layer names: judge no others. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Judge layers with such names only. Repeatable.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     threads: Threads = 0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the certificates there as well.")
+        Path | None,
+        typer.Option(
+            "--json", help="Write the certificates there as well.", rich_help_panel=RESULT
+        ),
     ] = None,
 ) -> None:
     """Judge every layer of PRUNED by ORIGINAL and saved Gram matrices.

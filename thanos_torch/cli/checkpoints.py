@@ -26,6 +26,7 @@ from thanos_torch.cli.display import (
     write_result,
 )
 from thanos_torch.cli.options import check_writable
+from thanos_torch.cli.progress import progress_bar
 from thanos_torch.models import (
     MASKS,
     RECORD,
@@ -39,7 +40,7 @@ from thanos_torch.models import (
     unpack_checkpoint,
 )
 
-HEADINGS = ["matrices", "number", "zeros", "pattern seen", "asked for", "zeros lost"]
+HEADINGS = ["matrices", "number", "zeros", "pattern seen", "zeros lost"]
 
 
 def inspect(
@@ -58,12 +59,17 @@ def inspect(
     """
     check_writable(json_file, "--json")
     record = read_record(folder)
-    changed = changed_files(folder, record or {})
+    with progress_bar("inspecting") as show:
+        show("SHA-256 of the files", 0, 1)
+        changed = changed_files(folder, record or {})
+        seen = []
+        for layer in inspect_folder(folder, record, {}):  # changed files are named below
+            show(layer.name, 0, 1)
+            seen.append(layer)
     say_first([f"{folder / name} {why}, by {RECORD}." for name, why in changed.items()])
     if record and not described_files(record):
         say(f"{RECORD} has no SHA-256 of the files: they were not compared.")
-    seen = list(inspect_folder(folder, record, {}))  # their files are named above
-    groups = grouped(seen, lambda layer: layer.name if layers else _kind(layer))
+    groups = grouped(seen, lambda layer: _asked(layer, layer.name) if layers else _kind(layer))
     table(str(folder), HEADINGS, [_row(name, group) for name, group in groups.items()])
     problems = [f"{layer.name}: {problem}" for layer in seen for problem in layer.problems]
     say_first(problems)
@@ -82,7 +88,11 @@ def inspect(
 
 
 def _kind(layer: SeenLayer) -> str:
-    return kind_of(layer.name, layer.seen.shape) + (f", {layer.asked}" if layer.asked else "")
+    return _asked(layer, kind_of(layer.name, layer.seen.shape))
+
+
+def _asked(layer: SeenLayer, name: str) -> str:
+    return f"{name}, {layer.asked}" if layer.asked else name
 
 
 def _row(name: str, group: list[SeenLayer]) -> list[str]:
@@ -91,11 +101,10 @@ def _row(name: str, group: list[SeenLayer]) -> list[str]:
     weights = sum(layer.seen.shape[0] * layer.seen.shape[1] for layer in group)
     return [
         name,
-        str(len(group)),
+        f"{len(group):,}",
         f"{zeros / weights:.2%}",
         _pattern_of(group),
-        ", ".join(dict.fromkeys(layer.asked for layer in group if layer.asked)),
-        str(sum(layer.lost for layer in group)),
+        f"{sum(layer.lost for layer in group):,}",
     ]
 
 
@@ -126,7 +135,7 @@ def _reason(layer: dict[str, Any]) -> str:
         return "its record does not say why"
 
 
-PACK_HEADINGS = ["layer", "layers", "pattern", "form", "dense bytes", "packed bytes", "share"]
+PACK_HEADINGS = ["layers", "number", "dense bytes", "packed bytes", "share"]
 
 
 def pack(
@@ -137,10 +146,11 @@ def pack(
     ] = "auto",
 ) -> None:
     """Store a pruned checkpoint in fewer bytes; thanos unpack brings back every bit of it."""
-    sizes = pack_checkpoint(folder, out, form)
+    with progress_bar("packing") as show:
+        sizes = pack_checkpoint(folder, out, form, progress=show)
     table(f"{folder}, packed", PACK_HEADINGS, _size_rows(sizes))
     dense, packed = sizes.total
-    say(f"{dense} bytes became {packed} ({packed / dense:.1%}), compared bit for bit: {out}")
+    say(f"{dense:,} bytes became {packed:,} ({packed / dense:.1%}), compared bit for bit: {out}")
 
 
 def unpack(
@@ -148,7 +158,8 @@ def unpack(
     out: Annotated[Path, typer.Option(help="New or empty folder for the checkpoint.")],
 ) -> None:
     """Write a packed checkpoint as it was before, bit for bit."""
-    unpack_checkpoint(packed, out)
+    with progress_bar("unpacking") as show:
+        unpack_checkpoint(packed, out, progress=show)
     say(f"Every file is as it was, by its SHA-256. Written to {out}.")
 
 
@@ -159,10 +170,8 @@ def _size_rows(sizes: PackedSizes) -> list[list[str]]:
     )
     shown = [
         [
-            kind,
-            str(len(layers)),
-            pattern,
-            ", ".join(sorted({form for layer in layers for form in layer.forms})),
+            ", ".join([kind, pattern, *sorted({form for each in layers for form in each.forms})]),
+            f"{len(layers):,}",
             *_counts(*plus(*(layer.bytes for layer in layers))),
         ]
         for (kind, pattern), layers in kinds.items()
@@ -174,12 +183,12 @@ def _size_rows(sizes: PackedSizes) -> list[list[str]]:
         ("other files", sizes.beside),
         ("all files", sizes.total),
     ):
-        shown.append([what, "", "", "", *_counts(*counts)])
+        shown.append([what, "", *_counts(*counts)])
     return shown
 
 
 def _counts(dense: int, packed: int) -> list[str]:
-    return [str(dense), str(packed), f"{packed / dense:.1%}" if dense else ""]
+    return [f"{dense:,}", f"{packed:,}", f"{packed / dense:.1%}" if dense else ""]
 
 
 def reapply(
@@ -188,9 +197,10 @@ def reapply(
     out: Annotated[Path, typer.Option(help="New or empty folder for the result.")],
 ) -> None:
     """Set the weights that pruning had removed to zero again."""
-    lost = reapply_checkpoint(checkpoint, masks, out)
+    with progress_bar("reapplying") as show:
+        lost = reapply_checkpoint(checkpoint, masks, out, progress=show)
     layers = sum(count > 0 for count in lost.values())
     say(
-        f"{sum(lost.values())} removed weights in {layers} of {len(lost)} layers were not zero "
-        f"and are again. Written to {out}."
+        f"{sum(lost.values()):,} removed weights in {layers:,} of {len(lost):,} layers were not "
+        f"zero and are again. Written to {out}."
     )

@@ -1,31 +1,24 @@
-"""What commands show and report: lines, tables, progress bars, `--json` files, exit statuses."""
+"""What commands show and report: lines, tables, `--json` files, exit statuses."""
 
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from thanos_torch.checkpoint import record
+from thanos_torch.cli.tables import table_lines
 from thanos_torch.runtime.strangers import printable
 
-# Paths may hold [brackets] and :colons:. A file, unlike a terminal, has room for wide tables.
+WIDTH = 80  # columns of a table, in a file too
+
+# Paths may hold [brackets] and :colons:.
 console = Console(
-    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 140
+    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH
 )
 
 SHOWN = 10  # lines of one kind that are printed
@@ -38,36 +31,6 @@ def command_line() -> str:
     """This command as results files name it, without the folders of absolute paths."""
     parts = (Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:])
     return " ".join(["thanos", *parts])
-
-
-def bars(*counts: ProgressColumn) -> Progress:
-    """Progress bars on the error stream, with `counts`, the time left and the field `note`.
-
-    They are shown in a terminal only, because a file would collect the remains of bars.
-    """
-    errors = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        *counts,
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    )
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show one progress bar; call the yielded function with (note, done, of)."""
-    with bars(MofNCompleteColumn()) as progress:
-        task = progress.add_task(what, total=None, note="")
-
-        def show(note: str, done: int, of: int) -> None:
-            progress.update(task, completed=done, total=of, note=printable(note))
-
-        yield show
 
 
 def say(line: str) -> None:
@@ -83,15 +46,11 @@ def say_first(lines: Sequence[str]) -> None:
         say(f"... and {len(lines) - SHOWN} more.")
 
 
-def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
-    """Print a table; the first column is aligned to the left, the others to the right."""
-    say(title)  # the table's own title would be broken to the table's width
-    drawn = Table()
-    for index, heading in enumerate(headings):
-        drawn.add_column(heading, justify="left" if index == 0 else "right")
-    for row in rows:
-        drawn.add_row(*map(printable, row))
-    console.print(drawn)
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table below its title, as wide as the terminal, or as 80 columns in a file."""
+    say(title)
+    for line in table_lines(headings, [[*map(printable, row)] for row in rows], console.width):
+        say(line)
 
 
 def kind_of(name: str, shape: Sequence[int]) -> str:

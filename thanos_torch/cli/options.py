@@ -14,6 +14,13 @@ from thanos_torch.pruning.plan import switch_words
 from thanos_torch.runtime import arguments
 from thanos_torch.text.bos import Bos
 
+METHOD, BLOCK_SIZE, DAMPING = LayerOptions.method, LayerOptions.block_size, LayerOptions.damping
+EVALUATION_WINDOWS = 40  # of `thanos prune --eval`: minutes for a small model on a CPU
+
+# Headings of `thanos prune --help`.
+WHAT, HOW, TEXT, RESULT, RUN = "Layers and patterns", "Method", "Text", "Result", "Run"
+TASKS = "Zero-shot tasks"
+
 Model = Annotated[
     str, typer.Argument(help="Hub id, checkpoint folder, .gguf file, or smollm2-135m.")
 ]
@@ -21,13 +28,14 @@ DATASET_HELP = (
     "Text: pydoc (in every Python), wikitext2, c4, owner/name[:configuration] of a hub, a file "
     "(.txt, .raw, .jsonl, .json, .parquet; token ids as .npy, .safetensors), or a folder."
 )
-Dataset = Annotated[str, typer.Option(help=DATASET_HELP)]
+Dataset = Annotated[str, typer.Option(help=DATASET_HELP, rich_help_panel=TEXT)]
 BosText = Annotated[
     Bos | None,
     typer.Option(
         "--bos",
         help="The BOS token: in front of each window, in front of the text, or none. Default: "
         "each for models that need it, as Gemma; else what the tokenizer does.",
+        rich_help_panel=TEXT,
     ),
 ]
 ColumnName = Annotated[
@@ -37,17 +45,37 @@ ColumnName = Annotated[
         metavar="NAME",
         help="Column of Parquet files and hubs, or key of JSON objects, that holds the text. "
         "Default: text; messages with --chat.",
+        rich_help_panel=TEXT,
     ),
 ]
 ChatFlag = Annotated[
     bool,
-    typer.Option("--chat", help="Read conversations through the model's chat template."),
+    typer.Option(
+        "--chat",
+        help="Read conversations through the model's chat template.",
+        rich_help_panel=TEXT,
+    ),
 ]
-Seqlen = Annotated[int, typer.Option(help="Tokens in a window.")]
+NSamples = Annotated[int, typer.Option(help="Windows to calibrate with.", rich_help_panel=TEXT)]
+Seqlen = Annotated[int, typer.Option(help="Tokens in a window.", rich_help_panel=TEXT)]
+Seed = Annotated[int, typer.Option(help="Of the choice of windows.", rich_help_panel=TEXT)]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=RUN
+    ),
 ]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...", rich_help_panel=RUN)]
+Activations = Annotated[
+    str,
+    typer.Option(help="Where to keep what blocks read: disk or memory.", rich_help_panel=RUN),
+]
+RankTimeout = Annotated[
+    float,
+    typer.Option(
+        help="Under torchrun: seconds that ranks wait for one another.", rich_help_panel=RUN
+    ),
+]
 
 
 def read_threads(text: str | int) -> int:
@@ -67,6 +95,7 @@ Threads = Annotated[
         parser=read_threads,
         metavar="INTEGER",
         help="Threads of the CPU; 0: as many as OMP_NUM_THREADS says, or as there are cores.",
+        rich_help_panel=RUN,
     ),
 ]
 
@@ -108,34 +137,104 @@ def check_writable(file: Path | None, option: str) -> None:
 
 
 METHOD, BLOCK_SIZE, DAMPING = LayerOptions.method, LayerOptions.block_size, LayerOptions.damping
-NCountsZeros = Annotated[
-    bool, typer.Option("--n-counts-zeros", help="n of n:m counts zeros: needed for n != m/2.")
-]
-PatternText = Annotated[
-    str | None, typer.Option(help="unstructured:0.5, 2:4, structured:0.3, 2:4+outliers:0.1, ...")
-]
-Recipe = Annotated[
+Out = Annotated[
     Path | None,
-    typer.Option(help="TOML file with patterns by layer; what it sets goes before other options."),
+    typer.Option(help="New or empty folder for the pruned checkpoint.", rich_help_panel=RESULT),
 ]
 KeepGram = Annotated[
     Path | None,
-    typer.Option(help="New or empty folder for the Gram matrices, which `thanos certify` needs."),
+    typer.Option(
+        help="New or empty folder for the Gram matrices, which `thanos certify` needs.",
+        rich_help_panel=RESULT,
+    ),
+]
+Evaluate = Annotated[
+    bool,
+    typer.Option(
+        "--eval",
+        help="Measure perplexity before and after, on the evaluation part of --dataset: at most "
+        f"{EVALUATION_WINDOWS} windows of --seqlen tokens. Takes the memory of the whole model.",
+        rich_help_panel=RESULT,
+    ),
+]
+Summary = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Write a summary there as well: verdict, sparsity, perplexity.",
+        rich_help_panel=RESULT,
+    ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show what would be pruned, estimate memory and time, no more."),
+    typer.Option(
+        "--dry-run",
+        help="Show what would be pruned, estimate memory and time, no more.",
+        rich_help_panel=RUN,
+    ),
+]
+StartOver = Annotated[
+    bool,
+    typer.Option(
+        "--start-over",
+        help="Discard the progress of an unfinished run in OUT.partial.",
+        rich_help_panel=RUN,
+    ),
+]
+PatternText = Annotated[
+    str | None,
+    typer.Option(
+        help="unstructured:0.5, 2:4, structured:0.3, 2:4+outliers:0.1, ...", rich_help_panel=WHAT
+    ),
+]
+NCountsZeros = Annotated[
+    bool,
+    typer.Option(
+        "--n-counts-zeros",
+        help="n of n:m counts zeros: needed for n != m/2.",
+        rich_help_panel=WHAT,
+    ),
+]
+Recipe = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file with patterns by layer; what it sets goes before other options.",
+        rich_help_panel=WHAT,
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="Prune layers with such names only. Repeatable.",
+        rich_help_panel=WHAT,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="Leave layers with such names dense. Repeatable.",
+        rich_help_panel=WHAT,
+    ),
 ]
 AllowPartial = Annotated[
     bool,
     typer.Option(
         "--allow-partial",
         help="Accept that weights were left alone which nobody excluded: no exit status 4.",
+        rich_help_panel=WHAT,
     ),
 ]
-StartOver = Annotated[
-    bool,
-    typer.Option("--start-over", help="Discard the progress of an unfinished run in OUT.partial."),
+Method = Annotated[
+    str, typer.Option(help="thanos, magnitude, wanda or sparsegpt.", rich_help_panel=HOW)
+]
+BlockSize = Annotated[int, typer.Option(help="Columns in a block, B.", rich_help_panel=HOW)]
+Damping = Annotated[
+    float, typer.Option(help="Share of mean(diag G) on the diagonal.", rich_help_panel=HOW)
+]
+Refit = Annotated[
+    int, typer.Option(help="Steps to refit the kept weights afterwards.", rich_help_panel=HOW)
 ]
 Switches = Annotated[
     list[str] | None,
@@ -148,13 +247,8 @@ Switches = Annotated[
             for name, choices in SWITCHES.items()
         )
         + ". Repeatable.",
+        rich_help_panel=HOW,
     ),
-]
-Include = Annotated[
-    list[str] | None, typer.Option(help="Glob on layer names: prune no others. Repeatable.")
-]
-Exclude = Annotated[
-    list[str] | None, typer.Option(help="Glob on layer names: leave these dense. Repeatable.")
 ]
 
 
@@ -179,7 +273,9 @@ def read_rules(
         given = {"pattern": pattern} if pattern else {}
         rules = read_recipe(recipe, {**options, **switches, **given})
     elif pattern is None:
-        raise typer.BadParameter("give a pattern, or a --recipe", param_hint="--pattern")
+        raise typer.BadParameter(
+            "give a pattern such as 2:4, or a --recipe", param_hint="--pattern"
+        )
     else:
         wanted = read_pattern(pattern, n_counts_zeros)
         steps = options.pop("refit")

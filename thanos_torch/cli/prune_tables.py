@@ -16,19 +16,13 @@ from thanos_torch.checkpoint.record import (
 from thanos_torch.cli.display import OF_VERDICT, ExitStatus, grouped, kind_of, say, table
 from thanos_torch.models import LayerOptions, Rules
 from thanos_torch.pruning.checkpoint import refuse_activations
-from thanos_torch.pruning.dry_run import (
-    PlannedLayer,
-    measure_speed,
-    memory_parts,
-    meta_model,
-    planned_run,
-    time_parts,
-)
+from thanos_torch.pruning.cost import PlannedLayer, measure_speed, time_parts
+from thanos_torch.pruning.dry_run import memory_parts, meta_model, planned_run
 from thanos_torch.pruning.plan import kinds_of_others
 from thanos_torch.text.windows import check_size
 
 RECORD_HEADINGS = ["layers", "number", "removed", "mean error", "seconds", "certified"]
-PLAN_HEADINGS = ["layers", "number", "asked for", "weights", "removed", "sparsity"]
+PLAN_HEADINGS = ["layers", "number", "weights", "removed", "sparsity"]
 
 
 def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
@@ -50,7 +44,7 @@ def show_record(record: dict[str, Any], asked: str, out: Path) -> None:
     loss = worst((layer["certificate"] for layer in record["layers"]), "loss")
     if loss is not None:
         say(f"Worst loss of a layer, over the exact algorithm's with the same masks: {loss:.6g}.")
-    seconds = (f"{stage} {spent:.1f}" for stage, spent in record["seconds"].items())
+    seconds = (f"{stage} {spent:,.1f}" for stage, spent in record["seconds"].items())
     say(f"Seconds: {', '.join(seconds)}. Written to {out}.")
     say(
         f"Removed {record['block_sparsity']:.2%} of all weights in the decoder blocks, "
@@ -106,10 +100,10 @@ def _record_row(kind: str, layers: list[dict[str, Any]]) -> list[str]:
     errors = [layer["relative_error"] for layer in layers if not layer["left_dense"]]
     return [
         kind,
-        str(len(layers)),
+        f"{len(layers):,}",
         f"{sum(layer['removed'] for layer in layers) / weights:.2%}",
         f"{sum(errors) / len(errors):.4f}" if errors else "",
-        f"{sum(layer['seconds'] for layer in layers):.1f}",
+        f"{sum(layer['seconds'] for layer in layers):,.1f}",
         "as asked" if all(layer["asked_dense"] for layer in layers) else "".join(counted(layers)),
     ]
 
@@ -162,17 +156,17 @@ def show_plan(
     )
     seconds = time_parts(layers, tokens, seqlen, measure_speed())
     table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _plan_rows(layers))
-    parts = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items())
-    say(f"Memory, ESTIMATED: {sum(memory.values()) / 2**20:.0f} MiB ({parts}).")
-    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
+    parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in memory.items())
+    say(f"Memory, ESTIMATED: {sum(memory.values()) / 2**20:,.0f} MiB ({parts}).")
+    parts = ", ".join(f"{stage} {spent:,.1f}" for stage, spent in seconds.items())
     say(
-        f"Time, ESTIMATED from this machine's speed just now: {sum(seconds.values()):.0f} s "
+        f"Time, ESTIMATED from this machine's speed just now: {sum(seconds.values()):,.0f} s "
         f"({parts}), on the CPU, without loading and saving."
     )
     say("Estimates may be off by a factor of two. Nothing was loaded, nothing was written.")
     removed = sum(layer.removed for layer in layers)
     say(
-        f"{removed} of {report.block_weights} weights in the decoder blocks "
+        f"{removed:,} of {report.block_weights:,} weights in the decoder blocks "
         f"({report.block_sparsity:.2%}) would be removed, {report.sparsity:.2%} of those in pruned "
         f"layers.{_less_than_asked(report.as_dict())}"
     )
@@ -186,8 +180,8 @@ def _plan_rows(layers: list[PlannedLayer]) -> list[list[str]]:
     for (kind, asked), group in grouped(layers, _kind_and_choice).items():
         weights = sum(layer.weights for layer in group)
         gone = sum(layer.removed for layer in group)
-        cells = [str(weights), str(gone), f"{gone / weights:.2%}"]
-        rows.append([kind, str(len(group)), asked, *cells])
+        cells = [f"{weights:,}", f"{gone:,}", f"{gone / weights:.2%}"]
+        rows.append([f"{kind}, {asked}", f"{len(group):,}", *cells])
     return rows
 
 

@@ -35,7 +35,7 @@ A certificate proves from the weights before and after, and from the Gram matrix
 that masks and kept weights are those of the method; it vouches for the weights as computed,
 before rounding to {dtype}.
 
-- Calibration: {windows} windows of {seqlen} tokens from {dataset} ({part}), seed {seed};
+- Calibration: {windows:,} windows of {seqlen:,} tokens from {dataset} ({part}), seed {seed};
   SHA-256 of the {read} {sha256}; BOS token: {bos}
 - Mean relative error of the layers' outputs on it: {error:.4f}
 - Versions: {versions}
@@ -97,11 +97,16 @@ def _bos(text: Mapping[str, Any]) -> str:
 
 
 def _front(model: Mapping[str, Any]) -> str:
-    lines = ["tags:", "- pruned", "- thanos"]
+    """The front matter. A hub knows no relation to the base model that means pruned: none is named.
+
+    It has four, finetune, adapter, merge and quantized, and takes the first by itself.
+    """
+    lines = []
+    if named := model.get("base_model"):
+        lines += ["base_model:", *(f"- {_yaml(each)}" for each in named)]
     if model.get("licence"):
-        lines.insert(0, f"license: {_yaml(model['licence'])}")
-    if model["commit"]:  # only models from a hub have one
-        lines.insert(0, f"base_model: {_yaml(model['source'])}")
+        lines.append(f"license: {_yaml(model['licence'])}")
+    lines += ["library_name: transformers", "tags:", "- pruned", "- thanos"]
     return "\n".join(lines) + "\n"
 
 

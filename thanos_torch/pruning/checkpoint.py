@@ -36,6 +36,7 @@ from thanos_torch.network.layers import noted_dtype
 from thanos_torch.pruning.card import CARD
 from thanos_torch.pruning.kept_grams import GRAMS_INDEX, GramWriter
 from thanos_torch.pruning.plan import Rules, default_judge, rules_for
+from thanos_torch.pruning.report_progress import RunState
 from thanos_torch.pruning.store import StoredBlocks
 from thanos_torch.pruning.whole_model import PruningRun, plan_for
 from thanos_torch.runtime.arguments import check_device, checked
@@ -92,7 +93,7 @@ def prune_checkpoint(
     device: torch.device | str = "cpu",
     activations: str = "disk",
     on_layer: Callable[[PrunedLayer], None] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[RunState], None] | None = None,
     ranks: Ranks | None = None,
     attention_mask: Tensor | None = None,
 ) -> dict[str, Any]:

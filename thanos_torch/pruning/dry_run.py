@@ -1,8 +1,6 @@
-"""`thanos prune --dry-run`: what a run would prune, and the memory and time it needs."""
+"""`thanos prune --dry-run`: what a run would prune, and the memory it needs."""
 
-import timeit
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,6 @@ import psutil
 import torch
 from torch import nn
 
-from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
 from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
@@ -20,14 +17,13 @@ from thanos_torch.methods.devices import is_host
 from thanos_torch.network.layers import decoder_blocks
 from thanos_torch.network.observe import input_table
 from thanos_torch.network.replay import BATCH_TOKENS
-from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
+from thanos_torch.pruning.cost import PlannedLayer, layers_to_prune
+from thanos_torch.pruning.plan import Dense, LayerOptions, Rules, begin_report
 from thanos_torch.pruning.whole_model import plan_for
 from thanos_torch.runtime.errors import reason_of
 from thanos_torch.text.padding import real_windows
 
-MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
-SOLVER_STEPS = 20  # conjugate-gradient steps in a block; 8 to 36 were seen
 CERTIFICATE_MATRICES = 7  # float64 matrices of the size of W, and as many of the size of G
 
 # The configuration of SmolLM2-135M-Instruct, so that a dry run need not download it.
@@ -41,29 +37,6 @@ _SMOLLM2: dict[str, Any] = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-
-
-@dataclass(frozen=True)
-class PlannedLayer:
-    """A layer, and how a run would prune it.
-
-    shape    (c, b)
-    block    index of its decoder block
-    reads    the first layer of its block that reads the same input; its own name if it is the first
-    removed  how many weights would be removed
-    """
-
-    name: str
-    shape: tuple[int, int]
-    block: int
-    reads: str
-    choice: Choice
-    removed: int
-
-    @property
-    def weights(self) -> int:
-        """How many weights the layer has, c b."""
-        return self.shape[0] * self.shape[1]
 
 
 def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
@@ -128,18 +101,7 @@ def planned_run(
     [whole] = real_windows(model, windows)
     seen, plan = plan_for(model, whole.ids, rules)
     report = begin_report(seen, rules, {})
-    layers = [
-        PlannedLayer(
-            name,
-            layer.shape,
-            index,
-            seen.reads.get(name, name),
-            plan[name],
-            plan[name].removed(layer.shape),
-        )
-        for index, group in enumerate(seen.layers)
-        for name, layer in group.items()
-    ]
+    layers = layers_to_prune(seen, plan)
     for layer in layers:
         reason = layer.choice.reason if isinstance(layer.choice, Dense) else ""
         report.layers.append(
@@ -148,31 +110,6 @@ def planned_run(
             )
         )
     return layers, report
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast this machine is.
-
-    single, double  operations a second in matrix products, float32 and float64
-    elements        numbers a second in passes over a float32 tensor
-    """
-
-    single: float
-    double: float
-    elements: float
-
-
-def measure_speed() -> Speed:
-    """Measure this machine's CPU for about a second, with torch's number of threads."""
-    A = torch.rand(MEASURED_SIZE, MEASURED_SIZE)
-    B, C = A.double(), torch.rand(2**23)
-    operations = 2 * MEASURED_SIZE**3
-    return Speed(
-        operations / _best_time(lambda: A @ A),
-        operations / _best_time(lambda: B @ B),
-        len(C) / _best_time(lambda: C.mul(2.0)),
-    )
 
 
 def memory_parts(
@@ -226,63 +163,6 @@ def memory_parts(
     }
 
 
-def time_parts(
-    layers: Sequence[PlannedLayer], tokens: int, seqlen: int, speed: Speed
-) -> dict[str, float]:
-    """Estimate the seconds of each stage, as `prune_model` reports them.
-
-    tokens  windows times their length, which is seqlen
-    """
-    parts = dict.fromkeys(("calibration", "gram", "pruning", "certificates"), 0.0)
-    for layer in layers:
-        (rows, columns), numbers = layer.shape, layer.weights
-        # Every block runs twice: to collect Gram matrices, and to hand on what it puts out.
-        parts["calibration"] += 2 * 2 * tokens * numbers / speed.single
-        if layer.reads == layer.name:
-            # Attention, whose scores and sums are as wide as what a layer reads, once a block.
-            parts["calibration"] += 2 * 2 * tokens * seqlen * columns / speed.single / 2
-        if not isinstance(layer.choice, LayerOptions):
-            continue
-        if layer.reads == layer.name:
-            parts["gram"] += 2 * tokens * columns**2 / speed.single
-        parts["pruning"] += _pruning(layer.choice, rows, columns, speed)
-        # Two factors, an inverse, and the products of the replay and of distances.
-        work = 2 * columns**3 + 8 * rows * columns**2 + _systems(layer.choice, rows, columns)
-        parts["certificates"] += work / speed.double + 60 * numbers / speed.elements
-    return parts
-
-
-def _systems(options: LayerOptions, rows: int, columns: int) -> float:
-    """Operations for the linear systems of a certificate, one for each row and block.
-
-    Counted sixteen times: on systems of some 64 unknowns LAPACK reaches a sixteenth of the speed
-    of matrix products.
-    """
-    if options.method != "thanos" or isinstance(options.pattern, Structured):
-        return 0.0
-    width = min(options.block_size, columns)
-    return 16 * rows * (columns / width) * (2 / 3) * (width / 2) ** 3
-
-
-def _pruning(options: LayerOptions, rows: int, columns: int, speed: Speed) -> float:
-    """Estimate the seconds to prune one layer."""
-    numbers, blocks = rows * columns, max(1, columns // options.block_size)
-    refit = options.refit_steps * 2 * rows * columns**2 / speed.single
-    if options.method in ("magnitude", "wanda"):
-        return 20 * numbers / speed.elements + refit
-    factor = columns**3 / speed.double
-    updates = rows * columns**2 / speed.single
-    if options.method == "sparsegpt":  # column by column: each passes over its block
-        width = min(options.block_size, columns)
-        return factor + updates + refit + 2 * numbers * width / speed.elements
-    if isinstance(options.pattern, Structured):
-        return factor + updates + refit + 20 * numbers / speed.elements
-    width = min(options.block_size, columns)
-    steps = SOLVER_STEPS * (2 * numbers * width / speed.single + 8 * numbers / speed.elements)
-    masks = 8 * numbers * (blocks + 1) / 2 / speed.elements
-    return factor + updates + steps + masks + refit
-
-
 def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
     """Bytes of the largest decoder block, and of the weights that are held outside of the blocks.
 
@@ -307,8 +187,3 @@ def _hidden_size(model: nn.Module) -> int:
     block, *_ = decoder_blocks(model).values()
     size = getattr(getattr(model, "config", None), "hidden_size", None)
     return int(size or next(block.parameters()).shape[-1])
-
-
-def _best_time(work: Callable[[], object]) -> float:
-    """Seconds, the least of five; the first time is a warm-up."""
-    return min(timeit.repeat(work, number=1, repeat=6)[1:])

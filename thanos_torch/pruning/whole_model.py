@@ -16,13 +16,10 @@ from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.grams import InputGrams, hidden_weight
 from thanos_torch.network.kind import refuse_encoder_decoder
-from thanos_torch.network.layers import (
-    PrunableLayer,
-    layer_kind,
-    shared_weights,
-)
+from thanos_torch.network.layers import PrunableLayer, shared_weights
 from thanos_torch.network.memory import repeats
 from thanos_torch.network.observe import Observation, evaluating, observe
+from thanos_torch.pruning.cost import layers_to_prune
 from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.pruning.one_layer import Solved, finish, receive, start, store_weight
 from thanos_torch.pruning.plan import (
@@ -35,6 +32,7 @@ from thanos_torch.pruning.plan import (
     default_judge,
     rules_for,
 )
+from thanos_torch.pruning.report_progress import RunReport, RunState
 from thanos_torch.pruning.store import BlockStore, FinishedBlock
 from thanos_torch.runtime.arguments import check_device, checked
 from thanos_torch.runtime.clock import Stopwatch
@@ -63,7 +61,7 @@ def prune_model(
     device: torch.device | str = "cpu",
     solver_device: torch.device | str | None = None,
     on_layer: Callable[[PrunedLayer], None] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[RunState], None] | None = None,
     only: Callable[[int], bool] | None = None,
     ranks: Ranks | None = None,
     attention_mask: Tensor | None = None,
@@ -83,7 +81,7 @@ def prune_model(
     solver_device  where layers are pruned and judged, by default where they are held; the CPU is
                  for a GPU that has no room for a layer in float64, or is slow in it
     on_layer     called with every layer once it is pruned
-    progress     called with what is being done, the layers done, and their number
+    progress     called at every step with a `RunState`: what is being done, and how far the run is
     only         decides by a decoder block's index whether it is pruned; others stay dense and
                  are recorded so
     ranks        the processes that share the work, each with the same model and arguments; only
@@ -228,7 +226,7 @@ class PruningRun:
     device: torch.device | str = "cpu"
     solver_device: torch.device | str | None = None
     on_layer: Callable[[PrunedLayer], None] | None = None
-    progress: Callable[[str, int, int], None] | None = None
+    progress: Callable[[RunState], None] | None = None
     only: Callable[[int], bool] | None = None
     ranks: Ranks = field(default_factory=Ranks)
     report: ModelReport = field(init=False)
@@ -238,6 +236,12 @@ class PruningRun:
         alone = self.ranks.count == 1
         self._watch = Stopwatch(self.device, STAGES if alone else (*STAGES, "exchange"))
         self.report = begin_report(self.seen, self.rules, self._watch.seconds)
+        self._told = RunReport(
+            self.progress,
+            layers_to_prune(self.seen, self.plan),
+            len(self._blocks),
+            self.windows,
+        )
         self._replay = self.seen.replay(self.windows, self.device, self.activations, self.ranks)
 
     @torch.no_grad()
@@ -253,6 +257,8 @@ class PruningRun:
         count = len(self._blocks)
         last = max((n for n in range(count) if not self.store.finished(n)), default=-1)
         start = min(self.ranks.gather(self.activations.position))
+        done = [index for index in range(count) if self.store.finished(index)]
+        self._told.begin(done, [index for index in done if start <= index < last])
         for index, block in enumerate(self._blocks):
             finished = self.store.finished(index)
             if finished:
@@ -263,14 +269,16 @@ class PruningRun:
                     if index < last and not is_host(self.device):
                         self.store.prefetch(index + 1, self.device)
                     self._process(index, block, advance=index < last)
-        self._show("done")
+        self._told.done()
         return self.report
 
     def _process(self, index: int, block: nn.Module, *, advance: bool) -> None:
         """Prune a block unless it is finished, and compute its outputs if they are needed."""
         known, before = len(self.report.layers), dict(self._watch.seconds)
         finished = self.store.finished(index)
-        if not finished:
+        if finished:
+            self._told.again(index)
+        else:
             self._prune_block(index)
             self.store.keep(index)
         self.ranks.copy_from_first(block.state_dict().values())
@@ -279,7 +287,11 @@ class PruningRun:
                 self._replay.advance(index)
         if not finished:
             seconds = self._watch.seconds
-            self._finish(index, known, {stage: seconds[stage] - before[stage] for stage in seconds})
+            spent = {stage: seconds[stage] - before[stage] for stage in seconds}
+            self._finish(index, known, spent)
+            self._told.finished(index, spent)
+        else:
+            self._told.ran(index)
 
     def _prune_block(self, index: int) -> None:
         """Calibrate a block with the outputs of the pruned blocks before it; prune its layers."""
@@ -290,7 +302,7 @@ class PruningRun:
                 record = LayerRecord(name, layer.shape, left_dense=why, asked_dense=True)
                 self.report.layers.append(record)
             return
-        self._show(f"block {index}: calibration")
+        self._told.calibration(index)
         wanted = {n: each for n, each in layers.items() if not isinstance(self.plan[n], Dense)}
         with self._watch.stage("calibration"), self._inputs(wanted) as inputs:
             for _ in self._replay.run(index) if wanted else ():
@@ -309,16 +321,15 @@ class PruningRun:
 
     def _solved(self, index: int, inputs: InputGrams) -> Iterator[tuple[str, Solved]]:
         """Solve this rank's layers of a block: one by one, or on a device all before one look."""
-        layers, done = self._layers[index], len(self.report.layers)
+        layers = self._layers[index]
         owners = dealt(layers, self.plan, self.ranks.count)
         own = [name for name in layers if owners[name] == self.ranks.rank]
         at_once = 1 if is_host(self.solver_device or self.device) else max(1, len(own))
-        places = {name: done + number for number, name in enumerate(layers)}
         factors = FactorCache()  # layers that read the same input have the same Gram matrix
         for first, end in column_blocks(len(own), at_once):
             checks, started = Checks(), []
             for name in own[first:end]:
-                self._show(f"block {index}: {layer_kind(name)}", places[name])
+                self._told.layer(index, name)
                 begin("solve")
                 gram, choice = inputs.matrix(name, checks), self.plan[name]
                 device = self.solver_device
@@ -394,12 +405,6 @@ class PruningRun:
         self.activations.drop_older()
         layers[known:] = told.layers
         self.report.count(told.shares)
-
-    def _show(self, note: str, done: int | None = None) -> None:
-        """Report progress; `done` counts layers, those of the report if not given."""
-        if self.progress:
-            total = sum(len(group) for group in self._layers)
-            self.progress(note, len(self.report.layers) if done is None else done, total)
 
 
 def dealt(layers: Mapping[str, PrunableLayer], plan: Plan, count: int) -> dict[str, int]:

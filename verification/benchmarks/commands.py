@@ -1,15 +1,17 @@
 """The command `thanos bench` and its subcommands: compare, cost, inference, speed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.progress import TaskID
+from rich.progress import TaskID, TimeRemainingColumn
 
-from thanos_torch.cli.display import bars, command_line, console, done_if, progress_bar, say, table
+from thanos_torch.cli.display import command_line, console, done_if, say, table
 from thanos_torch.cli.options import Device, Threads, check_device
+from thanos_torch.cli.progress import bars, progress_bar
 from thanos_torch.evaluation import wheel_data
 from thanos_torch.evaluation.zero_shot import require_harness
 from thanos_torch.models import DEFAULT_MODEL, load_model
@@ -163,7 +165,7 @@ class _Bars:
     """A progress bar for all runs of a study, and one for each run at work."""
 
     def __init__(self, name: str, total: int) -> None:
-        self.progress = bars()
+        self.progress = bars(TimeRemainingColumn())
         self._all = self.progress.add_task(name, total=total, note="")
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
@@ -398,7 +400,16 @@ def _show_verdicts(verdicts: list[tuple[str, bool, str]]) -> bool:
     return all(holds for _, holds, _ in verdicts)
 
 
-app = typer.Typer(rich_markup_mode=None)  # the command `bench` of the program `thanos`
+# The command `bench` of the program `thanos`. In its help each command has one line.
+app = typer.Typer(
+    rich_markup_mode=None, short_help="Measure methods on real models, every layer certified."
+)
 app.callback(invoke_without_command=True)(bench)
-for command in (speed, compare, cost, inference):
-    app.command()(command)
+COMMANDS: dict[Callable[..., None], str] = {
+    speed: "Time Thanos in units of matrix products, or on a GPU.",
+    compare: "Compare two results: what got worse by more than noise.",
+    cost: "Time layers of many sizes, and fit a cost model.",
+    inference: "Measure latency, memory and bytes of pruned models.",
+}
+for command, line in COMMANDS.items():
+    app.command(short_help=line)(command)

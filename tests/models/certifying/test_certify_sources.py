@@ -395,7 +395,7 @@ def test_a_layer_that_is_not_decidable_is_never_passed(
     assert done.status == 3
     assert "layers.0.mlp.down_proj NOT DECIDABLE: [too few tokens]" in done.out
     assert "17 of 20 layers passed, 3 not decidable." in done.out
-    assert "0 of 3, 3 not decidable" in done.out
+    assert "0 of 3, 3" in done.out
     found = json.loads(report.read_text())
     assert (found["passed"], found["verdict"]) == (False, "not decidable")
     assert sum(layer["verdict"] == "not decidable" for layer in found["layers"]) == 3

@@ -1,6 +1,7 @@
 """Zeros are lost by fine-tuning, found missing by `thanos inspect`, and set again."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,7 @@ def test_inspect_then_reapply_on_the_command_line(
     assert "All zeros hold." in done.out
     assert "Certificates passed when it was pruned: 21 of 21." in done.out
     row = next(line for line in done.out.splitlines() if "k_proj 8 x 16" in line)
-    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
-    assert cells[1:3] == ["3", "50.00%"]
-    assert cells[3:] == ["2:4", "2:4", "0"]
+    assert re.split("  +", row)[1:] == ["3", "50.00%", "2:4", "0"]
 
     tuned = tmp_path / "tuned"
     shutil.copytree(pruned, tuned)
@@ -126,7 +125,7 @@ def test_inspect_then_reapply_on_the_command_line(
     again = tmp_path / "again"
     done = thanos("reapply", tuned, "--masks", pruned, "--out", again)
     assert done.status == 0
-    assert f"{lost} removed weights in 21 of 21 layers were not zero" in done.out
+    assert f"{lost:,} removed weights in 21 of 21 layers were not zero" in done.out
     names = {file.name for file in again.iterdir()}
     assert {"config.json", MASKS, "tokenizer.json", "model.safetensors"} <= names
     assert not names & {RECORD, "old.bin"}
@@ -200,13 +199,13 @@ def test_inspect_sees_the_patterns_of_others(thanos: Thanos, tmp_path: Path) -> 
     done = thanos("inspect", tmp_path, "--layers")
     assert done.status == 0
     lines = done.out.splitlines()
-    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines if "│" in line]
-    seen = {row[0]: row[2:4] for row in rows}
-    assert seen["a"] == ["50.00%", "2:4"]
-    assert seen["b"] == ["12.50%", "4 zero columns"]
-    assert seen["c"] == ["37.50%", "3:8"]
-    assert seen["d"] == ["43.75%", "1:2, 1 dense rows"]
-    assert seen["e"] == ["0.00%", ""]
+    rows = [re.split("  +", line) for line in lines]
+    seen = {row[0]: row[2:] for row in rows}
+    assert seen["a"] == ["50.00%", "2:4", "0"]
+    assert seen["b"] == ["12.50%", "4 zero columns", "0"]
+    assert seen["c"] == ["37.50%", "3:8", "0"]
+    assert seen["d"] == ["43.75%", "1:2, 1 dense rows", "0"]
+    assert seen["e"] == ["0.00%", "0"]
     assert "There is no thanos.json" in done.out
 
 

@@ -150,7 +150,13 @@ def test_a_broken_gguf_file(tmp_path: Path) -> None:
         load_model(str(tmp_path / "bad.gguf"))
 
 
-@pytest.mark.parametrize("source", ["./nowhere", "gpt2", "a/b/c", "/nowhere/at-all"])
+@pytest.mark.parametrize("source", ["./nowhere", "/nowhere/at-all", "~/nowhere"])
+def test_a_path_that_leads_nowhere(source: str) -> None:
+    with pytest.raises(ValueError, match=f"model {source}: there is no such file or folder"):
+        load_model(source)
+
+
+@pytest.mark.parametrize("source", ["gpt2", "a/b/c", ""])
 def test_what_can_be_no_model(source: str) -> None:
     with pytest.raises(ValueError, match=r"model must be a hub id, .* got '.*'"):
         load_model(source)

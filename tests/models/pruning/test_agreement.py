@@ -23,7 +23,7 @@ from thanos_torch.models import (
     pack_checkpoint,
     prune_model,
 )
-from thanos_torch.pruning.dry_run import Speed
+from thanos_torch.pruning.cost import Speed
 
 Saved = Callable[[Path], Path]
 

@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
-from thanos_torch.models import RECORD, base_licence, model_card, read_recipe
+from thanos_torch.models import RECORD, base_licence, base_model, model_card, read_recipe
 from thanos_torch.runtime.strangers import printable
 
 RECIPE = """
@@ -42,7 +42,7 @@ def test_the_card_says_what_was_done_and_how_to_do_it_again(thanos: Thanos, tmp_
     record = json.loads((out / RECORD).read_text())
     card = (out / "README.md").read_text()
     assert card == model_card(record)
-    assert card.startswith("---\nlicense: apache-2.0\ntags:\n")
+    assert card.startswith("---\nlicense: apache-2.0\nlibrary_name: transformers\ntags:\n")
     assert (
         "| up_proj 24 x 16 | 2 | unstructured:0.6 | wanda | 8 | 0.01 | 0 | 56.25% | 2 of 2 |"
         in card
@@ -110,21 +110,22 @@ def record(thanos_once: Thanos, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.mark.parametrize("text", FORGERS)
-@pytest.mark.parametrize("field", ["licence", "source", "origin"])
+@pytest.mark.parametrize("field", ["licence", "base_model", "source", "origin"])
 def test_no_text_of_a_stranger_forges_the_card(
     record: dict[str, Any], field: str, text: str
 ) -> None:
-    model = {**record["model"], "commit": "abc", "source": "owner/name", field: text}
-    plain = model_card({**record, "model": {**record["model"], "commit": "abc", "licence": "mit"}})
+    model = {**record["model"], "source": "owner/name", "base_model": ["owner/name"]}
+    plain = model_card({**record, "model": {**model, "licence": "mit"}})
+    model[field] = [text] if field == "base_model" else text
     card = model_card({**record, "model": model})
     front = yaml.safe_load(card.split("---\n")[1])
     assert card.startswith("---\n")
     assert front["tags"] == ["pruned", "thanos"]
-    assert front.keys() <= {"base_model", "license", "tags"}
+    assert front.keys() <= {"base_model", "license", "library_name", "tags"}
     if field == "licence":
         assert front["license"] == printable(text)
-    if field == "source":
-        assert front["base_model"] == printable(text)
+    named = printable(text) if field == "base_model" else "owner/name"
+    assert front["base_model"] == [named]
     assert card.count("\n") <= plain.count("\n")
     body = card.partition("\n---\n")[2].partition("## Once more")[0]
     assert "<script>" not in body.replace("\\<script\\>", "")
@@ -146,4 +147,37 @@ def test_a_licence_with_yaml_in_it_goes_through_the_command(thanos: Thanos, tmp_
     assert thanos("prune", dense, "--pattern", "2:4", "--out", tmp_path / "out", *SMALL).status == 0
     card = (tmp_path / "out" / "README.md").read_text()
     front = yaml.safe_load(card.split("---\n")[1])
-    assert front == {"license": "mit\\nbase_model: a/b", "tags": ["pruned", "thanos"]}
+    assert front == {
+        "license": "mit\\nbase_model: a/b",
+        "library_name": "transformers",
+        "tags": ["pruned", "thanos"],
+    }
+
+
+BASES = {
+    "no card": ("", []),
+    "one": ("base_model: owner/name", ["owner/name"]),
+    "several": ("base_model:\n- owner/name\n- other/one", ["owner/name", "other/one"]),
+    "a path": ("base_model: ./out/checkpoint-500", []),
+    "an absolute path": ("base_model: /data/models/llama", []),
+    "no name": ("base_model: 7", []),
+    "nested": ("base_model:\n  a: b", []),
+    "hostile": ('base_model: "owner/name\\nlicense: mit"', []),
+}
+
+
+@pytest.mark.parametrize("case", BASES)
+def test_the_base_of_a_folder_is_what_its_card_says(tmp_path: Path, case: str) -> None:
+    front, expected = BASES[case]
+    if front:
+        (tmp_path / "README.md").write_text(f"---\n{front}\n---\n# A model\n")
+    (tmp_path / "config.json").write_text('{"_name_or_path": "somebody/else"}')
+    assert base_model(str(tmp_path)) == expected
+
+
+def test_the_base_of_a_hub_model_is_its_id(tmp_path: Path) -> None:
+    assert base_model("owner/name") == ["owner/name"]
+    assert base_model("smollm2-135m") == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
+    snapshot = tmp_path / "models--owner--a.name-1--b" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    assert base_model(str(snapshot)) == ["owner/a.name-1--b"]

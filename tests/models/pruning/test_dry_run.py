@@ -14,13 +14,8 @@ from thanos_torch import parse_pattern
 from thanos_torch.models import METHODS, RECORD, LayerOptions, Rules, load_model, prune_model
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.layers import model_layers
-from thanos_torch.pruning.dry_run import (
-    Speed,
-    memory_parts,
-    meta_model,
-    planned_layers,
-    time_parts,
-)
+from thanos_torch.pruning.cost import Speed, time_parts
+from thanos_torch.pruning.dry_run import memory_parts, meta_model, planned_layers
 from thanos_torch.runtime.clock import Stopwatch
 
 RECIPE = """
@@ -55,9 +50,9 @@ def test_counts_are_those_of_the_real_run(
     assert thanos(*command, "--out", "out").status == 0
     record = json.loads(Path("out", RECORD).read_text())
     total = sum(layer["removed"] for layer in record["layers"])
-    said = re.search(r"(\d+) of (\d+) weights", plan.out)
+    said = re.search(r"([\d,]+) of ([\d,]+) weights", plan.out)
     assert said
-    assert int(said[1]) == total > 0
+    assert int(said[1].replace(",", "")) == total > 0
 
     rules = Rules(LayerOptions(parse_pattern("2:4"), block_size=8), exclude=("*.0.*",))
     layers = planned_layers(meta_model(str(dense)), rules)
@@ -102,7 +97,7 @@ def test_the_default_model_needs_no_download(
     done = thanos("prune", "--pattern", "2:4", "--dry-run")
     assert done.status == 0
     assert (
-        "53084160 of 106202880 weights in the decoder blocks (49.98%) would be removed, "
+        "53,084,160 of 106,202,880 weights in the decoder blocks (49.98%) would be removed, "
         "50.00% of those in pruned layers." in done.out
     )
     assert not list(tmp_path.iterdir())

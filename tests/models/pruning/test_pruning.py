@@ -25,6 +25,7 @@ from thanos_torch.models import (
     LayerRecord,
     ModelReport,
     PrunedLayer,
+    RunState,
     load_model,
     prune_model,
     read_masks,
@@ -243,10 +244,12 @@ def test_the_report_is_json() -> None:
 
 
 def test_progress_goes_to_the_end() -> None:
-    steps: list[tuple[str, int, int]] = []
-    prune(random_model(llama_config()), progress=lambda *step: steps.append(step))
-    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
-    assert steps[-1] == ("done", 21, 21)
+    steps: list[RunState] = []
+    prune(random_model(llama_config()), progress=steps.append)
+    assert [step.layers for step in steps] == sorted(step.layers for step in steps)
+    last = steps[-1]
+    assert (last.note, last.layers, last.of_layers, last.blocks) == ("done", 21, 21, 3)
+    assert [step.finished for step in steps if step.finished is not None] == [7, 7, 7]
 
 
 def a_quantised_layer(model: Any) -> None:

@@ -212,13 +212,13 @@ def test_recipes_that_cannot_be_meant_are_refused(
     Path("recipe.toml").write_text(recipe)
     done = thanos("prune", dense, "--recipe", "recipe.toml", "--out", "out", *SMALL, *more)
     assert done.status in (1, 2)
-    assert re.search(message, " ".join(done.err.replace("│", "").split())), done.err
+    assert re.search(message, " ".join(done.err.split())), done.err
     assert [file.name for file in tmp_path.iterdir()] == ["recipe.toml"]
 
 
 def test_a_pattern_is_needed(thanos: Thanos, dense: Path, tmp_path: Path) -> None:
     done = thanos("prune", dense, "--out", tmp_path / "out", *SMALL)
     assert done.status == 2
-    assert "give a pattern, or a --recipe" in " ".join(done.err.split())
+    assert "give a pattern such as 2:4, or a --recipe" in " ".join(done.err.split())
     done = thanos("prune", dense, "--recipe", tmp_path / "none", "--out", tmp_path / "out")
     assert f"recipe {tmp_path / 'none'} cannot be read" in done.err

@@ -20,6 +20,7 @@ from thanos_torch.models import (
     RECORD,
     LayerOptions,
     Rules,
+    RunState,
     StreamedModel,
     load_model,
     prune_checkpoint,
@@ -158,7 +159,7 @@ def test_only_one_block_has_weights(dense: Path, tmp_path: Path) -> None:
     windows = tiny.random_windows()
     held: list[set[str]] = []
 
-    def look(note: str, done: int, of: int) -> None:
+    def look(_: RunState) -> None:
         held.append({n for n, weight in streamed.model.named_parameters() if not weight.is_meta})
 
     # A pattern and a folder may be texts, as on the command line.
@@ -175,7 +176,7 @@ def test_only_one_block_has_weights(dense: Path, tmp_path: Path) -> None:
     # Of the vocabulary what calibration reads.
     assert len(streamed.model.model.embed_tokens.weight) == len(set(windows.flatten().tolist()))
     for names in held[:-1]:
-        assert len({name.split(".")[2] for name in names - outside}) == 1
+        assert len({name.split(".")[2] for name in names - outside}) <= 1
 
 
 def test_a_shard_that_does_not_hold_the_pruned_block_is_noticed(

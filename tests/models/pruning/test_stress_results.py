@@ -9,7 +9,8 @@ from reference.patterns import parse_pattern
 from tests.stress.big_checkpoint import PATTERN
 from tests.stress.synthetic import llama_config
 from thanos_torch.models import LayerOptions, Rules
-from thanos_torch.pruning.dry_run import PlannedLayer, memory_parts, meta_model, planned_layers
+from thanos_torch.pruning.cost import PlannedLayer
+from thanos_torch.pruning.dry_run import memory_parts, meta_model, planned_layers
 from verification.benchmarks.performance.cost import THANOS
 from verification.benchmarks.performance.cost_model import BOUNDS
 from verification.benchmarks.performance.predict import predicted_runs

@@ -96,7 +96,7 @@ def prune_to(
         device=device,
         record={"settings": {"pattern": pattern, **calibration}, "model": loaded.provenance()},
         activations="memory",
-        progress=lambda _, done, of: progress(f"pruning to {pattern}", done, of),
+        progress=lambda run: progress(f"pruning to {pattern}", run.layers, run.of_layers),
     )
     return bool(record["verified"])
 

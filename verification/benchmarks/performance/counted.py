@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 from reference.patterns import parse_pattern
-from thanos_torch.pruning.dry_run import PlannedLayer, planned_layers
+from thanos_torch.pruning.cost import PlannedLayer
+from thanos_torch.pruning.dry_run import planned_layers
 from thanos_torch.pruning.plan import LayerOptions, Rules
 from verification.benchmarks.environment import Progress, environment
 from verification.benchmarks.performance.cases import SEMI, UNSTRUCTURED, Shape

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from reference.patterns import parse_pattern
-from thanos_torch.pruning.dry_run import PlannedLayer, memory_parts, planned_layers
+from thanos_torch.pruning.cost import PlannedLayer
+from thanos_torch.pruning.dry_run import memory_parts, planned_layers
 from thanos_torch.pruning.plan import LayerOptions, Rules
 from verification.benchmarks.performance.cost_model import (
     Model,

@@ -17,6 +17,7 @@ from queue import LifoQueue
 from typing import Any, Self
 
 from reference.threads import number_variables, thread_count
+from thanos_torch.runtime.errors import Terminated
 from thanos_torch.runtime.progress import alone_in
 from verification.benchmarks.environment import environment
 from verification.benchmarks.quality.plan import Run, dense_runs
@@ -143,7 +144,9 @@ def _measure(
                 future.result()
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):  # else the other runs at work may finish
+            if isinstance(
+                error, KeyboardInterrupt | Terminated
+            ):  # else the other runs at work may finish
                 workers.stop()
             raise
     for run in dense:

@@ -186,7 +186,7 @@ def pruned_record(
         device=resources.device,
         solver_device=resources.solver,
         on_layer=look,
-        progress=tell,
+        progress=lambda run: tell(run.note, run.layers, run.of_layers),
     )
     return {
         **model_record(report),
