@@ -121,7 +121,7 @@ class _HeldParameter:
         """Add the mask of a layer. Raises ValueError unless it has the layer's shape."""
         self.name = self.name or layer.name
         stored = self._parameter()
-        if stored.dim() != (2 if layer.expert is None else 3):
+        if stored.dim() != (2 if layer.expert is None or layer.stacked else 3):
             raise ValueError(f"masks: {layer.name} has a weight of {_shape(stored)}: {_WHOLE}")
         check_shape(layer.name, layer.shape, mask)
         self._masks.append((layer, mask))
@@ -171,11 +171,11 @@ class _HeldParameter:
             if layer.expert is None:
                 return removed
             if whole is None:
-                count = len(self._parameter())
+                count = layer.stacked or len(self._parameter())
                 whole = torch.zeros(count, *removed.shape, dtype=torch.bool)
             whole[layer.expert] = removed
         assert whole is not None
-        return whole
+        return whole.flatten(0, 1) if layer.stacked else whole
 
     def _shard(self, removed: Tensor, stored: Any) -> Tensor:
         """This rank's part of a mask. Every dimension of the mesh cuts what the last one left."""

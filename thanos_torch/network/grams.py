@@ -32,10 +32,16 @@ class InputGrams:
         layers: Mapping[str, PrunableLayer],
         stopwatch: Stopwatch,
         multiplied: Container[str] = (),
+        alone: Container[str] = (),
     ) -> None:
-        """`multiplied` names layers whose weight is multiplied without calling their module."""
+        """Watch `layers`.
+
+        multiplied  names of layers whose weight is multiplied without calling their module
+        alone       names of layers that share some of their inputs but not all: they get a matrix
+                    of their own
+        """
         self.grams: dict[str, Gram] = {}
-        self._layers, self._stopwatch = layers, stopwatch
+        self._layers, self._stopwatch, self._alone = layers, stopwatch, alone
         self._products = WeightProducts(
             [
                 layer
@@ -54,7 +60,7 @@ class InputGrams:
         self._seen: dict[tuple[object, ...], tuple[str, Tensor]] = {}
 
     def __enter__(self) -> Self:
-        experts = [layer for layer in self._layers.values() if layer.expert is not None]
+        experts = [each.module for each in self._layers.values() if each.expert is not None]
         with ExitStack() as stack:
             for layer in self._layers.values():
                 if layer.expert is None and layer.shows_inputs:
@@ -163,14 +169,25 @@ class InputGrams:
 
     def _look(self, name: str, inputs: Tensor) -> None:
         """Add a batch of inputs, (..., b), of the layer `name`, unless another layer read it."""
-        # PyTorch increments the version whenever a tensor is changed in place.
-        key = (*_place(inputs), inputs._version)
-        first, _ = self._seen.setdefault(key, (name, inputs))
+        if not inputs.numel():  # of an expert without tokens; its place in memory says nothing
+            return
+        first = name
+        if name not in self._alone:
+            first, _ = self._seen.setdefault(input_key(inputs), (name, inputs))
         if self.first_reader.setdefault(name, first) != first:
             raise _irregular(name)
-        self._tokens[name] += inputs.shape[:-1].numel()
+        self._tokens[name] += self._count(name, inputs)
         if first == name:
             self.add(name, inputs)
+
+    def _count(self, name: str, inputs: Tensor) -> int:
+        """How many tokens there are among inputs, (..., b).
+
+        Llama 4 gives all tokens to every expert, with zeros in place of those of other experts.
+        """
+        if self._layers[name].expert is None:
+            return inputs.shape[:-1].numel()
+        return int(inputs.any(dim=-1).sum())
 
     def add(self, name: str, inputs: Tensor) -> None:
         """Add a batch of inputs, (..., b), to the matrix of their first reader, `name`."""
@@ -180,10 +197,15 @@ class InputGrams:
             self.grams[name].add(inputs)
 
 
-def _place(inputs: Tensor) -> tuple[object, ...]:
-    """Where inputs, (..., b), lie in memory: the same for all their shapes with the same rows."""
+def input_key(inputs: Tensor) -> tuple[object, ...]:
+    """Where inputs, (..., b), lie in memory: the same for all their shapes with the same rows.
+
+    It tells them from all others while they are held.
+    """
     steps = () if inputs.is_contiguous() else (inputs.shape, inputs.stride())
-    return inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs.dtype, steps
+    place = inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs.dtype, steps
+    # PyTorch increments the version whenever a tensor is changed in place.
+    return (*place, inputs._version)
 
 
 def hidden_weight(parameter: str, operation: str) -> str:

@@ -1,12 +1,13 @@
 """Find the prunable layers and decoder blocks of a model by its structure, not by its name."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from thanos_torch.network.experts import fused_weights
 from thanos_torch.network.memory import overlap
 
 
@@ -18,7 +19,9 @@ class PrunableLayer:
     parameter   full name of the parameter that holds the weight, or the weights of all experts
     module      owns the parameter; it is asked for it each time, because weights come and go
     transposed  whether the parameter is stored inputs first, (b, c)
-    expert      index of the weight in a 3-D parameter; None if the parameter is the weight
+    expert      index of the weight in its parameter; None if the parameter is the weight
+    stacked     how many weights are the rows of the parameter, one after another; None if the
+                weight is a slice of a 3-D parameter
     """
 
     name: str
@@ -26,6 +29,7 @@ class PrunableLayer:
     module: nn.Module
     transposed: bool = False
     expert: int | None = None
+    stacked: int | None = None
 
     @property
     def stored(self) -> Tensor:
@@ -36,8 +40,14 @@ class PrunableLayer:
     @property
     def matrix(self) -> Tensor:
         """The weight as a view of the parameter, (c, b): a row for each output of the layer."""
-        tensor = self.stored if self.expert is None else self.stored[self.expert]
+        tensor = self.stored.unflatten(0, (self.stacked, -1)) if self.stacked else self.stored
+        tensor = tensor if self.expert is None else tensor[self.expert]
         return tensor.T if self.transposed else tensor
+
+    @property
+    def experts(self) -> int:
+        """How many weights the parameter has; 0 if it is the weight."""
+        return 0 if self.expert is None else self.stacked or len(self.stored)
 
     @property
     def computed(self) -> bool:
@@ -61,6 +71,7 @@ class PrunableLayer:
     def shape(self) -> tuple[int, int]:
         """(c, b), output rows and input columns."""
         rows, columns = self.stored.shape[-2:]
+        rows //= self.stacked or 1
         return (columns, rows) if self.transposed else (rows, columns)
 
     @property
@@ -99,28 +110,26 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
     """The layers that a module holds itself, without those of the modules inside it.
 
     These are nn.Linear; Transformers' Conv1D, a linear layer with a transposed weight (GPT-2); and
-    experts that are fused into 3-D parameters. The module of fused experts must say with
-    `is_transposed`, as Transformers' do, whether inputs or outputs come first.
+    experts that are fused into one parameter, in a form that `fused_weights` knows.
 
     The gate and up projections of a `gate_up_proj` stay one layer, as in the fused linear layers of
     dense models: they read the same input, and the order of their rows does not matter here.
     """
     from transformers.pytorch_utils import Conv1D
 
-    if isinstance(module, nn.Linear | Conv1D):
+    fused = fused_weights(module)
+    if isinstance(module, nn.Linear | Conv1D) and not fused:
         yield PrunableLayer(name, f"{name}.weight", module, isinstance(module, Conv1D))
-    elif isinstance(transposed := getattr(module, "is_transposed", None), bool):
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if parameter.dim() == 3:
-                whole = f"{name}.{attribute}"
-                for expert in range(len(parameter)):
-                    own = f"{name}.{expert}.{attribute}"
-                    yield PrunableLayer(own, whole, module, transposed, expert)
+    for each in fused:
+        whole, stacked = f"{name}.{each.attribute}", each.count if each.stacked else None
+        for expert in range(each.count):
+            own = f"{name}.{expert}.{each.attribute}"
+            yield PrunableLayer(own, whole, module, each.transposed, expert, stacked)
 
 
 # Routers of mixtures of experts look like any other linear layer; only their names differ.
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
-_ELEMENTWISE = re.compile(r"(bias|A_log)$")  # of experts, and the states of Mamba
+_ELEMENTWISE = re.compile(r"(bias|\bA_log|\bD)$")  # of experts, and the states of Mamba
 PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -236,12 +245,6 @@ def model_layers(model: nn.Module) -> dict[str, PrunableLayer]:
     """All prunable layers of a model, by full name; errors as of the functions above."""
     groups = prunable_layers(decoder_blocks(model))
     return {name: layer for group in groups for name, layer in group.items()}
-
-
-def layer_kind(name: str, shape: Sequence[int] = ()) -> str:
-    """The kind of a layer, the same in every block: "q_proj", or with a shape "q_proj 24 x 16"."""
-    own = name.rpartition(".")[2]
-    return f"{own} {' x '.join(map(str, shape))}".strip()
 
 
 def arithmetic_of(dtype: torch.dtype) -> torch.dtype:

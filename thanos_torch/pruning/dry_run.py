@@ -1,6 +1,8 @@
 """`thanos prune --dry-run`: what a run would prune, and the memory it needs."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import nn
 
 from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
 from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
-from thanos_torch.checkpoint.record import LayerRecord, ModelReport
+from thanos_torch.checkpoint.record import NOT_REACHED, LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights, side_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.methods.devices import is_host
@@ -25,6 +27,8 @@ from thanos_torch.text.padding import real_windows
 
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
 CERTIFICATE_MATRICES = 7  # float64 matrices of the size of W, and as many of the size of G
+
+_NUMBER = re.compile(r"\b\d+\b")  # of a block or an expert
 
 # The configuration of SmolLM2-135M-Instruct, so that a dry run need not download it.
 _SMOLLM2: dict[str, Any] = {
@@ -93,20 +97,25 @@ def planned_run(
 
     seqlen  tokens of a window
 
-    The report has numbers of weights alone, as if tokens reached every layer. Errors as of
-    `prune_model`.
+    The report has numbers of weights alone, as if tokens reached every layer, except those of which
+    the model runs none of the same kind: for example cross-attentions. Errors as of `prune_model`.
     """
     table = next(iter(input_table(model).values()), None)
     windows = torch.arange(seqlen)[None] % (len(table.stored) if table else 1)
     [whole] = real_windows(model, windows)
     seen, plan = plan_for(model, whole.ids, rules)
     report = begin_report(seen, rules, {})
-    layers = layers_to_prune(seen, plan)
-    for layer in layers:
-        reason = layer.choice.reason if isinstance(layer.choice, Dense) else ""
+    runs = {_NUMBER.sub("*", name) for name in seen.reads}
+    layers = []
+    for layer in layers_to_prune(seen, plan):
+        reached = _NUMBER.sub("*", layer.name) in runs
+        layers.append(layer if reached else replace(layer, removed=0))
+        asked = layer.choice.reason if isinstance(layer.choice, Dense) else ""
+        reason = asked or ("" if reached else NOT_REACHED)
+        removed = layers[-1].removed
         report.layers.append(
             LayerRecord(
-                layer.name, layer.shape, layer.removed, left_dense=reason, asked_dense=bool(reason)
+                layer.name, layer.shape, removed, left_dense=reason, asked_dense=bool(asked)
             )
         )
     return layers, report

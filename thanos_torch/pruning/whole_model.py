@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from reference.patterns import Ablation, Pattern, column_blocks
 from thanos_torch.checkpoint.masks import PackedMask
-from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer, RankShare
+from thanos_torch.checkpoint.record import (
+    Judge,
+    LayerRecord,
+    ModelReport,
+    PrunedLayer,
+    RankShare,
+    layer_kind,
+)
 from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.devices import is_host
 from thanos_torch.methods.factor import FactorCache
@@ -317,7 +324,7 @@ class PruningRun:
             self._share(index, inputs)
 
     def _inputs(self, layers: Mapping[str, PrunableLayer]) -> InputGrams:
-        return InputGrams(layers, self._watch, self.seen.multiplied)
+        return InputGrams(layers, self._watch, self.seen.multiplied, self.seen.alone)
 
     def _solved(self, index: int, inputs: InputGrams) -> Iterator[tuple[str, Solved]]:
         """Solve this rank's layers of a block: one by one, or on a device all before one look."""
