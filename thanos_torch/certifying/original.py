@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thanos_torch.checkpoint.converted import CONFIG, config_in, converted
 from thanos_torch.checkpoint.load import stream_original
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import INDEX, WHOLE, Tensors, inside, tensor_files
@@ -74,11 +75,13 @@ Reading = Callable[[Tensors], Tensor]
 class TensorComparison:
     """Differences between the tensors of two checkpoints, apart from the judged weights.
 
+    dtype     what the original's tensors are converted to before; None for nothing
     same      how many tensors are equal in both checkpoints
     found     by name: "added", "lost" or "changed", and how it changed if that is known
     unjudged  layers that should have been pruned, that differ, and that are not judged
     """
 
+    dtype: torch.dtype | None = None
     same: int = 0
     found: dict[str, str] = field(default_factory=dict)
     unjudged: list[str] = field(default_factory=list)
@@ -87,28 +90,33 @@ class TensorComparison:
         """Compare a tensor in both checkpoints, and note the result."""
         try:
             before, after = read(original), read(pruned)
-            refuse_unlike(before, after)
+            refuse_unlike(before, after, self.dtype)
         except ValueError as error:
             self.found[name] = f"changed: {error}"
             return
-        if same_bits(before, after):
+        if same_bits(converted(before, self.dtype), after):
             self.same += 1
         else:
             self.found[name] = "changed"
 
 
 def same_tensors(
-    original: Original, pruned: Tensors, judged: Collection[str], skipped: Collection[str]
+    original: Original,
+    pruned: Tensors,
+    judged: Collection[str],
+    skipped: Collection[str],
+    dtype: torch.dtype | None = None,
 ) -> TensorComparison:
     """Compare all tensors of two checkpoints except the weights of judged layers.
 
     judged   layers whose weights are judged
     skipped  layers that should have been pruned and are not judged: `unjudged` if they differ
+    dtype    what the pruned checkpoint was to be written in; None: as the original
 
     Layers may share a tensor, as experts do. If such a layer is judged, the slices of the other
     layers are still compared.
     """
-    result, skips = TensorComparison(), TensorComparison()
+    result, skips = TensorComparison(dtype), TensorComparison(dtype)
     places = original.places
     own = {tensor for n in judged if n in places for tensor in places[n].tensors}
     shared = own | {tensor for n in skipped if n in places for tensor in places[n].tensors}
@@ -165,11 +173,16 @@ def _weight(place: Place, tensors: Tensors) -> Tensor:
     return place.read(tensors.__getitem__)
 
 
-def refuse_unlike(original: Tensor, pruned: Tensor) -> None:
-    """Raise ValueError unless two tensors have the same dtype and shape."""
-    if pruned.dtype != original.dtype:
-        words = dtype_name(pruned.dtype), dtype_name(original.dtype)
-        raise ValueError(f"stored as {words[0]}, the original as {words[1]}")
+def refuse_unlike(original: Tensor, pruned: Tensor, dtype: torch.dtype | None = None) -> None:
+    """Raise ValueError unless two tensors have the same shape, and the second the right dtype.
+
+    dtype  what floating-point numbers were to be written in; None: as the original has them
+    """
+    wanted = converted(original, dtype).dtype
+    if pruned.dtype != wanted:
+        whose = "the original as" if wanted == original.dtype else "asked for as"
+        words = dtype_name(pruned.dtype), dtype_name(wanted)
+        raise ValueError(f"stored as {words[0]}, {whose} {words[1]}")
     if pruned.shape != original.shape:
         raise ValueError(f"of shape {tuple(pruned.shape)}, the original {tuple(original.shape)}")
 
@@ -195,11 +208,15 @@ class FileComparison:
 
 
 def compare_files(
-    original: Path, pruned: Path, weights: tuple[Iterable[Path], Iterable[Path]]
+    original: Path,
+    pruned: Path,
+    weights: tuple[Iterable[Path], Iterable[Path]],
+    dtype: torch.dtype | None = None,
 ) -> FileComparison:
     """Compare all files of two folders byte for byte, except the weight files.
 
     weights  the weight files of both folders; `same_tensors` compares their tensors
+    dtype    what config.json of the second one is to name; None for no change
 
     No link is followed out of a folder. A file that cannot be read counts as changed.
     """
@@ -213,8 +230,10 @@ def compare_files(
             result.by_design[name] = NOT_COPIED
         elif name not in after or name not in before:
             result.found[name] = "lost" if name in before else "added"
-        elif difference := _difference(original, pruned, name):
+        elif difference := _difference(original, pruned, name, dtype):
             result.found[name] = f"changed: {difference}"
+        elif dtype and name == CONFIG:
+            result.by_design[name] = "names the dtype of the weights"
         else:
             result.same += 1
     return result
@@ -240,26 +259,32 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _difference(original: Path, pruned: Path, name: str) -> str:
-    """How a file differs; empty if it does not."""
+def _difference(original: Path, pruned: Path, name: str, dtype: torch.dtype | None) -> str:
+    """How a file differs; empty if it does not. For config.json see `compare_files`."""
     try:
         files = inside(original, name), inside(pruned, name)
         strange = next((file for file in files if not file.is_file()), None)
         if strange:
             return f"{strange} is no regular file"
+        if dtype and name == CONFIG:
+            return _changed_keys(config_in(files[0].read_bytes(), dtype), files[1].read_bytes())
         if cmp(*files, shallow=False):
             return ""
-        return _changed_keys(*files) if name.endswith(".json") else "other bytes"
-    except (OSError, ValueError) as error:
+        if not name.endswith(".json") or max(file.stat().st_size for file in files) > _PARSED:
+            return "other bytes"
+        return _changed_keys(*(file.read_bytes() for file in files))
+    except (OSError, ValueError, RecursionError) as error:
         return f"it cannot be read: {error}"
 
 
-def _changed_keys(first: Path, second: Path) -> str:
-    """Name the keys with different values in two JSON objects, for people."""
+def _changed_keys(first: bytes, second: bytes) -> str:
+    """Name the keys with different values in two JSON objects, for people; empty for equal text."""
+    if first == second:
+        return ""
     try:
         before, after = _parsed(first), _parsed(second)
     except (ValueError, RecursionError):
-        return "it is no JSON object of a usual size"
+        return "it is no JSON object"
     keys = [
         key
         for key in sorted(before | after)
@@ -269,10 +294,8 @@ def _changed_keys(first: Path, second: Path) -> str:
     return f"keys {named}" if keys else "the same values in other bytes"
 
 
-def _parsed(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > _PARSED:
-        raise ValueError(f"{file} is too large")
-    content = loads(file.read_text(encoding="utf-8"))
+def _parsed(text: bytes) -> dict[str, Any]:
+    content = loads(text)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds no object")
+        raise ValueError("no object")
     return content

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from thanos_torch.checkpoint.converted import AUTO
 from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, count_verdicts, reasons, worst
 from thanos_torch.cli.display import (
     OF_VERDICT,
@@ -28,6 +29,7 @@ from thanos_torch.cli.options import (
     Switches,
     Threads,
     TrustRemoteCode,
+    check_dtype,
     check_writable,
     read_rules,
 )
@@ -42,6 +44,7 @@ from thanos_torch.models import (
     judge_checkpoint,
     read_record,
 )
+from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.threads import use_threads
 from verification import certify as judge
 
@@ -75,8 +78,9 @@ def show_verdict(original: str, pruned: Path, found: CheckpointVerdict) -> None:
     if found.tensors.unjudged:
         number = len(found.tensors.unjudged)
         say(f"{number:,} layers that differ from the original were NOT judged, as --include asks.")
-    tensors, files = f"{found.tensors.same:,} other tensors", f"{found.files.same:,} files"
-    say(f"{tensors} and {files} are as in the original.")
+    dtype = found.provenance.asked.dtype
+    tensors = f"other tensors{f', in {dtype_name(dtype)},' if dtype else ''}"
+    say(f"{found.tensors.same:,} {tensors} and {found.files.same:,} files are as in the original.")
     passed, undecided = count_verdicts([layer.verdict for layer in found.judged])
     say(f"{passed} layers passed{undecided}. Judged in {found.seconds:.1f} s.")
 
@@ -128,6 +132,7 @@ def certify(
     damping: Annotated[float | None, AS_ASKED] = None,
     refit: Annotated[int | None, AS_ASKED] = None,
     ablation: Switches = None,
+    dtype: Annotated[str | None, typer.Option(help="As asked of thanos prune.")] = None,
     n_counts_zeros: NCountsZeros = False,
     include: Annotated[
         list[str] | None,
@@ -156,11 +161,12 @@ def certify(
     """
     use_threads(threads)
     check_writable(json_file, "--json")
+    check_dtype(dtype or AUTO)
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     given = {name: value for name, value in options.items() if value is not None}
     by_command_line = pattern is not None or recipe is not None
     if not by_command_line:
-        _refuse_alone({**given, "ablation": ablation, "exclude": exclude})
+        _refuse_alone({**given, "ablation": ablation, "exclude": exclude, "dtype": dtype})
     record = None if by_command_line else _record(pruned)
     dense = Original(checkpoint_folder(original), trust_remote_code=trust_remote_code)
     if record is None:
@@ -168,7 +174,7 @@ def certify(
         rules = read_rules(
             pattern, recipe, n_counts_zeros, None, exclude, {**defaults, **given}, ablation
         )
-        asked = Asked.by_rules("the command line", rules, dense.shapes)
+        asked = Asked.by_rules("the command line", rules, dense.shapes, dtype or AUTO)
     else:
         asked = Asked.by_record(str(pruned / RECORD), record)
     with progress_bar("certifying") as show:

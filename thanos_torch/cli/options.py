@@ -9,6 +9,7 @@ import typer
 
 from reference.patterns import SWITCHES, Pattern, SemiStructured, parse_pattern
 from reference.threads import MOST_THREADS, number_variables
+from thanos_torch.checkpoint.converted import read_dtype
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.runtime import arguments
@@ -78,6 +79,14 @@ RankTimeout = Annotated[
 ]
 
 
+def check_dtype(dtype: str) -> None:
+    """Raise BadParameter for a dtype that no checkpoint can be written in."""
+    try:
+        read_dtype(dtype)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--dtype") from None
+
+
 def read_threads(text: str | int) -> int:
     """A number of threads. Raises BadParameter unless it is a whole number that can be."""
     try:
@@ -136,10 +145,16 @@ def check_writable(file: Path | None, option: str) -> None:
         raise typer.BadParameter(f"cannot write to {file}", param_hint=option)
 
 
-METHOD, BLOCK_SIZE, DAMPING = LayerOptions.method, LayerOptions.block_size, LayerOptions.damping
 Out = Annotated[
     Path | None,
     typer.Option(help="New or empty folder for the pruned checkpoint.", rich_help_panel=RESULT),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="What weights are written in: float32, bfloat16, float16; auto: as MODEL has them.",
+        rich_help_panel=RESULT,
+    ),
 ]
 KeepGram = Annotated[
     Path | None,

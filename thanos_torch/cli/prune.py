@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from thanos_torch.checkpoint.converted import AUTO
 from thanos_torch.cli.display import ExitStatus, say, write_result
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
@@ -23,6 +24,7 @@ from thanos_torch.cli.options import (
     Dataset,
     Device,
     DryRun,
+    Dtype,
     Evaluate,
     Exclude,
     Include,
@@ -44,6 +46,7 @@ from thanos_torch.cli.options import (
     Threads,
     TrustRemoteCode,
     check_device,
+    check_dtype,
     check_writable,
     described,
     read_rules,
@@ -100,6 +103,7 @@ def prune(
     bos: BosText = None,
     column: ColumnName = None,
     chat: ChatFlag = False,
+    dtype: Dtype = AUTO,
     keep_gram: KeepGram = None,
     evaluate: Evaluate = False,
     json_file: Summary = None,
@@ -127,6 +131,7 @@ def prune(
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options, ablation)
     check_device(device)
     check_writable(json_file, "--json")
+    check_dtype(dtype)
     if dry_run:
         status = show_plan(
             model,
@@ -136,6 +141,7 @@ def prune(
             seqlen,
             activations,
             device,
+            dtype=dtype,
             trust_remote_code=trust_remote_code,
             allow_partial=allow_partial,
         )
@@ -147,7 +153,7 @@ def prune(
     given = {"bos": bos, "column": column, "chat": chat or None}
     text |= {name: value for name, value in given.items() if value is not None}
     asked = _Asked(
-        model, out, rules, text, keep_gram, evaluate, device, activations, trust_remote_code
+        model, out, rules, text, dtype, keep_gram, evaluate, device, activations, trust_remote_code
     )
     with joined(rank_timeout) as ranks:
         record = asked.result(ranks, start_over=start_over)
@@ -165,6 +171,7 @@ class _Asked:
     out: Path
     rules: Rules
     text: dict[str, Any]
+    dtype: str
     keep_gram: Path | None
     evaluate: bool
     device: str
@@ -181,6 +188,7 @@ class _Asked:
             "asked": self.rules.as_dict(),
             "files": [stamp(Path(name)) for name in named if Path(name).exists()],
             **({"keep_gram": str(self.keep_gram)} if self.keep_gram else {}),
+            **({"dtype": self.dtype} if self.dtype != AUTO else {}),
         }
 
     def result(self, ranks: Ranks, *, start_over: bool) -> dict[str, Any]:
@@ -231,6 +239,7 @@ class _Asked:
                     "versions": versions(),
                 },
                 card=model_card,
+                dtype=self.dtype,
                 device=self.device,
                 activations=self.activations,
                 on_layer=GramWriter(self.keep_gram) if self.keep_gram else None,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from thanos_torch.checkpoint.converted import read_dtype
 from thanos_torch.checkpoint.record import (
     FAILED,
     NOT_DECIDABLE,
@@ -17,7 +18,7 @@ from thanos_torch.cli.display import OF_VERDICT, ExitStatus, grouped, kind_of, s
 from thanos_torch.models import LayerOptions, Rules
 from thanos_torch.pruning.checkpoint import refuse_activations
 from thanos_torch.pruning.cost import PlannedLayer, measure_speed, time_parts
-from thanos_torch.pruning.dry_run import memory_parts, meta_model, planned_run
+from thanos_torch.pruning.dry_run import memory_parts, meta_model, planned_run, written_bytes
 from thanos_torch.pruning.plan import kinds_of_others
 from thanos_torch.text.windows import check_size
 
@@ -138,6 +139,7 @@ def show_plan(
     activations: str,
     device: str,
     *,
+    dtype: str,
     trust_remote_code: bool,
     allow_partial: bool,
 ) -> ExitStatus:
@@ -149,7 +151,8 @@ def show_plan(
     """
     check_size(nsamples, seqlen)
     refuse_activations(activations)
-    built = meta_model(model, trust_remote_code=trust_remote_code)
+    written = read_dtype(dtype)
+    built = meta_model(model, trust_remote_code=trust_remote_code, written=written)
     layers, report = planned_run(built, rules, seqlen)
     tokens = nsamples * seqlen
     memory = memory_parts(
@@ -159,6 +162,8 @@ def show_plan(
     table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _plan_rows(layers))
     parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in memory.items())
     say(f"Memory, ESTIMATED: {sum(memory.values()) / 2**20:,.0f} MiB ({parts}).")
+    size = written_bytes(built, written)
+    say(f"Weights to write: {size:,} bytes; the disk needs that twice while files are joined.")
     parts = ", ".join(f"{stage} {spent:,.1f}" for stage, spent in seconds.items())
     say(
         f"Time, ESTIMATED from this machine's speed just now: {sum(seconds.values()):,.0f} s "

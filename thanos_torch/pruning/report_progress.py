@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from thanos_torch.network.layers import layer_kind
+from thanos_torch.checkpoint.record import layer_kind
 from thanos_torch.pruning.cost import PlannedLayer
 from thanos_torch.pruning.forecast import Cost, Forecast, total
 
@@ -111,8 +111,12 @@ class RunReport:
         self._tell(self._named(index), finished=self._sizes[index], seconds=seconds)
 
     def done(self) -> None:
-        """All blocks are done; the files of the result are checked next."""
+        """All blocks are done; the files of the result are written and checked next."""
         self._tell("done")
+
+    def writing(self, name: str) -> None:
+        """A file of the result is about to be written."""
+        self._tell(f"writing {name}")
 
     def _named(self, index: int) -> str:
         return f"block {index + 1} of {self._blocks}"

@@ -15,7 +15,6 @@ from thanos_torch.checkpoint.record import (
     ModelReport,
     PrunedLayer,
     RankShare,
-    layer_kind,
 )
 from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.devices import is_host
@@ -220,7 +219,9 @@ class PruningRun:
     rules        what the plan was made of; they tell which other weights nobody excluded
     store        where blocks come from; some may be finished already
     activations  outputs of finished blocks, or of some of them: the rest is computed again
+    dtype        what pruned weights are rounded to; None for each layer's own
     report       what has come of the run so far
+    told         what `progress` hears of
     """
 
     seen: Observation
@@ -230,6 +231,7 @@ class PruningRun:
     rules: Rules = field(default_factory=Rules)
     store: BlockStore = field(default_factory=BlockStore)
     activations: Activations = field(default_factory=Activations)
+    dtype: torch.dtype | None = None
     device: torch.device | str = "cpu"
     solver_device: torch.device | str | None = None
     on_layer: Callable[[PrunedLayer], None] | None = None
@@ -237,13 +239,14 @@ class PruningRun:
     only: Callable[[int], bool] | None = None
     ranks: Ranks = field(default_factory=Ranks)
     report: ModelReport = field(init=False)
+    told: RunReport = field(init=False)
 
     def __post_init__(self) -> None:
         self._blocks, self._layers = list(self.seen.blocks.values()), self.seen.layers
         alone = self.ranks.count == 1
         self._watch = Stopwatch(self.device, STAGES if alone else (*STAGES, "exchange"))
         self.report = begin_report(self.seen, self.rules, self._watch.seconds)
-        self._told = RunReport(
+        self.told = RunReport(
             self.progress,
             layers_to_prune(self.seen, self.plan),
             len(self._blocks),
@@ -265,7 +268,7 @@ class PruningRun:
         last = max((n for n in range(count) if not self.store.finished(n)), default=-1)
         start = min(self.ranks.gather(self.activations.position))
         done = [index for index in range(count) if self.store.finished(index)]
-        self._told.begin(done, [index for index in done if start <= index < last])
+        self.told.begin(done, [index for index in done if start <= index < last])
         for index, block in enumerate(self._blocks):
             finished = self.store.finished(index)
             if finished:
@@ -276,7 +279,7 @@ class PruningRun:
                     if index < last and not is_host(self.device):
                         self.store.prefetch(index + 1, self.device)
                     self._process(index, block, advance=index < last)
-        self._told.done()
+        self.told.done()
         return self.report
 
     def _process(self, index: int, block: nn.Module, *, advance: bool) -> None:
@@ -284,7 +287,7 @@ class PruningRun:
         known, before = len(self.report.layers), dict(self._watch.seconds)
         finished = self.store.finished(index)
         if finished:
-            self._told.again(index)
+            self.told.again(index)
         else:
             self._prune_block(index)
             self.store.keep(index)
@@ -296,9 +299,9 @@ class PruningRun:
             seconds = self._watch.seconds
             spent = {stage: seconds[stage] - before[stage] for stage in seconds}
             self._finish(index, known, spent)
-            self._told.finished(index, spent)
+            self.told.finished(index, spent)
         else:
-            self._told.ran(index)
+            self.told.ran(index)
 
     def _prune_block(self, index: int) -> None:
         """Calibrate a block with the outputs of the pruned blocks before it; prune its layers."""
@@ -309,7 +312,7 @@ class PruningRun:
                 record = LayerRecord(name, layer.shape, left_dense=why, asked_dense=True)
                 self.report.layers.append(record)
             return
-        self._told.calibration(index)
+        self.told.calibration(index)
         wanted = {n: each for n, each in layers.items() if not isinstance(self.plan[n], Dense)}
         with self._watch.stage("calibration"), self._inputs(wanted) as inputs:
             for _ in self._replay.run(index) if wanted else ():
@@ -336,7 +339,7 @@ class PruningRun:
         for first, end in column_blocks(len(own), at_once):
             checks, started = Checks(), []
             for name in own[first:end]:
-                self._told.layer(index, name)
+                self.told.layer(index, name)
                 begin("solve")
                 gram, choice = inputs.matrix(name, checks), self.plan[name]
                 device = self.solver_device
@@ -386,7 +389,7 @@ class PruningRun:
         self.report.layers.append(record)
         if result is None:
             return
-        record.stored_exactly = store_weight(layer, result.pruned.weight)
+        record.stored_exactly = store_weight(layer, result.pruned.weight, self.dtype)
         self.report.masks[record.name] = PackedMask.of(result.pruned.mask)
         if self.on_layer:
             self.on_layer(result)

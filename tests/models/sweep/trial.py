@@ -18,7 +18,7 @@ from tests.models.sweep.checkpoints import save_random
 from tests.models.sweep.checks import file_problems, model_problems
 from thanos_torch.cli import prune_tables
 from thanos_torch.cli.display import ExitStatus
-from thanos_torch.pruning.dry_run import Speed
+from thanos_torch.pruning.cost import Speed
 
 PRUNED, PARTLY, REFUSED, FAILED = "pruned", "partly", "refused", "failed"
 WINDOWS, TOKENS, WORDS = 24, 32, 128  # enough tokens for every expert
