@@ -30,6 +30,7 @@ EXEMPT = (
     "thanos_torch/methods/kernels",
     "verification/bench",
     "verification/fuzz/folders",
+    "verification/scoreboard/adapters",
 )
 
 
