@@ -6,6 +6,5 @@ sources.py            what a folder holds of the sources and environments, and h
 judging.py            one implementation judged on all cases of its methods
 record.py             the results file
 badges.py             a badge for each row
-pages.py              the tables of docs/scoreboard.md
 layers.py             what deviations cost on layers of a real model
 """

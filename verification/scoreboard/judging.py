@@ -88,7 +88,7 @@ def row_of(row: Listed, report: Report, capabilities: Capabilities) -> dict[str,
         "not_supported_because": dict(
             Counter(v.unsupported for v in report.verdicts if v.unsupported).most_common()
         ),
-        "checks_failed": _by_check(report.failures),
+        "cases_by_checks": _by_checks(report.failures),
         "deviations": list(_deviations(report.failures)),
     }
 
@@ -110,13 +110,13 @@ def _tally(verdicts: Sequence[Verdict]) -> dict[str, int]:
     return dict(zip(STATES, found, strict=True))
 
 
-def _by_check(failures: Sequence[Failure]) -> dict[str, dict[str, int]]:
-    """In how many cases each check failed, and in how many it was the only one."""
-    names = [{check.name for check in failure.verdict.failures} for failure in failures]
-    return {
-        name: {"cases": sum(name in each for each in names), "alone": names.count({name})}
-        for name in sorted(set().union(*names), key=CAUSES.index)
-    }
+def _by_checks(failures: Sequence[Failure]) -> dict[str, int]:
+    """In how many cases each set of checks failed; a set is its names joined by " + "."""
+    sets = (
+        sorted({check.name for check in failure.verdict.failures}, key=CAUSES.index)
+        for failure in failures
+    )
+    return dict(Counter(" + ".join(names) for names in sets).most_common())
 
 
 def _deviations(failures: Sequence[Failure]) -> Iterator[dict[str, Any]]:

@@ -1,14 +1,13 @@
-"""What deviations cost: public implementations on the layers of a block of a real model.
+"""What deviations cost: public implementations on some layers of a real model.
 
-`python -m verification.scoreboard.layers FOLDER` prunes each layer of one block with every adapter
-and with `thanos_torch`, and records zeros and losses in docs/results/scoreboard-layers.json.
+`python -m verification.scoreboard.layers FOLDER` prunes each layer with every adapter and with
+`thanos_torch`, and records zeros and losses in docs/results/scoreboard-layers.json.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from numpy.typing import NDArray
 import thanos_torch
 from reference.patterns import parse_pattern
 from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL, calibration_windows, load_model
-from thanos_torch.network.layers import decoder_blocks, layers_of
+from thanos_torch.network.layers import decoder_blocks, prunable_layers
 from verification.benchmarks.environment import environment
-from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import Case
 from verification.conformance.implementation import Output
 from verification.conformance.made import made_case
@@ -32,7 +30,7 @@ from verification.scoreboard.record import write_record
 from verification.scoreboard.sources import Folder
 
 RESULTS = Path("docs/results/scoreboard-layers.json")
-BLOCK = 10
+BLOCK, ENDINGS = 10, ("k_proj", "q_proj", "up_proj")  # layers of 576 columns
 NSAMPLES, SEQLEN, DRAW = 8, 512, 0
 BLOCK_SIZE, DAMPING = 128, 0.01
 PATTERNS = ("unstructured:0.5", "2:4", "structured:0.3", "2:4+outliers:0.1",
@@ -70,9 +68,10 @@ def model_layers() -> tuple[dict[str, tuple[Matrix, Matrix]], dict[str, Any]]:
     windows = calibration_windows(
         loaded.tokenizer, DEFAULT_DATASET, nsamples=NSAMPLES, seqlen=SEQLEN, seed=DRAW
     )
-    name, block = list(decoder_blocks(loaded.model).items())[BLOCK]
+    blocks = decoder_blocks(loaded.model)
+    inside = prunable_layers(blocks)[BLOCK]
+    layers = {name: layer for name, layer in inside.items() if name.endswith(ENDINGS)}
     grams: dict[str, torch.Tensor] = {}
-    layers = {layer.name: layer for layer in layers_of(block, name)}
 
     def summed(name: str) -> Any:
         def hook(module: Any, inputs: tuple[torch.Tensor], output: Any) -> None:
@@ -91,7 +90,12 @@ def model_layers() -> tuple[dict[str, tuple[Matrix, Matrix]], dict[str, Any]]:
         name: (layer.matrix.detach().float().numpy(), grams[name].float().numpy())
         for name, layer in layers.items()
     }
-    return found, {"model": loaded.provenance(), "calibration": windows.provenance(), "block": name}
+    origin = {
+        "model": loaded.provenance(),
+        "calibration": windows.provenance(),
+        "layers": [*layers],
+    }
+    return found, origin
 
 
 def _runs(
@@ -100,9 +104,8 @@ def _runs(
     """One object for each pattern that a row supports."""
     with closing(function_of(row, folder, TIMEOUT)) as implementation:
         for pattern in PATTERNS:
-            cases = [_case(row, pattern, *pair, name) for name, pair in layers.items()]
-            capabilities = replace(implementation.capabilities, methods=row.methods)
-            if not _supports(capabilities, cases[0]):
+            cases = [_case(row.methods[0], pattern, *pair, name) for name, pair in layers.items()]
+            if implementation.capabilities.missing(cases[0]):
                 continue
             answers = [implementation.answer(case) for case in cases]
             print(f"{row.name} {pattern}", file=sys.stderr)
@@ -114,12 +117,8 @@ def _runs(
             yield {"name": row.name, "pattern": pattern, **_compared(cases, outputs)}
 
 
-def _supports(capabilities: Capabilities, case: Case) -> bool:
-    return capabilities.missing(case) is None
-
-
-def _case(row: Listed, pattern: str, weight: Matrix, gram: Matrix, name: str) -> Case:
-    return made_case(weight, gram, pattern, method=row.methods[0], block_size=BLOCK_SIZE,
+def _case(method: str, pattern: str, weight: Matrix, gram: Matrix, name: str) -> Case:
+    return made_case(weight, gram, pattern, method=method, block_size=BLOCK_SIZE,
                      damping=DAMPING, name=name)  # fmt: skip
 
 

@@ -13,10 +13,11 @@ from verification.benchmarks.pages.page import Page
 from verification.benchmarks.pages.paper_models import PAPER_MODELS
 from verification.benchmarks.pages.quality import QUALITY
 from verification.benchmarks.pages.report import html_report
+from verification.benchmarks.pages.scoreboard import SCOREBOARD
 from verification.benchmarks.pages.studies import Results
 
 MEASURED: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED)
-PAGES = (*MEASURED, PAPER_MODELS, GPU)
+PAGES = (*MEASURED, PAPER_MODELS, GPU, SCOREBOARD)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
 SECTIONS = (
@@ -51,6 +52,8 @@ def published(root: Path) -> list[Path]:
         root / "README.md",
         docs / "gpu.md",
         docs / "paper-models.md",
+        docs / "scoreboard.md",
+        docs / "bugs-found.md",
         docs / "results" / "speed" / "speed.md",
         *sorted((docs / "study").glob("*.md")),
     ]
@@ -101,7 +104,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Rebuild what a checkout publishes: README, docs/study, gpu.md, paper-models.md, speed.md."""
+    """Rebuild what a checkout publishes: README, docs/study, and the pages with results in docs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="folder of the checkout")
     publish(parser.parse_args().root)
