@@ -123,22 +123,21 @@ def _case(method: str, pattern: str, weight: Matrix, gram: Matrix, name: str) ->
 
 
 def _compared(cases: Sequence[Case], outputs: Sequence[Output]) -> dict[str, Any]:
-    """Sums over the layers: zeros asked for and found, and losses beside those of thanos_torch."""
+    """Sums over the layers: zeros and losses, beside those of thanos_torch."""
     ours = [_ours(case) for case in cases]
     pairs = list(zip(cases, outputs, strict=True))
     return {
         "weights": sum(case.weight.size for case in cases),
-        "asked": sum(int(mask.sum()) for _, mask in ours),
         "zeros": sum(int((output.weight == 0).sum()) for output in outputs),
-        "zeros_before": sum(int((case.weight == 0).sum()) for case in cases),
+        "zeros_of_thanos_torch": sum(int((weight == 0).sum()) for weight in ours),
         "loss": sum(_loss(case, output.weight) for case, output in pairs),
         "loss_of_thanos_torch": sum(
-            _loss(case, weight) for case, (weight, _) in zip(cases, ours, strict=True)
+            _loss(case, weight) for case, weight in zip(cases, ours, strict=True)
         ),
     }
 
 
-def _ours(case: Case) -> tuple[Matrix, NDArray[np.bool_]]:
+def _ours(case: Case) -> Matrix:
     pruned = getattr(thanos_torch, case.method)(
         torch.from_numpy(case.weight.copy()),
         torch.from_numpy(case.gram.copy()),
@@ -146,7 +145,8 @@ def _ours(case: Case) -> tuple[Matrix, NDArray[np.bool_]]:
         block_size=int(case.block_size),
         damping=case.damping,
     )
-    return pruned.weight.numpy(), pruned.mask.numpy()
+    weight: Matrix = pruned.weight.numpy()
+    return weight
 
 
 def _loss(case: Case, weight: NDArray[Any]) -> float:

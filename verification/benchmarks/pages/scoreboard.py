@@ -23,7 +23,7 @@ CHECKS = {
     "kept weights": ("kept", "updates", "replay", "vector weights", "losses"),
 }
 DEVIATIONS = ["implementation", "pattern", "check", "cases", "smallest case", "what the judge says"]
-COSTS = ["implementation", "pattern", "zeros asked for", "zeros", "loss / `thanos_torch`"]
+COSTS = ["implementation", "pattern", "zeros", "more than `thanos_torch`", "loss / `thanos_torch`"]
 
 
 def board_rows(content: Content) -> Iterator[list[str]]:
@@ -73,8 +73,8 @@ def cost_rows(content: Content) -> Iterator[list[str]]:
         yield [
             titles[run["name"]],
             run["pattern"],
-            f"{run['asked']:,}",
             f"{run['zeros']:,}",
+            f"{run['zeros'] - run['zeros_of_thanos_torch']:+,}",
             f"{ratio:.4f}",
         ]
 
@@ -146,8 +146,8 @@ def _costs(results: Results) -> str:
     content = results.content(LAYERS)
     text = markdown(COSTS, cost_rows(content), left=2)
     source = (
-        f"`{content['command']}` at commit {content['commit']} on {content['machine']}: the "
-        f"layers of `{content['block']}` of `{content['model']['source']}`, "
+        f"`{content['command']}` at commit {content['commit']} on {content['machine']}: layers "
+        f"{', '.join(content['layers'])} of `{content['model']['source']}`, "
         f"{content['calibration']['windows']} windows of {content['calibration']['seqlen']} tokens, "
         f"blocks of {content['block_size']} columns, damping {content['damping']}"
     )
