@@ -254,13 +254,12 @@ def test_the_sentences_on_the_scoreboard_hold() -> None:
     failing = {name for name, row in found.items() if row["counts"]["failed"]}
     assert failing == {row.name for row in OTHERS}
     counts = {name: row["cases_by_checks"] for name, row in found.items()}
-    # OPTIMA's Thanos, and llm-compressor's methods, deviate where the published code does.
-    for copy, original in (
-        ("optima-thanos", "published-thanos"),
-        ("llm-compressor-sparsegpt", "published-sparsegpt"),
-        ("llm-compressor-wanda", "published-wanda"),
-    ):
-        assert counts[copy] == counts[original]
+    # Copies deviate where the published code does.
+    assert counts["optima-thanos"] == counts["published-thanos"]
+    assert counts["llm-compressor-wanda"] == counts["published-wanda"]
+    # llm-compressor goes on where the published SparseGPT raises an error.
+    assert "output" in counts["published-sparsegpt"]
+    assert "output" not in " ".join(counts["llm-compressor-sparsegpt"])
     for name in ("model-optimizer-sparsegpt", "model-optimizer-magnitude"):
         assert counts[name]["zeros"] > sum(counts[name].values()) / 2
     assert not found["published-thanos"]["patterns"]["n:m"]["passed"]
