@@ -26,6 +26,7 @@ verify: mutants fuzz attacks
 	$(BIN)/thanos verify torch
 	$(BIN)/python -m verification.tolerances
 	$(BIN)/python -m tests.judge.named
+	$(BIN)/python -m tests.stress.busy
 	$(if $(FOLDER),$(MAKE) scoreboard)
 
 # Public implementations, judged by their own code. It says what it does not find in FOLDER.

@@ -12,9 +12,14 @@ Read in the order of docs/specification.md:
     baselines.py  section 6: magnitude, Wanda, SparseGPT
     refit.py      section 7: better kept weights for a final mask
 
+    threads.py    of the libraries: they sleep while they wait
+
 Implementations will apply optimisations that this one deliberately omits.
 """
 
+import reference.threads  # noqa: F401 - before NumPy, which reads its variables on loading
+
+# isort: split
 from reference.arrays import Pruned
 from reference.baselines import magnitude, sparsegpt, wanda
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured, parse_pattern

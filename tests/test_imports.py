@@ -20,7 +20,8 @@ ALLOWED = [
     (
         "verification/certificate",
         NUMERIC
-        | {"reference.patterns", "verification.certificate", "verification.thresholds", *LATE},
+        | {"reference.patterns", "reference.threads", "verification.certificate"}
+        | {"verification.thresholds", *LATE},
     ),
 ]
 # These measure thanos_torch, prune whole models, or have a rule of their own, and may import more.

@@ -4,6 +4,7 @@ Names, arguments and results are those of `reference`, with tensors for arrays. 
 `FactorCache` and `Checks` are additions.
 """
 
+# `reference` comes before PyTorch: it lets the waiting threads of both sleep.
 from reference.patterns import Pattern, SemiStructured, Structured, Unstructured, parse_pattern
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
 from thanos_torch.methods.checks import Checks

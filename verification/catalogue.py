@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import reference  # noqa: F401 - before NumPy: reference/threads.py
+
+# isort: split
 import numpy as np
 from numpy.typing import NDArray
 

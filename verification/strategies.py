@@ -15,6 +15,9 @@ drawn seed, so that shrinking works on sizes and features and not on numbers.
 from dataclasses import dataclass
 from fractions import Fraction
 
+import reference  # noqa: F401 - before NumPy: reference/threads.py
+
+# isort: split
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -13,9 +13,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import reference  # before NumPy: reference/threads.py
+
+# isort: split
 import numpy as np
 
-import reference
 from reference.arrays import Array
 from reference.patterns import SemiStructured, Structured, Unstructured
 from reference.problem import damped

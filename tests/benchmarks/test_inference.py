@@ -34,7 +34,6 @@ TINY = replace(
     shapes=((96, 64),),
     layer_rounds={"1": 6, "4": 6},
     turn_bytes=100_000,
-    threads=1,
 )
 
 

@@ -1,7 +1,9 @@
 """Studies: their plans survive JSON, they resume after a stop, and stale records are made again."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -211,17 +213,18 @@ def is_worker(process: psutil.Process) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux")
 def test_a_run_that_is_killed_is_told_and_leaves_no_process(tmp_path: Path) -> None:
-    model = tiny.save_checkpoint(tiny.random_model(tiny.llama_config()), tmp_path / "model")
-    run = tiny_run(model)
+    config = tiny.llama_config(num_hidden_layers=12)  # else it may have ended when it is killed
+    run = tiny_run(tiny.save_checkpoint(tiny.random_model(config), tmp_path / "model"))
     workers: set[psutil.Process] = set()
 
     def kill_at_pruning(begins: Run, *_: object) -> None:
-        here = psutil.Process()
-        ours = [each for each in here.children(recursive=True) if is_worker(each)]
-        workers.update(each for each in ours if each.ppid() == here.pid)
         if begins == run:
-            (child,) = (each for each in ours if each.ppid() != here.pid)
-            child.kill()
+            (worker,) = workers
+            children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
+            for child in children.split():
+                os.kill(int(child), signal.SIGKILL)
+        else:
+            workers.update(each for each in psutil.Process().children() if is_worker(each))
 
     with pytest.raises(ChildProcessError, match="it was killed"):
         engine.measure([run], tmp_path / "work", kill_at_pruning, Resources(), jobs=1)

@@ -41,11 +41,15 @@ def random_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -
     """A causal language model with random weights, the same for the same config."""
     torch.manual_seed(0)
     build: Any = AutoModelForCausalLM  # whose methods lack type hints
-    model = build.from_config(config, dtype=dtype).eval()
-    with torch.no_grad():
-        for weight in model.parameters():  # fresh weights are too small to change what comes after
-            if weight.dim() > 1:
-                weight.normal_(std=0.3)
+    return randomise(build.from_config(config, dtype=dtype).eval())
+
+
+@torch.no_grad()
+def randomise(model: Any) -> Any:
+    """Give a model larger weights: fresh ones are too small to change what comes after."""
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.normal_(std=0.3)
     return model
 
 

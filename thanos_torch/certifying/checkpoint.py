@@ -1,6 +1,5 @@
 """The verdict on a pruned checkpoint: its layers, its other tensors and its other files."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reference.threads import thread_count
 from thanos_torch.certifying.layers import GramReader, Judged, judge_again
 from thanos_torch.certifying.original import (
     FileComparison,
@@ -22,7 +22,7 @@ from thanos_torch.checkpoint.record import FAILED, PASSED, Judge, together
 from thanos_torch.checkpoint.shards import Tensors
 from thanos_torch.pruning.plan import default_judge, matching
 from thanos_torch.runtime.arguments import checked
-from thanos_torch.runtime.clock import blas_threads
+from thanos_torch.runtime.threads import blas_threads
 
 SMALL = 2**22  # weights of a layer; a certificate of more takes all cores by itself
 
@@ -111,7 +111,7 @@ def judge_checkpoint(
     # They share one BLAS limit: if limits overlapped, the last to end would restore another's.
     side_by_side = largest <= SMALL
     limit = blas_threads(0) if side_by_side else nullcontext()
-    with ThreadPoolExecutor(os.cpu_count()) as pool, limit:
+    with ThreadPoolExecutor(thread_count()) as pool, limit:
         found = (pool.map if side_by_side else map)(judged_again, names)
         try:
             for number, name in enumerate(names):

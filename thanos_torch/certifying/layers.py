@@ -16,8 +16,8 @@ from thanos_torch.checkpoint.shards import Tensors, inside
 from thanos_torch.network.layers import arithmetic_of, dtype_name
 from thanos_torch.pruning.kept_grams import GRAMS_INDEX, refit_file
 from thanos_torch.pruning.plan import LayerOptions, default_judge
-from thanos_torch.runtime.clock import blas_threads
 from thanos_torch.runtime.strangers import is_file_name, printable, read_json, shown
+from thanos_torch.runtime.threads import blas_threads
 
 
 class GramReader:

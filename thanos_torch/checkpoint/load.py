@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import torch
 
 from thanos_torch.checkpoint.fit import note_dtypes
+from thanos_torch.checkpoint.model_class import model_class, read_config
 from thanos_torch.checkpoint.shards import (
     RECORD,
     WEIGHT_KINDS,
@@ -17,7 +18,13 @@ from thanos_torch.checkpoint.shards import (
     inside,
     model_files,
 )
-from thanos_torch.checkpoint.streamed import Skeleton, StreamedModel, lacking, quiet_transformers
+from thanos_torch.checkpoint.streamed import (
+    Skeleton,
+    StreamedModel,
+    count_parameters,
+    lacking,
+    quiet_transformers,
+)
 from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.arguments import checked
@@ -32,7 +39,7 @@ SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model in evaluation mode, on the CPU.
+    """A language model in evaluation mode, on the CPU.
 
     tokenizer    `NoTokenizer` if it could not be loaded: whoever uses it gets the reason
     source       the name that the user gave
@@ -53,7 +60,7 @@ class LoadedModel:
             "origin": self.origin,
             "architecture": type(self.model).__name__,
             "dtype": dtype_name(self.model.dtype),
-            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            "parameters": count_parameters(self.model),
             "commit": self._commit(),
         }
 
@@ -73,14 +80,13 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
     """
     if _is_gguf(source):
         return _from_gguf(source, Path(source))
-    folder, origin = _folder_and_origin(source)
-    from transformers import AutoModelForCausalLM
-
+    folder, origin = _folder_and_origin(source, trust_remote_code)
     with quiet_transformers(), _load_errors(source):
         # Before Transformers reads anything: it would follow an index out of the folder.
         described = describe_tensors(model_files(folder))
         built = Skeleton(folder, described, trust_remote_code)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        config = read_config(str(folder), trust_remote_code=trust_remote_code)
+        loaded: Any = model_class(config, trust_remote_code).from_pretrained(
             folder,
             dtype=built.model.dtype,
             use_safetensors=True,
@@ -104,12 +110,27 @@ def stream_model(
 
     A .gguf file is converted to a checkpoint in the cache folder first. Errors as for `load_model`.
     """
-    folder, origin = _folder_and_origin(source)
+    folder, origin = _folder_and_origin(source, trust_remote_code)
     with quiet_transformers(), _load_errors(source):
         streamed = StreamedModel(folder, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(folder, trust_remote_code)
     loaded = LoadedModel(streamed.model, tokenizer, source, origin, folder / "config.json")
     return loaded, streamed
+
+
+def config_of(source: str, *, trust_remote_code: bool = False) -> Any:
+    """The config of a model; of `load_model` the arguments, and the errors without weights.
+
+    None for the default model, which has none before it is downloaded.
+    """
+    if source == DEFAULT_MODEL:
+        return None
+    check_source(source)
+    path = Path(source)
+    with quiet_transformers(), _load_errors(source):
+        if _is_gguf(source):
+            return read_config(str(path.parent), gguf_file=path.name)
+        return read_config(source, trust_remote_code=trust_remote_code)
 
 
 def stream_original(folder: Path, *, trust_remote_code: bool = False) -> StreamedModel:
@@ -122,7 +143,7 @@ def _is_gguf(source: str) -> bool:
     return source.endswith(".gguf") and Path(source).is_file()
 
 
-def _folder_and_origin(source: str) -> tuple[Path, str]:
+def _folder_and_origin(source: str, trust_remote_code: bool) -> tuple[Path, str]:
     """The folder with the model's checkpoint, converted or downloaded if needed, and its origin."""
     path = Path(source)
     if source == DEFAULT_MODEL:
@@ -133,7 +154,7 @@ def _folder_and_origin(source: str) -> tuple[Path, str]:
     check_source(source)
     if path.is_dir():
         return path, origin_of_folder(path)
-    return _snapshot(source), f"hub model {source}"
+    return _snapshot(source, trust_remote_code), f"hub model {source}"
 
 
 def check_source(source: str) -> None:
@@ -150,12 +171,16 @@ def check_source(source: str) -> None:
         )
 
 
-def _snapshot(source: str) -> Path:
-    """Download a hub model into the hub's own cache, all files but weights that are not read."""
+def _snapshot(source: str, trust_remote_code: bool) -> Path:
+    """Download a hub model into the hub's own cache, all files but weights that are not read.
+
+    Its config comes first: what that rules out is not worth a download.
+    """
     from huggingface_hub import snapshot_download
 
     unread = [f"*{kind}" for kind in WEIGHT_KINDS if kind != ".safetensors"]
     with quiet_transformers(), _load_errors(source):
+        read_config(source, trust_remote_code=trust_remote_code)
         return Path(snapshot_download(source, ignore_patterns=unread))
 
 
@@ -163,6 +188,7 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers(), _load_errors(source):
+        read_config(str(file.parent), gguf_file=file.name)
         read = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32
         )

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from thanos_torch.checkpoint.fit import note_dtypes, refuse_unfit
 from thanos_torch.checkpoint.masks import Place
+from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
 from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
-from thanos_torch.network.layers import block_of, decoder_blocks, prunable_layers
+from thanos_torch.network.layers import PrunableLayer, block_of, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
 from thanos_torch.runtime.arguments import checked
-from thanos_torch.runtime.strangers import printable, shown
 
 
 class Conversion:
@@ -99,7 +99,7 @@ class Skeleton:
     Buffers that checkpoints leave out are there. The dtype is that of config.json, or a wider one
     if the weight of a layer would not fit.
 
-    model       the causal language model, in evaluation mode
+    model       the language model, in evaluation mode
     conversion  between the checkpoint's tensors and the model's
     places      as of `Conversion.place`, for every tensor
     """
@@ -111,15 +111,8 @@ class Skeleton:
 
         described  the tensors of the checkpoint, on the meta device
         """
-        from transformers import AutoConfig
-
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        if getattr(config, "quantization_config", None):
-            raise ValueError(
-                "config.json has a quantization_config: quantised models cannot be pruned, "
-                "dequantise it first"
-            )
+            config = read_config(str(folder), trust_remote_code=trust_remote_code)
         refuse_endless(config, len(described))
         kinds = (each.dtype for each in described.values() if each.is_floating_point())
         dtype = config.dtype or next(kinds, torch.float32)
@@ -134,11 +127,9 @@ class Skeleton:
         self, config: Any, dtype: torch.dtype, names: Iterable[str], trust_remote_code: bool
     ) -> None:
         from accelerate import init_empty_weights
-        from transformers import AutoModelForCausalLM
 
-        build: Any = AutoModelForCausalLM  # whose methods lack type hints
         with quiet_transformers(), init_empty_weights(include_buffers=False):
-            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+            model = build_model(config, dtype, trust_remote_code)
         self.model: Any = model.eval()
         self.conversion = Conversion(self.model)
         self.places = {name: self.conversion.place(name) for name in names}
@@ -156,16 +147,28 @@ def _tied_names(model: Any) -> dict[str, list[str]]:
     }
 
 
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a model's parameters hold; tied ones count once, read or not yet read."""
+    tied = getattr(model, "all_tied_weights_keys", {})
+    own = {
+        id(weight): weight.numel()
+        for name, weight in model.named_parameters(remove_duplicate=False)
+        if name not in tied
+    }
+    return sum(own.values())
+
+
 class StreamedModel:
     """A model built from a checkpoint's config.json, whose weights are read when they are needed.
 
     Until then they are on the meta device.
 
-    model    the causal language model, in evaluation mode
+    model    the language model, in evaluation mode
     folder   the checkpoint's folder
     trusted  whether code in the folder may run
     files    the file of every tensor of the checkpoint
     dtypes   the dtype of every tensor
+    shapes   the shape of every tensor
     sizes    the bytes of every tensor
     blocks   the decoder blocks by name
     outside  names of the checkpoint's tensors outside of the decoder blocks, or in several
@@ -182,10 +185,12 @@ class StreamedModel:
         self.files = model_files(folder)
         described = describe_tensors(self.files)
         self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in described.items()}
         self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
         built = Skeleton(folder, described, trust_remote_code)
         self.model, self._conversion, self._places = built.model, built.conversion, built.places
         self.blocks = decoder_blocks(self.model)
+        self._untie()
         self._tied = _tied_names(self.model)
         self._refuse_missing(described)
         self._tie()
@@ -275,6 +280,9 @@ class StreamedModel:
         tensors: dict[str, Tensor] = {}
         for name in names:
             now = (reverted if name in reverted else state).get(self._own_name(name))
+            if now is not None and now.dim() > 1 and now.shape != self.shapes[name]:
+                # Transformers reads experts of both layouts, and always writes the model's.
+                now = now.mT.contiguous()
             if now is None or now.dtype != self.dtypes[name]:
                 before = read_tensors({name: self.files[name]})[name]
                 # Digits that the model's dtype has no room for are lost by pruning alone.
@@ -291,21 +299,41 @@ class StreamedModel:
         layers = prunable_layers(self.blocks)[index]
         own = {self._places[name][0]: name for name in self.inside[index]}
         places: dict[str, Place] = {}
-        joined: dict[str, dict[str, int]] = {}
+        codes: dict[str, dict[str, Tensor]] = {}
         for name, layer in layers.items():
             stored = own.get(layer.parameter)
             if stored and not self._places[stored][1]:
                 places[name] = Place((stored,), layer.transposed, layer.expert)
             elif stored and not layer.transposed:
-                if layer.parameter not in joined:
-                    codes = {layer.parameter: row_codes(layer.stored.shape)}
-                    joined[layer.parameter] = first_rows(self._conversion.revert(codes))
-                first = (layer.expert or 0) * layer.shape[0]
-                rows = joined[layer.parameter].items()
-                parts = sorted((row, n) for n, row in rows if 0 <= row - first < layer.shape[0])
-                if parts:
-                    places[name] = Place(tuple(n for _, n in parts))
+                if layer.parameter not in codes:
+                    rows = row_codes(layer.stored.shape)
+                    codes[layer.parameter] = self._conversion.revert({layer.parameter: rows})
+                if place := self._place(layer, stored, codes[layer.parameter]):
+                    places[name] = place
         return places
+
+    def _place(
+        self, layer: PrunableLayer, stored: str, codes: Mapping[str, Tensor]
+    ) -> Place | None:
+        """Where the checkpoint has the rows of a layer's weight; None if they are in no order.
+
+        stored  a tensor that the parameter is made of, maybe beside others
+        codes   of the parameter's rows, by the checkpoint's tensors
+        """
+        whole = codes.get(stored)
+        if layer.expert is not None and whole is not None and whole.dim() == 3:
+            rows = layer.stored.shape[:-1].numel()
+            down, across = (
+                len(each) == rows and _in_order(each)
+                for each in (whole[:, :, 0].flatten(), whole[:, 0].flatten())
+            )
+            square = layer.shape[0] == layer.shape[1]
+            turned = across if square else self.shapes[stored] != layer.stored.shape
+            return Place((stored,), turned, layer.expert) if down or across else None
+        first = (layer.expert or 0) * layer.shape[0]
+        ordered = first_rows(codes).items()
+        parts = sorted((row, name) for name, row in ordered if 0 <= row - first < layer.shape[0])
+        return Place(tuple(name for _, name in parts)) if parts else None
 
     def release_block(self, index: int) -> None:
         """Free the memory of a block's weights."""
@@ -338,6 +366,20 @@ class StreamedModel:
             alone = block is not None and place not in self._in_several
             (inside[block] if block and alone else outside).append(name)
         return outside, list(inside.values())
+
+    def _untie(self) -> None:
+        """Forget ties between weights that the checkpoint holds both, and not with equal numbers.
+
+        Transformers does not tie these either, whatever the config says.
+        """
+        held = {place: name for name, (place, _) in self._places.items()}
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        for target, source in list(tied.items()):
+            names = [held[each] for each in (target, source) if each in held]
+            if len(names) == 2:
+                one, other = read_tensors({name: self.files[name] for name in names}).values()
+                if one.dtype != other.dtype or not torch.equal(one, other):
+                    del tied[target]
 
     def _tie(self) -> None:
         """Let blocks that share weights hold the same parameter; loading gives them to one.
@@ -388,48 +430,31 @@ class StreamedModel:
 
 
 def row_codes(shape: torch.Size) -> Tensor:
-    """A dummy parameter with one column that numbers the rows of a parameter of `shape`.
+    """A dummy parameter that numbers the rows of a parameter of `shape`.
 
-    Passing it through the conversion shows where each row ends up.
+    Passing it through the conversion shows where each row ends up. It has one column; of squares in
+    3-D all, because some conversions tell by the shape whether they transpose.
     """
     rows = shape[:-1]
-    return torch.arange(float(rows.numel()), dtype=torch.float64).view(*rows, 1)
+    codes = torch.arange(float(rows.numel()), dtype=torch.float64).view(*rows, 1)
+    return codes.expand(shape) if len(shape) == 3 and shape[1] == shape[2] else codes
 
 
 def first_rows(codes: Mapping[str, Tensor]) -> dict[str, int]:
     """The number of each tensor's first row, for matrices that hold consecutive rows in order."""
-    found: dict[str, int] = {}
-    for name, tensor in codes.items():
-        numbers = tensor.flatten()
-        first = int(numbers[0])
-        ordered = torch.arange(first, first + len(numbers), dtype=numbers.dtype)
-        if tensor.shape == (len(numbers), 1) and torch.equal(numbers, ordered):
-            found[name] = first
-    return found
+    return {
+        name: int(tensor[0, 0])
+        for name, tensor in codes.items()
+        if tensor.dim() == 2 and _in_order(tensor[:, 0])
+    }
+
+
+def _in_order(codes: Tensor) -> bool:
+    """Whether codes of rows are consecutive numbers."""
+    return torch.equal(codes, codes[0] + torch.arange(len(codes), dtype=codes.dtype))
 
 
 def lacking(missing: Sequence[str]) -> str:
     """The refusal of a checkpoint without these weights; of many it names the first ones."""
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     return f"it lacks weights: {', '.join(missing[:3])}{more}"
-
-
-MOST_LAYERS = 1000  # of a model, unless its checkpoint has more tensors than that
-
-
-def refuse_endless(config: Any, tensors: int = 0) -> None:
-    """Raise ValueError for a config with so many layers that to build them would not end.
-
-    tensors  how many the checkpoint has
-    """
-    waiting = [config.to_dict()]
-    while waiting:
-        values = waiting.pop()
-        waiting += [each for each in values.values() if isinstance(each, dict)]
-        for name, value in values.items():
-            many = isinstance(value, int) and value > max(MOST_LAYERS, tensors)
-            if many and str(name).endswith(("layer", "layers", "blocks")):
-                raise ValueError(
-                    f"config.json says {printable(str(name))} = {shown(value)}, "
-                    f"more than {max(MOST_LAYERS, tensors)}"
-                )

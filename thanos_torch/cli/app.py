@@ -13,9 +13,9 @@ from thanos_torch.cli.checkpoints import inspect, pack, reapply, unpack
 from thanos_torch.cli.display import MEANINGS, ExitStatus
 from thanos_torch.cli.evaluate import evaluate
 from thanos_torch.cli.prune import prune
-from thanos_torch.runtime.clock import blas_threads
 from thanos_torch.runtime.errors import said_by
 from thanos_torch.runtime.strangers import printable
+from thanos_torch.runtime.threads import blas_threads
 from verification.conformance.command import main
 
 DEBUG = "--debug"

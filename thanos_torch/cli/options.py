@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from reference.patterns import SWITCHES, Pattern, SemiStructured, parse_pattern
+from reference.threads import MOST_THREADS, number_variables
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.runtime import arguments
@@ -25,6 +26,27 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
+
+
+def read_threads(text: str | int) -> int:
+    """A number of threads. Raises BadParameter unless it is a whole number that can be."""
+    try:
+        number = int(text)
+        number_variables(number)
+    except ValueError:
+        said = f"must be a whole number from 0 to {MOST_THREADS}, got {text!r}"
+        raise typer.BadParameter(said) from None
+    return number
+
+
+Threads = Annotated[
+    int,
+    typer.Option(
+        parser=read_threads,
+        metavar="INTEGER",
+        help="Threads of the CPU; 0: as many as OMP_NUM_THREADS says, or as there are cores.",
+    ),
+]
 
 
 def read_pattern(text: str, n_counts_zeros: bool) -> Pattern:

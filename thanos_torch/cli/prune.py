@@ -25,6 +25,7 @@ from thanos_torch.cli.options import (
     Seqlen,
     StartOver,
     Switches,
+    Threads,
     TrustRemoteCode,
     check_device,
     described,
@@ -51,6 +52,7 @@ from thanos_torch.pruning.checkpoint import refuse_outputs
 from thanos_torch.runtime.files import refuse_occupied, stamp
 from thanos_torch.runtime.progress import discard_progress, unfinished_options, versions
 from thanos_torch.runtime.ranks import TIMEOUT
+from thanos_torch.runtime.threads import use_threads
 from verification import certify
 
 
@@ -75,6 +77,7 @@ def prune(
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     ablation: Switches = None,
     device: Device = "cpu",
+    threads: Threads = 0,
     activations: Annotated[
         str, typer.Option(help="Keep what blocks read on disk, or in memory.")
     ] = "disk",
@@ -98,6 +101,7 @@ def prune(
     pruned and that its certificate passed, 3 that none failed but some are not decidable, 4 that
     over a tenth of the decoder blocks' weights was left alone though nobody asked for that.
     """
+    use_threads(threads)
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options, ablation)
     check_device(device)

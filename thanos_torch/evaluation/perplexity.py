@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from thanos_torch.evaluation.meaning import refuse_meaningless
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.errors import in_one_line
@@ -54,7 +55,8 @@ def perplexity(
     stride is that of `evaluation_windows`: where windows overlap, a token is scored once, in the
     window that gives it the longest context. The default, seqlen, is the protocol of WikiText-2.
     progress is called with the windows done and their number. Raises ValueError for windows of
-    fewer than two tokens, which leave nothing to predict, and if the result is not finite.
+    fewer than two tokens, which leave nothing to predict, and if the result is not finite. Also for
+    models that look ahead, that have no language-model head, or that need an encoder's output.
     """
     check_windows(model, windows)
     count, seqlen = windows.shape
@@ -64,8 +66,11 @@ def perplexity(
     check_stride(stride, seqlen)
     device = next(model.parameters()).device
     loss, tokens, losses = 0.0, 0, list[float]()
-    for batch in windows.to(device).split(max(1, BATCH_TOKENS // seqlen)):
-        with in_one_line(f"{type(model).__name__} cannot run window {len(losses)} of the text"):
+    windows = windows.to(device)
+    failed = f"{type(model).__name__} cannot run window {{}} of the text"
+    refuse_meaningless(model, windows, failed.format(0))
+    for batch in windows.split(max(1, BATCH_TOKENS // seqlen)):
+        with in_one_line(failed.format(len(losses))):
             logits = model(batch, use_cache=False).logits
         for scores, ids in zip(logits, batch, strict=True):  # one by one: a vocabulary is large
             first = max(1, seqlen - stride) if losses else 1

@@ -12,6 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from thanos_torch.evaluation.meaning import refuse_meaningless
 from thanos_torch.evaluation.task_data import LAYOUTS, SPLIT, read_items
 from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.text.sources import hub_revision
@@ -19,6 +22,7 @@ from thanos_torch.text.windows import at_least_one
 
 Progress = Callable[[int, int], None]
 TASKS = tuple(LAYOUTS)
+_SENTENCE = "A model that is asked for the next word must not have read that word before."
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,18 @@ def zero_shot(
     batch_size  how many answers are scored at a time
     progress    called with (done, of) after every scored answer
 
-    Raises ValueError for a limit or batch size below one, and if a task's items cannot be loaded.
+    Raises ValueError for a limit or batch size below one, if a task's items cannot be loaded, and
+    for models that `perplexity` refuses.
     """
     check_options(limit, batch_size)
     from lm_eval.evaluator import evaluate
 
+    what = f"{type(model).__name__} cannot do the tasks"
     loaded = _load_tasks(tasks, data)
     wrapped = _wrap_model(model, tokenizer, batch_size, progress)
-    with _quiet_harness(bars=True), in_one_line(f"{type(model).__name__} cannot do the tasks"):
+    sentence = torch.tensor([tokenizer(_SENTENCE)["input_ids"]], device=model.device)
+    refuse_meaningless(model, sentence, what)
+    with _quiet_harness(bars=True), in_one_line(what):
         found = evaluate(wrapped, {"tasks": loaded}, limit=limit)
     results = [_result(task, loaded[task].config, found, wrapped) for task in tasks]
     return ZeroShot(results, found["samples"])
@@ -183,7 +191,10 @@ def _wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress)
     with _quiet_harness():
         # A copy, because the harness gives a padding token to a tokenizer without one.
         return _reporting(progress)(
-            pretrained=model, tokenizer=deepcopy(tokenizer), batch_size=batch_size
+            pretrained=model,
+            tokenizer=deepcopy(tokenizer),
+            batch_size=batch_size,
+            backend="causal",  # it takes models of text and sound for encoder-decoders
         )
 
 

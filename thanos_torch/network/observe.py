@@ -13,6 +13,7 @@ from thanos_torch.network.activations import Activations
 from thanos_torch.network.experts import looping_experts
 from thanos_torch.network.grams import InputGrams
 from thanos_torch.network.handed import Surroundings, Written, copied
+from thanos_torch.network.kind import refuse_idle_cross_attention
 from thanos_torch.network.layers import (
     PRUNABLE_DTYPES,
     PrunableLayer,
@@ -90,6 +91,7 @@ def observe(model: nn.Module, windows: Tensor) -> Observation:
         watch.run(window)
         _refuse_changed(model, before)
         ran = {name: blocks[name] for name in _in_order(model, watch.calls)}
+        refuse_idle_cross_attention(model, ran, watch.inputs.first_reader)
         handing = _handing(model, ran, window, watch)
     groups = prunable_layers(ran)
     kept = {name for group in groups for name in group}

@@ -12,11 +12,13 @@ from torch import nn
 
 from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
+from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
 from thanos_torch.checkpoint.record import LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights, side_files
-from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers, refuse_endless
+from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.methods.devices import is_host
 from thanos_torch.network.layers import decoder_blocks
+from thanos_torch.network.observe import input_table
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
 from thanos_torch.pruning.whole_model import plan_for
@@ -69,26 +71,24 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
     Arguments as of `load_model`. Raises ValueError if there is no such model, or if its weights are
     at hand and are not what `prune_checkpoint` takes.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+    from transformers import LlamaConfig
 
     check_source(source)
     path = Path(source)
-    build: Any = AutoModelForCausalLM  # whose methods lack type hints
     try:
         with quiet_transformers(), torch.device("meta"):
             if source == DEFAULT_MODEL:
                 config: Any = LlamaConfig(**_SMOLLM2)
             elif path.is_file() and path.suffix == ".gguf":
-                config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+                config = read_config(str(path.parent), gguf_file=path.name)
             else:
-                config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+                config = read_config(source, trust_remote_code=trust_remote_code)
             refuse_endless(config)
             dtype = config.dtype or torch.float32
             if folder := _weights_at_hand(source):
                 side_files(folder)  # refuses what cannot be copied
                 dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype
-            model = build.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
-            return model.eval()
+            return build_model(config, dtype, trust_remote_code).eval()
     except (Exception, SystemExit) as error:  # readers of configurations raise what they like
         reason = reason_of(error)
         raise ValueError(f"model {source!r} cannot be planned for: {reason}") from error
@@ -122,8 +122,8 @@ def planned_run(
     The report has numbers of weights alone, as if tokens reached every layer. Errors as of
     `prune_model`.
     """
-    build: Any = model  # a Transformers model, whose methods lack type hints
-    windows = torch.arange(seqlen)[None] % len(build.get_input_embeddings().weight)
+    table = next(iter(input_table(model).values()), None)
+    windows = torch.arange(seqlen)[None] % (len(table.stored) if table else 1)
     seen, plan = plan_for(model, windows, rules)
     report = begin_report(seen, rules, {})
     layers = [
@@ -288,12 +288,12 @@ def _sizes(model: nn.Module, tokens: int) -> tuple[int, int]:
     """
     blocks = decoder_blocks(model).values()
     build: Any = model  # a Transformers model, whose methods lack type hints
-    head, entrance = build.get_output_embeddings(), build.get_input_embeddings()
-    tied = head is not None and head.weight is entrance.weight
+    head, tables = build.get_output_embeddings(), [*input_table(model).values()]
+    tied = head is None or any(head.weight is table.stored for table in tables)
     sizes = [_bytes(block) for block in blocks]
-    rest = _bytes(model) - sum(sizes) - (0 if tied or head is None else _bytes(head))
-    unread = max(0, len(entrance.weight) - tokens)
-    return max(sizes), rest - unread * entrance.weight[0].nbytes
+    rest = _bytes(model) - sum(sizes) - (0 if tied else _bytes(head))
+    unread = sum(max(0, len(table.stored) - tokens) * table.stored[0].nbytes for table in tables)
+    return max(sizes), rest - unread
 
 
 def _bytes(module: nn.Module) -> int:

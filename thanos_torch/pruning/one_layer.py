@@ -16,8 +16,9 @@ from thanos_torch.methods.result import Diagnostics, Pruned
 from thanos_torch.network.layers import PrunableLayer, arithmetic_of
 from thanos_torch.pruning.plan import Choice, Dense
 from thanos_torch.runtime.arguments import checked
-from thanos_torch.runtime.clock import Span, Stopwatch, blas_threads
+from thanos_torch.runtime.clock import Span, Stopwatch
 from thanos_torch.runtime.ranks import Ranks
+from thanos_torch.runtime.threads import blas_threads
 
 
 @dataclass(frozen=True)

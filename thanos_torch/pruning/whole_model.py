@@ -15,6 +15,7 @@ from thanos_torch.methods.devices import is_host
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.grams import InputGrams, hidden_weight
+from thanos_torch.network.kind import refuse_encoder_decoder
 from thanos_torch.network.layers import (
     PrunableLayer,
     layer_kind,
@@ -132,6 +133,7 @@ def plan_for(
     Raises ValueError if the rules or the windows do not fit the model, if the model cannot be run
     block by block, or if a layer to be pruned cannot be.
     """
+    refuse_encoder_decoder(getattr(model, "config", None), type(model).__name__)
     check_windows(model, windows, argument)
     with in_one_line(f"{type(model).__name__} cannot be looked into"):
         seen = observe(model, windows)

@@ -1,13 +1,11 @@
-"""Seconds by stage, and the number of NumPy's threads beside torch's."""
+"""Seconds by stage, on a CPU or a GPU."""
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 
 class Stopwatch:
@@ -74,22 +72,3 @@ class Span:
         """Seconds in the stage. Reading them waits for a GPU."""
         _ = self._watch.seconds
         return self.own_seconds
-
-
-# For fewer columns, NumPy's second thread costs more than it saves: between products it waits
-# busily, and takes a core from torch.
-FEW_COLUMNS = 2048
-
-
-def blas_threads(columns: int) -> AbstractContextManager[object]:
-    """Limit NumPy to one thread while a judge works on a small layer; use all for a large one."""
-    if columns >= FEW_COLUMNS:
-        return nullcontext()
-    limited: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
-    return limited
-
-
-@cache
-def _controller() -> ThreadpoolController:
-    """The controller, made once: looking for the loaded libraries takes some milliseconds."""
-    return ThreadpoolController()

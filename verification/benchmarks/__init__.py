@@ -2,3 +2,5 @@
 
 Only this part of `verification` measures `thanos_torch` and needs PyTorch.
 """
+
+import reference  # noqa: F401 - before PyTorch: reference/threads.py

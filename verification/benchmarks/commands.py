@@ -9,11 +9,12 @@ import typer
 from rich.progress import TaskID
 
 from thanos_torch.cli.display import bars, command_line, console, done_if, progress_bar, say, table
-from thanos_torch.cli.options import Device, check_device
+from thanos_torch.cli.options import Device, Threads, check_device
 from thanos_torch.evaluation import wheel_data
 from thanos_torch.evaluation.zero_shot import require_harness
 from thanos_torch.models import DEFAULT_MODEL, load_model
 from thanos_torch.runtime.files import whole_file
+from thanos_torch.runtime.threads import use_threads
 from verification.benchmarks.quality.engine import JOBS, Study
 from verification.benchmarks.quality.plan import Run
 from verification.benchmarks.quality.records import Resources
@@ -52,9 +53,10 @@ def bench(
         int | None,
         typer.Option(
             min=1,
-            help=f"Runs at a time, each with its share of the cores; default {JOBS}, 1 on a GPU.",
+            help=f"Runs at a time, each with its share of threads; default {JOBS}, 1 on a GPU.",
         ),
     ] = None,
+    threads: Threads = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for results, pages and unfinished studies.")
     ] = Path("results/bench"),
@@ -66,6 +68,7 @@ def bench(
     """
     if context.invoked_subcommand:
         return
+    use_threads(threads)
     if quick + standard + paper != 1:
         raise typer.BadParameter("say one of --quick, --standard, --paper")
     check_device(device)
@@ -180,9 +183,6 @@ class _Bars:
         self.progress.update(self._all, completed=sum(self._shares.values()))
 
 
-Threads = Annotated[int, typer.Option(help="Threads for torch; 0: as it finds.")]
-
-
 def compare(
     before: Annotated[Path, typer.Argument(help="Results file, or folder with results.json.")],
     after: Annotated[Path, typer.Argument(help="Another one, to compare with the first.")],
@@ -237,7 +237,7 @@ def cost(
     A run that was stopped goes on where it was. Exit status 0 means that every time counted is
     certified, and that the model kept its bounds on sizes that it was not fitted to.
     """
-    _use_threads(threads)
+    use_threads(threads)
     from verification.benchmarks.pages.cost import COST
     from verification.benchmarks.pages.studies import Results
     from verification.benchmarks.performance.cost import promises, run_cost
@@ -261,7 +261,7 @@ def inference(
     quick: Annotated[
         bool, typer.Option("--quick", help="One pattern, two layers, few repeats.")
     ] = False,
-    threads: Annotated[int, typer.Option(help="Threads for torch; 0: a thread a core.")] = 0,
+    threads: Threads = 0,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Folder for inference.json, pages and plots.")] = Path(
         "results/inference"
@@ -271,14 +271,14 @@ def inference(
 
     Exit status 0 means that everything was measured and every layer of the models certified.
     """
-    _check_threads(threads)
+    use_threads(threads)
     check_device(device)
     from verification.benchmarks.inference.run import QUICK, STANDARD, run_inference
     from verification.benchmarks.pages import inference as pages
     from verification.benchmarks.pages.build import write_fresh
 
     load_model(model)  # downloads it if need be: set-up, which is not measured
-    settings = replace(QUICK if quick else STANDARD, threads=threads, device=device)
+    settings = replace(QUICK if quick else STANDARD, device=device)
     command = command_line()
     with progress_bar("inference") as progress:
         profile = "quick" if quick else "standard"
@@ -330,7 +330,7 @@ def speed(
         if not torch.cuda.is_available():
             raise ValueError("device must be cpu where torch finds no CUDA; --predict needs none")
         raise typer.Exit(done_if(_device_speed(out)))
-    _use_threads(threads)
+    use_threads(threads)
     from verification.benchmarks.pages.cost import SPEED, SPEED_HEADINGS, speed_rows
     from verification.benchmarks.pages.studies import Results
     from verification.benchmarks.performance.speed import promises, run_speed
@@ -384,18 +384,6 @@ def _predict_speed(card: str, out: Path) -> None:
     table(title, pages.model_headings(names), [*pages.model_rows(results)])
     say(pages.assumptions(results))
     say(f"Results: {out / PREDICTED}")
-
-
-def _check_threads(threads: int) -> None:
-    if threads < 0:
-        raise ValueError(f"threads must be 0 or more, got {threads}")
-
-
-def _use_threads(threads: int) -> None:
-    """Set torch's number of threads; 0 leaves it as it is."""
-    _check_threads(threads)
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def _write_page(file: Path, text: str) -> None:

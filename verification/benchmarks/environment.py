@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from reference.threads import cores, waiting
 from thanos_torch.runtime.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, if this is in one
@@ -29,6 +30,7 @@ def environment(device: str = "cpu") -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "machine": machine(device),
+        "waiting": waiting(),
     }
 
 
@@ -70,13 +72,6 @@ def machine(device: str = "cpu") -> str:
     if device == "cpu":
         return words
     return f"{torch.cuda.get_device_name(device)}; {words}"
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def peak_memory() -> int:

@@ -15,6 +15,7 @@ RESULTS = "results.json"  # the results file of a folder
 FAR = math.log(1e12)
 # Recorded calibration draws of the checkout, if there is one: a file for each kind of calibration.
 RECORDED = sorted((Path(__file__).parents[2] / "docs" / "results").glob("draws*.json"))
+CONDITIONS = ("machine", "threads", "waiting", "jobs")  # times depend on these
 NAMED = 3  # layers or runs that a message names; it counts the others
 
 # Logarithms by layer name; of perplexity, by evaluation text.
@@ -83,7 +84,8 @@ class MeasuredRun:
     layers       None for a dense model
     evaluation   the evaluation text in words, as far as it is recorded
     pruning_seconds, peak_memory_bytes  None if not recorded
-    conditions   machine, threads and jobs, on which times depend, in words
+    conditions   machine, threads, how these wait, and jobs, in words, as far as they are recorded;
+                 times depend on them
     """
 
     key: Key
@@ -243,7 +245,7 @@ def read_draws(files: Iterable[Path]) -> dict[Key, Records]:
 
 
 def _record(run: _Run, content: Mapping[str, Any]) -> MeasuredRun:
-    where = {name: run.get(name, content.get(name)) for name in ("machine", "threads", "jobs")}
+    where = {name: run.get(name, content.get(name)) for name in CONDITIONS}
     return MeasuredRun(
         Key(run["model"], _options(run["run"])),
         _draw(run),
@@ -252,7 +254,7 @@ def _record(run: _Run, content: Mapping[str, Any]) -> MeasuredRun:
         _evaluation(run),
         run.get("seconds", {}).get("pruning"),
         run.get("peak_memory_bytes"),
-        printable(", ".join(f"{name} {value}" for name, value in where.items())),
+        printable(", ".join(f"{name} {where[name]}" for name in where if where[name] is not None)),
     )
 
 

@@ -4,6 +4,9 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+import reference.patterns  # noqa: F401 - before NumPy: reference/threads.py
+
+# isort: split
 import numpy as np
 from numpy.typing import ArrayLike
 

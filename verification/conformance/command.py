@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import random
 import secrets
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from reference.threads import number_variables
 from verification.conformance.capabilities import METHODS
 from verification.conformance.cases import Case, load_cases
 from verification.conformance.implementation import TIMEOUT, Implementation
@@ -29,6 +31,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
     """Exit status 0: every supported case passed; 1: a case failed; 2: nothing was judged."""
     options = _parser(program).parse_args(arguments)
     try:
+        os.environ.update(number_variables(options.threads))  # processes under test inherit them
         seed = secrets.randbelow(10**9) if options.seed is None else options.seed
         if options.json and not options.json.absolute().parent.is_dir():
             raise ValueError(f"json must lie in a folder that exists, got {options.json}")
@@ -70,6 +73,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
                         choices=METHODS)  # fmt: skip
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with TEXT in their id")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per case")
+    parser.add_argument("--threads", type=int, default=0, metavar="N",
+                        help="threads of the implementation; 0: as it chooses")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N",
                         help="draw the fresh cases of an earlier run")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")

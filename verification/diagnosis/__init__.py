@@ -4,6 +4,7 @@ Only input and output are examined, never the code. Every suspect is an algorith
 a mistake that reproduces the output, and fails the same checks, explains it.
 """
 
+import reference  # noqa: F401 - before NumPy: reference/threads.py
 from verification.diagnosis.evidence import Evidence
 from verification.diagnosis.explain import Explanation, explain
 

@@ -5,6 +5,7 @@ algorithm differs from the reference's: the moves come from the factor H = Lᵀ 
 without inverting a matrix.
 """
 
+import reference  # noqa: F401 - before NumPy: reference/threads.py
 from verification.exact.pruning import ExactPruned, exact_prune
 
 __all__ = ["ExactPruned", "exact_prune"]

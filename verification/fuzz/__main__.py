@@ -14,7 +14,8 @@ from importlib.metadata import version
 from math import inf
 from pathlib import Path
 
-from verification.benchmarks.environment import commit, cores, machine
+from reference.threads import cores
+from verification.benchmarks.environment import commit, machine
 from verification.benchmarks.results import write_results
 from verification.fuzz.targets import find, targets, value_targets
 from verification.fuzz.trial import CHUNK_LIMIT, FuzzTally, made_input, run, run_chunk

@@ -404,7 +404,7 @@ def test_a_layer_that_is_not_decidable_is_never_passed(
 
 
 SIDE_BY_SIDE = """
-import itertools, os, sys, threading, time
+import itertools, threading, time
 from threadpoolctl import threadpool_info
 from thanos_torch.cli import certify as command, main
 from thanos_torch.certifying import layers
@@ -428,7 +428,6 @@ def overlapping(*args, **options):
 def threads():
     return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
 
-os.cpu_count = lambda: 2
 layers.refuse_unlike = one_after_the_other
 command.judge = overlapping
 before = threads()

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy
@@ -12,11 +13,14 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from reference.threads import NUMBERS
 from tests.models import tiny
 from tests.models.certifying.kept import undecided
 from tests.models.conftest import SMALL, Thanos
 from tests.test_imports import ROOT
 from thanos_torch.cli import app as verify_command
+from thanos_torch.cli import certify as certify_command
+from thanos_torch.cli import evaluate as eval_command
 from thanos_torch.cli import prune as prune_command
 from thanos_torch.cli.display import MEANINGS
 from thanos_torch.models import MASKS, RECORD, read_masks
@@ -288,6 +292,45 @@ def test_verify_judges_on_one_thread_and_gives_the_others_back(
     assert seen == [{1}, {2}]
     widest = max(case.weight.shape[1] for case in load_cases() if case.weight.ndim == 2)
     assert widest <= verify_command.COLUMNS
+
+
+COMPUTING: dict[tuple[str, ...], ModuleType] = {
+    ("prune", "--pattern", "2:4", "--dry-run"): prune_command,
+    ("certify", "dense", "pruned", "--gram", "grams"): certify_command,
+    ("eval",): eval_command,
+    **{("bench", *part): bench_command for part in ((), ("cost",), ("speed",), ("inference",))},
+}
+
+
+@pytest.mark.parametrize("command", COMPUTING, ids=" ".join)
+def test_every_command_that_computes_sets_its_threads_first(
+    thanos: Thanos, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def use_threads(number: int) -> None:
+        raise ValueError(f"{number} threads")
+
+    monkeypatch.setattr(COMPUTING[command], "use_threads", use_threads)
+    done = thanos(*command, "--threads", 3)
+    assert (done.status, done.err) == (1, "thanos: 3 threads")
+
+
+@pytest.mark.parametrize("number", ["-1", "1025", "1.5", "two", ""])
+@pytest.mark.parametrize("command", [*COMPUTING, ("verify", "reference")], ids=" ".join)
+def test_a_wrong_number_of_threads_is_refused(
+    thanos: Thanos, command: tuple[str, ...], number: str
+) -> None:
+    done = thanos(*command, f"--threads={number}")
+    assert done.status == 2
+    assert re.search(f"threads.*{re.escape(number)}", done.err.splitlines()[-1])
+
+
+def test_verify_gives_its_threads_to_the_processes_under_test(
+    thanos: Thanos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NUMBERS:  # given back by the fixture
+        monkeypatch.setenv(name, "1")
+    program = "tests.models.cli.counting:thanos"
+    assert thanos("verify", program, "--threads", 3, "--only=-06-").status == 0
 
 
 def test_the_help_has_the_exit_statuses(thanos: Thanos) -> None:

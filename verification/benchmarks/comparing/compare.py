@@ -218,7 +218,7 @@ def cost_ratios(before: ResultsFile, after: ResultsFile) -> dict[str, Estimate]:
 def cost_regressions(before: ResultsFile, after: ResultsFile, allowed: float) -> list[str]:
     """Costs that grew by more than the share `allowed`, beyond the spread over the runs.
 
-    Raises ValueError if machines, threads or jobs differ, if `allowed` is negative or infinite, or
+    Raises ValueError if the CONDITIONS of timings differ, if `allowed` is negative or infinite, or
     if no run has the same draw in both files.
     """
     if not 0 <= allowed < math.inf:

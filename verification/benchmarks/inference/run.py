@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reference.threads import number_variables, thread_count
 from thanos_torch.models import read_record
-from verification.benchmarks.environment import Progress, cores, environment
+from verification.benchmarks.environment import Progress, environment
 from verification.benchmarks.inference.variants import (
     DENSE,
     Variant,
@@ -52,7 +53,6 @@ class InferenceSettings:
     nsamples: int = 16
     seqlen: int = 512
     seed: int = 0
-    threads: int = 0
     device: str = "cpu"
 
     def calibration(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def run_inference(
     Raises ChildProcessError with the end of the error output if a measurement fails.
     """
     start = time.perf_counter()
-    threads = settings.threads or cores()
+    threads = thread_count()
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="thanos-inference-") as scratch:
         work = Path(scratch)
@@ -173,14 +173,13 @@ class _Process:
         out, errors = self._work / "result.json", self._work / "errors.txt"
         task = json.dumps({"kind": kind, "threads": self._threads, **asked})
         module = "verification.benchmarks.inference.measure"
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self._threads))
         with errors.open("w+") as written:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, task, str(out)],
                 stdout=subprocess.PIPE,
                 stderr=written,
                 text=True,
-                env=os.environ | limits,
+                env=os.environ | number_variables(self._threads),
             )
             assert process.stdout is not None
             try:

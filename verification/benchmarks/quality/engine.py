@@ -16,8 +16,9 @@ from pathlib import Path
 from queue import LifoQueue
 from typing import Any, Self
 
+from reference.threads import number_variables, thread_count
 from thanos_torch.runtime.progress import alone_in
-from verification.benchmarks.environment import cores, environment
+from verification.benchmarks.environment import environment
 from verification.benchmarks.quality.plan import Run, dense_runs
 from verification.benchmarks.quality.records import Resources, RunRecords
 
@@ -126,13 +127,13 @@ def _measure(
     needed = {run.dense() for run in left}  # their Gram matrices are needed by the runs left
     # The longest first: if one of them began last, cores would be idle while it ends.
     left.sort(key=lambda run: (-run.refit_steps, run.method in CHEAP))
-    threads = max(1, cores() // jobs)
+    threads = max(1, thread_count() // jobs)
     with _Workers(records, threads, jobs) as workers, ThreadPoolExecutor(jobs) as pool:
-        for run in dense:  # alone on all cores
+        for run in dense:  # alone on all threads
             if not records.finished(run):
-                _run(run, records, workers, cores(), progress, jobs=1)
+                _run(run, records, workers, thread_count(), progress, jobs=1)
             elif run in needed and not records.grams(run).exists():
-                workers.work(run, cores(), progress, only_grams=True)
+                workers.work(run, thread_count(), progress, only_grams=True)
         for run in {*dense, *runs} - {*left}:
             progress(run, FINISHED, 1, 1)
         arguments = records, workers, threads, progress, jobs
@@ -177,10 +178,9 @@ class _Workers:
 
     def __init__(self, records: RunRecords, threads: int, count: int) -> None:
         self._records = records
-        limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+        variables = os.environ | number_variables(threads)
         self._all = [
-            _Worker(records.folder / f"worker-{number}.err", os.environ | limits)
-            for number in range(count)
+            _Worker(records.folder / f"worker-{number}.err", variables) for number in range(count)
         ]
         self._idle = LifoQueue[_Worker]()
         for worker in reversed(self._all):

@@ -115,7 +115,7 @@ def measure(task: dict[str, Any], dense: LoadedModel | None = None) -> None:
 def origins(run: Run, resources: Resources) -> dict[str, Any]:
     """Origin of the numbers, as seen by the process that measures them."""
     made = environment(resources.device)
-    kept = ("commit", "date", "machine")
+    kept = ("commit", "date", "machine", "waiting")
     return {**{name: made[name] for name in kept}, ORIGIN: origin(run, resources)}
 
 
