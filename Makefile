@@ -32,8 +32,8 @@ verify: mutants fuzz attacks
 # Public implementations, judged by their own code. It says what it does not find in FOLDER.
 scoreboard: .venv/installed
 	@test -n "$(FOLDER)" || { echo "make scoreboard needs FOLDER=...: docs/scoreboard.md" >&2; exit 2; }
-	$(BIN)/python -m verification.scoreboard $(FOLDER)
-	$(BIN)/python -m verification.scoreboard.layers $(FOLDER)
+	$(BIN)/python -m verification.scoreboard "$(FOLDER)"
+	$(BIN)/python -m verification.scoreboard.layers "$(FOLDER)"
 
 mutants: .venv/installed
 	$(BIN)/python -m verification.mutants

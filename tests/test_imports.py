@@ -32,6 +32,7 @@ EXEMPT = (
     "verification/bench",
     "verification/fuzz/folders",
     "verification/scoreboard/adapters",
+    "verification/scoreboard/layers",
 )
 
 

@@ -182,6 +182,8 @@ def test_a_stand_in_is_judged_in_its_own_environment(
     assert row["deviations"][0]["smallest"].startswith("magnitude-float64-0")
     assert stand_in.run("--case", "magnitude-float64-06-unstructured") == 0
     assert "1 cases: 0 passed, 1 failed" in capsys.readouterr().out
+    assert stand_in.run("--case", "no-such-case") == 2
+    assert "case must be part of the id" in capsys.readouterr().err
 
 
 def test_an_implementation_that_cannot_be_imported_does_not_end_the_run(

@@ -61,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="print the judge's report on cases with TEXT in their id, "
                              "and record nothing")  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS, help="results file")
-    parser.add_argument("--badges", type=Path, default=BADGES, help="folder of the badges")
+    parser.add_argument("--badges", type=Path, metavar="DIR",
+                        help="folder of the badges; without it, only --out's default has some")  # fmt: skip
     parser.add_argument("--list", type=Path, default=LIST, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=SEED, help="of the fresh cases")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds a case")
@@ -84,6 +85,7 @@ def _record(
     Returns the names of those that cannot be imported: they keep the row that they had.
     """
     content, broken = read_record(options.out), []
+    badges = options.badges or (BADGES if options.out == RESULTS else None)
     for row in rows:
         try:
             fresh = _judged_row(row, folder, options)
@@ -93,7 +95,8 @@ def _record(
             continue
         content = merged(content, [fresh], listed, "make scoreboard")
         write_record(options.out, content)
-        write_badges(content, options.badges)
+        if badges:
+            write_badges(content, badges)
     return broken
 
 
@@ -117,14 +120,20 @@ def _judged_row(row: Listed, folder: Folder, options: argparse.Namespace) -> dic
 
 
 def _show(rows: Sequence[Listed], folder: Folder, options: argparse.Namespace) -> None:
-    """Print the judge's report on some cases."""
+    """Print the judge's report on some cases. Raises ValueError if no row has such a case."""
+    known = (*load_cases(), *fresh_cases(options.seed, options.case))
+    cases = [case for case in known if options.case in case.id]
+    shown = 0
     for row in rows:
-        cases = [case for case in (*load_cases(), *fresh_cases(options.seed, options.case))
-                 if options.case in case.id and case.method in row.methods]  # fmt: skip
-        if cases:
-            with closing(function_of(row, folder, options.timeout)) as implementation:
-                report = judged(row, implementation, cases, options.seed)
-                print(report_text(report, implementation.capabilities))
+        own = [case for case in cases if case.method in row.methods]
+        if not own:
+            continue
+        shown += 1
+        with closing(function_of(row, folder, options.timeout)) as implementation:
+            report = judged(row, implementation, own, options.seed)
+            print(report_text(report, implementation.capabilities))
+    if rows and not shown:
+        raise ValueError(f"case must be part of the id of a case, got {options.case!r}")
 
 
 def _complain(lacks: Sequence[Lack], rows: Sequence[Listed]) -> None:
