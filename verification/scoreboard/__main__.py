@@ -61,8 +61,12 @@ def _parser() -> argparse.ArgumentParser:
                         help="print the judge's report on cases with TEXT in their id, "
                              "and record nothing")  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS, help="results file")
-    parser.add_argument("--badges", type=Path, metavar="DIR",
-                        help="folder of the badges; without it, only --out's default has some")  # fmt: skip
+    parser.add_argument(
+        "--badges",
+        type=Path,
+        metavar="DIR",
+        help="folder of the badges; by default those of the default --out",
+    )
     parser.add_argument("--list", type=Path, default=LIST, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=SEED, help="of the fresh cases")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds a case")
