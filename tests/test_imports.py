@@ -73,7 +73,7 @@ BELOW: dict[str, set[str]] = {
     "text": {"runtime"},
     "runtime": set(),
     "network": {"methods", "runtime"},
-    "checkpoint": {"methods", "forms", "runtime", "network"},
+    "checkpoint": {"methods", "forms", "runtime", "network", "text"},
     "evaluation": {"text", "runtime", "network"},
     "pruning": {"methods", "text", "runtime", "network", "checkpoint"},
     "certifying": {"runtime", "network", "checkpoint", "pruning"},

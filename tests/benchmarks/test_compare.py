@@ -392,6 +392,30 @@ def test_perplexities_of_other_windows_are_not_compared(before: ResultsFile) -> 
     assert f"NOT JUDGED  thanos 2:4: perplexity ({reason})" in lines(found)
 
 
+def test_results_with_another_bos_are_not_compared(
+    tmp_path: Path, before: ResultsFile, other: ResultsFile, recorded: dict[Key, Records]
+) -> None:
+    def begun(bos: str) -> Callable[[Content], None]:
+        def change(content: Content) -> None:
+            for run in content["runs"]:
+                run["calibration_text"] = run["evaluation_text"] = {"bos": bos}
+
+        return change
+
+    own = against(before, begun("tokenizer"))  # what files say that do not record it
+    assert not own.unjudged
+    assert not own.regressions
+    worse = changed(before, layers(lambda layer: layer.update(error=9 * layer["error"])))
+    with pytest.raises(ValueError, match="calibrated with another BOS: tokenizer → each") as caught:
+        compare(before, changed(worse, begun("each")), recorded)
+    words = "nothing in common: 4 windows → 4 windows with bos each"
+    assert words in str(caught.value)
+    first, second = (changed(each, begun("each")) for each in (before, worse))
+    assert compare(first, second, recorded).regressions
+    # Recorded draws with another BOS do not judge.
+    assert refused(changed(before, begun("each")), changed(other, begun("each")), recorded)
+
+
 def test_costs_are_judged_on_one_machine_over_all_runs(before: ResultsFile) -> None:
     slower = changed(
         before, pruned(lambda run: run["seconds"].update(pruning=1.3 * run["seconds"]["pruning"]))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -73,8 +73,13 @@ def prune(model: nn.Module, pattern: Any = "unstructured:0.5", **options: Any) -
     return prune_model(model, given.pop("windows"), pattern, **given)
 
 
-def byte_tokenizer() -> Any:
-    """One token a byte."""
+def byte_tokenizer(bos: bool = False, adds: bool = True, chat: str | None = None) -> Any:
+    """One token a byte.
+
+    bos   whether there is a BOS token, `<bos>`, whose id is WORDS
+    adds  whether the tokenizer puts it in front of every text
+    chat  the chat template
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(
         models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[])
@@ -82,7 +87,14 @@ def byte_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     build: Any = PreTrainedTokenizerFast
-    return build(tokenizer_object=tokenizer)
+    if not bos:
+        return build(tokenizer_object=tokenizer, chat_template=chat)
+    tokenizer.add_special_tokens(["<bos>"])
+    if adds:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", WORDS)]
+        )
+    return build(tokenizer_object=tokenizer, bos_token="<bos>", chat_template=chat)
 
 
 def save_checkpoint(model: Any, folder: Path) -> Path:

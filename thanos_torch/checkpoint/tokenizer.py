@@ -8,6 +8,7 @@ from typing import Any
 
 from thanos_torch.checkpoint.shards import inside
 from thanos_torch.runtime.errors import reason_of
+from thanos_torch.text.bos import note_family
 
 _FILES = ("tokenizer*", "*.model", "*.tiktoken", "vocab*", "merges.txt", "*_tokens*.json")
 
@@ -43,8 +44,11 @@ class NoTokenizer:
                 shutil.copyfile(inside(self.folder, file.name), Path(folder) / file.name)
 
 
-def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
-    """The tokenizer of a checkpoint folder; `NoTokenizer` if it cannot be loaded."""
+def load_tokenizer(folder: Path, config: Any, trust_remote_code: bool) -> Any:
+    """The tokenizer of a checkpoint folder; `NoTokenizer` if it cannot be loaded.
+
+    config  of the model, whose family decides whether windows begin with BOS
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -53,6 +57,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         return NoTokenizer(folder, _missing_packages(folder) or reason_of(error))
     if _knows_no_words(tokenizer):
         return NoTokenizer(folder, "the folder holds no vocabulary, such as tokenizer.json")
+    note_family(tokenizer, config)
     return tokenizer
 
 

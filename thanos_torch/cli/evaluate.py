@@ -1,5 +1,6 @@
 """`thanos eval`: perplexity, and accuracy in zero-shot tasks."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,9 @@ from thanos_torch.checkpoint.load import config_of
 from thanos_torch.cli.display import progress_bar, say, table, write_result
 from thanos_torch.cli.options import (
     DATASET_HELP,
+    BosText,
+    ChatFlag,
+    ColumnName,
     Device,
     Model,
     Seqlen,
@@ -26,12 +30,15 @@ from thanos_torch.models import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
     LoadedModel,
+    Windows,
     evaluation_windows,
     load_model,
     perplexity,
 )
 from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.runtime.threads import use_threads
+from thanos_torch.text.bos import OWN, Bos, BosWarning, lacking_bos
+from thanos_torch.text.sources import refuse_missing
 
 
 def find_items(task_data: str) -> tuple[Path | None, dict[str, str]]:
@@ -56,6 +63,7 @@ def measure_tasks(
     folder: Path | None,
     limit: int | None,
     batch_size: int,
+    bos: Bos | None,
 ) -> dict[str, Any]:
     """Score the tasks, print a table, and return the results for the JSON file."""
     measured = zero_shot(
@@ -65,9 +73,10 @@ def measure_tasks(
         data=folder,
         limit=limit,
         batch_size=batch_size,
+        bos=bos,
     )
     table(
-        f"{loaded.origin}: zero-shot, no chat template",
+        _titled(f"{loaded.origin}: zero-shot, no chat template", measured.bos),
         ["task", "split", "items", "of", "acc", "± stderr", "acc_norm", "± stderr"],
         [_row(result) for result in measured.results],
     )
@@ -103,6 +112,9 @@ def evaluate(
     max_windows: Annotated[
         int | None, typer.Option(help="Take that many windows, evenly spread; default all.")
     ] = None,
+    bos: BosText = None,
+    column: ColumnName = None,
+    chat: ChatFlag = False,
     tasks: Annotated[
         str | None,
         typer.Option(help="Zero-shot tasks: all, or a list such as piqa,arc_easy,hellaswag."),
@@ -127,6 +139,7 @@ def evaluate(
     For both at once give --tasks and --dataset.
     """
     use_threads(threads)
+    warnings.simplefilter("ignore", BosWarning)  # it is said in a line
     check_device(device)
     check_writable(json_file, "--json")
     names = task_names(tasks) if tasks is not None else []
@@ -136,7 +149,10 @@ def evaluate(
     else:
         _refuse_given(context, ("limit", "task_data", "batch_size"), "is for --tasks")
     if names and dataset is None:
-        _refuse_given(context, ("seqlen", "stride", "max_windows"), "needs --dataset, with --tasks")
+        of_text = ("seqlen", "stride", "max_windows", "column", "chat")
+        _refuse_given(context, of_text, "needs --dataset, with --tasks")
+    if dataset is not None:
+        refuse_missing(dataset)
     # Before weights are downloaded or read.
     refuse_other_class(config_of(model, trust_remote_code=trust_remote_code))
     with progress_bar("loading") as show:
@@ -146,10 +162,22 @@ def evaluate(
         loaded.model.to(device)
     record: dict[str, Any] = {"model": loaded.provenance()}
     if dataset is not None or not names:
-        text = dataset or DEFAULT_DATASET
-        record |= _measure_text(loaded, text, seqlen, stride, max_windows)
+        text = DEFAULT_DATASET if dataset is None else dataset
+        with progress_bar("reading") as show:
+            show(text, 0, 1)
+            windows = evaluation_windows(
+                loaded.tokenizer,
+                text,
+                seqlen=seqlen,
+                stride=stride,
+                limit=max_windows,
+                bos=bos,
+                column=column,
+                chat=chat,
+            )
+        record |= _measure_text(loaded, text, windows)
     if names:
-        measured = measure_tasks(loaded, names, folder, limit, batch_size)
+        measured = measure_tasks(loaded, names, folder, limit, batch_size, bos)
         record["zero_shot"] = {**measured, "data": source}
     write_result(json_file, record)
     if json_file:
@@ -164,27 +192,25 @@ def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> 
             raise typer.BadParameter(reason, param_hint=f"--{name.replace('_', '-')}")
 
 
-def _measure_text(
-    loaded: LoadedModel,
-    dataset: str,
-    seqlen: int,
-    stride: int | None,
-    max_windows: int | None,
-) -> dict[str, Any]:
+def _measure_text(loaded: LoadedModel, dataset: str, windows: Windows) -> dict[str, Any]:
+    if warning := lacking_bos(loaded.model, [windows.ids]):
+        say(f"Warning: {warning}.")
     with progress_bar("evaluating") as show:
-        windows = evaluation_windows(
-            loaded.tokenizer, dataset, seqlen=seqlen, stride=stride, limit=max_windows
-        )
         result = perplexity(
             loaded.model,
             windows.ids,
             lambda done, of: show("windows", done, of),
-            stride=stride,
+            stride=windows.origin["stride"],
         )
     numbers = (result.windows, result.seqlen, result.stride, result.tokens)
     table(
-        loaded.origin,
+        _titled(loaded.origin, windows.origin.get("bos", OWN)),
         ["text", "windows", "tokens each", "stride", "tokens scored", "perplexity"],
         [[dataset, *map(str, numbers), f"{result.perplexity:.3f}"]],
     )
     return {"text": windows.provenance(), **result.as_dict()}
+
+
+def _titled(title: str, bos: str) -> str:
+    """A table's title, with how windows or prompts begin unless the tokenizer decides that."""
+    return title if bos == OWN else f"{title}, BOS: {bos}"

@@ -12,6 +12,7 @@ from reference.threads import MOST_THREADS, number_variables
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.runtime import arguments
+from thanos_torch.text.bos import Bos
 
 Model = Annotated[
     str, typer.Argument(help="Hub id, checkpoint folder, .gguf file, or smollm2-135m.")
@@ -21,6 +22,27 @@ DATASET_HELP = (
     "(.txt, .raw, .jsonl, .json, .parquet; token ids as .npy, .safetensors), or a folder."
 )
 Dataset = Annotated[str, typer.Option(help=DATASET_HELP)]
+BosText = Annotated[
+    Bos | None,
+    typer.Option(
+        "--bos",
+        help="The BOS token: in front of each window, in front of the text, or none. Default: "
+        "each for models that need it, as Gemma; else what the tokenizer does.",
+    ),
+]
+ColumnName = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="Column of Parquet files and hubs, or key of JSON objects, that holds the text. "
+        "Default: text; messages with --chat.",
+    ),
+]
+ChatFlag = Annotated[
+    bool,
+    typer.Option("--chat", help="Read conversations through the model's chat template."),
+]
 Seqlen = Annotated[int, typer.Option(help="Tokens in a window.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")

@@ -1,5 +1,6 @@
 """`thanos prune`: prune a model, with a certificate for every layer."""
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,9 @@ from thanos_torch.cli.options import (
     DAMPING,
     METHOD,
     AllowPartial,
+    BosText,
+    ChatFlag,
+    ColumnName,
     Dataset,
     Device,
     DryRun,
@@ -53,6 +57,8 @@ from thanos_torch.runtime.files import refuse_occupied, stamp
 from thanos_torch.runtime.progress import discard_progress, unfinished_options, versions
 from thanos_torch.runtime.ranks import TIMEOUT
 from thanos_torch.runtime.threads import use_threads
+from thanos_torch.text.bos import BosWarning, lacking_bos
+from thanos_torch.text.sources import refuse_missing
 from verification import certify
 
 
@@ -69,6 +75,9 @@ def prune(
     dataset: Dataset = DEFAULT_DATASET,
     nsamples: Annotated[int, typer.Option(help="Windows to calibrate with.")] = 32,
     seqlen: Seqlen = 512,
+    bos: BosText = None,
+    column: ColumnName = None,
+    chat: ChatFlag = False,
     seed: Annotated[int, typer.Option(help="Of the choice of windows.")] = 0,
     block_size: Annotated[int, typer.Option(help="Columns in a block, B.")] = BLOCK_SIZE,
     damping: Annotated[
@@ -102,6 +111,7 @@ def prune(
     over a tenth of the decoder blocks' weights was left alone though nobody asked for that.
     """
     use_threads(threads)
+    warnings.simplefilter("ignore", BosWarning)  # it is said in a line
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options, ablation)
     check_device(device)
@@ -118,6 +128,7 @@ def prune(
             allow_partial=allow_partial,
         )
         raise typer.Exit(status)
+    refuse_missing(dataset)
     if out is None:
         raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")
     text: dict[str, Any] = {
@@ -126,6 +137,8 @@ def prune(
         "seqlen": seqlen,
         "seed": seed,
     }
+    asked = {"bos": bos, "column": column, "chat": chat or None}
+    text |= {name: value for name, value in asked.items() if value is not None}
     settings: dict[str, Any] = {"model": model, **text, "asked": rules.as_dict()}
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
     if keep_gram:
@@ -136,6 +149,8 @@ def prune(
             folder = Path(model) if Path(model).is_dir() else None
             ranks.from_first(lambda: refuse_outputs(out, keep_gram, folder))
             loaded, streamed, windows = _load_in_turn(ranks, model, text, trust_remote_code)
+            if ranks.first and (warning := lacking_bos(streamed.model, [windows.ids])):
+                say(f"Warning: {warning}.")
             if start_over:
                 ranks.from_first(lambda: _discard(out, keep_gram))
             with progress_bar("pruning") if ranks.first else nullcontext() as show:

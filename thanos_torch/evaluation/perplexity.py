@@ -1,7 +1,7 @@
 """Measure perplexity on windows of a text."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from thanos_torch.evaluation.meaning import refuse_meaningless
 from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.errors import in_one_line
-from thanos_torch.text.windows import check_stride, check_windows
+from thanos_torch.text.bos import warn_lacking_bos
+from thanos_torch.text.padding import EqualWindows, real_windows
+from thanos_torch.text.windows import check_stride
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Perplexity:
         return asdict(self)
 
 
-@checked("windows")
+@checked("windows", "attention_mask")
 @torch.no_grad()
 def perplexity(
     model: nn.Module,
@@ -49,40 +51,79 @@ def perplexity(
     progress: Callable[[int, int], None] | None = None,
     *,
     stride: int | None = None,
+    attention_mask: Tensor | None = None,
 ) -> Perplexity:
     """Measure a causal language model on token ids, (windows, seqlen).
 
-    stride is that of `evaluation_windows`: where windows overlap, a token is scored once, in the
-    window that gives it the longest context. The default, seqlen, is the protocol of WikiText-2.
-    progress is called with the windows done and their number. Raises ValueError for windows of
-    fewer than two tokens, which leave nothing to predict, and if the result is not finite. Also for
-    models that look ahead, that have no language-model head, or that need an encoder's output.
+    stride          that of `evaluation_windows`: where windows overlap, a token is scored once, in
+                    the window that gives it the longest context. The default, seqlen, is the
+                    protocol of WikiText-2
+    progress        called with the windows done and their number
+    attention_mask  (windows, seqlen) for windows that are padded before or behind their tokens: 1
+                    or True for tokens, 0 or False for padding, which is neither read nor scored.
+                    Such windows have no stride
+
+    Raises ValueError for windows of fewer than two tokens, which leave nothing to predict, and if
+    the result is not finite. Also for models that look ahead, that have no language-model head, or
+    that need an encoder's output.
     """
-    check_windows(model, windows)
+    groups = real_windows(model, windows, attention_mask)
     count, seqlen = windows.shape
-    if seqlen < 2:
-        raise ValueError(f"seqlen must be at least 2, got {seqlen}")
+    if stride is not None and attention_mask is not None:
+        raise ValueError(f"stride must not be given with an attention_mask, got {stride}")
     stride = seqlen if stride is None else stride
+    _refuse_single_tokens(groups[-1], padded=attention_mask is not None)  # the longest come first
     check_stride(stride, seqlen)
-    device = next(model.parameters()).device
-    loss, tokens, losses = 0.0, 0, list[float]()
-    windows = windows.to(device)
-    failed = f"{type(model).__name__} cannot run window {{}} of the text"
-    refuse_meaningless(model, windows, failed.format(0))
-    for batch in windows.split(max(1, BATCH_TOKENS // seqlen)):
-        with in_one_line(failed.format(len(losses))):
-            logits = model(batch, use_cache=False).logits
-        for scores, ids in zip(logits, batch, strict=True):  # one by one: a vocabulary is large
-            first = max(1, seqlen - stride) if losses else 1
-            of_window = cross_entropy(
-                scores[first - 1 : -1].float(), ids[first:], reduction="sum"
-            ).item()
-            loss += of_window
-            tokens += seqlen - first
-            losses.append(of_window / (seqlen - first))
+    warn_lacking_bos(model, [group.ids for group in groups])
+    longest = groups[0].ids.to(next(model.parameters()).device)
+    refuse_meaningless(model, longest, _failed(model, groups[0].numbers))
+    scored: dict[int, tuple[float, int]] = {}  # loss and tokens of each window
+    for numbers, ids in _batches(groups):
+        scored |= zip(numbers, _scored(model, ids, numbers, stride), strict=True)
         if progress:
-            progress(len(losses), count)
+            progress(len(scored), count)
+    loss, tokens, losses = 0.0, 0, list[float]()
+    for of_window, length in (scored[number] for number in range(count)):
+        loss += of_window
+        tokens += length
+        losses.append(of_window / length)
     mean = loss / tokens
     if not mean < math.log(torch.finfo(torch.float64).max):
         raise ValueError(f"perplexity is not finite: the mean loss is {mean} nats")
     return Perplexity(math.exp(mean), count, seqlen, stride, tokens, losses)
+
+
+def _refuse_single_tokens(shortest: EqualWindows, *, padded: bool) -> None:
+    length = shortest.ids.shape[1]
+    if length < 2 and padded:
+        number = shortest.numbers[0]
+        raise ValueError(f"attention_mask must leave at least 2 tokens, and window {number} has 1")
+    if length < 2:
+        raise ValueError(f"seqlen must be at least 2, got {length}")
+
+
+def _failed(model: nn.Module, numbers: list[int]) -> str:
+    return f"{type(model).__name__} cannot run window {numbers[0]} of the text"
+
+
+def _batches(groups: list[EqualWindows]) -> Iterator[tuple[list[int], Tensor]]:
+    """Windows of one length that run at one time, and their numbers."""
+    for group in groups:
+        rows = max(1, BATCH_TOKENS // group.ids.shape[1])
+        for first in range(0, len(group.ids), rows):
+            yield group.numbers[first : first + rows], group.ids[first : first + rows]
+
+
+def _scored(
+    model: nn.Module, batch: Tensor, numbers: list[int], stride: int
+) -> Iterator[tuple[float, int]]:
+    """The sum of losses and the number of scored tokens, for each window of a batch."""
+    batch = batch.to(next(model.parameters()).device)
+    with in_one_line(_failed(model, numbers)):
+        logits = model(batch, use_cache=False).logits
+    length = batch.shape[1]
+    for number, scores, ids in zip(numbers, logits, batch, strict=True):
+        # One by one, because a vocabulary is large.
+        first = max(1, length - stride) if number else 1
+        loss = cross_entropy(scores[first - 1 : -1].float(), ids[first:], reduction="sum").item()
+        yield loss, length - first

@@ -17,6 +17,7 @@ import torch
 from thanos_torch.evaluation.meaning import refuse_meaningless
 from thanos_torch.evaluation.task_data import LAYOUTS, SPLIT, read_items
 from thanos_torch.runtime.errors import in_one_line
+from thanos_torch.text.bos import OWN, Bos, chosen_bos, encode
 from thanos_torch.text.sources import hub_revision
 from thanos_torch.text.windows import at_least_one
 
@@ -54,10 +55,14 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Results by task, and the harness's log of every item: prompts and log-likelihoods."""
+    """Results by task, and the harness's log of every item: prompts and log-likelihoods.
+
+    bos  how prompts begin, as `chosen_bos` says
+    """
 
     results: list[TaskResult]
     samples: dict[str, list[dict[str, Any]]]
+    bos: str
 
     @property
     def mean_acc(self) -> float:
@@ -69,6 +74,7 @@ class ZeroShot:
         return {
             "harness": f"lm_eval {version('lm_eval')}",
             "shots": 0,
+            "bos": self.bos,
             "mean_acc": self.mean_acc,
             "tasks": [asdict(result) for result in self.results],
         }
@@ -91,6 +97,7 @@ def zero_shot(
     data: Path | None,
     limit: int | None = None,
     batch_size: int = 4,
+    bos: Bos | None = None,
     progress: Progress = lambda done, of: None,
 ) -> ZeroShot:
     """Measure the accuracy of a causal language model, without examples or chat template.
@@ -100,6 +107,8 @@ def zero_shot(
                 data sets, from a hub
     limit       take only the first items of a task
     batch_size  how many answers are scored at a time
+    bos         "each" and "first" both: a prompt begins with the BOS token; "none": no special
+                tokens are added. Default as of `evaluation_windows`
     progress    called with (done, of) after every scored answer
 
     Raises ValueError for a limit or batch size below one, if a task's items cannot be loaded, and
@@ -110,13 +119,16 @@ def zero_shot(
 
     what = f"{type(model).__name__} cannot do the tasks"
     loaded = _load_tasks(tasks, data)
-    wrapped = _wrap_model(model, tokenizer, batch_size, progress)
-    sentence = torch.tensor([tokenizer(_SENTENCE)["input_ids"]], device=model.device)
+    beginning = chosen_bos(tokenizer, bos)
+    # A prompt is a text of its own.
+    in_front = "first" if beginning == "each" else beginning
+    wrapped = _wrap_model(model, tokenizer, batch_size, in_front, progress)
+    sentence = torch.tensor([encode(tokenizer, _SENTENCE, in_front)], device=model.device)
     refuse_meaningless(model, sentence, what)
     with _quiet_harness(bars=True), in_one_line(what):
         found = evaluate(wrapped, {"tasks": loaded}, limit=limit)
     results = [_result(task, loaded[task].config, found, wrapped) for task in tasks]
-    return ZeroShot(results, found["samples"])
+    return ZeroShot(results, found["samples"], beginning)
 
 
 def check_options(limit: int | None, batch_size: int) -> None:
@@ -178,9 +190,10 @@ def _load_tasks(names: Sequence[str], data: Path | None) -> dict[str, Any]:
     return dict(loaded["tasks"])
 
 
-def _wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress) -> Any:
+def _wrap_model(model: Any, tokenizer: Any, batch_size: int, bos: str, progress: Progress) -> Any:
     """The harness's interface to a loaded model.
 
+    bos       of `encode`
     progress  called with (done, of) after every scored answer
 
     Raises ValueError if the tokenizer has neither a token for the beginning nor one for the end of
@@ -190,7 +203,7 @@ def _wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress)
         raise ValueError("tokenizer must have a bos_token or an eos_token, got neither")
     with _quiet_harness():
         # A copy, because the harness gives a padding token to a tokenizer without one.
-        return _reporting(progress)(
+        return _reporting(bos, progress)(
             pretrained=model,
             tokenizer=deepcopy(tokenizer),
             batch_size=batch_size,
@@ -198,8 +211,12 @@ def _wrap_model(model: Any, tokenizer: Any, batch_size: int, progress: Progress)
         )
 
 
-def _reporting(progress: Progress) -> Any:
-    """The harness's class for models of Transformers, with progress."""
+def _reporting(bos: str, progress: Progress) -> Any:
+    """The harness's class for models of Transformers, with progress and a choice of BOS.
+
+    The harness has an option to add special tokens. Tokenizers that have a BOS token and do not add
+    it would leave it out all the same.
+    """
     from lm_eval.api.model import CacheHook
     from lm_eval.models.huggingface import HFLM
 
@@ -218,6 +235,14 @@ def _reporting(progress: Progress) -> Any:
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
             self.set_cache_hook(Answers(len(requests)))
             return super().loglikelihood(requests, disable_tqdm)
+
+        def tok_encode(
+            self, string: str, add_special_tokens: bool | None = None, **options: Any
+        ) -> list[int]:
+            if add_special_tokens is not None or bos == OWN:
+                found: list[int] = super().tok_encode(string, add_special_tokens, **options)
+                return found
+            return encode(self.tokenizer, string, bos)
 
     return Reporting
 

@@ -1,7 +1,7 @@
 """Watch one plain forward pass of the dense model: which blocks and layers run, and on what."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +60,7 @@ class Observation:
 
     def replay(
         self,
-        windows: Tensor,
+        windows: Sequence[Tensor],
         device: torch.device | str,
         activations: Activations | None = None,
         ranks: Ranks | None = None,
@@ -335,7 +335,7 @@ def _why_not_alone(
 ) -> ValueError | None:
     """Which block, run alone, does not do what it did in the whole model; None if all do."""
     home = next(model.parameters()).device
-    replay, state = BlockReplay(model, blocks, handing, window, home), None
+    replay, state = BlockReplay(model, blocks, handing, [window], home), None
     for position, name in enumerate(blocks):
         try:
             output, _ = replay.run_batch(position, replay.batches[0], state)

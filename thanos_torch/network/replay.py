@@ -79,7 +79,7 @@ class BlockReplay:
         model: nn.Module,
         blocks: Mapping[str, nn.Module],
         handing: Handing,
-        windows: Tensor,
+        windows: Sequence[Tensor],
         device: torch.device | str,
         activations: Activations | None = None,
         ranks: Ranks | None = None,
@@ -87,7 +87,7 @@ class BlockReplay:
         """Prepare the batches of calibration windows.
 
         blocks       in the order in which they run
-        windows      (nsamples, seqlen) token ids
+        windows      token ids, for each length of windows (number, length)
         device       where the block at work is
         activations  where outputs are kept; in memory if not given
         ranks        processes that share the windows: this one runs its share of the batches
@@ -99,8 +99,12 @@ class BlockReplay:
         self._home = next(weight.device for weight in model.parameters() if not weight.is_meta)
         ranks = ranks or Ranks()
         # So few windows in a batch that every rank has a batch.
-        rows = min(BATCH_TOKENS // windows.shape[1], len(windows) // ranks.count)
-        batches = windows.split(max(1, rows))
+        most = sum(map(len, windows)) // ranks.count
+        batches = [
+            batch
+            for group in windows
+            for batch in group.split(max(1, min(BATCH_TOKENS // group.shape[1], most)))
+        ]
         self.batches = {n: batches[n].to(self._home) for n in ranks.share(len(batches))}
 
     def run(self, position: int) -> Iterator[Any]:

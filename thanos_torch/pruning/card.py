@@ -36,7 +36,7 @@ that masks and kept weights are those of the method; it vouches for the weights 
 before rounding to {dtype}.
 
 - Calibration: {windows} windows of {seqlen} tokens from {dataset} ({part}), seed {seed};
-  SHA-256 of the {read} {sha256}
+  SHA-256 of the {read} {sha256}; BOS token: {bos}
 - Mean relative error of the layers' outputs on it: {error:.4f}
 - Versions: {versions}
 - `masks.safetensors` holds the masks, one bit a weight; `thanos reapply` sets them again after
@@ -76,11 +76,24 @@ def model_card(record: Mapping[str, Any]) -> str:
         seed=settings["seed"],
         read="text" if "text_sha256" in text else "token ids",
         sha256=text.get("text_sha256") or text["tokens_sha256"],
+        bos=_bos(text),
         error=record["relative_error"],
         versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         licence=_licence(model),
         again=_again(record),
     )
+
+
+def _bos(text: Mapping[str, Any]) -> str:
+    """How the calibration windows begin, in words."""
+    words = {
+        "each": "in front of each window",
+        "first": "in front of the text",
+        "none": "not added",
+        "tokenizer": "as the tokenizer adds it to a text",
+    }
+    own = "tokenizer" if "text_sha256" in text else ""
+    return words.get(str(text.get("bos", own)), "as in the file")
 
 
 def _front(model: Mapping[str, Any]) -> str:
@@ -167,8 +180,9 @@ def _again(record: Mapping[str, Any]) -> str:
         words += ["--recipe", "recipe.toml"]
     for option in ("include", "exclude"):
         words += [word for glob in asked[option] for word in (f"--{option}", glob)]
-    for option in ("dataset", "nsamples", "seqlen", "seed"):
-        words += [f"--{option}", settings[option]]
+    for option in ("dataset", "nsamples", "seqlen", "seed", "bos", "column"):
+        words += [f"--{option}", settings[option]] if option in settings else []
+    words += ["--chat"] if settings.get("chat") else []
     # The command asks for this option if n differs from m/2.
     words += ["--n-counts-zeros", "--out", "DIR"]
     lines = shlex.join(map(str, words)).splitlines()  # a path may hold the end of a line

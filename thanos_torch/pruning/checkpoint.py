@@ -59,6 +59,8 @@ from thanos_torch.runtime.progress import (
     work_folder_of,
 )
 from thanos_torch.runtime.ranks import Ranks
+from thanos_torch.text.bos import warn_lacking_bos
+from thanos_torch.text.padding import real_windows
 
 # Files that pruning changes by design. docs/pruning-models.md has the same table.
 WRITTEN = {
@@ -77,7 +79,7 @@ def is_copied(name: str) -> bool:
     return is_side_file(name) and name not in WRITTEN
 
 
-@checked("windows", "rules", "activations")
+@checked("windows", "rules", "activations", "attention_mask")
 def prune_checkpoint(
     streamed: StreamedModel,
     windows: Tensor,
@@ -92,6 +94,7 @@ def prune_checkpoint(
     on_layer: Callable[[PrunedLayer], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     ranks: Ranks | None = None,
+    attention_mask: Tensor | None = None,
 ) -> dict[str, Any]:
     """Prune block by block from one checkpoint folder into another, `out`.
 
@@ -105,6 +108,7 @@ def prune_checkpoint(
                  A `GramWriter` goes on where an earlier process ended
     ranks        the processes that share the work, each with the same arguments; only the first
                  one calls `on_layer` and writes to `out`
+    attention_mask  for padded windows, as of `prune_model`
 
     Returns the content of `thanos.json`. Finished blocks are kept in `OUT.partial`. After an error,
     or the death of the process, the same call continues there, to the same bits. Raises ValueError
@@ -119,11 +123,14 @@ def prune_checkpoint(
     keep_gram = grams.folder if grams else None
     ranks.from_first(lambda: refuse_outputs(out, keep_gram, streamed.folder))
     rules = rules_for(rules)
-    seen, plan = plan_for(streamed.model, windows, rules)
+    real = real_windows(streamed.model, windows, attention_mask)
+    groups = [each.ids for each in real]
+    warn_lacking_bos(streamed.model, groups)
+    seen, plan = plan_for(streamed.model, groups[0], rules)
     streamed.arrange(seen.blocks)
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     options["keep_gram"] = str(keep_gram) if keep_gram else None
-    mark = fingerprint(streamed.folder, streamed.files.values(), windows, options)
+    mark = fingerprint(streamed.folder, streamed.files.values(), groups, options)
     _refuse_unlike(ranks, mark)
     copied = [*filter(is_copied, side_files(streamed.folder, out, work_folder_of(out)))]
     whole: dict[str, Any] = {}
@@ -137,7 +144,8 @@ def prune_checkpoint(
             _refuse_strays(work, {*store.shard_names(), *copied})
             store.copy_outside()
         store.agree(ranks)
-        streamed.load_for(windows, table_alone=seen.table_alone)
+        tokens = torch.cat([group.flatten() for group in groups])
+        streamed.load_for(tokens, table_alone=seen.table_alone)
         outputs = work.activations if ranks.count == 1 else work.activations / f"rank-{ranks.rank}"
         on_disk = activations == "disk"
         kept: list[Activations] = []
@@ -150,7 +158,7 @@ def prune_checkpoint(
         )
         run = PruningRun(
             seen,
-            windows,
+            groups,
             plan,
             judge,
             rules=rules,

@@ -23,6 +23,7 @@ from thanos_torch.network.replay import BATCH_TOKENS
 from thanos_torch.pruning.plan import Choice, Dense, LayerOptions, Rules, begin_report
 from thanos_torch.pruning.whole_model import plan_for
 from thanos_torch.runtime.errors import reason_of
+from thanos_torch.text.padding import real_windows
 
 MEASURED_SIZE = 768  # rows and columns of the products that measure the machine's speed
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
@@ -124,7 +125,8 @@ def planned_run(
     """
     table = next(iter(input_table(model).values()), None)
     windows = torch.arange(seqlen)[None] % (len(table.stored) if table else 1)
-    seen, plan = plan_for(model, windows, rules)
+    [whole] = real_windows(model, windows)
+    seen, plan = plan_for(model, whole.ids, rules)
     report = begin_report(seen, rules, {})
     layers = [
         PlannedLayer(

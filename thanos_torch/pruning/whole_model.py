@@ -1,6 +1,6 @@
 """Prune a model decoder block by decoder block, on one process or several."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,12 +41,13 @@ from thanos_torch.runtime.clock import Stopwatch
 from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.runtime.files import begin
 from thanos_torch.runtime.ranks import Ranks, host
-from thanos_torch.text.windows import check_windows
+from thanos_torch.text.bos import warn_lacking_bos
+from thanos_torch.text.padding import real_windows
 
 STAGES = ("calibration", "gram", "pruning", "errors", "certificates")
 
 
-@checked("windows", "pattern")
+@checked("windows", "pattern", "attention_mask")
 @torch.inference_mode(False)  # in it, nothing could be changed in place afterwards
 def prune_model(
     model: nn.Module,
@@ -65,6 +66,7 @@ def prune_model(
     progress: Callable[[str, int, int], None] | None = None,
     only: Callable[[int], bool] | None = None,
     ranks: Ranks | None = None,
+    attention_mask: Tensor | None = None,
 ) -> ModelReport:
     """Prune all layers in the decoder blocks of a causal language model, in place.
 
@@ -86,6 +88,9 @@ def prune_model(
                  are recorded so
     ranks        the processes that share the work, each with the same model and arguments; only
                  the first one's `on_layer` is called, and only its report holds masks
+    attention_mask  (nsamples, seqlen) for windows that are padded before or behind their tokens: 1
+                 or True for tokens, 0 or False for padding. The model reads every window without
+                 its padding, which is in no statistics
 
     Each block is calibrated with the outputs of the pruned blocks before it. Raises ValueError:
     before anything changes if the arguments do not fit the model; later, naming the layer and
@@ -104,10 +109,12 @@ def prune_model(
     refuse_parts(model)
     if isinstance(windows, Tensor) and windows.is_inference():
         windows = windows.clone()
-    seen, plan = plan_for(model, windows, rules, "windows")
+    groups = [each.ids for each in real_windows(model, windows, attention_mask, "windows")]
+    warn_lacking_bos(model, groups)
+    seen, plan = plan_for(model, groups[0], rules)
     run = PruningRun(
         seen,
-        windows,
+        groups,
         plan,
         judge,
         rules=rules,
@@ -123,18 +130,15 @@ def prune_model(
     return run.execute()
 
 
-def plan_for(
-    model: nn.Module, windows: Tensor, rules: Rules, argument: str = "dataset"
-) -> tuple[Observation, Plan]:
+def plan_for(model: nn.Module, windows: Tensor, rules: Rules) -> tuple[Observation, Plan]:
     """What the model does, and what is done to each layer; weights may be on the meta device.
 
-    argument  names where the windows come from, for messages
+    windows  (number, length) without padding, of `real_windows`
 
-    Raises ValueError if the rules or the windows do not fit the model, if the model cannot be run
-    block by block, or if a layer to be pruned cannot be.
+    Raises ValueError if the rules do not fit the model, if the model cannot be run block by block,
+    or if a layer to be pruned cannot be.
     """
     refuse_encoder_decoder(getattr(model, "config", None), type(model).__name__)
-    check_windows(model, windows, argument)
     with in_one_line(f"{type(model).__name__} cannot be looked into"):
         seen = observe(model, windows)
     layers = {name: layer for group in seen.layers for name, layer in group.items()}
@@ -207,6 +211,7 @@ class PruningRun:
     """One pruning run over a model, alone or on several ranks; options as of `prune_model`.
 
     seen, plan   of `plan_for`
+    windows      without padding, for each length (number, length)
     rules        what the plan was made of; they tell which other weights nobody excluded
     store        where blocks come from; some may be finished already
     activations  outputs of finished blocks, or of some of them: the rest is computed again
@@ -214,7 +219,7 @@ class PruningRun:
     """
 
     seen: Observation
-    windows: Tensor
+    windows: Sequence[Tensor]
     plan: Plan
     judge: Judge | None
     rules: Rules = field(default_factory=Rules)

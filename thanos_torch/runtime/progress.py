@@ -24,12 +24,12 @@ _OWN = {"lock", RUN, f"{RUN}.unfinished", "checkpoint", "activations", "masks", 
 
 
 def fingerprint(
-    folder: Path, shards: Iterable[Path], windows: Tensor, options: Mapping[str, object]
+    folder: Path, shards: Iterable[Path], windows: Iterable[Tensor], options: Mapping[str, object]
 ) -> dict[str, Any]:
     """What a run depends on, JSON-able; compare two with `differences`.
 
     folder   of the checkpoint, with its weight files `shards`
-    windows  (nsamples, seqlen) token ids
+    windows  token ids without padding, for each length of windows (number, length)
     options  whatever else tells runs apart
 
     Of a weight file we take its size, its time of change and a hash of its header (names, shapes,
@@ -41,7 +41,7 @@ def fingerprint(
     small = {file.name: sha256_of(file) for file in sorted(texts)}
     return {
         "model": files | small,
-        "data": hashlib.sha256(windows.cpu().numpy().tobytes()).hexdigest(),
+        "data": _of_windows(windows),
         "options": dict(options),
         "versions": versions(),
         # Other numbers of threads, or other instructions, add up in another order.
@@ -86,6 +86,14 @@ def _values_that_differ(where: str, before: object, now: object) -> list[str]:
 def versions() -> dict[str, str]:
     """Versions of the packages that a result depends on."""
     return {name: _version(name) for name in PACKAGES}
+
+
+def _of_windows(windows: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for group in windows:
+        digest.update(repr(tuple(group.shape)).encode())
+        digest.update(group.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _of_weights(file: Path) -> str:

@@ -1,16 +1,21 @@
 """Read calibration and evaluation text: from Python's own help, from local files, or from a hub."""
 
-import gzip
-import json
 import platform
 import re
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from thanos_torch.runtime.errors import reason_of
+from thanos_torch.text.documents import (
+    Column,
+    Render,
+    content_of,
+    json_file,
+    json_lines,
+    parquet_file,
+)
 
 Part = Literal["calibration", "evaluation"]
 DEFAULT_DATASET = "pydoc"
@@ -37,11 +42,14 @@ SECONDS = 10.0  # until a hub that does not answer counts as out of reach
 
 TOKEN_SUFFIXES = (".npy", ".safetensors")  # files of token ids, in small letters
 _PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z")
+# Ends of names that a file has and a hub's data set has not.
+_OF_FILES = (".txt", ".raw", ".json", ".jsonl", ".parquet", *TOKEN_SUFFIXES, *_PACKED)
+_OF_OTHER_FILES = (".csv", ".tsv", ".npz", ".arrow", ".ndjson")
 
 
 @dataclass(frozen=True)
 class Text:
-    """One part of a data set, its rows joined by `SEPARATOR`.
+    """One part of a data set, its rows joined.
 
     rows    how many rows there were
     origin  where the text comes from, for a report, JSON-able
@@ -52,41 +60,77 @@ class Text:
     origin: dict[str, Any]
 
 
-def read_text(dataset: str, part: Part) -> Text:
+def read_text(
+    dataset: str, part: Part, *, column: str | None = None, chat: Render | None = None
+) -> Text:
     """Read one part of a data set.
 
-    dataset  `pydoc`, the default; a file (.txt, .raw as WikiText has it, .parquet with a column
-             "text", .jsonl with a "text" per line, or .json with such lines or one list of them;
-             all but .parquet also as .gz), which serves for both parts; a folder of such files
-             named train, valid or test; or a hub's data set: `wikitext2`, `c4`, owner/name or
-             owner/name:configuration
+    dataset  `pydoc`, the default; a file (.txt, .raw as WikiText has it, .parquet, .jsonl with a
+             JSON object per line, or .json with such lines or one list of them; all but .parquet
+             also as .gz), which serves for both parts; a folder of such files named train, valid or
+             test; or a hub's data set: `wikitext2`, `c4`, owner/name or owner/name:configuration
+    column   the column of Parquet files and hubs, or the key of JSON objects, that is read; by
+             default "text", and "messages" for conversations
+    chat     renders conversations, which are then joined without a separator
 
-    Raises ValueError if there is no such text, and for a file with another suffix.
+    Raises ValueError if there is no such text, for a file with another suffix, and for a column or
+    conversations of a text that has no columns.
     """
+    default = "messages" if chat else "text"
+    documents = Column(default if column is None else column, chat)
+    path = Path(dataset)
     if dataset == DEFAULT_DATASET:
+        _refuse_column(dataset, column, chat)
         # The default text is part of Python and changes with it.
         version = platform.python_version()
         return _joined(_pydoc_rows(part), {"dataset": f"pydoc of Python {version}"})
-    path = Path(dataset)
-    if path.exists():
+    if dataset and path.exists():
         file = _file_for(path, part) if path.is_dir() else path
-        return _joined(_file_rows(file), {"dataset": dataset, "file": file.name})
-    if dataset not in _HUB_DATASETS and not _HUB_NAME.fullmatch(dataset):
+        origin = {"dataset": dataset, "file": file.name}
+        if _suffix(file) in _WITHOUT_COLUMNS:
+            _refuse_column(str(file), column, chat)
+            return _joined(_file_rows(file, documents), origin)
+        return _joined(_file_rows(file, documents), origin, documents)
+    refuse_missing(dataset)
+    return _hub_text(dataset, part, documents)
+
+
+def refuse_missing(dataset: str) -> None:
+    """Raise ValueError if a data set's name is that of a file that is not there, or no name."""
+    if dataset in (DEFAULT_DATASET, *_HUB_DATASETS) or (dataset and Path(dataset).exists()):
+        return
+    of_file = dataset.lower().endswith((*_OF_FILES, *_OF_OTHER_FILES))
+    if of_file or dataset.startswith(("/", ".", "~")) or re.search(r"[/\\].*[/\\]|[/\\]$", dataset):
+        hint = ", and only a shell knows what ~ is" if dataset.startswith("~") else ""
+        raise ValueError(f"dataset {dataset}: there is no such file or folder{hint}")
+    if not _HUB_NAME.fullmatch(dataset):
         raise ValueError(
             f"dataset must be {DEFAULT_DATASET}, {', '.join(_HUB_DATASETS)}, a file, a folder, or "
             f"owner/name[:configuration] of a hub, got {dataset!r}"
         )
-    return _hub_text(dataset, part)
 
 
-def _joined(rows: list[str], origin: dict[str, Any]) -> Text:
-    text = SEPARATOR.join(rows)
+def _refuse_column(dataset: str, column: str | None, chat: Render | None) -> None:
+    """Raise ValueError if a column is asked for of a text that has none."""
+    for asked, argument in ((column, "column"), (chat, "chat")):
+        if asked is not None:
+            raise ValueError(
+                f"{argument} is for documents in JSON, Parquet or a hub, and {dataset} is plain"
+            )
+
+
+def _joined(rows: list[str], origin: dict[str, Any], column: Column | None = None) -> Text:
+    """The rows as one text; `column` is where they come from, if they have one."""
+    chat = column is not None and column.render is not None
+    text = ("" if chat else SEPARATOR).join(rows)
     try:
         text.encode()
     except UnicodeEncodeError as error:  # JSON can write down half of a pair of surrogates
         half = ascii(text[error.start])
         raise ValueError(f"dataset {origin['dataset']} holds half a character, {half}") from None
-    return Text(text, len(rows), origin)
+    if column:
+        origin = {**origin, "column": column.name}
+    return Text(text, len(rows), {**origin, "joined_by": "nothing" if chat else "blank lines"})
 
 
 def _pydoc_rows(part: Part) -> list[str]:
@@ -132,7 +176,7 @@ def _suffix(path: Path) -> str:
     return "".join(name.suffixes[-2:]) if name.suffix == ".gz" else name.suffix
 
 
-def _file_rows(path: Path) -> list[str]:
+def _file_rows(path: Path, column: Column) -> list[str]:
     """The texts of a file: lines of WikiText's .raw, documents of JSON and .parquet, or all of it.
 
     Raises ValueError for an unknown suffix, and if the content does not match it.
@@ -144,119 +188,32 @@ def _file_rows(path: Path) -> list[str]:
             f"dataset {path} must be text ({', '.join(_PLAIN)}; all but .parquet also as .gz) or "
             f"token ids ({', '.join(TOKEN_SUFFIXES)}), got {suffix or 'no suffix'}: {hint}"
         )
-    return _READERS[suffix](path)
+    return _READERS[suffix](path, column)
 
 
-def _content(path: Path) -> str:
-    """The text of a file, unpacked; without the mark of bytes' order that some editors write."""
-    try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path) as stream:
-                content = stream.read()
-        else:
-            content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"dataset {path} is not UTF-8 text: {error}") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"dataset {path} cannot be unpacked: {error}") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _whole(path: Path, _: Column) -> list[str]:
+    return [content_of(path)]
 
 
-def _whole(path: Path) -> list[str]:
-    return [_content(path)]
-
-
-def _raw(path: Path) -> list[str]:
+def _raw(path: Path, _: Column) -> list[str]:
     # As papers read WikiText: a row is a line with its end, and a blank line is an empty row.
-    lines = _content(path).splitlines(keepends=True)
+    lines = content_of(path).splitlines(keepends=True)
     return [line if line.strip() else "" for line in lines]
 
 
-def _json_lines(path: Path) -> list[str]:
-    return _documents(path, _content(path))
-
-
-def _json(path: Path) -> list[str]:
-    """One document or a list of them; or JSON lines, which C4 has under this name."""
-    content = _content(path)
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return _documents(path, content)
-    documents = found if isinstance(found, list) else [found]
-    return [
-        _text_of(document, f"dataset {path}, document {number}")
-        for number, document in enumerate(documents, start=1)
-    ]
-
-
-def _documents(path: Path, content: str) -> list[str]:
-    rows = []
-    # Not splitlines, because JSON strings may hold other characters that end a line.
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = "nests too deeply" if isinstance(error, RecursionError) else "is no JSON"
-            raise ValueError(
-                f'dataset {path} must hold one {{"text": ...}} a line, or a .json file '
-                f"one list of them; line {number} {reason}"
-            ) from None
-        rows.append(_text_of(document, f"dataset {path}, line {number}"))
-    return rows
-
-
-def _text_of(document: object, where: str) -> str:
-    """The text of a document. Raises ValueError, whose message never shows the text."""
-    if not isinstance(document, dict):
-        raise ValueError(f'{where} must be {{"text": ...}}, got {_kind(document)}')
-    if "text" not in document:
-        keys = repr(list(document))[:100]
-        raise ValueError(f'{where} must be {{"text": ...}}, got the keys {keys}')
-    text = document["text"]
-    if not isinstance(text, str):
-        raise ValueError(f"{where} must have a string as its text, got {_kind(text)}")
-    return text
-
-
-def _kind(value: object) -> str:
-    kinds = {list: "a list", dict: "an object", str: "a string", type(None): "null"}
-    return kinds.get(type(value), "a number")
-
-
-def _parquet(path: Path) -> list[str]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise ValueError(
-            f"dataset {path} needs pyarrow: pip install 'thanos-pruning[data]'"
-        ) from None
-    try:
-        rows: list[str] = parquet.read_table(path, columns=["text"]).column("text").to_pylist()
-    except (ArrowException, OSError, KeyError) as error:
-        raise ValueError(
-            f"dataset {path} must be Parquet with a column text: {reason_of(error)}"
-        ) from error
-    if not all(isinstance(row, str) for row in rows):
-        raise ValueError(f"dataset {path} must have strings in its column text, in every row")
-    return rows
-
-
-_PLAIN: dict[str, Callable[[Path], list[str]]] = {
+_PLAIN: dict[str, Callable[[Path, Column], list[str]]] = {
     ".txt": _whole,
     ".raw": _raw,
-    ".jsonl": _json_lines,
-    ".json": _json,
-    ".parquet": _parquet,
+    ".jsonl": json_lines,
+    ".json": json_file,
+    ".parquet": parquet_file,
 }
+_WITHOUT_COLUMNS = (".txt", ".raw", ".txt.gz", ".raw.gz")
 _READERS = _PLAIN | {f"{suffix}.gz": _PLAIN[suffix] for suffix in _PLAIN if suffix != ".parquet"}
 
 
-def _hub_text(dataset: str, part: Part) -> Text:
-    """One part of a hub's data set, its column `text`.
+def _hub_text(dataset: str, part: Part, column: Column) -> Text:
+    """One part of a hub's data set.
 
     Raises ValueError if the data set is out of reach, or has no such split or column.
     """
@@ -269,7 +226,7 @@ def _hub_text(dataset: str, part: Part) -> Text:
         splits = get_dataset_split_names(config_name=configuration or None, **where)
         split = _choose(dataset, part, splits)
         rows = load_dataset(name=configuration or None, split=split, streaming=True, **where)
-        texts, complete = _first_rows(dataset, rows)
+        texts, complete = _first_rows(dataset, rows, column)
     except OSError as error:
         raise _out_of_reach(path, error) from error
     origin = {
@@ -280,7 +237,7 @@ def _hub_text(dataset: str, part: Part) -> Text:
         "revision": revision,
         "read": "all" if complete else f"the first {MOST_CHARACTERS:,} characters",
     }
-    return _joined(texts, origin)
+    return _joined(texts, origin, column)
 
 
 def hub_revision(path: str) -> str:
@@ -312,15 +269,15 @@ def _choose(dataset: str, part: Part, splits: Iterable[str]) -> str:
     )
 
 
-def _first_rows(dataset: str, rows: Iterable[dict[str, Any]]) -> tuple[list[str], bool]:
+def _first_rows(
+    dataset: str, rows: Iterable[dict[str, Any]], column: Column
+) -> tuple[list[str], bool]:
     """The texts up to MOST_CHARACTERS, and whether these are all."""
     texts: list[str] = []
     characters = 0
     for row in rows:
-        if "text" not in row:
-            raise ValueError(f"dataset {dataset} has no column text, but {', '.join(row)}")
-        texts.append(_text_of(row, f"dataset {dataset}, row {len(texts) + 1}"))
-        characters += len(row["text"])
+        texts.append(column.of(row, f"dataset {dataset}, row {len(texts) + 1}"))
+        characters += len(texts[-1])
         if characters >= MOST_CHARACTERS:
             return texts, False
     return texts, True
@@ -329,5 +286,5 @@ def _first_rows(dataset: str, rows: Iterable[dict[str, Any]]) -> tuple[list[str]
 def _out_of_reach(path: str, error: Exception) -> ValueError:
     return ValueError(
         f"dataset {path} could not be loaded from the hub: {reason_of(error)}; give a local file "
-        "or folder instead"
+        "or folder instead, as there is none of this name"
     )

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from thanos_torch.runtime.files import whole_file
 from thanos_torch.runtime.strangers import AtLeast, Count, Size, printable, read_json
@@ -28,6 +28,7 @@ class Draw:
 
     tokens  SHA-256 of the tokens, as data sets of one name may hold different texts; None if the
             file does not record it
+    bos     how windows begin, if it is not what the tokenizer does by itself
     """
 
     dataset: str | None = None
@@ -35,11 +36,12 @@ class Draw:
     seqlen: int | None = None
     seed: int | None = None
     tokens: str | None = None
+    bos: str | None = None
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """Data set and sizes: draws of one kind differ in their seed and vary in the same way."""
-        return self.dataset, self.nsamples, self.seqlen
+        """Data set, sizes and BOS: draws of one kind differ in their seed and vary alike."""
+        return self.dataset, self.nsamples, self.seqlen, self.bos
 
 
 DENSE = Draw()  # a dense model is not calibrated
@@ -160,7 +162,10 @@ class _Calibration(TypedDict):
 
 
 class _Text(TypedDict):
+    """What is read of a text; without `bos` it is what the tokenizer does by itself."""
+
     windows_sha256: NotRequired[str | None]
+    bos: NotRequired[Literal["each", "first", "none", "tokenizer"] | None]
 
 
 class _Seconds(TypedDict):
@@ -269,8 +274,15 @@ def _draw(run: _Run) -> Draw:
     if "calibration" not in run:
         raise ValueError("a pruned run has no 'calibration'")
     given = run["calibration"]
-    tokens = run.get("calibration_text", {}).get("windows_sha256")
-    return Draw(given["dataset"], given["nsamples"], given["seqlen"], given["seed"], tokens)
+    text = run.get("calibration_text", {})
+    sizes = given["dataset"], given["nsamples"], given["seqlen"], given["seed"]
+    return Draw(*sizes, text.get("windows_sha256"), _bos(text))
+
+
+def _bos(text: _Text) -> str | None:
+    """How windows begin, None if it is what the tokenizer does by itself."""
+    bos = text.get("bos")
+    return None if bos == "tokenizer" else bos
 
 
 def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -280,15 +292,17 @@ def _options(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _evaluation(run: _Run) -> str:
-    text = run.get("evaluation_text", {}).get("windows_sha256")
+    found = run.get("evaluation_text", {})
+    text = found.get("windows_sha256")
     recorded = {
         "{} windows": run.get("windows"),
         "of {} tokens": run.get("seqlen"),
         "({} scored)": run.get("tokens"),
         "of text {}": text and text[:12],
+        "with bos {}": _bos(found),
     }
-    found = [words.format(value) for words, value in recorded.items() if value is not None]
-    return " ".join(found) or "windows that are not told"
+    said = [words.format(value) for words, value in recorded.items() if value is not None]
+    return " ".join(said) or "windows that are not told"
 
 
 def logarithm(value: float) -> float:

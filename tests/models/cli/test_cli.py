@@ -221,7 +221,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], int, str]] = {
     ),
     "does not fit": (("--pattern", "5:10"), 1, r"layers.0.self_attn.q_proj: m = 10 does not div"),
     "short text": (("--dataset", "short.txt"), 1, "has 9 tokens for calibration, too few"),
-    "no text": (("--dataset", "nowhere.txt"), 1, "^thanos: dataset must be"),
+    "no text": (("--dataset", "nowhere.txt"), 1, "^thanos: dataset nowhere.txt: there is no such"),
     "long windows": (("--seqlen", 65), 1, "seqlen must be at most 64 for this model, got 65"),
     "activations": (("--activations", "tape"), 1, "activations must be disk or memory, got 'tape'"),
     "unknown option": (("--blocksize", 8), 2, "No such option"),

@@ -63,7 +63,7 @@ def test_blocks_of_a_vision_tower_are_no_decoder_blocks() -> None:
 
 def collect(model: Any, index: int, windows: Tensor) -> InputGrams:
     seen = observe(model, windows)
-    replay = seen.replay(windows, "cpu")
+    replay = seen.replay([windows], "cpu")
     for before in range(index):
         replay.advance(before)
     stopwatch = Stopwatch("cpu", ("gram",))
@@ -154,7 +154,7 @@ def test_layers_are_watched_no_longer_than_asked() -> None:
 def test_replay_ends_where_the_model_ends() -> None:
     model = random_model(llama_config())
     windows = random_windows(70, 32)  # more than one batch, the last one smaller
-    replay = observe(model, windows).replay(windows, "cpu")
+    replay = observe(model, windows).replay([windows], "cpu")
     for index in range(3):
         replay.advance(index)
     states = torch.cat([replay.activations.read(batch) for batch in range(2)])
@@ -168,7 +168,7 @@ def test_a_forward_set_by_another_tool_is_kept() -> None:
     model = random_model(llama_config())
     blocks: Any = model.model.layers
     blocks[0].forward = forward = blocks[0].forward
-    replay = observe(model, random_windows()).replay(random_windows(), "cpu")
+    replay = observe(model, random_windows()).replay([random_windows()], "cpu")
     replay.advance(0)
     replay.advance(1)
     assert blocks[0].forward is forward

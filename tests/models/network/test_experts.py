@@ -58,7 +58,7 @@ def test_some_experts_can_be_watched_without_the_others() -> None:
     windows = random_windows()
     seen = observe(model, windows)
     with InputGrams({name: layers[name]}, Stopwatch("cpu", ("gram",))) as inputs:
-        for _ in seen.replay(windows, "cpu").run(0):
+        for _ in seen.replay([windows], "cpu").run(0):
             assert model.config._experts_implementation == "eager"
     assert model.config._experts_implementation == "grouped_mm"
     assert set(inputs.grams) == {name}

@@ -46,6 +46,8 @@ def test_texts_are_asked_for_by_part(hub: Any) -> None:
         "split": "train",
         "revision": "abc123",
         "read": "all",
+        "column": "text",
+        "joined_by": "blank lines",
     }
     assert read_text("someone/stories", "evaluation").text == "held out"
     splits["test"] = [{"text": "tested"}]
@@ -71,8 +73,9 @@ def test_no_more_is_read_than_is_needed(hub: Any, monkeypatch: pytest.MonkeyPatc
 def test_other_splits_and_columns_are_refused(hub: Any) -> None:
     _, splits = hub
     splits["train"] = [{"body": "one", "id": 1}]
-    with pytest.raises(ValueError, match="dataset a/b has no column text, but body, id"):
+    with pytest.raises(ValueError, match=r'dataset a/b, row 1 has no column "text", but .*body'):
         read_text("a/b", "calibration")
+    assert read_text("a/b", "calibration", column="body").text == "one"
     splits["train"] = [{"text": "one"}, {"text": None}]
     with pytest.raises(ValueError, match="a/b, row 2 must have a string as its text, got null"):
         read_text("a/b", "calibration")

@@ -84,6 +84,7 @@ def test_a_report_can_tell_the_text(alphabet: str) -> None:
         "rows": 1,
         "joined_by": "blank lines",
         "text_sha256": "71c480df93d6ae2f1efad1447c66c9525e316218cf51fc8d9ed832f2daf18b73",
+        "bos": "tokenizer",
         "tokens": 26,
         "seed": 3,
         "windows": 4,
@@ -103,7 +104,7 @@ def test_a_report_can_tell_the_text(alphabet: str) -> None:
         ("alphabet", {"seqlen": 27}, "26 tokens for calibration, too few .* seqlen = 27"),
         ("alphabet", {"seqlen": 0}, "seqlen must be at least 1, got 0"),
         ("alphabet", {"nsamples": 0}, "nsamples must be at least 1, got 0"),
-        ("nowhere.txt", {}, "dataset must be pydoc, wikitext2, c4, a file, .* 'nowhere.txt'"),
+        ("nowhere", {}, "dataset must be pydoc, wikitext2, c4, a file, .* 'nowhere'"),
     ],
 )
 def test_refusals(alphabet: str, dataset: str, options: dict[str, Any], message: str) -> None:
@@ -132,7 +133,10 @@ def test_short_documents_are_packed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"texts": 1}', r'line 2 must be {"text": ...}, got the keys \[\'texts\'\]'),
+        (
+            '{"texts": 1}',
+            r'line 2 has no column "text", but \[\'texts\'\]: choose one with --column$',
+        ),
         ("no json", r'must hold one {"text": ...} a line, .*; line 2 is no JSON'),
         ("[1]", 'line 2 must be {"text": ...}, got a list'),
         ('{"text": 1}', "line 2 must have a string as its text, got a number"),
@@ -141,7 +145,7 @@ def test_short_documents_are_packed(tmp_path: Path) -> None:
         ('["SECRET"]', 'line 2 must be {"text": ...}, got a list'),
         ('{"text": "SECRET', "line 2 is no JSON"),
         ("[" * 100_000, "line 2 nests too deeply"),
-        ('{"%s": 1}' % ("key" * 999), r"got the keys \['key.{90,100}$"),
+        ('{"%s": 1}' % ("key" * 999), r"but \['key.{90,100}: choose one"),
     ],
 )
 def test_bad_jsonl_files(tmp_path: Path, line: str, reason: str) -> None:
@@ -218,13 +222,15 @@ def test_parquet_files(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"text": ["one", "two"], "id": [1, 2]}), file)
     assert read_text(str(file), "evaluation").text == "one\n\ntwo"
     parquet.write_table(pyarrow.table({"body": ["one"]}), file)
-    with pytest.raises(ValueError, match=r"documents.parquet must be Parquet with a column text"):
+    with pytest.raises(ValueError, match=r"parquet has no column \"text\", but \['body'\]"):
         read_text(str(file), "evaluation")
     parquet.write_table(pyarrow.table({"text": ["one", None]}), file)
-    with pytest.raises(ValueError, match=r"documents.parquet must have strings in its column text"):
+    with pytest.raises(
+        ValueError, match=r"parquet, row 2 must have a string as its text, got null"
+    ):
         read_text(str(file), "evaluation")
     file.write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"documents.parquet must be Parquet"):
+    with pytest.raises(ValueError, match=r"documents.parquet cannot be read as Parquet"):
         read_text(str(file), "evaluation")
 
 

@@ -119,6 +119,10 @@ def judge(measure: Measure, before: Records, after: Records, recorded: Records) 
         like = [known[draw] for draw in known if {draw.kind} == kinds]
         spread = [values for values in like if values.keys() >= set(layers)]
         limit, basis = _other_draws(old, new, _table(spread, layers), measure.tolerance)
+        begun = [{draw.bos or "tokenizer" for draw in side} for side in (first, second)]
+        if begun[0] != begun[1]:  # what layers read differs by more than a draw
+            words = " → ".join(", ".join(sorted(each)) for each in begun)
+            limit, basis = None, f"calibrated with another BOS: {words}"
     shift = float(new.mean() - old.mean())
     return Change(
         measure.name,

@@ -147,6 +147,7 @@ def pruned(
         "run": run,
         "model": settings.model,
         "calibration": vars(draw),
+        "calibration_text": {"bos": windows.origin["bos"]},
         **model_record(report),
         "layers": [layer_record(layer) for layer in report.layers],
         **(scored(loaded, settings, resources) if settings.windows else {}),
@@ -161,7 +162,8 @@ def scored(loaded: LoadedModel, settings: DrawSettings, resources: Resources) ->
         seqlen=settings.seqlen,
         limit=settings.windows,
     )
-    return perplexity(loaded.model, text.ids).as_dict()
+    measured = perplexity(loaded.model, text.ids, stride=text.origin["stride"])
+    return {**measured.as_dict(), "evaluation_text": {"bos": text.origin["bos"]}}
 
 
 @cache

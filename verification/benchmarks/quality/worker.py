@@ -128,7 +128,7 @@ def drawn_windows(loaded: LoadedModel, draw: Calibration, resources: Resources) 
 def text_record(windows: Windows) -> dict[str, Any]:
     """Which windows of which text were used, identified by content and without local paths."""
     found = windows.provenance()
-    known = ("file", "part", "tokens", "windows", "text_sha256", "windows_sha256")
+    known = ("file", "part", "tokens", "windows", "text_sha256", "windows_sha256", "bos")
     return {name: found[name] for name in known if name in found}
 
 
@@ -142,7 +142,8 @@ def evaluated(loaded: LoadedModel, run: Run, resources: Resources) -> dict[str, 
         limit=asked.windows,
     )
     loaded.model.to(resources.device)
-    measured = perplexity(loaded.model, text.ids, partial(tell, phases.EVALUATING))
+    show, stride = partial(tell, phases.EVALUATING), text.origin["stride"]
+    measured = perplexity(loaded.model, text.ids, show, stride=stride)
     record = {**measured.as_dict(), "evaluation_text": text_record(text)}
     if asked.items != 0:
         from thanos_torch.evaluation import TASKS, wheel_data, zero_shot
@@ -233,7 +234,7 @@ def full_layer_record(layer: LayerRecord, dense_errors: dict[str, float]) -> dic
 def save_dense_grams(model: Any, windows: Tensor, folder: Path, device: str) -> None:
     """Save the Gram matrices of the dense model, one file per layer, for all other runs."""
     seen, watch = observe(model, windows), Stopwatch(device, ("gram",))
-    replay, blocks = seen.replay(windows, device), list(seen.blocks.values())
+    replay, blocks = seen.replay([windows], device), list(seen.blocks.values())
     shutil.rmtree(folder, ignore_errors=True)
     with new_folder(folder) as unfinished:
         for index, layers in enumerate(seen.layers):
