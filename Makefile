@@ -6,7 +6,10 @@ BIN := .venv/bin
 # Python compiles what it imports, once: pip would compile every module, most of which nobody imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test bench report docs mutants fuzz attacks stress verify clean
+# Sources and environments of the implementations that `make scoreboard` judges.
+FOLDER ?=
+
+.PHONY: test bench report docs mutants fuzz attacks stress verify scoreboard clean
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -25,6 +28,13 @@ verify: mutants fuzz attacks
 	$(BIN)/python -m tests.judge.named
 	$(BIN)/python -m tests.stress.busy
 	$(BIN)/python -m tests.models.sweep --out docs/results/model-sweep.json
+	$(if $(FOLDER),$(MAKE) scoreboard)
+
+# Public implementations, judged by their own code. It says what it does not find in FOLDER.
+scoreboard: .venv/installed
+	@test -n "$(FOLDER)" || { echo "make scoreboard needs FOLDER=...: docs/scoreboard.md" >&2; exit 2; }
+	$(BIN)/python -m verification.scoreboard "$(FOLDER)"
+	$(BIN)/python -m verification.scoreboard.layers "$(FOLDER)"
 
 mutants: .venv/installed
 	$(BIN)/python -m verification.mutants

@@ -31,6 +31,8 @@ EXEMPT = (
     "thanos_torch/methods/kernels",
     "verification/bench",
     "verification/fuzz/folders",
+    "verification/scoreboard/adapters",
+    "verification/scoreboard/layers",
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 import reference
 from verification.conformance import Failed, Output, Refused, load_case, load_cases
 from verification.conformance.callables import PythonFunction, load_callable
-from verification.conformance.capabilities import Capabilities
+from verification.conformance.capabilities import Capabilities, read_capabilities
 from verification.conformance.command import main, shuffled_names
 from verification.conformance.judge import judge_answer
 from verification.conformance.programs import Program
@@ -137,6 +137,15 @@ def test_what_is_not_supported_is_no_pass(capsys: pytest.CaptureFixture[str]) ->
     assert "5 cases: 1 passed, 0 failed, 4 not supported" in capsys.readouterr().out
 
 
+def test_a_single_pattern_can_be_declared_in_the_place_of_all() -> None:
+    declared = {"patterns": ["2:4"], "dtypes": ["float64", "float32"]}
+    capabilities = read_capabilities(declared, "thanos", "mine")
+    groups = [case for case in load_cases() if case.method == "thanos" and not case.storage]
+    supported = {case.pattern for case in groups if capabilities.missing(case) is None}
+    assert supported == {"2:4"}
+    assert {"1:1", "2:4+outliers:0.2"} <= {case.pattern for case in groups}
+
+
 def test_an_empty_run_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"{__name__}:only_unstructured", "--only", "thanos-float64-03-nm"]) == 2
     assert "nothing was judged" in capsys.readouterr().err
@@ -169,7 +178,8 @@ def test_usage_errors(arguments: list[str], named: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("declared", "named"),
     [
-        ({"patterns": ["2:4"]}, "2:4"),
+        ({"patterns": ["2:4:1"]}, "2:4:1"),
+        ({"dtypes": ["2:4"]}, "2:4"),
         ({"dtypes": "float64"}, "dtypes"),
         ({"methods": ["obd"]}, "obd"),
         ({"refusals": 1}, "refusals"),

@@ -1,11 +1,14 @@
 """Methods, patterns and precisions that an implementation declares. docs/vectors.md."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reference.patterns import SemiStructured, Structured, Unstructured, parse_pattern
 from verification.conformance.cases import Case
 
+# One pattern n:m, where an implementation supports some of them alone.
+ONE_PATTERN = re.compile(r"\d{1,9}:\d{1,9}", re.ASCII)
 METHODS = ("thanos", "magnitude", "wanda", "sparsegpt")
 KINDS = {Unstructured: "unstructured", SemiStructured: "n:m", Structured: "structured"}
 CHOICES = {
@@ -20,6 +23,7 @@ CHOICES = {
 class Capabilities:
     """What an implementation supports; the defaults apply to what it does not declare.
 
+    patterns    kinds of patterns, or single ones such as 2:4 in the place of n:m
     arithmetic  precision of its computation; None if it is the dtype of the case
     by_method   whether it declared methods, so that each call must name one
     """
@@ -39,8 +43,9 @@ class Capabilities:
             return f"method {case.method}"
         if case.expected == "refusal":
             return None if self.refusals else "refusals"
+        one = case.pattern.partition("+")[0]
         for kind in pattern_kinds(case.pattern):
-            if kind not in self.patterns:
+            if kind not in self.patterns and not (kind == "n:m" and one in self.patterns):
                 return f"pattern {kind}"
         if case.dtype not in self.dtypes:
             return f"dtype {case.dtype}"
@@ -97,6 +102,10 @@ def _choices(key: str, values: object, allowed: tuple[str, ...]) -> tuple[str, .
     if not isinstance(values, list | tuple):
         raise ValueError(f"{key} must be a list, got {values!r}")
     for value in values:
-        if value not in allowed:
+        if value not in allowed and not (key == "patterns" and _is_one_pattern(value)):
             raise ValueError(f"{key} may hold {', '.join(allowed)}, got {value!r}")
     return tuple(values)
+
+
+def _is_one_pattern(value: object) -> bool:
+    return isinstance(value, str) and ONE_PATTERN.fullmatch(value) is not None

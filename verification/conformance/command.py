@@ -15,6 +15,7 @@ from verification.conformance.capabilities import METHODS
 from verification.conformance.cases import Case, load_cases
 from verification.conformance.implementation import TIMEOUT, Implementation
 from verification.conformance.isolated import python_function
+from verification.conformance.markdown import report_markdown
 from verification.conformance.outputs import OutputsFolder
 from verification.conformance.programs import Program
 from verification.conformance.text import printable, report_text
@@ -23,6 +24,7 @@ from verification.fresh import fresh_cases, fresh_ids
 from verification.writing import write_text
 
 USAGE = 2  # exit status if nothing was judged
+FORMATS = {"text": report_text, "markdown": report_markdown}
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m verification") -> int:
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
             report = verify(implementation, cases, seed, progress)
     except (ValueError, OSError) as error:
         return _complain(program, error)
-    print(report_text(report, implementation.capabilities))
+    print(FORMATS[options.format](report, implementation.capabilities))
     if options.json:
         try:
             write_text(options.json, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
@@ -76,6 +78,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="N",
                         help="draw the fresh cases of an earlier run")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--format", choices=FORMATS, default="text",
+                        help="of the report: markdown is for the summaries of CI jobs")  # fmt: skip
     parser.add_argument("--export", type=Path, metavar="DIR",
                         help="only write the inputs to a new folder, for --outputs")  # fmt: skip
     return parser

@@ -4,6 +4,8 @@ import os
 import select
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from verification.conformance.callables import NamedFunction, PythonFunction, load_callable
@@ -16,6 +18,22 @@ from verification.conformance.worker import LENGTH
 
 IMPORT_TIMEOUT = 60.0  # seconds; torch takes ten on a slow disk
 MAX_ANSWER = 2**24  # bytes
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python that runs a function under test: the judge's own, or that of another environment.
+
+    executable      its program
+    path            folders in which it looks for modules before its own
+    variables       further environment variables
+    import_timeout  seconds in which the function must be imported
+    """
+
+    executable: str = sys.executable
+    path: Sequence[str] = field(default_factory=lambda: [each for each in sys.path if each])
+    variables: Mapping[str, str] = field(default_factory=dict)
+    import_timeout: float = IMPORT_TIMEOUT
 
 
 def python_function(name: str, method: str, timeout: float = TIMEOUT) -> NamedFunction:
@@ -32,9 +50,12 @@ def python_function(name: str, method: str, timeout: float = TIMEOUT) -> NamedFu
 class IsolatedFunction(NamedFunction):
     """A function under test; a process that ends in a call fails that case alone."""
 
-    def __init__(self, name: str, method: str, timeout: float) -> None:
+    def __init__(
+        self, name: str, method: str, timeout: float, interpreter: Interpreter | None = None
+    ) -> None:
         self._timeout = timeout
-        self._worker: Worker | None = Worker(name)
+        self._interpreter = interpreter or Interpreter()
+        self._worker: Worker | None = Worker(name, self._interpreter)
         super().__init__(self._worker.declared, method, name)
 
     def close(self) -> None:
@@ -45,7 +66,7 @@ class IsolatedFunction(NamedFunction):
 
     def _run(self, call: Call) -> Answer:
         try:
-            self._worker = self._worker or Worker(self._name)
+            self._worker = self._worker or Worker(self._name, self._interpreter)
             content = self._worker.ask(call.to_bytes(), self._timeout)
             return answer_from_bytes(call, content)
         except (Died, ValueError) as error:
@@ -64,7 +85,7 @@ class Worker:
     Raises ValueError if the function cannot be imported.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, interpreter: Interpreter) -> None:
         theirs, self._to = os.pipe()
         self._from, ours = os.pipe()
         self._supervisor = Supervisor((theirs, ours))
@@ -72,11 +93,11 @@ class Worker:
             os.close(end)
         os.set_blocking(self._to, False)
         # -P: the working folder may hold modules that are named like ours.
-        command = [sys.executable, "-P", "-m", "verification.conformance.worker", name]
-        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._supervisor.start(command, None, Limits(), path)
+        command = [interpreter.executable, "-P", "-m", "verification.conformance.worker", name]
+        variables = {**interpreter.variables, "PYTHONPATH": os.pathsep.join(interpreter.path)}
+        self._supervisor.start(command, None, Limits(), variables)
         try:
-            told = parse_json(self._exchange(b"", IMPORT_TIMEOUT))
+            told = parse_json(self._exchange(b"", interpreter.import_timeout))
         except (Died, ValueError) as error:
             self.close()
             raise ValueError(f"implementation {name!r} cannot be imported: {error}") from None

@@ -102,16 +102,26 @@ def verify(
         verdicts.append(judge(case, implementation))
     if progress:
         progress(len(cases), len(cases))
+    return explained(implementation, verdicts, seed)
+
+
+def explained(
+    implementation: Implementation, verdicts: Sequence[Verdict], seed: int, search: bool = True
+) -> Report:
+    """The report of some verdicts, with explanations of the failures.
+
+    search  whether explanations are looked for; they compare all checks of a verdict
+    """
     capabilities = implementation.capabilities
     failed = [verdict for verdict in verdicts if verdict.failures]
-    explained = _explained(failed, capabilities)
+    found = _explained(failed, capabilities) if search else [()] * len(failed)
     failures = tuple(
         Failure(verdict, of_one, implementation.reproduce(verdict.case))
-        for verdict, of_one in zip(failed, explained, strict=True)
+        for verdict, of_one in zip(failed, found, strict=True)
     )
     evidence = [_evidence(verdict) for verdict in failed]
-    found = ranked(explained, evidence, _passed(verdicts, failed))
-    return Report(capabilities.name, seed, tuple(verdicts), failures, tuple(found))
+    best = ranked(found, evidence, _passed(verdicts, failed)) if search else ()
+    return Report(capabilities.name, seed, tuple(verdicts), failures, tuple(best))
 
 
 def _explained(

@@ -14,10 +14,11 @@ from verification.benchmarks.pages.page import Page
 from verification.benchmarks.pages.paper_models import PAPER_MODELS
 from verification.benchmarks.pages.quality import QUALITY
 from verification.benchmarks.pages.report import html_report
+from verification.benchmarks.pages.scoreboard import SCOREBOARD
 from verification.benchmarks.pages.studies import Results
 
 MEASURED: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED)
-PAGES = (*MEASURED, PAPER_MODELS, GPU, MODELS)
+PAGES = (*MEASURED, PAPER_MODELS, GPU, MODELS, SCOREBOARD)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
 SECTIONS = (
@@ -53,6 +54,8 @@ def published(root: Path) -> list[Path]:
         docs / "gpu.md",
         docs / "models.md",
         docs / "paper-models.md",
+        docs / "scoreboard.md",
+        docs / "bugs-found.md",
         docs / "results" / "speed" / "speed.md",
         *sorted((docs / "study").glob("*.md")),
     ]
@@ -103,7 +106,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Rebuild what a checkout publishes: README, docs/study, gpu.md, models.md and others."""
+    """Rebuild what a checkout publishes: README, docs/study, and the pages with results in docs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="folder of the checkout")
     publish(parser.parse_args().root)

@@ -1,0 +1,77 @@
+"""ALPS as its authors published it: `ALPS_prune.ALPS_admm` of `alps.py`.
+
+Their class gets a layer, and the Gram matrix in the place of the one that it sums up itself. It
+runs on the CPU: what their code moves to `cuda:0` stays where it is, and `torch.cuda.synchronize`
+does nothing. Their n counts kept weights. The mask is observed: it is their last choice of the
+smallest weights, before they solve for the kept ones.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import alps as published
+import torch
+from torch.overrides import TorchFunctionMode
+
+from verification.scoreboard.adapters.layer import array, hessian, linear, options
+
+OWN = torch.Tensor.to
+
+torch.cuda.synchronize = lambda *_: None
+published.dev = "cpu"
+
+
+def _to(self: torch.Tensor, *where: Any, **options: Any) -> torch.Tensor:
+    return self if where == ("cuda:0",) else OWN(self, *where, **options)
+
+
+torch.Tensor.to = _to  # type: ignore[method-assign, assignment]
+
+
+class LastChoice(TorchFunctionMode):
+    """Records the indices that the last call of `torch.topk` returned."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Do what was asked for, and record what it chose."""
+        returned = func(*args, **(kwargs or {}))
+        if func is torch.topk:
+            self.indices = returned[1]
+        return returned
+
+
+def prune(
+    weight: Any,
+    gram: Any,
+    pattern: str,
+    block_size: int,
+    damping: float,
+    *,
+    storage: str | None = None,
+) -> tuple[Any, Any]:
+    """Prune with the arguments of their command line; they have no block size and damping."""
+    asked, layer = options(pattern), linear(weight, storage)
+    rows, columns = weight.shape
+    run = published.ALPS_prune(layer, nsamples=1, seqlen=1)
+    run.XtX = hessian(gram)
+    kept = asked.m - asked.n if asked.m else 0
+    with LastChoice() as last:
+        run.ALPS_admm(sp=asked.sparsity, nm_n=kept, nm_m=asked.m)
+    if kept:
+        groups = torch.zeros(rows * columns // asked.m, asked.m, dtype=torch.bool)
+        mask = groups.scatter(1, last.indices, True).reshape(rows, columns)
+    else:  # they choose in the transposed weight
+        flat = torch.zeros(rows * columns, dtype=torch.bool)
+        flat[last.indices] = True
+        mask = flat.reshape(columns, rows).T
+    return array(layer.weight), mask.numpy()
+
+
+prune.patterns = ["unstructured", "n:m"]  # type: ignore[attr-defined]
+prune.dtypes = ["float32"]  # type: ignore[attr-defined]
+prune.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]
