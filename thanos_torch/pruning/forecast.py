@@ -10,7 +10,7 @@ NOMINAL = Speed(single=1e11, double=5e10, elements=1e9)
 STORING = 2e-8
 CHECKING = 0.25  # of the cost of storing: at the end every file is read and hashed once more
 # The weight of a block beside that of the block after it, because a machine's speed changes.
-FORGETTING = 0.7
+FORGETTING = 0.8
 
 Cost = Mapping[str, float]  # modelled seconds by stage
 

@@ -173,7 +173,7 @@ def test_the_forecast_follows_a_change_of_speed() -> None:
     cost = forecast.of_block(1, pruned=True, passed_on=True)
     for factor in (1.0, *([4.0] * 12)):
         forecast.learn(cost, {stage: factor * part for stage, part in cost.items()})
-    # Of the first block 0.7**12 = 1.4 % of its weight are left.
+    # The first block has 1.5 % of the weight of all.
     assert forecast.seconds(cost, {}, 0.0) == pytest.approx(4 * sum(cost.values()), rel=0.02)
 
 
