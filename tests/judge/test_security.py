@@ -38,7 +38,8 @@ CALLS = {
 }  # fmt: skip
 # The values that these arguments may have; only the user may ask for remote code.
 KEYWORDS = {"shell": ["False"], "allow_pickle": ["False"],
-            "trust_remote_code": ["False", "trust_remote_code"]}  # fmt: skip
+            "trust_remote_code": ["False", *(f"{owner}trust_remote_code"
+                                             for owner in ("", "self.", "how."))]}  # fmt: skip
 
 
 def forbidden(source: str) -> Iterator[str]:

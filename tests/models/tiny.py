@@ -17,6 +17,7 @@ from transformers import (
 from thanos_torch.models import ModelReport, prune_model
 
 WORDS = 256  # one token a byte
+SMALL_SHARDS = "18KB"  # four files for the tiny Llama, which share two blocks
 BLOCK_SIZE = 8
 # To calibrate with: the default text takes longer to tokenise than a tiny model to prune.
 TEXT = Path(__file__).with_name("text.txt")

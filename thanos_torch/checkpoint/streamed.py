@@ -174,7 +174,7 @@ class StreamedModel:
 
     model    the language model, in evaluation mode
     folder   the checkpoint's folder
-    trusted  whether code in the folder may run
+    trust_remote_code  whether code in the folder may run
     dtype    what all floating-point tensors are to be written in; None: as the checkpoint has each
     files    the file of every tensor of the checkpoint
     dtypes   the dtype of every tensor
@@ -194,7 +194,7 @@ class StreamedModel:
 
         Also for quantised weights, and for tensors that are missing or have other shapes.
         """
-        self.folder, self.trusted, self.dtype = folder, trust_remote_code, dtype
+        self.folder, self.trust_remote_code, self.dtype = folder, trust_remote_code, dtype
         self.files = model_files(folder)
         described = describe_tensors(self.files)
         self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
@@ -216,7 +216,7 @@ class StreamedModel:
         """The same checkpoint, to be written in another dtype; None: as the checkpoint has it."""
         if dtype == self.dtype:
             return self
-        return type(self)(self.folder, trust_remote_code=self.trusted, dtype=dtype)
+        return type(self)(self.folder, trust_remote_code=self.trust_remote_code, dtype=dtype)
 
     def refuse_overflow(self) -> None:
         """Read all tensors; ValueError, naming it, if one is too large for the dtype to write."""

@@ -12,13 +12,18 @@ from safetensors.torch import save_file
 
 from tests.models.checkpoint.packs import ROWS, digests, forge, pruned
 from tests.models.conftest import Thanos
+from tests.models.tiny import SMALL_SHARDS, random_windows
+from thanos_torch.checkpoint import shards
+from thanos_torch.checkpoint.packed_format import packed_name
 from thanos_torch.models import (
     MASKS,
     PACKED,
     RECORD,
     load_packed,
     pack_checkpoint,
+    prune_checkpoint,
     reapply_checkpoint,
+    stream_model,
     unpack_checkpoint,
 )
 
@@ -87,17 +92,22 @@ def test_what_is_not_as_it_was_packed_is_named(
 
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_shard_that_is_struck_from_the_list_is_missed(
-    forged: bool, kept: tuple[Path, Path, Path], tmp_path: Path, thanos: Thanos
+    forged: bool, plain: Path, tmp_path: Path, thanos: Thanos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed, shard = tmp_path / "packed", "model.safetensors"
-    pack_checkpoint(kept[1], packed)
+    monkeypatch.setattr(shards, "largest_shard", lambda: SMALL_SHARDS)
+    _, streamed = stream_model(str(plain.parent / "dense"))
+    several, packed = tmp_path / "several", tmp_path / "packed"
+    prune_checkpoint(streamed, random_windows(), ROWS, several, judge=None, record={"settings": {}})
+    pack_checkpoint(several, packed)
+    shutil.rmtree(several)
+    shard = sorted(json.loads((packed / PACKED).read_text())["files"])[0]
     if forged:
         forge(packed, lambda content: content["files"].pop(shard))
     else:
         content_without("files", shard)(packed)
     done = thanos("unpack", packed, "--out", tmp_path / "out")
     assert done.status == 1
-    assert "it does not say what 'model.packed.safetensors' holds" in done.err
+    assert f"it does not say what '{packed_name(shard)}' holds" in done.err
     assert [*tmp_path.iterdir()] == [packed]
 
 

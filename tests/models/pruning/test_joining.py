@@ -31,10 +31,9 @@ RULES = Rules(LayerOptions(Unstructured(0.5), block_size=tiny.BLOCK_SIZE))
 # Not Mixtral and Qwen3-MoE: Transformers puts all experts of a block into one file, because in its
 # memory they share one tensor.
 LONGER = FAMILIES.keys() - {"Llama", "GPT-OSS", "Mixtral", "Qwen3-MoE"}
-SMALL_SHARDS = "18KB"  # four files for the tiny Llama, which share two blocks
 
 
-@pytest.mark.parametrize("size", ["50GB", SMALL_SHARDS])
+@pytest.mark.parametrize("size", ["50GB", tiny.SMALL_SHARDS])
 @pytest.mark.parametrize(
     "family",
     [
@@ -92,7 +91,7 @@ Prune = Callable[..., Outcome]
 @pytest.fixture
 def prune(dense: Path, thanos: Thanos, monkeypatch: pytest.MonkeyPatch) -> Prune:
     """Runs `thanos prune` of the tiny Llama into a folder, with small files of weights."""
-    monkeypatch.setattr(shards, "largest_shard", lambda: SMALL_SHARDS)
+    monkeypatch.setattr(shards, "largest_shard", lambda: tiny.SMALL_SHARDS)
 
     def run(out: Path, *, fail: str = "", more: tuple[object, ...] = ()) -> Outcome:
         files._begun.clear()
@@ -109,7 +108,7 @@ def whole(
     """A run left in peace, and the stages that began."""
     folder = tmp_path_factory.mktemp("joining")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "largest_shard", lambda: SMALL_SHARDS)
+        patch.setattr(shards, "largest_shard", lambda: tiny.SMALL_SHARDS)
         patch.setenv("THANOS_TRACE", str(folder / "trace"))
         given = ("--pattern", "2:4", "--out", folder / "out", *SMALL)
         assert thanos_once("prune", dense, *given).status == 0
