@@ -11,10 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.models.checkpoint.packs import ROWS, digests, forge, pruned
-from tests.models.conftest import Thanos
-from tests.models.tiny import SMALL_SHARDS, random_windows
+from tests.models.conftest import SMALL, Thanos
 from thanos_torch.checkpoint import shards
-from thanos_torch.checkpoint.packed_format import packed_name
 from thanos_torch.models import (
     MASKS,
     PACKED,
@@ -92,23 +90,22 @@ def test_what_is_not_as_it_was_packed_is_named(
 
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_shard_that_is_struck_from_the_list_is_missed(
-    forged: bool, plain: Path, tmp_path: Path, thanos: Thanos, monkeypatch: pytest.MonkeyPatch
+    forged: bool, dense: Path, tmp_path: Path, thanos: Thanos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "largest_shard", lambda: SMALL_SHARDS)
-    _, streamed = stream_model(str(plain.parent / "dense"))
-    several, packed = tmp_path / "several", tmp_path / "packed"
-    prune_checkpoint(streamed, random_windows(), ROWS, several, judge=None, record={"settings": {}})
-    pack_checkpoint(several, packed)
-    shutil.rmtree(several)
-    shard = sorted(json.loads((packed / PACKED).read_text())["files"])[0]
+    monkeypatch.setattr(shards, "largest_shard", lambda: "30KB")
+    whole, packed, out = (tmp_path / name for name in ("whole", "packed", "out"))
+    assert thanos("prune", dense, "--pattern", "2:4", "--out", whole, *SMALL).status == 0
+    shard = sorted(whole.glob("model-*.safetensors"))[-1].name
+    pack_checkpoint(whole, packed)
     if forged:
         forge(packed, lambda content: content["files"].pop(shard))
     else:
         content_without("files", shard)(packed)
-    done = thanos("unpack", packed, "--out", tmp_path / "out")
+    done = thanos("unpack", packed, "--out", out)
     assert done.status == 1
-    assert f"it does not say what '{packed_name(shard)}' holds" in done.err
-    assert [*tmp_path.iterdir()] == [packed]
+    missing = shard.replace(".safetensors", ".packed.safetensors")
+    assert f"it does not say what {missing!r} holds" in done.err
+    assert not out.exists()
 
 
 def test_files_that_hubs_add_are_left_out(packed: Path, plain: Path, tmp_path: Path) -> None:
