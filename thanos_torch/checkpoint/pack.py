@@ -213,11 +213,14 @@ def _copy(names: Sequence[str], source: Path, target: Path) -> int:
 
 
 class _Shard:
-    """The packed counterpart of one file of weights, written to `target` by `finish`."""
+    """The packed counterpart of one file of weights."""
 
     def __init__(self, form: str, sizes: PackedSizes, target: Path) -> None:
         self._form, self._sizes, self._file = form, sizes, ShardWriter(target)
-        self.finish = self._file.finish
+
+    def finish(self) -> None:
+        """Write the file."""
+        self._file.finish()
 
     def add(self, name: str, whole: Tensor, parts: list[Part]) -> list[Piece]:
         """Pack a tensor; returns its pieces, none if it is stored as it is."""

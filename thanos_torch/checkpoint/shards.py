@@ -327,12 +327,14 @@ class ShardWriter:
     def __init__(self, file: Path, metadata: Mapping[str, str] | None = None) -> None:
         self._file, self._metadata = file, metadata or FORMAT
         self._held: dict[str, Tensor] = {}
+        self._bytes = 0  # of what is held
         self._parts: dict[str, Path] = {}
 
     def add(self, tensors: Mapping[str, Tensor]) -> None:
         """Take some more tensors. Raises OSError if the disk is full."""
         self._held |= tensors
-        if sum(tensor.nbytes for tensor in self._held.values()) > PART_BYTES:
+        self._bytes += sum(tensor.nbytes for tensor in tensors.values())
+        if self._bytes > PART_BYTES:
             self._write_part()
 
     def finish(self) -> None:
@@ -350,7 +352,7 @@ class ShardWriter:
         part = self._file.with_name(f".{self._file.name}.{len(set(self._parts.values()))}")
         write_shard(part, self._held)
         self._parts |= dict.fromkeys(self._held, part)
-        self._held = {}
+        self._held, self._bytes = {}, 0
 
 
 def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
