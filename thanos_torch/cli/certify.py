@@ -76,10 +76,10 @@ def show_verdict(original: str, pruned: Path, found: CheckpointVerdict) -> None:
     say_first([_changed(name, what) for name, what in found.not_as_before.items()])
     if found.tensors.unjudged:
         number = len(found.tensors.unjudged)
-        say(f"{number} layers that differ from the original were NOT judged, as --include asks.")
+        say(f"{number:,} layers that differ from the original were NOT judged, as --include asks.")
     written = found.provenance.asked.written
     tensors = "other tensors" if written == AUTO else f"other tensors, in {written},"
-    say(f"{found.tensors.same} {tensors} and {found.files.same} files are as in the original.")
+    say(f"{found.tensors.same:,} {tensors} and {found.files.same:,} files are as in the original.")
     passed, undecided = count_verdicts([layer.verdict for layer in found.judged])
     say(f"{passed} layers passed{undecided}. Judged in {found.seconds:.1f} s.")
 

@@ -62,11 +62,13 @@ def inspect(
     with progress_bar("inspecting") as show:
         show("SHA-256 of the files", 0, 1)
         changed = changed_files(folder, record or {})
+    # First, because a damaged file may end the reading of all.
+    say_first([f"{folder / name} {why}, by {RECORD}." for name, why in changed.items()])
+    with progress_bar("inspecting") as show:
         seen = []
-        for layer in inspect_folder(folder, record, {}):  # changed files are named below
+        for layer in inspect_folder(folder, record, {}):
             show(layer.name, 0, 1)
             seen.append(layer)
-    say_first([f"{folder / name} {why}, by {RECORD}." for name, why in changed.items()])
     if record and not described_files(record):
         say(f"{RECORD} has no SHA-256 of the files: they were not compared.")
     groups = grouped(seen, lambda layer: _asked(layer, layer.name) if layers else _kind(layer))

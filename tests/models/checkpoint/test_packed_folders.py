@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from tests.models.checkpoint.packs import ROWS, digests, forge, pruned
 from tests.models.conftest import SMALL, Thanos
+from tests.models.tiny import SMALL_SHARDS
 from thanos_torch.checkpoint import shards
 from thanos_torch.models import (
     MASKS,
@@ -19,9 +20,7 @@ from thanos_torch.models import (
     RECORD,
     load_packed,
     pack_checkpoint,
-    prune_checkpoint,
     reapply_checkpoint,
-    stream_model,
     unpack_checkpoint,
 )
 
@@ -92,7 +91,7 @@ def test_what_is_not_as_it_was_packed_is_named(
 def test_a_shard_that_is_struck_from_the_list_is_missed(
     forged: bool, dense: Path, tmp_path: Path, thanos: Thanos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "largest_shard", lambda: "30KB")
+    monkeypatch.setattr(shards, "largest_shard", lambda: SMALL_SHARDS)
     whole, packed, out = (tmp_path / name for name in ("whole", "packed", "out"))
     assert thanos("prune", dense, "--pattern", "2:4", "--out", whole, *SMALL).status == 0
     shard = sorted(whole.glob("model-*.safetensors"))[-1].name

@@ -108,7 +108,7 @@ def test_pruned_judged_damaged_and_mended(family: str, thanos: Thanos, tmp_path:
     change(tuned, place.tensors[0], *a_zero_of(out, place.tensors[0], place))
     inspected = thanos("inspect", tuned)
     assert inspected.status == 1
-    assert f"{layer}: 1 of {pruned[layer].numel() // 2} removed weights are" in inspected.out
+    assert f"{layer}: 1 of {pruned[layer].numel() // 2:,} removed weights are" in inspected.out
     done = thanos("certify", dense, tuned, "--gram", grams)
     assert done.status == 1
     assert f"{layer} FAILED: counts" in done.out
