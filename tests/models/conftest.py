@@ -1,6 +1,7 @@
 """The command line as a function, and a checkpoint to use it on."""
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,11 +17,20 @@ from thanos_torch.cli import main
 SMALL = ("--nsamples", 4, "--seqlen", 32, "--block-size", 8, "--dataset", tiny.TEXT)
 
 
+PROGRESS = re.compile(r"block \d+ of \d+: |goes on after block \d+ of \d+")
+
+
 @dataclass
 class Outcome:
     status: int
     out: str
     err: str
+
+    @property
+    def said(self) -> str:
+        """The error stream without the lines that tell of progress."""
+        lines = self.err.splitlines()
+        return "\n".join(line for line in lines if not PROGRESS.match(line))
 
 
 Thanos = Callable[..., Outcome]

@@ -175,7 +175,7 @@ def test_both_doors_refuse_with_the_same_words(thanos: Thanos, tmp_path: Path, c
         prune_model(model, tiny.random_windows(2, 16), options.pop("pattern"), **options)
     done = thanos(*command, "--out", tmp_path / "out")
     assert done.status == 1
-    for said in (str(error.value), done.err):
+    for said in (str(error.value), done.said):
         assert refused.message in said
         assert "\n" not in said.strip()
     assert str(error.value) in done.err

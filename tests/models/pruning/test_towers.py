@@ -53,7 +53,7 @@ def test_the_language_blocks_are_pruned_and_nothing_else(
     options = ("--pattern", "2:4", "--method", "magnitude", *SMALL)
     assert thanos("prune", dense, *options, "--dry-run").status == 0
     done = thanos("prune", dense, *options, "--out", tmp_path / "out")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, done.said) == (0, "")
 
     masks = read_masks(tmp_path / "out")
     blocks = TOWERED[name].blocks
