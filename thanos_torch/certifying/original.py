@@ -144,7 +144,8 @@ def _unnamed_slices(
         held = [place for place in places.values() if tensor in place.tensors]
         named, stacked = {place.expert for place in held}, held[0].stacked
         if None not in named:
-            for number in sorted(set(range(stacked or len(original[tensor]))) - named):
+            count = stacked or len(original.described(tensor))
+            for number in sorted(set(range(count)) - named):
                 yield f"{tensor}[{number}]", Place((tensor,), False, number, stacked)
 
 

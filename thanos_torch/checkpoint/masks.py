@@ -83,12 +83,10 @@ class Place:
         """
         lost = 0
         for name, mask in zip(self.tensors, removed.chunk(len(self.tensors)), strict=True):
-            for part, own in zip(
-                self._parts(name, tensors[name]) if name in tensors else (),
-                mask.chunk(self.interleaved),
-                strict=False,  # none if the tensor is not there
-            ):
-                lost += erase(part, own)
+            if name in tensors:
+                parts = self._parts(name, tensors[name])
+                for part, own in zip(parts, mask.chunk(len(parts)), strict=True):
+                    lost += erase(part, own)
         return lost
 
     def arranged(self, weight: Tensor) -> Tensor:

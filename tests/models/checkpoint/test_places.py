@@ -4,18 +4,20 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.models import tiny
+from tests.models import observed, tiny
 from tests.models.conftest import SMALL, Thanos
 from tests.models.families import FAMILIES
-from tests.models.observed import DBRX, inkling2
+from thanos_torch.certifying.original import same_tensors
 from thanos_torch.checkpoint.masks import Place
-from thanos_torch.checkpoint.shards import tensor_files
+from thanos_torch.checkpoint.shards import Tensors, tensor_files
 from thanos_torch.checkpoint.streamed import first_rows, row_codes, taking_turns
 from thanos_torch.models import (
     RECORD,
@@ -61,7 +63,7 @@ PLACES = {
     },
 }
 CONFIGS = {name: family.config for name, family in FAMILIES.items()}
-CONFIGS |= {"DBRX": DBRX, "Inkling 2": inkling2()}
+CONFIGS |= {"DBRX": observed.DBRX, "Inkling 2": observed.inkling2()}
 # Experts that see too little of a text are left dense: enough of it that none is.
 OPTIONS = ("--pattern", "2:4", *SMALL, "--nsamples", 24)
 
@@ -148,6 +150,20 @@ def test_experts_that_share_a_tensor_with_judged_ones_are_compared(
     assert "model.layers.0.mlp.experts.1.gate_up_proj was CHANGED" in done.out
     done = thanos("certify", dense, out, "--gram", grams, "--include", "*.mlp.experts.0.*")
     assert "12 layers that differ from the original were NOT judged" in done.out
+
+
+@pytest.mark.parametrize(("shape", "stacked"), [((3, 2, 2), None), ((6, 2), 3)], ids=str)
+def test_slices_that_are_no_layers_are_compared(
+    shape: tuple[int, ...], stacked: int | None, tmp_path: Path
+) -> None:
+    for folder in ("dense", "out"):
+        (tmp_path / folder).mkdir()
+        whole = torch.zeros(shape) if folder == "dense" else torch.arange(12.0).view(shape)
+        save_file({"t": whole}, tmp_path / folder / "model.safetensors")
+    places = {f"m.{number}": Place(("t",), False, number, stacked) for number in (0, 1)}
+    original: Any = SimpleNamespace(places=places, tensors=Tensors(tmp_path / "dense"))
+    found = same_tensors(original, Tensors(tmp_path / "out"), {"m.0"}, {"m.1"})
+    assert (found.found, found.unjudged) == ({"t[2]": "changed"}, ["m.1"])
 
 
 def test_only_rows_in_their_order_are_found() -> None:
