@@ -1,5 +1,6 @@
 """The tables of docs/models.md: what became of every registered causal language model."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ COUNT_HEADINGS = ["outcome", "names", "classes"]
 PARTLY_HEADINGS = ["names", "left alone", "removed", "of the blocks' weights is left alone"]
 REFUSED_HEADINGS = ["names", "reason"]
 Trial = Mapping[str, Any]
+_PATH = re.compile(r"\w+(\.\w+){2,}")  # of a layer or a block
 
 
 def count_rows(trials: Sequence[Trial]) -> Iterator[list[str]]:
@@ -47,11 +49,13 @@ def _range(trials: Sequence[Trial], key: str) -> str:
 
 
 def refused_rows(trials: Sequence[Trial]) -> Iterator[list[str]]:
-    """A row for each reason of a refusal. Columns: REFUSED_HEADINGS."""
+    """A row for each reason of a refusal, without names in it. Columns: REFUSED_HEADINGS."""
     groups: dict[str, list[Trial]] = {}
     for each in trials:
         if each["outcome"] == "refused":
-            groups.setdefault(each["reason"], []).append(each)
+            own = {each["kind"], each["name"]} - {""}
+            words = ("..." if word in own else word for word in each["reason"].split())
+            groups.setdefault(_PATH.sub("...", " ".join(words)), []).append(each)
     for reason, group in groups.items():
         yield [_names(group), reason.replace("|", "\\|")]
 
