@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from thanos_torch.checkpoint.masks import PackedMask, erase, read_masks
+from thanos_torch.network.experts import stored_inputs_first
 from thanos_torch.network.layers import PrunableLayer, layers_of
 from thanos_torch.runtime.arguments import checked
 
@@ -248,6 +249,6 @@ def _instead(name: str, modules: Mapping[str, list[nn.Module]]) -> str:
         ending = "." + ".".join(parts[:end])
         for path, (module, *_) in modules.items():
             if f".{path}".endswith(ending):
-                pieces = isinstance(getattr(module, "is_transposed", None), bool)
+                pieces = stored_inputs_first(module) is not None
                 return f": {path} is a {type(module).__name__}" + (f"; {_WHOLE}" if pieces else "")
     return ""

@@ -54,7 +54,7 @@ class InputGrams:
         self._seen: dict[tuple[object, ...], tuple[str, Tensor]] = {}
 
     def __enter__(self) -> Self:
-        experts = [layer for layer in self._layers.values() if layer.expert is not None]
+        experts = [each.module for each in self._layers.values() if each.expert is not None]
         with ExitStack() as stack:
             for layer in self._layers.values():
                 if layer.expert is None and layer.shows_inputs:
@@ -163,14 +163,25 @@ class InputGrams:
 
     def _look(self, name: str, inputs: Tensor) -> None:
         """Add a batch of inputs, (..., b), of the layer `name`, unless another layer read it."""
+        if not inputs.numel():  # of an expert without tokens; its place in memory says nothing
+            return
         # PyTorch increments the version whenever a tensor is changed in place.
         key = (*_place(inputs), inputs._version)
         first, _ = self._seen.setdefault(key, (name, inputs))
         if self.first_reader.setdefault(name, first) != first:
             raise _irregular(name)
-        self._tokens[name] += inputs.shape[:-1].numel()
+        self._tokens[name] += self._count(name, inputs)
         if first == name:
             self.add(name, inputs)
+
+    def _count(self, name: str, inputs: Tensor) -> int:
+        """How many tokens there are among inputs, (..., b).
+
+        Llama 4 gives all tokens to every expert, with zeros in place of those of other experts.
+        """
+        if self._layers[name].expert is None:
+            return inputs.shape[:-1].numel()
+        return int(inputs.any(dim=-1).sum())
 
     def add(self, name: str, inputs: Tensor) -> None:
         """Add a batch of inputs, (..., b), to the matrix of their first reader, `name`."""

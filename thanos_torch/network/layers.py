@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from thanos_torch.network.experts import fused_experts, stored_inputs_first
 from thanos_torch.network.memory import overlap
 
 
@@ -99,8 +100,7 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
     """The layers that a module holds itself, without those of the modules inside it.
 
     These are nn.Linear; Transformers' Conv1D, a linear layer with a transposed weight (GPT-2); and
-    experts that are fused into 3-D parameters. The module of fused experts must say with
-    `is_transposed`, as Transformers' do, whether inputs or outputs come first.
+    experts that are fused into 3-D parameters, in a form that `stored_inputs_first` knows.
 
     The gate and up projections of a `gate_up_proj` stay one layer, as in the fused linear layers of
     dense models: they read the same input, and the order of their rows does not matter here.
@@ -109,18 +109,17 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
 
     if isinstance(module, nn.Linear | Conv1D):
         yield PrunableLayer(name, f"{name}.weight", module, isinstance(module, Conv1D))
-    elif isinstance(transposed := getattr(module, "is_transposed", None), bool):
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if parameter.dim() == 3:
-                whole = f"{name}.{attribute}"
-                for expert in range(len(parameter)):
-                    own = f"{name}.{expert}.{attribute}"
-                    yield PrunableLayer(own, whole, module, transposed, expert)
+    for attribute, count in fused_experts(module).items():
+        whole, transposed = f"{name}.{attribute}", stored_inputs_first(module) is True
+        for expert in range(count):
+            own = f"{name}.{expert}.{attribute}"
+            yield PrunableLayer(own, whole, module, transposed, expert)
 
 
 # Routers of mixtures of experts look like any other linear layer; only their names differ.
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
-_ELEMENTWISE = re.compile(r"(bias|A_log)$")  # of experts, and the states of Mamba
+_ELEMENTWISE = re.compile(r"(bias|\bA_log|\bD)$")  # of experts, and the states of Mamba
+_EXPERT_WEIGHT = re.compile(r"\.\d+\.weight$")
 PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -239,8 +238,11 @@ def model_layers(model: nn.Module) -> dict[str, PrunableLayer]:
 
 
 def layer_kind(name: str, shape: Sequence[int] = ()) -> str:
-    """The kind of a layer, the same in every block: "q_proj", or with a shape "q_proj 24 x 16"."""
-    own = name.rpartition(".")[2]
+    """The kind of a layer, the same in every block: "q_proj", or with a shape "q_proj 24 x 16".
+
+    Of experts whose parameter is just called weight, as in JetMoE, it is the name of their module.
+    """
+    own = _EXPERT_WEIGHT.sub("", name).rpartition(".")[2]
     return f"{own} {' x '.join(map(str, shape))}".strip()
 
 

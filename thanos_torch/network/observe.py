@@ -85,7 +85,7 @@ def observe(model: nn.Module, windows: Tensor) -> Observation:
     window = windows[:1, :TOKENS]
     blocks = decoder_blocks(model)
     layers = {name: each for group in prunable_layers(blocks) for name, each in group.items()}
-    experts = [layer for layer in layers.values() if layer.expert is not None]
+    experts = [layer.module for layer in layers.values() if layer.expert is not None]
     with evaluating(model), stand_ins(model), looping_experts(experts):
         watch, before = _Pass(model, blocks, layers), _samples(model)
         watch.run(window)

@@ -101,11 +101,16 @@ class WeightProducts(TorchDispatchMode):
         left, right = (args[place] for place in _FACTORS[func])
         # X Wᵀ, or W Xᵀ.
         for weight, inputs, on_the_right in ((right, left, True), (left, right, False)):
-            layer, transposed = self._known(_matrix(weight)) or (None, None)
-            if layer and transposed is on_the_right:
+            found = [self._known(matrix) for matrix in _matrices(weight)]
+            layers = [each[0] for each in found if each and each[1] is on_the_right]
+            if len(layers) < len(found):
+                continue
+            # Experts that are multiplied all at once each have inputs of their own.
+            batches = [inputs] if len(layers) == 1 else inputs
+            for layer, batch in zip(layers, batches, strict=True):
                 if layer.name in self._watched:
-                    self._look(layer.name, inputs if on_the_right else _rows(inputs))
-                return True
+                    self._look(layer.name, batch if on_the_right else _rows(batch))
+            return True
         return False
 
     def _known(self, tensor: Tensor) -> tuple[PrunableLayer, bool] | None:
@@ -141,10 +146,11 @@ def _tensors(value: object) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _matrix(factor: Tensor) -> Tensor:
-    """A factor without its batch dimension, if all its matrices are one and the same."""
-    same = factor.dim() == 3 and (factor.shape[0] == 1 or factor.stride(0) == 0)
-    return factor[0] if same else factor
+def _matrices(factor: Tensor) -> list[Tensor]:
+    """The different matrices of a factor, which may have a batch dimension."""
+    if factor.dim() < 3:
+        return [factor]
+    return [factor[0]] if factor.stride(0) == 0 else list(factor)
 
 
 def _rows(columns: Tensor) -> Tensor:
