@@ -26,6 +26,19 @@ class Outcome:
 Thanos = Callable[..., Outcome]
 
 
+def run_thanos(*arguments: object) -> Outcome:
+    """Run the program with some arguments, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    code = ended.value.code
+    if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
+        return Outcome(1, out.getvalue(), err.getvalue() + code)
+    return Outcome(int(code or 0), out.getvalue(), err.getvalue())
+
+
 @pytest.fixture
 def thanos(monkeypatch: pytest.MonkeyPatch, thanos_once: Thanos) -> Thanos:
     """Runs the program with some arguments."""
@@ -36,19 +49,7 @@ def thanos(monkeypatch: pytest.MonkeyPatch, thanos_once: Thanos) -> Thanos:
 @pytest.fixture(scope="session")
 def thanos_once() -> Thanos:
     """The same, for fixtures that several tests share."""
-
-    def run(*arguments: object) -> Outcome:
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.setattr(sys, "argv", ["thanos", *map(str, arguments)])
-            with pytest.raises(SystemExit) as ended:
-                main()
-        code = ended.value.code
-        if isinstance(code, str):  # what Python prints on the error stream, with exit status 1
-            return Outcome(1, out.getvalue(), err.getvalue() + code)
-        return Outcome(int(code or 0), out.getvalue(), err.getvalue())
-
-    return run
+    return run_thanos
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,6 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "gemma4_text": {**_SHARED_KEYS, "global_head_dim": 16},
     "gemma4_unified": {"text_config": {"global_head_dim": 16}},
     "gemma4_unified_text": {**_SHARED_KEYS, "global_head_dim": 16},
-    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
     "lfm2": {"block_auto_adjust_ff_dim": False},
@@ -124,18 +123,27 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "zamba": _ZAMBA,
     "zamba2": {**_ZAMBA, "n_mamba_heads": 8},
 }
+# What the default configuration cannot be made without.
+_DEFAULT: Mapping[str, Mapping[str, Any]] = {
+    "gemma4_assistant": {
+        "text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
+    },
+}
 
 
 def tiny_config(model_type: str) -> PreTrainedConfig:
     """The configuration of a few ten thousand weights, with every kind of block of the default."""
-    kind, own = CONFIG_MAPPING[model_type], _OWN.get(model_type, {})
-    default: Any = kind(**own)
-    return kind(**_merged(_small(default), own))
+    kind = CONFIG_MAPPING[model_type]
+    default: Any = kind(**_DEFAULT.get(model_type, {}))
+    return kind(**_merged(_small(default), _OWN.get(model_type, {})))
 
 
 def _small(config: PreTrainedConfig) -> dict[str, Any]:
     """Arguments for a small configuration of the same class, inner ones as dictionaries."""
-    known = {**vars(config), **{name: vars(config).get(own) for name, own in config.attribute_map.items()}}
+    known = {
+        **vars(config),
+        **{name: vars(config).get(own) for name, own in config.attribute_map.items()},
+    }
     small = {
         name: size if name in SPECIAL_TOKENS else min(size, known[name])
         for name, size in (SIZES | SPECIAL_TOKENS).items()

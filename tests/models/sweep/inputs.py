@@ -1,6 +1,6 @@
-"""Gram matrices of layers' inputs from a plain forward pass, by watching torch's functions.
+"""Gram matrices of layers' inputs in a plain forward pass, by watching torch's functions.
 
-Nothing here is shared with `thanos_torch.network`: it checks that package.
+Nothing here is shared with `thanos_torch.network`, which this checks.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-# Functions whose first two tensors are multiplied; of addmm and baddbmm the last two.
+# Functions of two factors, and of a summand and two factors.
 _PRODUCTS = {
-    *(functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__),
-    *(torch.mm, Tensor.mm, torch.bmm, Tensor.bmm, torch.mv, Tensor.mv),
-    *(torch.addmm, torch.baddbmm, Tensor.addmm, Tensor.baddbmm),
+    *(functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__),
+    *(torch.mm, Tensor.mm, torch.bmm, Tensor.bmm),
 }
+_SUMS = {torch.addmm, torch.baddbmm}
 
 
 @torch.no_grad()
 def input_grams(model: nn.Module, windows: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-    """X Xᵀ of some layers in float64; layers whose weight no product reads are left out."""
+    """X Xᵀ of layers in float64, by name; those whose weight no product reads are left out."""
     with _Products(model, layers) as watch:
         for window in windows:
             model(window[None], use_cache=False)
@@ -32,47 +32,34 @@ class _Products(TorchFunctionMode):
     def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
         super().__init__()
         self.grams: dict[str, Tensor] = {}
-        self._names = {weight_of(model, name).data_ptr(): name for name in layers}
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._names = {weight_of(parameters, name).data_ptr(): name for name in layers}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func in _PRODUCTS:
-            tensors = [each for each in (*args, *(kwargs or {}).values()) if _is_tensor(each)]
-            added = func.__name__ in ("addmm", "baddbmm")
-            left, right = tensors[1:3] if added else tensors[:2]
-            if func is Tensor.__rmatmul__:
-                left, right = right, left
-            for name, inputs in self._multiplied(left, right):
+        if func in _PRODUCTS or func in _SUMS:
+            given = (*args, *(kwargs or {}).values())
+            left, right = given[1:3] if func in _SUMS else given[:2]
+            for name, inputs in self._inputs(left, right):
                 rows = inputs.reshape(-1, inputs.shape[-1]).double()
                 self.grams[name] = self.grams.get(name, 0) + rows.T @ rows
         return func(*args, **(kwargs or {}))
 
-    def _multiplied(self, left: Tensor, right: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Layers whose weight is a factor, each with its inputs (..., b)."""
-        columns = left if left.dim() < 2 else left.mT
-        for weight, inputs in ((right, left), (left, columns if left is None else _columns(right))):
+    def _inputs(self, left: Tensor, right: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The layers whose weight is a factor, each with its inputs, (..., b)."""
+        for weight, other in ((right, left), (left, right)):
+            inputs = other if weight is right else other.mT
+            each = [(weight, inputs)]
             if weight.dim() == 3:  # experts, each with its own inputs
-                batches = inputs.expand(len(weight), *inputs.shape[-2:])
-                each = zip(weight, batches, strict=True)
-            else:
-                each = iter([(weight, inputs)])
+                each = list(zip(weight, inputs.expand(len(weight), -1, -1), strict=True))
             for matrix, batch in each:
                 if name := self._names.get(matrix.data_ptr()):
                     yield name, batch
 
 
-def _columns(factor: Tensor) -> Tensor:
-    return factor[None] if factor.dim() == 1 else factor.mT
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
-
-
-def weight_of(model: nn.Module, layer: str) -> Tensor:
+def weight_of(parameters: dict[str, nn.Parameter], layer: str) -> Tensor:
     """The weight of a layer by its name in `thanos.json`: a matrix, or a slice of a parameter."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
     if f"{layer}.weight" in parameters:
         return parameters[f"{layer}.weight"]
     module, number, attribute = layer.rsplit(".", 2)
