@@ -32,10 +32,16 @@ class InputGrams:
         layers: Mapping[str, PrunableLayer],
         stopwatch: Stopwatch,
         multiplied: Container[str] = (),
+        alone: Container[str] = (),
     ) -> None:
-        """`multiplied` names layers whose weight is multiplied without calling their module."""
+        """Watch `layers`.
+
+        multiplied  names of layers whose weight is multiplied without calling their module
+        alone       names of layers that share some of their inputs but not all: they get a matrix
+                    of their own
+        """
         self.grams: dict[str, Gram] = {}
-        self._layers, self._stopwatch = layers, stopwatch
+        self._layers, self._stopwatch, self._alone = layers, stopwatch, alone
         self._products = WeightProducts(
             [
                 layer
@@ -165,9 +171,9 @@ class InputGrams:
         """Add a batch of inputs, (..., b), of the layer `name`, unless another layer read it."""
         if not inputs.numel():  # of an expert without tokens; its place in memory says nothing
             return
-        # PyTorch increments the version whenever a tensor is changed in place.
-        key = (*_place(inputs), inputs._version)
-        first, _ = self._seen.setdefault(key, (name, inputs))
+        first = name
+        if name not in self._alone:
+            first, _ = self._seen.setdefault(input_key(inputs), (name, inputs))
         if self.first_reader.setdefault(name, first) != first:
             raise _irregular(name)
         self._tokens[name] += self._count(name, inputs)
@@ -191,10 +197,15 @@ class InputGrams:
             self.grams[name].add(inputs)
 
 
-def _place(inputs: Tensor) -> tuple[object, ...]:
-    """Where inputs, (..., b), lie in memory: the same for all their shapes with the same rows."""
+def input_key(inputs: Tensor) -> tuple[object, ...]:
+    """Where inputs, (..., b), lie in memory: the same for all their shapes with the same rows.
+
+    It tells them from all others while they are held.
+    """
     steps = () if inputs.is_contiguous() else (inputs.shape, inputs.stride())
-    return inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs.dtype, steps
+    place = inputs.data_ptr(), inputs.numel(), inputs.shape[-1], inputs.dtype, steps
+    # PyTorch increments the version whenever a tensor is changed in place.
+    return (*place, inputs._version)
 
 
 def hidden_weight(parameter: str, operation: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.experts import looping_experts
-from thanos_torch.network.grams import InputGrams
+from thanos_torch.network.grams import InputGrams, input_key
 from thanos_torch.network.handed import Surroundings, Written, copied
 from thanos_torch.network.kind import refuse_idle_cross_attention
 from thanos_torch.network.layers import (
@@ -41,6 +41,7 @@ class Observation:
     blocks       decoder blocks by name, in the order in which they run
     layers       the prunable layers of each
     reads        the first layer that reads the same input, for layers that were reached
+    alone        layers that share some of their inputs with others, but not all
     multiplied   layers whose weight is multiplied outside of their module
     hidden       operations that hide what layers read, by the layers' parameter
     beside       linear weights outside of the blocks that are used between the first and the last
@@ -52,6 +53,7 @@ class Observation:
     blocks: dict[str, nn.Module]
     layers: list[dict[str, PrunableLayer]]
     reads: dict[str, str]
+    alone: frozenset[str]
     multiplied: frozenset[str]
     hidden: dict[str, str]
     beside: list[str]
@@ -99,7 +101,8 @@ def observe(model: nn.Module, windows: Tensor) -> Observation:
         model=model,
         blocks=ran,
         layers=groups,
-        reads={name: first for name, first in watch.inputs.first_reader.items() if name in kept},
+        reads={name: first for name, first in watch.inputs.reads().items() if name in kept},
+        alone=frozenset(watch.inputs.alone() & kept),
         multiplied=frozenset(watch.inputs.through_products & kept),
         hidden=watch.inputs.hidden,
         beside=watch.beside,
@@ -145,13 +148,39 @@ class _Inputs(InputGrams):
 
     def __init__(self, layers: Mapping[str, PrunableLayer], table_used: Callable[[], None]) -> None:
         """`table_used` is called when the layer _TABLE is used outside of its module."""
-        super().__init__(layers, Stopwatch("cpu", ()), layers)
+        super().__init__(layers, Stopwatch("cpu", ()), multiplied=layers)
         self._table_used = table_used
         self.through_products: set[str] = set()
         self.hidden: dict[str, str] = {}
+        self._readers: dict[object, list[str]] = {}  # of every tensor that was read
 
-    def add(self, name: str, inputs: Tensor) -> None:
-        """Add nothing."""
+    def alone(self) -> set[str]:
+        """Layers that share some of what they read but not all, or that read it more often."""
+        found: set[str] = set()
+        groups: dict[str, frozenset[str]] = {}
+        for readers in self._readers.values():
+            group = frozenset(readers)
+            for name in group:
+                often = len(group) > 1 and readers.count(name) > 1
+                if often or groups.setdefault(name, group) != group:
+                    found.add(name)
+        return found
+
+    def reads(self) -> dict[str, str]:
+        """The first layer that reads the same input, for layers that were reached."""
+        alone = self.alone()
+        return {
+            name: name if name in alone else next(each for each in readers if each not in alone)
+            for readers in self._readers.values()
+            for name in readers
+        }
+
+    def _look(self, name: str, inputs: Tensor) -> None:
+        """Note who reads the inputs."""
+        if self._count(name, inputs):
+            key = input_key(inputs)
+            self._seen.setdefault(key, (name, inputs))
+            self._readers.setdefault(key, []).append(name)
 
     def _multiplied(self, name: str, inputs: Tensor) -> None:
         if self._runs(self._layers[name]):

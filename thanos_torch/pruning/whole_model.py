@@ -305,7 +305,7 @@ class PruningRun:
             self._share(index, inputs)
 
     def _inputs(self, layers: Mapping[str, PrunableLayer]) -> InputGrams:
-        return InputGrams(layers, self._watch, self.seen.multiplied)
+        return InputGrams(layers, self._watch, self.seen.multiplied, self.seen.alone)
 
     def _solved(self, index: int, inputs: InputGrams) -> Iterator[tuple[str, Solved]]:
         """Solve this rank's layers of a block: one by one, or on a device all before one look."""
