@@ -1,7 +1,7 @@
 """The dense checkpoint that a pruned one is compared with: its tensors and its other files."""
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from filecmp import cmp
 from functools import partial
@@ -117,6 +117,8 @@ def same_tensors(
     result.found |= dict.fromkeys(sorted(after - before), "added")
     for name in sorted((before & after) - shared):
         result.compare(name, itemgetter(name), original.tensors, pruned)
+    for name, place in _unnamed_slices(places, shared & before & after, original.tensors):
+        result.compare(name, partial(_weight, place), original.tensors, pruned)
     for name, place in places.items():
         tensors = set(place.tensors)
         if name not in judged and tensors & shared and tensors <= after:
@@ -124,6 +126,17 @@ def same_tensors(
             into.compare(name, partial(_weight, place), original.tensors, pruned)
     result.unjudged = list(skips.found)
     return result
+
+
+def _unnamed_slices(
+    places: Mapping[str, Place], shared: Iterable[str], original: Tensors
+) -> Iterator[tuple[str, Place]]:
+    """The slices of tensors that hold experts, and that are no layer's weight."""
+    for tensor in sorted(shared):
+        named = {place.expert for place in places.values() if tensor in place.tensors}
+        if None not in named:
+            for number in sorted(set(range(len(original[tensor]))) - named):
+                yield f"{tensor}[{number}]", Place((tensor,), expert=number)
 
 
 def check_index(pruned: Tensors) -> dict[str, str]:

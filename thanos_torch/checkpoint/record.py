@@ -19,6 +19,7 @@ from thanos_torch.runtime.strangers import Count, Shape, printable, read_json, s
 # The words of `verification.Certificate.verdict`.
 PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
 AS_ASKED = "dense, as asked"  # a layer that was to stay dense, and so has no certificate
+NOT_REACHED = "no calibration token reached it"  # why a layer stays dense that was to be pruned
 Stored = Mapping[str, Any]  # a certificate as a JSON file holds it
 # Share of the blocks' weights that may stay dense unasked; above it a run did less than asked.
 TOLERATED = 0.1

@@ -149,8 +149,9 @@ def show_plan(
 ) -> ExitStatus:
     """Print what a run would prune and take. Only the model's configuration is loaded.
 
-    Returns LESS_THAN_ASKED if that is how the run would end, though tokens reach every layer;
-    else DONE. Raises ValueError for arguments that the run itself would refuse.
+    Returns the exit status of the run, as far as it can be foreseen: LESS_THAN_ASKED, FAILED if the
+    model does not run a layer, else DONE. Raises ValueError for arguments that the run itself would
+    refuse.
     """
     check_size(nsamples, seqlen)
     refuse_activations(activations)
@@ -170,14 +171,20 @@ def show_plan(
         f"({parts}), on the CPU, without loading and saving."
     )
     say("Estimates may be off by a factor of two. Nothing was loaded, nothing was written.")
+    unreached = [layer.name for layer in report.layers if layer.left_dense_unasked]
+    for name in unreached:
+        say(f"{name} would be left dense: the model does not run it.")
     removed = sum(layer.removed for layer in layers)
     say(
         f"{removed} of {report.block_weights} weights in the decoder blocks "
         f"({report.block_sparsity:.2%}) would be removed, {report.sparsity:.2%} of those in pruned "
         f"layers.{_less_than_asked(report.as_dict())}"
     )
-    partial = report.less_than_asked and not allow_partial
-    return ExitStatus.LESS_THAN_ASKED if partial else ExitStatus.DONE
+    if allow_partial or not report.left_alone:
+        return ExitStatus.DONE
+    if report.less_than_asked:
+        return ExitStatus.LESS_THAN_ASKED
+    return ExitStatus.FAILED if unreached else ExitStatus.DONE
 
 
 def _plan_rows(layers: list[PlannedLayer]) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """`thanos prune --dry-run`: what a run would prune, and the memory and time it needs."""
 
+import re
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import nn
 from reference.patterns import Structured
 from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
 from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
-from thanos_torch.checkpoint.record import LayerRecord, ModelReport
+from thanos_torch.checkpoint.record import NOT_REACHED, LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights, side_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.methods.devices import is_host
@@ -29,6 +30,8 @@ MEASURED_SIZE = 768  # rows and columns of the products that measure the machine
 SOLVER_FIXED = 32 * 2**20  # bytes that the solver takes whatever the layer
 SOLVER_STEPS = 20  # conjugate-gradient steps in a block; 8 to 36 were seen
 CERTIFICATE_MATRICES = 7  # float64 matrices of the size of W, and as many of the size of G
+
+_NUMBER = re.compile(r"\b\d+\b")  # of a block or an expert
 
 # The configuration of SmolLM2-135M-Instruct, so that a dry run need not download it.
 _SMOLLM2: dict[str, Any] = {
@@ -120,32 +123,27 @@ def planned_run(
 
     seqlen  tokens of a window
 
-    The report has numbers of weights alone, as if tokens reached every layer. Errors as of
-    `prune_model`.
+    The report has numbers of weights alone, as if tokens reached every layer, except those of which
+    the model runs none of the same kind: for example cross-attentions. Errors as of `prune_model`.
     """
     table = next(iter(input_table(model).values()), None)
     windows = torch.arange(seqlen)[None] % (len(table.stored) if table else 1)
     [whole] = real_windows(model, windows)
     seen, plan = plan_for(model, whole.ids, rules)
     report = begin_report(seen, rules, {})
-    layers = [
-        PlannedLayer(
-            name,
-            layer.shape,
-            index,
-            seen.reads.get(name, name),
-            plan[name],
-            plan[name].removed(layer.shape),
-        )
-        for index, group in enumerate(seen.layers)
-        for name, layer in group.items()
-    ]
-    for layer in layers:
-        reason = layer.choice.reason if isinstance(layer.choice, Dense) else ""
+    runs = {_NUMBER.sub("*", name) for name in seen.reads}
+    layers = []
+    for index, (name, layer) in (
+        (index, each) for index, group in enumerate(seen.layers) for each in group.items()
+    ):
+        choice, reached = plan[name], _NUMBER.sub("*", name) in runs
+        removed = choice.removed(layer.shape) if reached else 0
+        reads = seen.reads.get(name, name)
+        layers.append(PlannedLayer(name, layer.shape, index, reads, choice, removed))
+        asked = choice.reason if isinstance(choice, Dense) else ""
+        reason = asked or ("" if reached else NOT_REACHED)
         report.layers.append(
-            LayerRecord(
-                layer.name, layer.shape, layer.removed, left_dense=reason, asked_dense=bool(reason)
-            )
+            LayerRecord(name, layer.shape, removed, left_dense=reason, asked_dense=bool(asked))
         )
     return layers, report
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from thanos_torch.checkpoint.masks import PackedMask, packed_bytes
-from thanos_torch.checkpoint.record import Judge, LayerRecord, PrunedLayer
+from thanos_torch.checkpoint.record import NOT_REACHED, Judge, LayerRecord, PrunedLayer
 from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.methods.result import Diagnostics, Pruned
@@ -83,7 +83,7 @@ def start(
         return Started(record, choice)
     record.options = choice.as_dict()
     if gram is None:
-        record.left_dense = "no calibration token reached it"
+        record.left_dense = NOT_REACHED
         return Started(record, choice)
     where = (device or gram.device, arithmetic_of(layer.dtype))
     weight, gram = layer.read().to(*where), gram.to(*where)
