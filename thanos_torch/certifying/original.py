@@ -133,10 +133,11 @@ def _unnamed_slices(
 ) -> Iterator[tuple[str, Place]]:
     """The slices of tensors that hold experts, and that are no layer's weight."""
     for tensor in sorted(shared):
-        named = {place.expert for place in places.values() if tensor in place.tensors}
+        held = [place for place in places.values() if tensor in place.tensors]
+        named, stacked = {place.expert for place in held}, held[0].stacked
         if None not in named:
-            for number in sorted(set(range(len(original[tensor]))) - named):
-                yield f"{tensor}[{number}]", Place((tensor,), expert=number)
+            for number in sorted(set(range(stacked or len(original[tensor]))) - named):
+                yield f"{tensor}[{number}]", Place((tensor,), False, number, stacked)
 
 
 def check_index(pruned: Tensors) -> dict[str, str]:

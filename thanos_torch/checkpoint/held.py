@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from thanos_torch.checkpoint.masks import PackedMask, erase, read_masks
-from thanos_torch.network.experts import stored_inputs_first
+from thanos_torch.network.experts import fused_weights
 from thanos_torch.network.layers import PrunableLayer, layers_of
 from thanos_torch.runtime.arguments import checked
 
@@ -122,7 +122,7 @@ class _HeldParameter:
         """Add the mask of a layer. Raises ValueError unless it has the layer's shape."""
         self.name = self.name or layer.name
         stored = self._parameter()
-        if stored.dim() != (2 if layer.expert is None else 3):
+        if stored.dim() != (2 if layer.expert is None or layer.stacked else 3):
             raise ValueError(f"masks: {layer.name} has a weight of {_shape(stored)}: {_WHOLE}")
         check_shape(layer.name, layer.shape, mask)
         self._masks.append((layer, mask))
@@ -172,11 +172,11 @@ class _HeldParameter:
             if layer.expert is None:
                 return removed
             if whole is None:
-                count = len(self._parameter())
+                count = layer.stacked or len(self._parameter())
                 whole = torch.zeros(count, *removed.shape, dtype=torch.bool)
             whole[layer.expert] = removed
         assert whole is not None
-        return whole
+        return whole.flatten(0, 1) if layer.stacked else whole
 
     def _shard(self, removed: Tensor, stored: Any) -> Tensor:
         """This rank's part of a mask. Every dimension of the mesh cuts what the last one left."""
@@ -249,6 +249,6 @@ def _instead(name: str, modules: Mapping[str, list[nn.Module]]) -> str:
         ending = "." + ".".join(parts[:end])
         for path, (module, *_) in modules.items():
             if f".{path}".endswith(ending):
-                pieces = stored_inputs_first(module) is not None
+                pieces = bool(fused_weights(module))
                 return f": {path} is a {type(module).__name__}" + (f"; {_WHOLE}" if pieces else "")
     return ""

@@ -53,15 +53,21 @@ class Place:
     tensors     names; several tensors hold equally many rows each, in this order
     transposed  each tensor is stored inputs first, (b, rows)
     expert      the weight is this slice of a 3-D tensor; None: all of a matrix
+    stacked     the weight of `expert` is one of so many that are the rows of a matrix, one after
+                another; None: it is a slice in 3-D
+    interleaved  so many equal parts of the rows take turns in the tensor: with 2, rows of the
+                gate and of the up projection
     """
 
     tensors: tuple[str, ...]
     transposed: bool = False
     expert: Count | None = None
+    stacked: Count | None = None
+    interleaved: Count = 1
 
     def read(self, tensor: Callable[[str], Tensor]) -> Tensor:
         """The weight, (c, b); `tensor` reads one by name. Raises ValueError if they do not fit."""
-        parts = [self._matrix(name, tensor(name)) for name in self.tensors]
+        parts = [part for name in self.tensors for part in self._parts(name, tensor(name))]
         if len({part.shape[1] for part in parts}) > 1:
             raise ValueError(f"{' and '.join(self.tensors)} differ in their columns")
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -73,9 +79,19 @@ class Place:
         """
         lost = 0
         for name, mask in zip(self.tensors, removed.chunk(len(self.tensors)), strict=True):
-            if name in tensors:
-                lost += erase(self._matrix(name, tensors[name]), mask)
+            for part, own in zip(
+                self._parts(name, tensors[name]) if name in tensors else (),
+                mask.chunk(self.interleaved),
+                strict=False,  # none if the tensor is not there
+            ):
+                lost += erase(part, own)
         return lost
+
+    def arranged(self, weight: Tensor) -> Tensor:
+        """A weight, or some of its rows, as a tensor has it: the inverse of `read`."""
+        if self.interleaved > 1:
+            weight = weight.unflatten(0, (self.interleaved, -1)).transpose(0, 1).flatten(0, 1)
+        return weight.T if self.transposed else weight
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; the argument of `from_dict`."""
@@ -87,10 +103,21 @@ class Place:
         place = typed(stored, cls, "where a weight is stored is not said right")
         if not place.tensors or len(set(place.tensors)) < len(place.tensors):
             raise ValueError("a weight must be stored in one or several tensors, each named once")
+        if place.stacked == 0 or (place.stacked and place.expert is None) or not place.interleaved:
+            raise ValueError("where a weight is stored contradicts itself")
         return place
+
+    def _parts(self, name: str, tensor: Tensor) -> list[Tensor]:
+        """Views of a tensor, (rows, b), whose rows follow one another in the weight."""
+        matrix, number = self._matrix(name, tensor), self.interleaved
+        if len(matrix) % number:
+            raise ValueError(f"{name} has {len(matrix)} rows, of which no {number} take turns")
+        return [matrix[start::number] for start in range(number)]
 
     def _matrix(self, name: str, tensor: Tensor) -> Tensor:
         """A view of a tensor, (rows, b)."""
+        if self.stacked and tensor.dim() == 2 and len(tensor) % self.stacked == 0:
+            tensor = tensor.unflatten(0, (self.stacked, -1))
         if self.expert is not None:
             if tensor.dim() != 3 or self.expert >= len(tensor):
                 raise ValueError(f"{name} of shape {tuple(tensor.shape)} lacks {self.expert}")

@@ -253,7 +253,10 @@ class _Shard:
 
 def _left(name: str, whole: Tensor, pieces: list[Piece]) -> Iterator[Piece]:
     """Dense pieces for the experts of a tensor that are in none of `pieces`."""
-    if whole.dim() == 3:
-        for expert in sorted(set(range(len(whole))) - {piece.place.expert for piece in pieces}):
-            rows, columns = whole.shape[1:]
-            yield Piece("", 0, DENSE, None, (rows, columns), Place((name,), False, expert))
+    stacked = pieces[0].place.stacked
+    slices = whole.unflatten(0, (stacked, -1)) if stacked else whole
+    if slices.dim() == 3:
+        for expert in sorted(set(range(len(slices))) - {piece.place.expert for piece in pieces}):
+            rows, columns = slices.shape[1:]
+            place = Place((name,), False, expert, stacked)
+            yield Piece("", 0, DENSE, None, (rows, columns), place)

@@ -346,9 +346,9 @@ class PackedFolder:
         for piece in pieces:
             form = self.form(piece)
             matrix = form if isinstance(form, Tensor) else form.weight()
-            matrices.append(matrix.T if piece.place.transposed else matrix)
-        whole = matrices[0] if pieces[0].place.expert is None else torch.stack(matrices)
-        return whole.contiguous()
+            matrices.append(piece.place.arranged(matrix))
+        in_3d = pieces[0].place.expert is not None and not pieces[0].place.stacked
+        return (torch.stack if in_3d else torch.cat)(matrices).contiguous()
 
     def form(self, piece: Piece) -> Form | Tensor:
         """A piece in its form; for a DENSE piece the matrix, (c, b)."""
@@ -406,9 +406,13 @@ def _fill(entry: TensorEntry, name: str, pieces: list[Piece]) -> bool:
     whole = experts == [None]
     if not whole and {*experts} != {*range(len(experts))}:
         return False
-    sizes = [*shapes.pop()] if len(shapes) == 1 else []
     own = all(piece.place.tensors == (name,) for piece in pieces)
-    return own and entry["shape"] == (sizes if whole else [len(pieces), *sizes])
+    stacked = {piece.place.stacked for piece in pieces}
+    if not own or len(shapes) != 1 or stacked not in ({None}, {len(pieces)}):
+        return False
+    rows, columns = shapes.pop()
+    in_3d = [] if whole or stacked != {None} else [len(pieces)]
+    return entry["shape"] == [*in_3d, rows if in_3d else rows * len(pieces), columns]
 
 
 def _refuse_changed(folder: Path, known: Mapping[str, str]) -> None:

@@ -303,7 +303,7 @@ class StreamedModel:
         for name, layer in layers.items():
             stored = own.get(layer.parameter)
             if stored and not self._places[stored][1]:
-                places[name] = Place((stored,), layer.transposed, layer.expert)
+                places[name] = Place((stored,), layer.transposed, layer.expert, layer.stacked)
             elif stored and not layer.transposed:
                 if layer.parameter not in codes:
                     rows = row_codes(layer.stored.shape)
@@ -329,11 +329,16 @@ class StreamedModel:
             )
             square = layer.shape[0] == layer.shape[1]
             turned = across if square else self.shapes[stored] != layer.stored.shape
-            return Place((stored,), turned, layer.expert) if down or across else None
+            if down or across:
+                return Place((stored,), turned, layer.expert)
         first = (layer.expert or 0) * layer.shape[0]
         ordered = first_rows(codes).items()
         parts = sorted((row, name) for name, row in ordered if 0 <= row - first < layer.shape[0])
-        return Place(tuple(name for _, name in parts)) if parts else None
+        if parts:
+            return Place(tuple(name for _, name in parts))
+        turns = taking_turns(codes, layer.stored.shape).get(stored)
+        own_slice = layer.expert, layer.stacked
+        return Place((stored,), False, *own_slice, interleaved=turns) if turns else None
 
     def release_block(self, index: int) -> None:
         """Free the memory of a block's weights."""
@@ -452,6 +457,25 @@ def first_rows(codes: Mapping[str, Tensor]) -> dict[str, int]:
 def _in_order(codes: Tensor) -> bool:
     """Whether codes of rows are consecutive numbers."""
     return torch.equal(codes, codes[0] + torch.arange(len(codes), dtype=codes.dtype))
+
+
+def taking_turns(codes: Mapping[str, Tensor], shape: torch.Size) -> dict[str, int]:
+    """How many equal parts of a weight's rows take turns, for tensors where they do.
+
+    codes  what the conversion makes of `row_codes(shape)`
+    """
+    found: dict[str, int] = {}
+    for name, tensor in codes.items():
+        rows = shape[-2]
+        if tensor.shape != (*shape[:-1], 1) or rows < 2:
+            continue
+        numbers = tensor.flatten()
+        step = int(numbers[1] - numbers[0])  # from the first row of a part to that of the next one
+        if step > 1 and rows % step == 0:
+            expected = row_codes(shape).unflatten(-2, (rows // step, step)).transpose(-3, -2)
+            if torch.equal(numbers, expected.flatten()):
+                found[name] = rows // step
+    return found
 
 
 def lacking(missing: Sequence[str]) -> str:

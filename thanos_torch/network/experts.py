@@ -1,27 +1,56 @@
 """Fused experts of a mixture: how they are stored, and how they run while they are watched."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 
-def stored_inputs_first(module: nn.Module) -> bool | None:
-    """Whether the 3-D parameters of fused experts are (experts, b, c) and not (experts, c, b).
+@dataclass(frozen=True)
+class FusedWeights:
+    """A parameter that holds the weights of several experts, or of several groups of a layer.
 
-    None if the module holds no fused experts of a known form:
+    attribute   its name in its module
+    count       how many weights are used: a parameter may have more slices
+    transposed  whether each weight is stored inputs first, (b, c)
+    stacked     whether they are the rows of a matrix, one weight after another; else slices in 3-D
+    """
 
-    - Most of Transformers' modules say it by their attribute `is_transposed`.
-    - `gate_up_proj` and `down_proj` have shapes that fit one way alone. Without a fused gate both
-      ways fit: then outputs come first, as in nn.Linear.
-    - A single `weight` comes with `input_size` and `output_size`, as in JetMoE.
+    attribute: str
+    count: int
+    transposed: bool
+    stacked: bool = False
 
-    If a module multiplies the other way round, `observe` sees it in the products.
+
+def fused_weights(module: nn.Module) -> list[FusedWeights]:
+    """The parameters of a module that hold several weights; empty if their form is not known.
+
+    If a module multiplies by them the other way round, `observe` sees it in the products.
+    """
+    shapes = {n: tuple(each.shape) for n, each in module.named_parameters(recurse=False)}
+    if stacked := _stacked(module, shapes):
+        return stacked
+    slices = {name: shape for name, shape in shapes.items() if len(shape) == 3}
+    transposed = _inputs_first(module, slices)
+    if transposed is None:
+        return []
+    # LongCat's `gate_up_proj` is longer: it has slices for experts that do nothing.
+    count = min((shape[0] for shape in slices.values()), default=0)
+    return [FusedWeights(name, count, transposed) for name in slices]
+
+
+def _inputs_first(module: nn.Module, slices: Mapping[str, tuple[int, ...]]) -> bool | None:
+    """Whether 3-D parameters are (experts, b, c) and not (experts, c, b); None if unknown.
+
+    Most of Transformers' modules say it by their attribute `is_transposed`. `gate_up_proj` and
+    `down_proj` have shapes that fit one way alone; without a fused gate both ways fit, and outputs
+    come first as in nn.Linear. JetMoE has a single `weight`, and says its sizes.
     """
     if isinstance(said := getattr(module, "is_transposed", None), bool):
         return said
-    held = {name: shape[1:] for name, shape in _shapes(module).items()}
+    held = {name: shape[1:] for name, shape in slices.items()}
     up, down = held.get("gate_up_proj") or held.get("up_proj"), held.get("down_proj")
     if up and down:
         (rows, columns), (after, inside) = up, down
@@ -29,22 +58,21 @@ def stored_inputs_first(module: nn.Module) -> bool | None:
             return False
         return True if rows == inside and columns == 2 * after else None
     sizes = getattr(module, "output_size", None), getattr(module, "input_size", None)
-    known = {sizes: False, sizes[::-1]: True} if held.keys() == {"weight"} else {}
-    return known.get(tuple(held.get("weight", ())))
+    known = {sizes[::-1]: True, sizes: False} if held.keys() == {"weight"} else {}
+    return known.get(held.get("weight", ()))
 
 
-def fused_experts(module: nn.Module) -> dict[str, int]:
-    """How many experts each 3-D parameter of a module of fused experts has a weight for.
-
-    A parameter may be longer: LongCat's `gate_up_proj` has slices for experts that do nothing.
-    """
-    shapes = _shapes(module) if stored_inputs_first(module) is not None else {}
-    return dict.fromkeys(shapes, min((shape[0] for shape in shapes.values()), default=0))
-
-
-def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    own = module.named_parameters(recurse=False)
-    return {name: tuple(weight.shape) for name, weight in own if weight.dim() == 3}
+def _stacked(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> list[FusedWeights]:
+    """The experts of DBRX, and the groups of DeepSeek V4's block-diagonal projection."""
+    experts, groups = getattr(module, "moe_num_experts", 0), getattr(module, "n_groups", 0)
+    if isinstance(experts, int) and experts > 1 and shapes.keys() == {"w1", "v1", "w2"}:
+        fits = all(len(shape) == 2 and shape[0] % experts == 0 for shape in shapes.values())
+        each = (FusedWeights(name, experts, name == "w2", stacked=True) for name in shapes)
+        return list(each) if fits else []
+    own = isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward
+    if own and isinstance(groups, int) and groups > 1 and shapes["weight"][0] % groups == 0:
+        return [FusedWeights("weight", groups, transposed=False, stacked=True)]
+    return []
 
 
 @contextmanager

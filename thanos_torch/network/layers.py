@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from thanos_torch.network.experts import fused_experts, stored_inputs_first
+from thanos_torch.network.experts import fused_weights
 from thanos_torch.network.memory import overlap
 
 
@@ -19,7 +19,9 @@ class PrunableLayer:
     parameter   full name of the parameter that holds the weight, or the weights of all experts
     module      owns the parameter; it is asked for it each time, because weights come and go
     transposed  whether the parameter is stored inputs first, (b, c)
-    expert      index of the weight in a 3-D parameter; None if the parameter is the weight
+    expert      index of the weight in its parameter; None if the parameter is the weight
+    stacked     how many weights are the rows of the parameter, one after another; None if the
+                weight is a slice of a 3-D parameter
     """
 
     name: str
@@ -27,6 +29,7 @@ class PrunableLayer:
     module: nn.Module
     transposed: bool = False
     expert: int | None = None
+    stacked: int | None = None
 
     @property
     def stored(self) -> Tensor:
@@ -37,8 +40,14 @@ class PrunableLayer:
     @property
     def matrix(self) -> Tensor:
         """The weight as a view of the parameter, (c, b): a row for each output of the layer."""
-        tensor = self.stored if self.expert is None else self.stored[self.expert]
+        tensor = self.stored.unflatten(0, (self.stacked, -1)) if self.stacked else self.stored
+        tensor = tensor if self.expert is None else tensor[self.expert]
         return tensor.T if self.transposed else tensor
+
+    @property
+    def experts(self) -> int:
+        """How many weights the parameter has; 0 if it is the weight."""
+        return 0 if self.expert is None else self.stacked or len(self.stored)
 
     @property
     def computed(self) -> bool:
@@ -62,6 +71,7 @@ class PrunableLayer:
     def shape(self) -> tuple[int, int]:
         """(c, b), output rows and input columns."""
         rows, columns = self.stored.shape[-2:]
+        rows //= self.stacked or 1
         return (columns, rows) if self.transposed else (rows, columns)
 
     @property
@@ -100,20 +110,21 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
     """The layers that a module holds itself, without those of the modules inside it.
 
     These are nn.Linear; Transformers' Conv1D, a linear layer with a transposed weight (GPT-2); and
-    experts that are fused into 3-D parameters, in a form that `stored_inputs_first` knows.
+    experts that are fused into one parameter, in a form that `fused_weights` knows.
 
     The gate and up projections of a `gate_up_proj` stay one layer, as in the fused linear layers of
     dense models: they read the same input, and the order of their rows does not matter here.
     """
     from transformers.pytorch_utils import Conv1D
 
-    if isinstance(module, nn.Linear | Conv1D):
+    fused = fused_weights(module)
+    if isinstance(module, nn.Linear | Conv1D) and not fused:
         yield PrunableLayer(name, f"{name}.weight", module, isinstance(module, Conv1D))
-    for attribute, count in fused_experts(module).items():
-        whole, transposed = f"{name}.{attribute}", stored_inputs_first(module) is True
-        for expert in range(count):
-            own = f"{name}.{expert}.{attribute}"
-            yield PrunableLayer(own, whole, module, transposed, expert)
+    for each in fused:
+        whole, stacked = f"{name}.{each.attribute}", each.count if each.stacked else None
+        for expert in range(each.count):
+            own = f"{name}.{expert}.{each.attribute}"
+            yield PrunableLayer(own, whole, module, each.transposed, expert, stacked)
 
 
 # Routers of mixtures of experts look like any other linear layer; only their names differ.

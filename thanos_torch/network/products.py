@@ -59,7 +59,7 @@ class WeightProducts(TorchDispatchMode):
         self._parameters = [stored[start] for start in self._starts]
         self._places: dict[_Place, tuple[PrunableLayer, bool]] = {}
         for layer in self._parameters:
-            for expert in range(0 if layer.expert is None else len(layer.stored)):
+            for expert in range(layer.experts):
                 # Its name is no layer's: others of the same parameter may not be watched.
                 other = replace(layer, name=f"{layer.parameter}[{expert}]", expert=expert)
                 self._remember(other)

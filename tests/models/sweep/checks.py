@@ -39,16 +39,33 @@ def file_problems(dense: Path, pruned: Path, record: Record) -> Iterator[str]:
         if not layer["stored"]:
             yield f"{layer['name']}: where its weight is stored is not said"
             continue
-        place = layer["stored"]
-        where = slice(None) if place["expert"] is None else place["expert"]
-        zeros = sum(int((after[name][where] == 0).sum()) for name in place["tensors"])
+        zeros = 0
+        for name in layer["stored"]["tensors"]:
+            zeros += int((own_part(after[name], layer) == 0).sum())
+            own_part(rest[name], layer).fill_(False)
         if zeros != layer["removed"]:
             yield f"{layer['name']}: {zeros} zeros are stored, {layer['removed']} are recorded"
-        for name in place["tensors"]:
-            rest[name][where] = False
     for name, outside in rest.items():
         if not torch.equal(before[name][outside], after[name][outside]):
             yield f"{name} changed outside of the pruned layers"
+
+
+def own_part(tensor: Tensor, layer: Record) -> Tensor:
+    """The part of a tensor, or of a parameter, that holds a layer's weight."""
+    place = layer["stored"]
+    if place["stacked"]:
+        return tensor.chunk(place["stacked"])[place["expert"]]
+    return tensor if place["expert"] is None else tensor[place["expert"]]
+
+
+def weight_of(parameters: Mapping[str, Tensor], layer: Record) -> Tensor:
+    """The weight of a layer by its name in `thanos.json`, as a view of the model's parameter."""
+    name = layer["name"]
+    if f"{name}.weight" in parameters:
+        return parameters[f"{name}.weight"]
+    module, number, attribute = name.rsplit(".", 2)
+    parameter, stacked = parameters[f"{module}.{attribute}"], layer["stored"]["stacked"]
+    return (parameter.chunk(stacked) if stacked else parameter)[int(number)]
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -98,13 +115,15 @@ def model_problems(
         yield f"loading: {told} became {told_again}"
     yield from count_problems(model, result, record)
     files = json.loads((grams / "grams.json").read_text())
-    blocks: dict[str, list[str]] = {}
+    blocks: dict[str, list[Record]] = {}
     for layer in record["layers"]:
         block = _BLOCK.match(layer["name"])[0].removesuffix(".")  # type: ignore[index]
-        blocks.setdefault(block, []).extend([] if layer["left_dense"] else [layer["name"]])
-    for block, names in blocks.items():
-        found = input_grams(model, windows, names)
-        for name in names:
+        blocks.setdefault(block, []).extend([] if layer["left_dense"] else [layer])
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for block, layers in blocks.items():
+        weights = {layer["name"]: weight_of(parameters, layer) for layer in layers}
+        found = input_grams(model, windows, weights)
+        for name in weights:
             kept = load_file(grams / f"{files[name]}.safetensors")[files[name]]
             if name not in found or not difference(kept, found[name]) < GRAM_LIMIT:
                 yield f"{name}: its Gram matrix is not that of its inputs"

@@ -3,7 +3,7 @@
 Nothing here is shared with `thanos_torch.network`, which this checks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,20 +20,24 @@ _SUMS = {torch.addmm, torch.baddbmm}
 
 
 @torch.no_grad()
-def input_grams(model: nn.Module, windows: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-    """X Xᵀ of layers in float64, by name; those whose weight no product reads are left out."""
-    with _Products(model, layers) as watch:
+def input_grams(
+    model: nn.Module, windows: Tensor, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """X Xᵀ of layers in float64, by name; those whose weight no product reads are left out.
+
+    weights  of each layer, as a view of the model's parameter
+    """
+    with _Products(weights) as watch:
         for window in windows:
             model(window[None], use_cache=False)
     return watch.grams
 
 
 class _Products(TorchFunctionMode):
-    def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.grams: dict[str, Tensor] = {}
-        parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._names = {weight_of(parameters, name).data_ptr(): name for name in layers}
+        self._names = {weight.data_ptr(): name for name, weight in weights.items()}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -56,11 +60,3 @@ class _Products(TorchFunctionMode):
             for matrix, batch in each:
                 if name := self._names.get(matrix.data_ptr()):
                     yield name, batch
-
-
-def weight_of(parameters: dict[str, nn.Parameter], layer: str) -> Tensor:
-    """The weight of a layer by its name in `thanos.json`: a matrix, or a slice of a parameter."""
-    if f"{layer}.weight" in parameters:
-        return parameters[f"{layer}.weight"]
-    module, number, attribute = layer.rsplit(".", 2)
-    return parameters[f"{module}.{attribute}"][int(number)]
