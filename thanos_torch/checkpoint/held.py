@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from thanos_torch.checkpoint.masks import PackedMask, erase, read_masks
-from thanos_torch.network.experts import fused_weights
 from thanos_torch.network.layers import PrunableLayer, layers_of
 from thanos_torch.runtime.arguments import checked
 
@@ -249,6 +248,6 @@ def _instead(name: str, modules: Mapping[str, list[nn.Module]]) -> str:
         ending = "." + ".".join(parts[:end])
         for path, (module, *_) in modules.items():
             if f".{path}".endswith(ending):
-                pieces = bool(fused_weights(module))
+                pieces = isinstance(getattr(module, "is_transposed", None), bool)
                 return f": {path} is a {type(module).__name__}" + (f"; {_WHOLE}" if pieces else "")
     return ""

@@ -46,6 +46,10 @@ class PackedMask:
         return unpack_bits(self.bits, rows * columns).view(self.shape)
 
 
+# What a file says of a place only where it is something else.
+_USUAL: dict[str, Any] = {"stacked": None, "interleaved": 1}
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a checkpoint has the weight of a layer, (c, b).
@@ -95,12 +99,14 @@ class Place:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; the argument of `from_dict`."""
-        return {**asdict(self), "tensors": list(self.tensors)}
+        usual = {name for name, value in _USUAL.items() if getattr(self, name) == value}
+        said = {name: value for name, value in asdict(self).items() if name not in usual}
+        return {**said, "tensors": list(self.tensors)}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """Read what `as_dict` wrote. Raises ValueError for anything else."""
-        place = typed(stored, cls, "where a weight is stored is not said right")
+        place = typed({**_USUAL, **stored}, cls, "where a weight is stored is not said right")
         if not place.tensors or len(set(place.tensors)) < len(place.tensors):
             raise ValueError("a weight must be stored in one or several tensors, each named once")
         if place.stacked == 0 or (place.stacked and place.expert is None) or not place.interleaved:

@@ -44,3 +44,7 @@ def randomise(model: nn.Module) -> None:
             weight.normal_(std=0.25)
         else:
             weight.add_(torch.randn_like(weight), alpha=0.1)
+    for name, table in model.named_buffers():
+        if name.endswith("tid2eid"):  # of DeepSeek V4: the experts of a token, by its id
+            experts = len(model.get_parameter(f"{name.rpartition('.')[0]}.weight"))
+            table.copy_(torch.rand(len(table), experts).argsort(1)[:, : table.shape[1]])

@@ -53,8 +53,8 @@ def file_problems(dense: Path, pruned: Path, record: Record) -> Iterator[str]:
 def own_part(tensor: Tensor, layer: Record) -> Tensor:
     """The part of a tensor, or of a parameter, that holds a layer's weight."""
     place = layer["stored"]
-    if place["stacked"]:
-        return tensor.chunk(place["stacked"])[place["expert"]]
+    if stacked := place.get("stacked"):
+        return tensor.chunk(stacked)[place["expert"]]
     return tensor if place["expert"] is None else tensor[place["expert"]]
 
 
@@ -64,7 +64,7 @@ def weight_of(parameters: Mapping[str, Tensor], layer: Record) -> Tensor:
     if f"{name}.weight" in parameters:
         return parameters[f"{name}.weight"]
     module, number, attribute = name.rsplit(".", 2)
-    parameter, stacked = parameters[f"{module}.{attribute}"], layer["stored"]["stacked"]
+    parameter, stacked = parameters[f"{module}.{attribute}"], layer["stored"].get("stacked")
     return (parameter.chunk(stacked) if stacked else parameter)[int(number)]
 
 

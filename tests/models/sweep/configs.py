@@ -15,18 +15,20 @@ _NAMES: Mapping[int, str] = {
     48: """intermediate_size ffn_dim ffn_hidden_size d_inner n_inner dff decoder_ffn_dim
         encoder_ffn_dim dim_ff feed_forward_size intermediate_size_mlp shared_intermediate_size""",
     # width inside of experts, and of what is between the factors of a weight
-    16: """output_channels moe_intermediate_size shared_expert_intermediate_size expert_ffn_hidden_size
-        shared_experts_intermediate_size moe_shared_expert_intermediate_size q_lora_rank
-        kv_lora_rank o_lora_rank hc_lowrank laurel_rank router_hidden_size adapter_rank
+    16: """output_channels rel_extent moe_intermediate_size shared_expert_intermediate_size
+        expert_ffn_hidden_size shared_experts_intermediate_size q_lora_rank kv_lora_rank
+        moe_shared_expert_intermediate_size o_lora_rank hc_lowrank laurel_rank adapter_rank
         hidden_size_per_layer_input attention_chunk_size chunk_size mamba_chunk_size""",
     4: """num_attention_heads n_head n_heads num_heads encoder_attention_heads
         decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads
         linear_num_value_heads index_n_heads num_experts n_routed_experts num_local_experts
-        moe_num_experts time_step_rank mamba_dt_rank indexer_n_heads linear_num_heads ngram""",
+        moe_num_experts time_step_rank mamba_dt_rank indexer_n_heads linear_num_heads""",
     2: """num_key_value_heads n_kv_heads num_kv_heads kv_n_heads num_experts_per_tok
         num_experts_per_token moe_topk moe_k moe_top_k top_k_experts linear_num_key_heads
         num_hidden_layers n_layer n_layers num_layers decoder_layers num_decoder_layers
-        n_mamba_heads o_groups zero_expert_num""",
+        n_mamba_heads o_groups zero_expert_num hc_mult hc_count conv_kernel conv_kernel_size
+        mamba_d_conv conv_L_cache linear_conv_kernel_dim short_conv_kernel_size conv1d_width
+        ple_conv_kernel_size""",
     1: """encoder_layers num_encoder_layers n_group num_expert_group topk_group n_groups
         mamba_n_groups mamba_ngroups""",
     8: """head_dim d_head d_kv dim_head kv_channels qk_rope_head_dim qk_nope_head_dim v_head_dim
@@ -34,7 +36,7 @@ _NAMES: Mapping[int, str] = {
         linear_value_head_dim swa_head_dim swa_v_head_dim index_head_dim index_topk
         global_head_dim mamba_d_head mamba_head_dim mamba_headdim mamba_n_heads mamba_num_heads
         mamba_d_state state_size ssm_state_size sliding_window local_attention window_size
-        rotary_dim""",
+        rotary_dim router_hidden_size""",
     64: """max_position_embeddings n_positions n_ctx max_seq_len model_max_length
         original_max_position_embeddings""",
     128: """vocab_size n_vocab vocab_size_per_layer_input pronunciation_vocab_size shape_vocab_size
@@ -112,6 +114,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     },
     "qwen4_exp": {"text_config": _QWEN4},
     "qwen4_exp_text": _QWEN4,
+    "recurrent_gemma": {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 4},
     "reformer": {
         "is_decoder": True,
         "axial_pos_shape": [8, 8],
@@ -120,6 +123,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "lsh_attn_chunk_length": 8,
     },
     "xmod": {"default_language": "en_XX"},
+    "zaya": {"moe_intermediate_size": 48},
     "zamba": _ZAMBA,
     "zamba2": {**_ZAMBA, "n_mamba_heads": 8},
 }

@@ -1,4 +1,4 @@
-"""Prune a tiny model of one registered name as the command does, and check everything that it says."""
+"""Prune a tiny model of one registered name as the command does, and check all that it says."""
 
 import json
 import re
