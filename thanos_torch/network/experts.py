@@ -58,8 +58,9 @@ def _inputs_first(module: nn.Module, slices: Mapping[str, tuple[int, ...]]) -> b
             return False
         return True if rows == inside and columns == 2 * after else None
     sizes = getattr(module, "output_size", None), getattr(module, "input_size", None)
-    known = {sizes[::-1]: True, sizes: False} if held.keys() == {"weight"} else {}
-    return known.get(held.get("weight", ()))
+    if held.keys() != {"weight"}:
+        return None
+    return False if held["weight"] == sizes else True if held["weight"] == sizes[::-1] else None
 
 
 def _stacked(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> list[FusedWeights]:

@@ -54,7 +54,8 @@ def own_part(tensor: Tensor, layer: Record) -> Tensor:
     """The part of a tensor, or of a parameter, that holds a layer's weight."""
     place = layer["stored"]
     if stacked := place.get("stacked"):
-        return tensor.chunk(stacked)[place["expert"]]
+        part: Tensor = tensor.chunk(stacked)[place["expert"]]
+        return part
     return tensor if place["expert"] is None else tensor[place["expert"]]
 
 
@@ -73,7 +74,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     build: Any = AutoModelForCausalLM
     model, info = build.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     for module in model.modules():  # its faster ways to compute experts hide who reads what
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if hasattr(config, "_experts_implementation"):
             config._experts_implementation = "eager"
     return model.eval(), {name: sorted(map(str, names)) for name, names in info.items()}

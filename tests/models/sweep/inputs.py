@@ -27,7 +27,8 @@ def input_grams(
 
     weights  of each layer, as a view of the model's parameter
     """
-    with _Products(weights) as watch:
+    watch = _Products(weights)
+    with watch:
         for window in windows:
             model(window[None], use_cache=False)
     return watch.grams

@@ -8,6 +8,7 @@ from verification.benchmarks.pages.cost import COST, SPEED
 from verification.benchmarks.pages.gpu import GPU
 from verification.benchmarks.pages.inference import INFERENCE, SIZE
 from verification.benchmarks.pages.marks import fill
+from verification.benchmarks.pages.models import MODELS
 from verification.benchmarks.pages.numbers import number
 from verification.benchmarks.pages.page import Page
 from verification.benchmarks.pages.paper_models import PAPER_MODELS
@@ -16,7 +17,7 @@ from verification.benchmarks.pages.report import html_report
 from verification.benchmarks.pages.studies import Results
 
 MEASURED: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED)
-PAGES = (*MEASURED, PAPER_MODELS, GPU)
+PAGES = (*MEASURED, PAPER_MODELS, GPU, MODELS)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
 SECTIONS = (
@@ -50,6 +51,7 @@ def published(root: Path) -> list[Path]:
     return [
         root / "README.md",
         docs / "gpu.md",
+        docs / "models.md",
         docs / "paper-models.md",
         docs / "results" / "speed" / "speed.md",
         *sorted((docs / "study").glob("*.md")),
@@ -101,7 +103,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Rebuild what a checkout publishes: README, docs/study, gpu.md, paper-models.md, speed.md."""
+    """Rebuild what a checkout publishes: README, docs/study, gpu.md, models.md and others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="folder of the checkout")
     publish(parser.parse_args().root)
