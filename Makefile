@@ -24,6 +24,7 @@ verify: mutants fuzz attacks
 	$(BIN)/python -m verification.tolerances
 	$(BIN)/python -m tests.judge.named
 	$(BIN)/python -m tests.stress.busy
+	$(BIN)/python -m tests.models.sweep --out docs/results/model-sweep.json
 
 mutants: .venv/installed
 	$(BIN)/python -m verification.mutants

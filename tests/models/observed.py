@@ -10,6 +10,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 from tests.models.families import GROUPED, ROTATED
+from tests.models.sweep.configs import tiny_config
 from tests.models.tiny import llama_config, random_model, save_checkpoint
 
 _SMALL: dict[str, Any] = {"vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 2}
@@ -23,6 +24,37 @@ _SHARED: dict[str, Any] = {
     "hidden_size_per_layer_input": 4,
     "vocab_size_per_layer_input": 256,
 }
+
+# Experts in other forms than most of Transformers' classes have.
+LLAMA_4 = hf.Llama4TextConfig(
+    **GROUPED,
+    num_local_experts=4,
+    num_experts_per_tok=1,
+    intermediate_size_mlp=28,
+    interleave_moe_layer_step=1,
+)
+JETMOE = hf.JetMoeConfig(
+    vocab_size=256,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_key_value_heads=2,
+    kv_channels=4,
+    intermediate_size=24,
+    num_local_experts=4,
+    max_position_embeddings=64,
+)
+DBRX = hf.DbrxConfig(
+    vocab_size=256, d_model=16, n_heads=2, n_layers=2, max_seq_len=64,
+    attn_config={"kv_n_heads": 1, "clip_qkv": 8.0, "rope_theta": 10000.0},
+    ffn_config={"ffn_hidden_size": 24, "hidden_size": 16, "moe_num_experts": 4, "moe_top_k": 2},
+)  # fmt: skip
+
+
+def inkling2() -> Any:
+    """Its checkpoints have the rows of gate and up projections in turns."""
+    config = tiny_config("inkling2_text")
+    config.vocab_size = 256
+    return config
 
 
 def gemma3n() -> Any:
@@ -251,6 +283,19 @@ class Chain(nn.Module):
         for block in self.blocks:
             states = block(states)
         return states
+
+
+class Again(nn.Module):
+    """Calls one layer a second time, with inputs that the other one does not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once, self.twice = nn.Linear(12, 12), nn.Linear(12, 12)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States, (tokens, 12), and what the layers add."""
+        added: Tensor = self.twice(states.sin())
+        return states + self.twice(states) + self.once(states).tanh() + added
 
 
 def by_weight(use: str) -> Chain:

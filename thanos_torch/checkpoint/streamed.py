@@ -460,9 +460,9 @@ def _in_order(codes: Tensor) -> bool:
 
 
 def taking_turns(codes: Mapping[str, Tensor], shape: torch.Size) -> dict[str, int]:
-    """How many equal parts of a weight's rows take turns, for tensors where they do.
+    """How many equal parts of a weight's rows take turns in a tensor of its shape; 1 if in order.
 
-    codes  what the conversion makes of `row_codes(shape)`
+    codes  what the conversion makes of `row_codes(shape)`; tensors with other rows are left out
     """
     found: dict[str, int] = {}
     for name, tensor in codes.items():
@@ -471,10 +471,11 @@ def taking_turns(codes: Mapping[str, Tensor], shape: torch.Size) -> dict[str, in
             continue
         numbers = tensor.flatten()
         step = int(numbers[1] - numbers[0])  # from the first row of a part to that of the next one
-        if step > 1 and rows % step == 0:
-            expected = row_codes(shape).unflatten(-2, (rows // step, step)).transpose(-3, -2)
+        if step > 0 and rows % step == 0:
+            parts = rows // step if step > 1 else 1
+            expected = row_codes(shape).unflatten(-2, (parts, -1)).transpose(-3, -2)
             if torch.equal(numbers, expected.flatten()):
-                found[name] = rows // step
+                found[name] = parts
     return found
 
 

@@ -193,8 +193,10 @@ def test_layers_left_dense_are_listed_and_exit_with_1(thanos: Thanos, tmp_path: 
     planned = thanos(*command, "--dry-run")
     assert (planned.status, "cannot be planned for" in planned.err) == (1, True)
     planned = thanos(*command, "--dry-run", "--trust-remote-code")
-    assert planned.status == 0, planned.err
+    assert planned.status == 1, planned.err
     assert "spare 8 x 16" in planned.out
+    assert "layers.0.spare would be left dense: the model does not run it." in planned.out
+    assert thanos(*command, "--dry-run", "--trust-remote-code", "--allow-partial").status == 0
     done = thanos(*command, "--trust-remote-code")
     assert done.status == 1
     assert "layers.0.spare was left dense: no calibration token reached it." in done.out

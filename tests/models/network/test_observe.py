@@ -103,6 +103,22 @@ def test_every_layer_is_calibrated_by_what_it_reads_in_the_model(case: str) -> N
         half_pruned.get_submodule(block).load_state_dict(pruned)
 
 
+def test_a_layer_that_shares_some_of_its_inputs_has_a_matrix_of_its_own() -> None:
+    torch.manual_seed(0)
+    model = observed.Chain([observed.Again(), observed.Again()])
+    seen = observe(model, random_windows())
+    assert seen.alone == {"blocks.0.twice", "blocks.1.twice"}
+    assert all(name == first for name, first in seen.reads.items())
+    states = model.words(random_windows()).detach().double().view(-1, 12)
+    grams: dict[str, Tensor] = {}
+    report = prune(model, on_layer=lambda layer: grams.update({layer.name: layer.gram.double()}))
+    assert report.verified
+    once = states.T @ states
+    twice = once + states.sin().T @ states.sin()
+    for name, expected in (("once", once), ("twice", twice)):
+        assert (grams[f"blocks.0.{name}"] - expected).abs().max() < 1e-5 * expected.max(), name
+
+
 def test_lists_that_do_not_run_are_no_blocks() -> None:
     seen = observe(observed.Lists("chain"), random_windows(1, 8))
     assert list(seen.blocks) == ["early.0", "early.1", "early.2", "late.0", "late.1"]

@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import JetMoeConfig, Llama4TextConfig, MambaConfig, PreTrainedConfig
+from transformers import (
+    MambaConfig,
+    PreTrainedConfig,
+    RecurrentGemmaConfig,
+    XLNetConfig,
+)
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Thanos
-from tests.models.families import FAMILIES, GROUPED, Family
+from tests.models.families import FAMILIES, Family
+from tests.models.observed import JETMOE, LLAMA_4
 from thanos_torch import parse_pattern
 from thanos_torch.cli import prune as prune_command
 from thanos_torch.cli import prune_tables
@@ -18,29 +24,28 @@ from thanos_torch.models import RECORD, Dense, LayerOptions, ModelReport, Rule, 
 from thanos_torch.pruning.dry_run import Speed
 from verification import certify
 
-LLAMA_4 = Llama4TextConfig(
-    **GROUPED,
-    num_local_experts=4,
-    num_experts_per_tok=1,
-    intermediate_size_mlp=28,
-    interleave_moe_layer_step=1,
+# Its attention multiplies by matrices in 3-D that are no experts.
+XLNET = XLNetConfig(
+    vocab_size=256, d_model=16, n_layer=2, n_head=4, d_inner=24, bos_token_id=1, eos_token_id=2
 )
-JETMOE = JetMoeConfig(
+UNKNOWN = (*(f"rel_attn.{matrix}" for matrix in "qkvor"), "seg_embed")
+# Its gates are block-diagonal: one block here.
+RECURRENT_GEMMA = RecurrentGemmaConfig(
     vocab_size=256,
     hidden_size=16,
-    num_hidden_layers=2,
-    num_key_value_heads=2,
-    kv_channels=4,
+    num_hidden_layers=3,
+    num_attention_heads=1,
+    num_key_value_heads=1,
     intermediate_size=24,
-    num_local_experts=4,
-    max_position_embeddings=64,
+    lru_width=16,
 )
 MAMBA = MambaConfig(vocab_size=256, hidden_size=32, num_hidden_layers=2, time_step_rank=4)
 
 
 def shares(model: Any, report: ModelReport, unasked: Callable[[str], bool]) -> tuple[float, float]:
     """Removed and left alone, as shares of all numbers in the blocks, counted by hand."""
-    inside = {n: each.numel() for n, each in model.named_parameters() if ".layers." in n}
+    parameters = model.named_parameters()
+    inside = {n: each.numel() for n, each in parameters if ".layers." in n or ".layer." in n}
     total = sum(inside.values())
     alone = sum(size for name, size in inside.items() if unasked(name))
     return sum(layer.removed for layer in report.layers) / total, alone / total
@@ -49,12 +54,12 @@ def shares(model: Any, report: ModelReport, unasked: Callable[[str], bool]) -> t
 @pytest.mark.parametrize(
     ("config", "unknown"),
     [
-        (LLAMA_4, ("experts.gate_up_proj", "experts.down_proj", "router.weight")),
-        (JETMOE, ("input_linear.weight", "output_linear.weight", "router.layer.weight")),
+        (XLNET, UNKNOWN),
+        (RECURRENT_GEMMA, ("input_gate_weight", "recurrent_gate_weight", "conv_1d.weight")),
     ],
-    ids=["Llama 4", "JetMoe"],
+    ids=["XLNet", "RecurrentGemma"],
 )
-def test_experts_of_an_unknown_form_are_less_than_asked(
+def test_matrices_of_an_unknown_form_are_less_than_asked(
     thanos: Thanos,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -79,7 +84,7 @@ def test_experts_of_an_unknown_form_are_less_than_asked(
     assert f"Removed {removed:.2%} of all weights in the decoder blocks, 50.00% of those" in last
     for said in (last, planned.out.splitlines()[-1]):
         assert f"LESS THAN ASKED: {alone:.2%} of the blocks' weights" in said
-        assert "(model.layers.0." in said
+        assert ".0." in said
         assert "--allow-partial accepts that." in said
     assert f"({removed:.2%}) would be removed, 50.00% of those" in planned.out
     record = json.loads((out / RECORD).read_text())
@@ -98,11 +103,11 @@ HALF = LayerOptions(parse_pattern("2:4"), block_size=8)
     ("rules", "asked"),
     [
         (Rules(HALF, exclude=("*.0.*",)), lambda name: ".0." not in name),
-        (Rules(HALF, include=("*.self_attn.*",)), lambda name: False),
+        (Rules(HALF, include=("*.ff.*",)), lambda name: False),
         (Rules(None, (Rule(("*",), HALF, "a rule"),)), lambda name: True),
         (
-            Rules(HALF, (Rule(("*feed_forward*",), Dense("as asked"), "a rule"),)),
-            lambda name: False,
+            Rules(HALF, (Rule(("*.1.*",), Dense("as asked"), "a rule"),)),
+            lambda name: ".0." in name,
         ),
         (
             Rules(Dense("as asked"), (Rule(("*.1.*",), HALF, "a rule"),)),
@@ -114,10 +119,9 @@ HALF = LayerOptions(parse_pattern("2:4"), block_size=8)
 def test_what_was_left_out_on_purpose_is_not_left_alone(
     rules: Rules, asked: Callable[[str], bool]
 ) -> None:
-    model = tiny.random_model(LLAMA_4)
+    model = tiny.random_model(XLNET)
     report = prune_model(model, tiny.random_windows(2, 16), rules, judge=None)
-    unknown = ("experts.gate_up_proj", "experts.down_proj", "router.weight")
-    expected = shares(model, report, lambda name: name.endswith(unknown) and asked(name))
+    expected = shares(model, report, lambda name: name.endswith(UNKNOWN) and asked(name))
     assert (report.block_sparsity, report.left_alone_share) == expected
 
 
@@ -125,6 +129,14 @@ def test_what_was_left_out_on_purpose_is_not_left_alone(
 def test_known_families_are_pruned_as_asked(family: Family) -> None:
     report = tiny.prune(tiny.random_model(family.config), "2:4", judge=None)
     assert not report.less_than_asked, report.left_alone
+
+
+@pytest.mark.parametrize("config", [LLAMA_4, JETMOE], ids=["Llama 4", "JetMoe"])
+def test_experts_of_other_forms_are_pruned_as_asked(config: PreTrainedConfig) -> None:
+    report = tiny.prune(tiny.random_model(config), "2:4", judge=None)
+    assert not report.less_than_asked
+    assert all("router" in name for name in report.left_alone)
+    assert report.block_sparsity > 0.48
 
 
 def test_states_and_biases_are_no_weights_that_were_left_alone() -> None:

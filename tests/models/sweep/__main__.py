@@ -42,16 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trial = Trial(name, problems=[f"{result} of its process"]) if ended else result
         trials[name] = trial
         print(f"{len(trials)} of {len(names)}: {described(trial)}", flush=True)
+    counts = Counter(trial.outcome for trial in trials.values())
     results = {
         "command": " ".join(["python -m tests.models.sweep", *given]),
         "environment": origin,
         "pattern": PATTERN,
+        "counts": {"names": len(names), **counts},
         "seconds": round(time.perf_counter() - begun, 1),
         "trials": [asdict(trials[name]) for name in names],
     }
     if options.out:
         write_results(options.out, results, indent=1)
-    counts = Counter(trial.outcome for trial in trials.values())
     print(", ".join(f"{number} {outcome}" for outcome, number in counts.most_common()))
     return int(counts[FAILED] > 0)
 
