@@ -294,8 +294,8 @@ class Again(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """States, (tokens, 12), and what the layers add."""
-        added: Tensor = self.twice(states.sin())
-        return states + self.twice(states) + self.once(states).tanh() + added
+        added: Tensor = self.twice(states.sin()) + self.twice(states) + self.once(states).tanh()
+        return states + added
 
 
 def by_weight(use: str) -> Chain:

@@ -1,6 +1,7 @@
 """Records of a pruned model and its layers, their verdicts, and `thanos.json`, which holds them."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ PASSED, FAILED, NOT_DECIDABLE = "passed", "failed", "not decidable"
 AS_ASKED = "dense, as asked"  # a layer that was to stay dense, and so has no certificate
 NOT_REACHED = "no calibration token reached it"  # why a layer stays dense that was to be pruned
 Stored = Mapping[str, Any]  # a certificate as a JSON file holds it
+_EXPERT_WEIGHT = re.compile(r"\.\d+\.weight$")
 # Share of the blocks' weights that may stay dense unasked; above it a run did less than asked.
 TOLERATED = 0.1
 
@@ -85,6 +87,15 @@ def worst(certificates: Iterable[Stored | None], check: str) -> float | None:
         if each["name"] == check
     ]
     return max(values, key=lambda value: (math.isnan(value), value), default=None)
+
+
+def layer_kind(name: str, shape: Sequence[int] = ()) -> str:
+    """The kind of a layer, the same in every block: "q_proj", or with a shape "q_proj 24 x 16".
+
+    Of experts whose parameter is just called weight, as in JetMoE, it is the name of their module.
+    """
+    own = _EXPERT_WEIGHT.sub("", name).rpartition(".")[2]
+    return f"{own} {' x '.join(map(str, shape))}".strip()
 
 
 def share(part: int, whole: int) -> float:

@@ -95,8 +95,8 @@ def table(title: str, headings: list[str], rows: list[list[str]]) -> None:
 
 
 def kind_of(name: str, shape: Sequence[int]) -> str:
-    """The kind of a layer: the last part of its name, and its shape, as in `q_proj 64 x 64`."""
-    return f"{name.rpartition('.')[2]} {' x '.join(map(str, shape))}"
+    """The kind of a layer, and its shape, as in `q_proj 64 x 64`."""
+    return record.layer_kind(name, shape)
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

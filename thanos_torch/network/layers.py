@@ -1,7 +1,7 @@
 """Find the prunable layers and decoder blocks of a model by its structure, not by its name."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -130,7 +130,6 @@ def layers_of(module: nn.Module, name: str) -> Iterator[PrunableLayer]:
 # Routers of mixtures of experts look like any other linear layer; only their names differ.
 _ROUTER = re.compile(r"(^|\.)(gate|gating|shared_expert_gate|\w*router\w*)(\.|$)")
 _ELEMENTWISE = re.compile(r"(bias|\bA_log|\bD)$")  # of experts, and the states of Mamba
-_EXPERT_WEIGHT = re.compile(r"\.\d+\.weight$")
 PRUNABLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -246,15 +245,6 @@ def model_layers(model: nn.Module) -> dict[str, PrunableLayer]:
     """All prunable layers of a model, by full name; errors as of the functions above."""
     groups = prunable_layers(decoder_blocks(model))
     return {name: layer for group in groups for name, layer in group.items()}
-
-
-def layer_kind(name: str, shape: Sequence[int] = ()) -> str:
-    """The kind of a layer, the same in every block: "q_proj", or with a shape "q_proj 24 x 16".
-
-    Of experts whose parameter is just called weight, as in JetMoE, it is the name of their module.
-    """
-    own = _EXPERT_WEIGHT.sub("", name).rpartition(".")[2]
-    return f"{own} {' x '.join(map(str, shape))}".strip()
 
 
 def arithmetic_of(dtype: torch.dtype) -> torch.dtype:

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from thanos_torch.checkpoint.record import counted
-from thanos_torch.network.layers import layer_kind
+from thanos_torch.checkpoint.record import counted, layer_kind
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.pruning.recipe_file import recipe_lines
 from thanos_torch.runtime.arguments import checked

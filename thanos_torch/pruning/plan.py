@@ -18,7 +18,7 @@ from reference.patterns import (
     refuse_outlier_rows,
     refuse_switches,
 )
-from thanos_torch.checkpoint.record import Judge, LayerVerdict, ModelReport
+from thanos_torch.checkpoint.record import Judge, LayerVerdict, ModelReport, layer_kind
 from thanos_torch.methods.baselines import magnitude, sparsegpt, wanda
 from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.devices import is_host
@@ -30,7 +30,6 @@ from thanos_torch.network.layers import (
     count_weights,
     dtype_name,
     is_router,
-    layer_kind,
     other_weights,
 )
 from thanos_torch.network.observe import Observation
@@ -406,9 +405,15 @@ def matching(glob: str, names: Sequence[str], source: str) -> list[str]:
 
 def _near_misses(glob: str, names: Sequence[str]) -> list[str]:
     """Layer names and globs like "*.q_proj" that are similar to `glob`; else all such globs."""
-    kinds = list(dict.fromkeys(f"*.{layer_kind(name)}" for name in names))
+    kinds = list(dict.fromkeys(map(_glob_of_kind, names)))
     alike = get_close_matches(glob, [*kinds, *names], n=3)
     return alike or kinds
+
+
+def _glob_of_kind(name: str) -> str:
+    """A glob for all layers of the kind of one."""
+    kind = layer_kind(name)
+    return f"*.{kind}" if name.endswith(kind) else f"*.{kind}.*"
 
 
 def switch_words(changed: Mapping[str, object]) -> list[str]:

@@ -9,18 +9,21 @@ from torch import Tensor, nn
 
 from reference.patterns import Ablation, Pattern, column_blocks
 from thanos_torch.checkpoint.masks import PackedMask
-from thanos_torch.checkpoint.record import Judge, LayerRecord, ModelReport, PrunedLayer, RankShare
+from thanos_torch.checkpoint.record import (
+    Judge,
+    LayerRecord,
+    ModelReport,
+    PrunedLayer,
+    RankShare,
+    layer_kind,
+)
 from thanos_torch.methods.checks import Checks
 from thanos_torch.methods.devices import is_host
 from thanos_torch.methods.factor import FactorCache
 from thanos_torch.network.activations import Activations
 from thanos_torch.network.grams import InputGrams, hidden_weight
 from thanos_torch.network.kind import refuse_encoder_decoder
-from thanos_torch.network.layers import (
-    PrunableLayer,
-    layer_kind,
-    shared_weights,
-)
+from thanos_torch.network.layers import PrunableLayer, shared_weights
 from thanos_torch.network.memory import repeats
 from thanos_torch.network.observe import Observation, evaluating, observe
 from thanos_torch.pruning.kept_grams import GramWriter

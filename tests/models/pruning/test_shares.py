@@ -1,6 +1,7 @@
 """How much of a model a run pruned: both shares, and what was left alone unasked."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from tests.models.conftest import SMALL, Thanos
 from tests.models.families import FAMILIES, Family
 from tests.models.observed import JETMOE, LLAMA_4
 from thanos_torch import parse_pattern
+from thanos_torch.checkpoint.record import layer_kind
 from thanos_torch.cli import prune as prune_command
 from thanos_torch.cli import prune_tables
 from thanos_torch.models import RECORD, Dense, LayerOptions, ModelReport, Rule, Rules, prune_model
 from thanos_torch.pruning.dry_run import Speed
+from thanos_torch.pruning.plan import matching
 from verification import certify
 
 # Its attention multiplies by matrices in 3-D that are no experts.
@@ -137,6 +140,22 @@ def test_experts_of_other_forms_are_pruned_as_asked(config: PreTrainedConfig) ->
     assert not report.less_than_asked
     assert all("router" in name for name in report.left_alone)
     assert report.block_sparsity > 0.48
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "glob"),
+    [
+        ("a.0.q_proj", "q_proj", "*.q_proj"),
+        ("a.0.mlp.experts.3.w1", "w1", "*.w1"),
+        ("a.0.mlp.input_linear.3.weight", "input_linear", "*.input_linear.*"),
+    ],
+)
+def test_the_kind_of_a_layer_is_found_by_its_glob(name: str, kind: str, glob: str) -> None:
+    assert layer_kind(name) == kind
+    assert layer_kind(name, (24, 16)) == f"{kind} 24 x 16"
+    assert matching(glob, [name], "test") == [name]
+    with pytest.raises(ValueError, match=rf"near misses: .*{re.escape(glob)}"):
+        matching("*.other_proj", [name], "test")
 
 
 def test_states_and_biases_are_no_weights_that_were_left_alone() -> None:
