@@ -122,6 +122,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "local_attn_chunk_length": 8,
         "lsh_attn_chunk_length": 8,
     },
+    "rwkv": {"rescale_every": 1},  # the default of 6 blocks would be more than there are
     "xmod": {"default_language": "en_XX"},
     "zaya": {"moe_intermediate_size": 48},
     "zamba": _ZAMBA,
