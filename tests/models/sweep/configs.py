@@ -30,7 +30,7 @@ _NAMES: Mapping[int, str] = {
         mamba_d_conv conv_L_cache linear_conv_kernel_dim short_conv_kernel_size conv1d_width
         ple_conv_kernel_size""",
     1: """encoder_layers num_encoder_layers n_group num_expert_group topk_group n_groups
-        mamba_n_groups mamba_ngroups""",
+        mamba_n_groups mamba_ngroups first_k_dense_replace num_dense_layers""",
     8: """head_dim d_head d_kv dim_head kv_channels qk_rope_head_dim qk_nope_head_dim v_head_dim
         attention_head_size attention_head_dim linear_head_dim linear_key_head_dim
         linear_value_head_dim swa_head_dim swa_v_head_dim index_head_dim index_topk
@@ -85,6 +85,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     },
     "dots3_note_text": _DOTS3,
     "falcon_h1": {"mamba_d_ssm": 64},
+    "flint": {"mlp_only_layers": [0]},
     "gemma3n_text": {
         **_SHARED_KEYS,
         "intermediate_size": [48] * 4,
@@ -96,12 +97,15 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "gemma4_unified_text": {**_SHARED_KEYS, "global_head_dim": 16},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
+    "bamba": {"attn_layer_indices": [1]},
+    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2},
     "lfm2": {"block_auto_adjust_ff_dim": False},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "llama4": {"text_config": _LLAMA4},
     "llama4_text": _LLAMA4,
     "mamba2": {"num_heads": 8},
     "ministral": {"head_dim": 8},
+    "mllama": {"text_config": {"num_hidden_layers": 3, "cross_attention_layers": [1]}},
     "nemotron": {"num_key_value_heads": 2},
     "phi4_multimodal": {
         "audio_config": {
@@ -114,7 +118,12 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     },
     "qwen4_exp": {"text_config": _QWEN4},
     "qwen4_exp_text": _QWEN4,
-    "recurrent_gemma": {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 4},
+    "recurrent_gemma": {
+        "num_hidden_layers": 3,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 4,
+    },
     "reformer": {
         "is_decoder": True,
         "axial_pos_shape": [8, 8],
@@ -139,8 +148,12 @@ _DEFAULT: Mapping[str, Mapping[str, Any]] = {
 def tiny_config(model_type: str) -> PreTrainedConfig:
     """The configuration of a few ten thousand weights, with every kind of block of the default."""
     kind = CONFIG_MAPPING[model_type]
-    default: Any = kind(**_DEFAULT.get(model_type, {}))
-    return kind(**_merged(_small(default), _OWN.get(model_type, {})))
+    return kind(**_merged(_small(default_config(model_type)), _OWN.get(model_type, {})))
+
+
+def default_config(model_type: str) -> Any:
+    """The configuration of the class's own defaults, as far as they can be."""
+    return CONFIG_MAPPING[model_type](**_DEFAULT.get(model_type, {}))
 
 
 def _small(config: PreTrainedConfig) -> dict[str, Any]:

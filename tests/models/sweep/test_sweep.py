@@ -11,14 +11,18 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from accelerate import init_empty_weights
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tests.models.sweep.__main__ import main
 from tests.models.sweep.checks import file_problems, model_problems
+from tests.models.sweep.configs import default_config, tiny_config
 from tests.models.sweep.trial import PRUNED, REFUSED, TOKENS, run_trial
 from tests.test_imports import ROOT
+from thanos_torch.network.layers import decoder_blocks
 
 RECORD = json.loads((ROOT / "docs" / "results" / "model-sweep.json").read_text())
 REGISTERED = 189  # names, in the version of Transformers that the record is of
@@ -119,3 +123,22 @@ def test_some_names_in_processes_of_their_own(tmp_path: Path, capfd: Any) -> Non
         assert (trial["outcome"], trial["problems"]) == (REFUSED, [])
         assert f"{trial['name']} refused: {trial['reason']}" in printed
     assert "2 refused" in printed
+
+
+def kinds_of_modules(config: Any) -> set[str]:
+    """The classes of all modules in the decoder blocks."""
+    build: Any = AutoModelForCausalLM
+    with init_empty_weights():
+        model = build.from_config(config)
+    blocks = decoder_blocks(model).values()
+    return {type(module).__name__ for block in blocks for module in block.modules()}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+def test_a_tiny_model_has_every_kind_of_module_of_the_default(name: str) -> None:
+    try:
+        expected = kinds_of_modules(default_config(name))
+    except Exception as error:  # many defaults are no whole configuration
+        pytest.skip(f"Transformers cannot build the default: {error}")
+    assert expected <= kinds_of_modules(tiny_config(name))
