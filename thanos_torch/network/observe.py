@@ -93,7 +93,8 @@ def observe(model: nn.Module, windows: Tensor) -> Observation:
         watch.run(window)
         _refuse_changed(model, before)
         ran = {name: blocks[name] for name in _in_order(model, watch.calls)}
-        refuse_idle_cross_attention(model, ran, watch.inputs.first_reader)
+        reads = watch.inputs.reads()
+        refuse_idle_cross_attention(model, ran, reads)
         handing = _handing(model, ran, window, watch)
     groups = prunable_layers(ran)
     kept = {name for group in groups for name in group}
@@ -101,7 +102,7 @@ def observe(model: nn.Module, windows: Tensor) -> Observation:
         model=model,
         blocks=ran,
         layers=groups,
-        reads={name: first for name, first in watch.inputs.reads().items() if name in kept},
+        reads={name: first for name, first in reads.items() if name in kept},
         alone=frozenset(watch.inputs.alone() & kept),
         multiplied=frozenset(watch.inputs.through_products & kept),
         hidden=watch.inputs.hidden,

@@ -13,9 +13,10 @@ from pathlib import Path
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from reference.threads import cores
 from tests.models.sweep import __doc__ as usage
 from tests.models.sweep.trial import FAILED, PATTERN, Trial, try_name
-from verification.benchmarks.environment import cores, environment
+from verification.benchmarks.environment import environment
 from verification.benchmarks.results import write_results
 from verification.processes import DIED, TIMED_OUT, run_each
 
