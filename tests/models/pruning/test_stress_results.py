@@ -34,7 +34,7 @@ def test_a_hundred_kills_changed_nothing() -> None:
     assert len(kills["kills"]) >= 100
     count = Counter(kill["stage"] for kill in kills["kills"])
     assert {stage: n for stage, n in kills["kills_by_stage"].items() if n} == count
-    assert {"calibration", "solve", "shard write", "rename"} <= set(count)
+    assert {"calibration", "solve", "shard write", "rename", "join", "drop"} <= set(count)
     assert kills["results_compared"] > 0
     assert kills["results_that_differ"] == []
 
