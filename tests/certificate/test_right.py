@@ -18,7 +18,8 @@ from tests.implementations import (
     each_switch,
 )
 from tests.ratios import check_certified
-from verification import certify
+from thanos_torch.pruning.plan import LayerOptions
+from verification import Certificate, certify
 from verification.certificate.case import make_case
 from verification.strategies import Problem, problems
 
@@ -110,6 +111,48 @@ def test_stored_in_a_narrower_type(storage: str) -> None:
     with_storage = certify(WEIGHT, GRAM, stored, SemiStructured(2, 4), storage=storage, **options)
     assert with_storage.passed, with_storage
     assert not certify(WEIGHT, GRAM, stored, SemiStructured(2, 4), **options).passed
+
+
+FULL_PRECISION: dict[str, tuple[str, Pattern]] = {
+    "thanos": ("thanos", Unstructured(0.5)),
+    "outlier rows": ("thanos", SemiStructured(2, 4, 0.2)),
+    "columns": ("thanos", Structured(0.25, 0.1)),
+    "magnitude": ("magnitude", Unstructured(0.5)),
+    "wanda": ("wanda", SemiStructured(2, 4)),
+    "sparsegpt": ("sparsegpt", Unstructured(0.5)),
+}
+
+
+@pytest.mark.parametrize("storage", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", FULL_PRECISION)
+def test_weights_of_full_precision_are_rounded_when_stored(case: str, storage: str) -> None:
+    """Kept weights too: what is not moved is rounded as well, and in float16 some become 0."""
+    import torch
+
+    method, pattern = FULL_PRECISION[case]
+    kind = getattr(torch, storage)
+    torch.manual_seed(0)
+    W, X = torch.randn(24, 32) * 0.02, torch.randn(32, 200) * torch.randn(32, 1).exp()
+    W[3] *= 1e-6  # smaller than what float16 has
+    pruned, refitted = LayerOptions(pattern, method, 8, refit_steps=5).prune(W, X @ X.T)
+
+    def verdict(weight: torch.Tensor, **more: Any) -> Certificate:
+        options = {"method": method, "block_size": 8, "arithmetic": "float32", **more}
+        given = (each.float().numpy() for each in (W, X @ X.T, weight))
+        return certify(*given, pattern, storage=storage, **options)
+
+    stored = pruned.weight.to(kind)
+    assert verdict(stored).passed
+    assert verdict(pruned.weight, refitted_weight=refitted.weight.to(kind).float().numpy()).passed
+    if storage == "float16" and isinstance(pattern, SemiStructured):
+        assert ((stored == 0) & ~pruned.mask).any()
+    # One step of the type away, in each row of which nothing is moved.
+    moves = method in ("thanos", "sparsegpt") and pruned.mask.any(dim=1)
+    for row in (~torch.as_tensor(moves).expand(24)).nonzero().flatten():
+        wrong = stored.clone()
+        wrong[row].view(torch.int16)[stored[row].abs().argmax()] += 1
+        failed = {check.name for check in verdict(wrong).checks if not check.passed}
+        assert failed & {"kept", "outliers"}
 
 
 @pytest.mark.parametrize("with_mask", [True, False])

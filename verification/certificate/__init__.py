@@ -19,6 +19,7 @@ from verification.certificate.case import (
     mask_of,
     matrix,
     same_bits,
+    unmoved,
 )
 from verification.certificate.judging import judge
 from verification.certificate.libraries import Library, library_of
@@ -115,11 +116,11 @@ def _refit(
         return None
     weight = matrix("refitted_weight", refitted_weight, case.W.shape, finite=False, home=home)
     before = matrix("pruned_weight", pruned_weight, finite=False, home=home)
-    narrower = storage is not None and UNIT_ROUNDOFF[storage] > case.u
+    narrower = storage if storage and UNIT_ROUNDOFF[storage] > case.u else None
     return Refit(
         weight=in_units(weight, case.row_exponents),
         zeros=same_bits(weight, 0.0),
-        unchanged=same_bits(weight, before),
-        u_storage=UNIT_ROUNDOFF[storage] if storage and narrower else 0.0,
-        strangers=not_of_type(weight, storage) if storage and narrower else 0,
+        unchanged=unmoved(before, weight, narrower),
+        storage=narrower,
+        strangers=not_of_type(weight, narrower) if narrower else 0,
     )

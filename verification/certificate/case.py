@@ -16,7 +16,7 @@ from reference.patterns import column_blocks
 from verification.certificate.device_array import DeviceArray, pieces
 from verification.certificate.factors import factorised, inverse_transposed
 from verification.certificate.libraries import Library, at_home, on_host
-from verification.certificate.storage import not_of_type
+from verification.certificate.storage import not_of_type, rounds_to
 from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ class ScaledCase:
 
     W, pruned      W and Ŵ, (c, b)
     zeros          where Ŵ as given is 0, (c, b)
-    unchanged      where Ŵ as given has the bits of W, (c, b)
+    unchanged      where Ŵ as given has the bits of W, rounded to its storage type, (c, b)
     G              symmetrised, (b, b)
     lam            λ
     damping        γ
@@ -207,7 +207,7 @@ def make_case(
         W=W_units,
         pruned=in_units(pruned, row_exponents),
         zeros=pruned == 0,
-        unchanged=same_bits(pruned, W),
+        unchanged=unmoved(W, pruned, storage if narrower else None),
         G=_symmetric(G_units),
         lam=damping * math.ldexp(mean, -gram_exponent) if mean > 0 else 1.0,
         damping=damping,
@@ -296,6 +296,11 @@ def same_bits(left: Array, right: Array | float) -> Mask:
     """Where two matrices are equal, the sign of zero included."""
     same: Mask = (left == right) & (np.signbit(left) == np.signbit(right))
     return same
+
+
+def unmoved(before: Array, after: Array, storage: str | None) -> Mask:
+    """Where `after` has the bits of `before`, rounded to a storage type if there is one."""
+    return same_bits(before, after) if storage is None else rounds_to(before, after, storage)
 
 
 def _symmetric(G: Array) -> Array:

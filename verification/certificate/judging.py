@@ -72,7 +72,7 @@ def judge(
     """
     checks = [Check("finite", "section 2", int((~np.isfinite(case.pruned)).sum()), 0)]
     strangers = case.strangers + (refit.strangers if refit else 0)
-    if case.storage or (refit and refit.u_storage):
+    if case.storage or (refit and refit.storage):
         checks.append(Check("storage", "T13", strangers, 0, "", "entries of another type"))
     if not all(check.passed for check in checks):
         return checks

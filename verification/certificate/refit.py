@@ -12,6 +12,7 @@ from verification.certificate.case import (
     times_lower_transposed,
 )
 from verification.certificate.report import Check, first_place
+from verification.certificate.storage import rounding_errors
 from verification.certificate.updates import Moved, over
 from verification.thresholds import REFIT, ROUNDINGS
 
@@ -22,15 +23,15 @@ class Refit:
 
     weight     (c, b), in the units of the case
     zeros      where it is +0.0 as given
-    unchanged  where it has the bits of Ŵ, as given
-    u_storage  unit roundoff of a narrower type that it was rounded to, else 0
+    unchanged  where it has the bits of Ŵ, as given, rounded to its storage type
+    storage    the narrower type that it was rounded to, or None
     strangers  entries, as given, that are no numbers of that type
     """
 
     weight: Array
     zeros: Mask
     unchanged: Mask
-    u_storage: float
+    storage: str | None
     strangers: int
 
 
@@ -49,9 +50,13 @@ def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
     E = times_lower_transposed(refitted - case.W, case.M)
     after = row_squares(E)
     # Rounding errors of single entries have either sign: they add up in quadrature.
-    rounding = np.sqrt(((ROUNDINGS * case.u) ** 2 + refit.u_storage**2) * energies)
+    squares = (ROUNDINGS * case.u) ** 2 * energies
+    if refit.storage:
+        errors = rounding_errors(moved.T, refit.storage, case.row_exponents)
+        squares += np.where(mask, 0.0, errors) ** 2 @ case.H_diagonal
     rise = np.maximum(np.sqrt(after) - np.sqrt(before), 0.0)  # keeps NaN
-    ratios = over(rise, rounding)
+    rise[untouched[:, 0]] = 0.0  # they are rounded and no more, or `support` fails
+    ratios = over(rise, np.sqrt(squares))
     row = int(np.argmax(ratios))
     lacking = np.where(mask, 0.0, times_lower(E, case.M))  # half the gradient, on kept weights
     gap, before_all, after_all = case.totals(

@@ -11,6 +11,7 @@ from verification.certificate.device_array import pieces
 from verification.thresholds import LARGEST, SMALLEST, UNIT_ROUNDOFF
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 ROWS = 64  # whose intervals are made at one time
 
 
@@ -52,6 +53,31 @@ def rounding_interval(
     mantissa, _ = np.frexp(sizes)
     finer = (mantissa == 0.5) & (step > np.ldexp(1.0, last))  # half as much below a power of two
     return sizes - np.where(finer, step / 4, step / 2), sizes + step / 2
+
+
+def rounds_to(values: Array, stored: Array, storage: str) -> Mask:
+    """Where rounding to a storage type, to nearest, may make `stored` of `values`, both as given.
+
+    For numbers of that type: where both are the same, the sign of zero included.
+    """
+    found: Mask = np.signbit(values) == np.signbit(stored)
+    for i1, i2 in column_blocks(len(stored), pieces(stored, ROWS)):
+        sizes = np.abs(values[i1:i2])
+        inner, outer = rounding_interval(np.abs(stored[i1:i2]), storage, _last(storage))
+        found[i1:i2] &= (inner <= sizes) & (sizes <= outer)
+    return found
+
+
+def rounding_errors(
+    weights: Array, storage: str, row_exponents: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The most that rounding to a storage type may move each weight, (c, b), in units of its row.
+
+    For subnormal numbers that is half of the smallest one, however small the weight is.
+    """
+    least = np.exp2((_last(storage) - 1 - row_exponents).astype(float))[:, None]
+    errors: Array = np.maximum(UNIT_ROUNDOFF[storage] * np.abs(weights), least)
+    return errors
 
 
 def not_of_type(values: Array, storage: str) -> int:
