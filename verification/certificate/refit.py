@@ -43,7 +43,7 @@ def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
     case, mask, refitted = moved.case, moved.mask, refit.weight
     if not np.isfinite(refitted).all():
         return [Check("refit", "T10", np.nan, 0, "", "refitted_weight is not finite")]
-    untouched = ~mask.any(axis=1, keepdims=True)
+    untouched: Mask = ~mask.any(axis=1, keepdims=True)
     wrong = (mask & ~refit.zeros) | (untouched & ~refit.unchanged)
     # Both in one way: where nothing differs, not even rounding does.
     before = row_squares(times_lower_transposed(case.pruned - case.W, case.M))
