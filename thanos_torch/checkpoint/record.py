@@ -422,6 +422,7 @@ class _Record(TypedDict):
     seconds: dict[str, float]
     others: list[str]
     layers: list[dict[str, object]]
+    dtype: NotRequired[Literal["float32", "bfloat16", "float16"]]
     files: NotRequired[dict[str, _Facts]]
     grams: NotRequired[dict[str, _Facts]]
     model: NotRequired[_Model]

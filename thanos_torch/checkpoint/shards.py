@@ -3,12 +3,15 @@
 Every other module of this package reads and writes safetensors through this one.
 """
 
+import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import signature
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -26,6 +29,9 @@ MASKS = "masks.safetensors"  # the masks of a pruned checkpoint
 RECORD = "thanos.json"  # how a pruned checkpoint was made
 PACKED = "packed.json"  # marks the folder that `thanos pack` writes
 
+
+FORMAT = {"format": "pt"}  # the metadata that Transformers writes into a file of weights
+COPIED_AT_ONCE = 2**22  # bytes
 
 # Ends of the names of files that hold weights, in any format.
 WEIGHT_KINDS = (
@@ -295,7 +301,7 @@ def write_shard(
     with whole_file(file) as unfinished:
         try:
             contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, unfinished, metadata=dict(metadata or {"format": "pt"}))
+            save_file(contiguous, unfinished, metadata=dict(metadata or FORMAT))
         except SafetensorError as error:
             raise OSError(f"{file} cannot be written: {error}") from error
 
@@ -335,31 +341,140 @@ def concatenate(files: Iterable[Path], target: Path) -> None:
     The values of their metadata must be JSON objects, as those of masks are: objects of one name
     are merged.
     """
-    entries: dict[str, Any] = {}
+    parts = [_Part.of(file) for file in files]
     metadata: dict[str, dict[str, Any]] = {}
-    parts: list[tuple[Path, int]] = []
-    size = 0
-    for file in files:
-        header = read_header(file)
-        content, start = json.loads(header), len(with_length(header))
-        for name, value in content.pop("__metadata__", {}).items():
+    for part in parts:
+        for name, value in part.metadata.items():
             metadata[name] = metadata.get(name, {}) | json.loads(value)
-        for name, entry in content.items():
-            first, last = entry["data_offsets"]
-            entries[name] = {**entry, "data_offsets": [size + first, size + last]}
-        size += file.stat().st_size - start
-        parts.append((file, start))
+    _copy_tensors(
+        [(name, part) for part in parts for name in part.entries],
+        target,
+        {name: json.dumps(value) for name, value in metadata.items()},
+    )
+
+
+def join(files: Mapping[str, Path], target: Path) -> str:
+    """Write `target` with some tensors, each from its file, as `save_file` would write them all.
+
+    The bytes are those of `safetensors.torch.save_file` with Transformers' metadata. A few
+    megabytes are in memory at a time. Returns the SHA-256 of what was written.
+    """
+    parts = {file: _Part.of(file) for file in set(files.values())}
+    dtypes = {name: parts[file].entries[name]["dtype"] for name, file in files.items()}
+    order = [(name, parts[files[name]]) for name in _order_of_the_library(dtypes)]
+    return _copy_tensors(order, target, FORMAT)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A file whose tensors are copied; it was read before, and so is known to be sound.
+
+    entries  what its header says of each tensor
+    start    where the data begins, in bytes
+    """
+
+    file: Path
+    entries: dict[str, dict[str, Any]]
+    metadata: dict[str, str]
+    start: int
+
+    @classmethod
+    def of(cls, file: Path) -> "_Part":
+        header = read_header(file)
+        entries = json.loads(header)
+        metadata = entries.pop("__metadata__", {})
+        return cls(file, entries, metadata, len(with_length(header)))
+
+
+def _order_of_the_library(dtypes: Mapping[str, str]) -> list[str]:
+    """Names of tensors in the order in which the library's own writer lays them out."""
+    from safetensors.torch import save
+
+    empty = {
+        name: torch.empty(0, dtype=without_content(name, dtype, ()).dtype)
+        for name, dtype in dtypes.items()
+    }
+    content = save(empty)
+    return list(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]))
+
+
+def _copy_tensors(
+    order: Sequence[tuple[str, _Part]], target: Path, metadata: Mapping[str, str]
+) -> str:
+    """Write `target` with tensors in an order, each from its part; returns its SHA-256."""
+    entries: dict[str, Any] = {}
+    size = 0
+    for name, part in order:
+        first, last = part.entries[name]["data_offsets"]
+        entries[name] = {**part.entries[name], "data_offsets": [size, size + last - first]}
+        size += last - first
+    digest = hashlib.sha256()
     with target.open("wb") as joined:
-        joined.write(
-            _new_header({name: json.dumps(value) for name, value in metadata.items()}, entries)
-        )
-        for file, start in parts:
-            with file.open("rb") as part:
-                part.seek(start)
-                shutil.copyfileobj(part, joined)
+        for piece in chain([_new_header(metadata, entries)], _data(order)):
+            joined.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _data(order: Iterable[tuple[str, _Part]]) -> Iterator[bytes]:
+    """The bytes of tensors, in pieces. Raises OSError for a file that ends too early."""
+    for part, group in groupby(order, key=lambda each: each[1]):
+        with part.file.open("rb") as source:
+            for name, _ in group:
+                first, last = part.entries[name]["data_offsets"]
+                source.seek(part.start + first)
+                for begun in range(first, last, COPIED_AT_ONCE):
+                    length = min(COPIED_AT_ONCE, last - begun)
+                    piece = source.read(length)
+                    if len(piece) < length:
+                        raise OSError(f"{part.file} cannot be read: it ends too early")
+                    yield piece
 
 
 def _new_header(metadata: Mapping[str, str], entries: Mapping[str, Any]) -> bytes:
-    """The start of a file, padded with spaces: the format aligns the data to 8 bytes."""
-    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **entries}).encode()
+    """The start of a file as the library writes it, but for the order of the metadata.
+
+    It is padded with spaces, because the format aligns the data to 8 bytes.
+    """
+    content = {"__metadata__": dict(sorted(metadata.items())), **entries}
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
     return with_length(text + b" " * (-len(text) % 8))
+
+
+def shards_of(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """The files that `save_pretrained` would write for some tensors, each with its tensors' names.
+
+    tensors  in the order of the model; they may be on the meta device
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    split = split_torch_state_dict_into_shards(
+        dict(tensors),
+        filename_pattern=WHOLE.replace(".", "{suffix}.", 1),
+        max_shard_size=largest_shard(),
+    )
+    return split.filename_to_tensors
+
+
+def largest_shard() -> str | int:
+    """The size of a file of weights that `save_pretrained` does not exceed by default: "50GB"."""
+    from transformers import PreTrainedModel
+
+    size: str | int = (
+        signature(PreTrainedModel.save_pretrained).parameters["max_shard_size"].default
+    )
+    return size
+
+
+def write_index(
+    file: Path, shards: Mapping[str, Sequence[str]], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write the index of the files of `shards_of`, as `save_pretrained` does."""
+    sizes = {
+        "total_parameters": sum(each.numel() for each in tensors.values()),
+        "total_size": sum(each.nbytes for each in tensors.values()),
+    }
+    places = {name: shard for shard, names in shards.items() for name in names}
+    text = json.dumps({"metadata": sizes, "weight_map": places}, indent=2, sort_keys=True)
+    with whole_file(file) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from thanos_torch.checkpoint.converted import converted, converted_whole, has_room
 from thanos_torch.checkpoint.fit import note_dtypes, refuse_unfit
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
@@ -97,7 +99,7 @@ class Skeleton:
     """The model of a checkpoint folder without its weights, on the meta device.
 
     Buffers that checkpoints leave out are there. The dtype is that of config.json, or a wider one
-    if the weight of a layer would not fit.
+    if the weight of a layer would not fit. A result in another dtype needs room for every tensor.
 
     model       the language model, in evaluation mode
     conversion  between the checkpoint's tensors and the model's
@@ -105,20 +107,27 @@ class Skeleton:
     """
 
     def __init__(
-        self, folder: Path, described: Mapping[str, Tensor], trust_remote_code: bool
+        self,
+        folder: Path,
+        described: Mapping[str, Tensor],
+        trust_remote_code: bool,
+        written: torch.dtype | None = None,
     ) -> None:
         """Raises ValueError for a quantised model, and for tensors that are not the model's.
 
         described  the tensors of the checkpoint, on the meta device
+        written    the dtype of the result; None: as the checkpoint has each tensor
         """
         with quiet_transformers():
             config = read_config(str(folder), trust_remote_code=trust_remote_code)
         refuse_endless(config, len(described))
-        kinds = (each.dtype for each in described.values() if each.is_floating_point())
-        dtype = config.dtype or next(kinds, torch.float32)
+        kinds = [each.dtype for each in described.values() if each.is_floating_point()]
+        dtype = config.dtype or next(iter(kinds), torch.float32)
         self._build(config, dtype, described, trust_remote_code)
         refuse_unfit(self.model, self.places, described)
         widest = note_dtypes(self.model, self.places, described) or dtype
+        if written:  # also for what is not pruned, so that it is rounded once
+            widest = reduce(torch.promote_types, kinds, written)
         if (wider := torch.promote_types(dtype, widest)) != dtype:
             self._build(config, wider, described, trust_remote_code)
             note_dtypes(self.model, self.places, described)
@@ -166,37 +175,62 @@ class StreamedModel:
     model    the language model, in evaluation mode
     folder   the checkpoint's folder
     trusted  whether code in the folder may run
+    dtype    what all floating-point tensors are to be written in; None: as the checkpoint has each
     files    the file of every tensor of the checkpoint
     dtypes   the dtype of every tensor
     shapes   the shape of every tensor
     sizes    the bytes of every tensor
+    written  every tensor as it is to be written, on the meta device
     blocks   the decoder blocks by name
     outside  names of the checkpoint's tensors outside of the decoder blocks, or in several
     inside   for each decoder block, names of the checkpoint's tensors in it alone
     """
 
     @checked()
-    def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, trust_remote_code: bool = False, dtype: torch.dtype | None = None
+    ) -> None:
         """Raises ValueError if the checkpoint's tensors are not those of the model.
 
         Also for quantised weights, and for tensors that are missing or have other shapes.
         """
-        self.folder, self.trusted = folder, trust_remote_code
+        self.folder, self.trusted, self.dtype = folder, trust_remote_code, dtype
         self.files = model_files(folder)
         described = describe_tensors(self.files)
         self.dtypes = {name: tensor.dtype for name, tensor in described.items()}
         self.shapes = {name: tuple(tensor.shape) for name, tensor in described.items()}
         self.sizes = {name: tensor.nbytes for name, tensor in described.items()}
-        built = Skeleton(folder, described, trust_remote_code)
+        built = Skeleton(folder, described, trust_remote_code, dtype)
         self.model, self._conversion, self._places = built.model, built.conversion, built.places
         self.blocks = decoder_blocks(self.model)
         self._untie()
         self._tied = _tied_names(self.model)
         self._refuse_missing(described)
+        self.written = {name: converted(described[name], dtype) for name in self._in_order()}
         self._tie()
         self._in_several = self._shared_names()
         self.outside, self.inside = self._sorted_by_block()
         self._refuse_one_way()
+
+    def written_in(self, dtype: torch.dtype | None) -> Self:
+        """The same checkpoint, to be written in another dtype; None: as the checkpoint has it."""
+        if dtype == self.dtype:
+            return self
+        return type(self)(self.folder, trust_remote_code=self.trusted, dtype=dtype)
+
+    def refuse_overflow(self) -> None:
+        """Read all tensors; ValueError, naming it, if one is too large for the dtype to write."""
+        for name, dtype in self.dtypes.items():
+            if self.dtype and dtype.is_floating_point and not has_room(self.dtype, dtype):
+                self.read_outside([name])
+
+    def read_outside(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Read tensors as they are to be written if pruning leaves them alone.
+
+        Raises ValueError, naming it, for a tensor that is too large for that dtype.
+        """
+        found = read_tensors({name: self.files[name] for name in names})
+        return {name: converted_whole(name, each, self.dtype) for name, each in found.items()}
 
     def arrange(self, names: Iterable[str]) -> None:
         """Take the blocks of these names, in this order, for all decoder blocks."""
@@ -273,7 +307,10 @@ class StreamedModel:
         return {f"{prefix}.{name}": value for name, value in block.state_dict().items()}
 
     def block_tensors(self, index: int) -> dict[str, Tensor]:
-        """The weights of a block as its checkpoint has them: names, layout and dtypes."""
+        """The weights of a block as they are to be written: the checkpoint's names and layout.
+
+        Raises ValueError, naming it, for a tensor that is too large for the dtype.
+        """
         state = {name: value.cpu() for name, value in self.block_state(index).items()}
         names = self.inside[index]
         reverted = self._reverted(state, names)
@@ -286,10 +323,16 @@ class StreamedModel:
             if now is None or now.dtype != self.dtypes[name]:
                 before = read_tensors({name: self.files[name]})[name]
                 # Digits that the model's dtype has no room for are lost by pruning alone.
-                same = now is None or torch.equal(now, before.to(now.dtype))
-                now = before if same or now is None else now.to(before.dtype)
-            tensors[name] = now
+                if now is None or torch.equal(now, before.to(now.dtype)):
+                    now = before
+                elif self.dtype is None:
+                    now = now.to(before.dtype)
+            tensors[name] = converted_whole(name, now, self.dtype)
         return tensors
+
+    def is_written(self, before: Tensor, after: Tensor) -> bool:
+        """Whether what was read from a file is what was there before, in the dtype to write."""
+        return torch.equal(converted(before, self.dtype).to(before.dtype), after)
 
     def places(self, index: int) -> dict[str, Place]:
         """Where the checkpoint has the weights of a block's layers, by layer.
@@ -346,6 +389,16 @@ class StreamedModel:
             owner = block.get_submodule(path)
             is_buffer = own in owner._buffers
             setattr(owner, own, empty if is_buffer else nn.Parameter(empty, requires_grad=False))
+
+    def _in_order(self) -> list[str]:
+        """The checkpoint's tensors in the order in which `save_pretrained` goes through them."""
+        saved = self._conversion.revert(self.model.state_dict())
+        order = {name: number for number, name in enumerate(saved)}
+
+        def number(name: str) -> int:
+            return order.get(name, order.get(self._places[name][0], len(order)))
+
+        return sorted(self.files, key=number)
 
     def _own_name(self, name: str) -> str:
         """The key of a tensor in `block_tensors`: rearranged ones have the checkpoint's name."""

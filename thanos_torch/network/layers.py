@@ -77,8 +77,8 @@ class PrunableLayer:
 
     @torch.no_grad()
     def write(self, weight: Tensor) -> None:
-        """Put `weight`, (c, b), into the parameter, rounded to the weight's dtype."""
-        self.matrix.copy_(weight.to(self.dtype))
+        """Put `weight`, (c, b), into the parameter, rounded to the parameter's dtype."""
+        self.matrix.copy_(weight)
 
 
 def note_dtype(module: nn.Module, parameter: str, dtype: torch.dtype) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reference.patterns import Pattern
+from thanos_torch.checkpoint.converted import AUTO, CONFIG, config_in, read_dtype
 from thanos_torch.checkpoint.inspect import changed_files
 from thanos_torch.checkpoint.load import LoadedModel
 from thanos_torch.checkpoint.masks import PackedMask, Place, read_masks, write_masks
@@ -32,7 +34,7 @@ from thanos_torch.checkpoint.shards import (
 )
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
 from thanos_torch.network.activations import Activations, StoredActivations
-from thanos_torch.network.layers import noted_dtype
+from thanos_torch.network.layers import dtype_name, noted_dtype
 from thanos_torch.pruning.card import CARD
 from thanos_torch.pruning.kept_grams import GRAMS_INDEX, GramWriter
 from thanos_torch.pruning.plan import Rules, default_judge, rules_for
@@ -64,7 +66,7 @@ from thanos_torch.text.padding import real_windows
 
 # Files that pruning changes by design. docs/pruning-models.md has the same table.
 WRITTEN = {
-    INDEX: "names the new weight files",
+    INDEX: "names the new weight files, if there are several",
     CARD: "is the model card of the pruned model",
     RECORD: "says what was done",
     MASKS: "holds the masks",
@@ -89,6 +91,7 @@ def prune_checkpoint(
     judge: Judge | None = default_judge,
     record: Mapping[str, Any],
     card: Callable[[Mapping[str, Any]], str] | None = None,
+    dtype: torch.dtype | str = AUTO,
     device: torch.device | str = "cpu",
     activations: str = "disk",
     on_layer: Callable[[PrunedLayer], None] | None = None,
@@ -103,6 +106,8 @@ def prune_checkpoint(
     judge        certifies every layer; None leaves them uncertified
     record       first part of `thanos.json`, before the report; its `settings` tell runs apart
     card         makes the model card from the content of `thanos.json`: `model_card`
+    dtype        "float32", "bfloat16" or "float16": what all floating-point tensors are written
+                 in, each rounded once; "auto": each as the checkpoint has it
     activations  "disk", or "memory": then a resumed run computes them again
     on_layer     called with every layer once it is pruned; again if its block was not finished.
                  A `GramWriter` goes on where an earlier process ended
@@ -118,6 +123,7 @@ def prune_checkpoint(
     check_device(device)
     if not isinstance(record.get("settings"), Mapping):
         raise ValueError('record must have "settings", which tell runs apart')
+    streamed = streamed.written_in(read_dtype(dtype))
     out, ranks = Path(out), ranks or Ranks()
     grams = on_layer if isinstance(on_layer, GramWriter) else None
     keep_gram = grams.folder if grams else None
@@ -130,9 +136,12 @@ def prune_checkpoint(
     streamed.arrange(seen.blocks)
     options = {"device": str(device), "ranks": ranks.count, **record["settings"]}
     options["keep_gram"] = str(keep_gram) if keep_gram else None
+    options["dtype"] = dtype_name(streamed.dtype) if streamed.dtype else AUTO
     mark = fingerprint(streamed.folder, streamed.files.values(), groups, options)
     _refuse_unlike(ranks, mark)
     copied = [*filter(is_copied, side_files(streamed.folder, out, work_folder_of(out)))]
+    # A run that goes on has read all tensors before.
+    ranks.from_first(lambda: None if has_progress(out) else streamed.refuse_overflow())
     whole: dict[str, Any] = {}
     # Only the first rank writes, and may say that what it wrote is kept.
     opened = (
@@ -164,14 +173,22 @@ def prune_checkpoint(
             rules=rules,
             store=store,
             activations=kept[0],
+            dtype=streamed.dtype,
             device=ranks.own_device(device),
             on_layer=on_layer,
             progress=progress,
             ranks=ranks,
         )
         report = run.execute()
+        for number, name in zip(store.results, store.shard_names(), strict=True):
+            if progress:
+                progress(f"writing {name}", len(report.layers), len(report.layers))
+            # A file at a time, so that no rank waits for all of them.
+            ranks.from_first(partial(store.join, number))
         if ranks.first:
             whole = {**record, **report.as_dict()}
+            if streamed.dtype:
+                whole["dtype"] = dtype_name(streamed.dtype)
             if grams:
                 grams.write_index()
                 index = {GRAMS_INDEX: facts_of(grams.folder / GRAMS_INDEX)}
@@ -234,10 +251,12 @@ def _complete(
     for name in copied:
         (work.checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
         with whole_file(work.checkpoint / name) as unfinished:
-            shutil.copyfile(streamed.folder / name, unfinished)
-    size = sum(streamed.sizes.values())
-    index = {"metadata": {"total_size": size}, "weight_map": store.weight_map()}
-    write_json(work.checkpoint / INDEX, index)
+            if name == CONFIG and streamed.dtype:
+                content = (streamed.folder / name).read_bytes()
+                unfinished.write_bytes(config_in(content, streamed.dtype))
+            else:
+                shutil.copyfile(streamed.folder / name, unfinished)
+    store.write_index()
     with whole_file(work.checkpoint / MASKS) as unfinished:
         concatenate(store.mask_files(), unfinished)
     if card:

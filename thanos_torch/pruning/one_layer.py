@@ -154,17 +154,17 @@ def receive(
     return Solved(record, PrunedLayer(layer.name, own, gram.to(dtype), pruned, before_refit))
 
 
-def store_weight(layer: PrunableLayer, weight: Tensor) -> bool:
-    """Put a pruned weight, (c, b), into the model, rounded to the layer's dtype.
+def store_weight(layer: PrunableLayer, weight: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Put a pruned weight, (c, b), into the model, rounded to a dtype: by default the layer's.
 
     Returns whether the model holds exactly that afterwards. Raises ValueError, naming the layer and
     changing nothing, if the weight is not finite in that dtype.
     """
-    rounded = weight.to(layer.dtype)
+    rounded = weight.to(dtype or layer.dtype)
     if not rounded.isfinite().all():
         raise ValueError(f"{layer.name}: pruned weights are not finite in {rounded.dtype}")
     layer.write(rounded)
-    return torch.equal(layer.read().to(rounded.device), rounded)
+    return torch.equal(layer.matrix.to(rounded.device, rounded.dtype), rounded)
 
 
 @checked()

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from thanos_torch.checkpoint.masks import PackedMask, write_masks
 from thanos_torch.checkpoint.record import LayerRecord
-from thanos_torch.checkpoint.shards import read_tensors, write_shard
+from thanos_torch.checkpoint.shards import INDEX, join, shards_of, write_index, write_shard
 from thanos_torch.checkpoint.streamed import StreamedModel
 from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.runtime.errors import in_one_line
-from thanos_torch.runtime.files import facts_of, whole_file, why_changed
+from thanos_torch.runtime.files import begin, facts_of, whole_file, why_changed
 from thanos_torch.runtime.progress import WorkFolder
 from thanos_torch.runtime.ranks import Ranks
 
@@ -87,7 +87,10 @@ class BlockStore:
 
 
 class StoredBlocks(BlockStore):
-    """Decoder blocks of a checkpoint on disk; each pruned block becomes one shard of the result.
+    """Decoder blocks of a checkpoint on disk; each pruned block becomes a part of the result.
+
+    A part is a file with the tensors of one block, or with some that are outside of the blocks. At
+    the end the parts are joined to the files that `save_pretrained` would write.
 
     Without `writes` nothing is written, and every block is read dense. So do all ranks but the
     first one: they get pruned weights from that one.
@@ -95,7 +98,8 @@ class StoredBlocks(BlockStore):
     If files of an earlier process are damaged, ValueError is raised after their entries were
     removed from the journal: the next run makes them again.
 
-    grams  keeps the Gram matrices of the blocks, which are part of what makes a block finished
+    grams    keeps the Gram matrices of the blocks, which are part of what makes a block finished
+    results  numbers of the files of the result in the journal, behind those of the parts
     """
 
     def __init__(
@@ -109,11 +113,21 @@ class StoredBlocks(BlockStore):
         self._streamed, self._work, self._writes, self._grams = streamed, work, writes, grams
         self._count = len(streamed.blocks)
         self._groups = list(_grouped(streamed.outside, streamed.sizes))
+        within = enumerate([*streamed.inside, *self._groups])
+        self._part_of = {name: number for number, names in within for name in names}
+        self._shards = shards_of(streamed.written)
+        parts = self._count + len(self._groups)
+        self._parts, self.results = range(parts), range(parts, parts + len(self._shards))
+        self._results_of: dict[int, set[int]] = {part: set() for part in self._parts}
+        for number, names in zip(self.results, self._shards.values(), strict=True):
+            for name in names:
+                self._results_of[self._part_of[name]].add(number)
+        self._read_back: set[int] = set()  # files of the result that this process has compared
         self._finished: dict[int, FinishedBlock] = {}
         self._reader = ThreadPoolExecutor(1)
         self._coming: dict[int, Future[dict[str, Tensor]]] = {}  # one block at most
         if writes:
-            self._check(self._numbers, thoroughly=False)
+            self._check(self._everything, thoroughly=False)
             entries = [work.entry(index) for index in range(self._count)]
             for index, entry in enumerate(entries):
                 if entry:
@@ -133,12 +147,11 @@ class StoredBlocks(BlockStore):
         return min(set(range(self._count)) - self._finished.keys(), default=self._count)
 
     def copy_outside(self) -> None:
-        """Write the tensors outside of the blocks unchanged."""
+        """Write the tensors outside of the blocks, unchanged but for the dtype of the result."""
         for number, names in enumerate(self._groups, self._count):
             if self._work.entry(number) is None:
-                tensors = read_tensors({name: self._streamed.files[name] for name in names})
-                write_shard(self._shard(number), tensors)
-                self._work.write_entry(number, {"files": self._facts(number)})
+                write_shard(self._part(number), self._streamed.read_outside(names))
+                self._work.write_entry(number, {"files": self._facts(self._part(number))})
 
     def finished(self, index: int) -> FinishedBlock | None:
         """As `BlockStore`."""
@@ -147,7 +160,8 @@ class StoredBlocks(BlockStore):
     def fetch(self, index: int) -> None:
         """As `BlockStore`; dense weights if this store does not write."""
         if self._writes and index in self._finished:
-            self._check([index], thoroughly=True)
+            held = [*self._results_of[index], index] if self._is_joined(index) else [index]
+            self._check(held, thoroughly=True)
             self._streamed.load_block(index, self._places(index))
         elif index in self._coming:
             self._streamed.load_block(index, tensors=self._coming.pop(index).result())
@@ -175,11 +189,11 @@ class StoredBlocks(BlockStore):
         device = next(block.parameters()).device
         tensors = self._streamed.block_tensors(index)
         before = self._streamed.block_state(index)
-        write_shard(self._shard(index), tensors)
+        write_shard(self._part(index), tensors)
         self._streamed.load_block(index, self._places(index))
         for name, value in self._streamed.block_state(index).items():
-            if not torch.equal(before[name].cpu(), value):
-                raise ValueError(f"{name} is not the same after writing and reading its shard")
+            if not self._streamed.is_written(before[name].cpu(), value):
+                raise ValueError(f"{name} is not the same after writing and reading its part")
         block.to(device)
 
     def finish(self, index: int, block: FinishedBlock, masks: dict[str, PackedMask]) -> None:
@@ -191,7 +205,8 @@ class StoredBlocks(BlockStore):
             with whole_file(self._masks(index)) as unfinished:
                 write_masks(unfinished, masks, places)
             masks.clear()
-            entry = {"block": block.as_dict(), "files": self._facts(index, self._masks(index))}
+            files = self._facts(self._part(index), self._masks(index))
+            entry = {"block": block.as_dict(), "files": files}
             grams = {"grams": self._grams.take()} if self._grams else {}
             self._work.write_entry(index, entry | grams)
         self._finished[index] = block
@@ -200,18 +215,54 @@ class StoredBlocks(BlockStore):
         """As `BlockStore`."""
         self._streamed.release_block(index)
 
+    def join(self, number: int) -> None:
+        """Write a file of the result, unless it is written, and drop the parts that are in it.
+
+        number  of `results`
+
+        The parts are read before, and the file afterwards, so that parts are dropped only if the
+        disk holds what was written. A part is kept while another file needs it.
+        """
+        file, names = self._result(number), self._names(number)
+        parts = sorted({self._part_of[name] for name in names})
+        held = {str(part): self._sha256(self._part(part), part) for part in parts}
+        entry = self._work.entry(number)
+        if entry and entry["parts"] != held:  # blocks were pruned again, and to other bits
+            self._work.forget(number)
+            entry = None
+        if entry is None:
+            self._check(parts, thoroughly=True)
+            begin("join")
+            with whole_file(file) as unfinished:
+                written = join(
+                    {name: self._part(self._part_of[name]) for name in names}, unfinished
+                )
+            facts = self._facts(file)
+            if facts[self._relative(file)]["sha256"] != written:
+                raise OSError(f"{file} does not read as it was written")
+            self._read_back.add(number)
+            self._work.write_entry(number, {"files": facts, "parts": held})
+        begin("drop")
+        for part in filter(self._is_joined, parts):
+            self._part(part).unlink(missing_ok=True)
+
     def check_all(self) -> None:
-        """Read every file once more, and compare it with what was written."""
-        self._check(self._numbers, thoroughly=True)
+        """Read every file that this process has not compared yet, and compare it."""
+        self._check(self._everything, thoroughly=True)
 
     def shards(self) -> dict[str, dict[str, Any]]:
-        """Size and SHA-256 of every shard, by its name, as the journal of a finished run has it."""
-        entries = {self._shard(number): self._work.entry(number) for number in self._numbers}
+        """Size and SHA-256 of every file of weights, by its name; for a run that is joined."""
+        entries = {self._result(number): self._work.entry(number) for number in self.results}
         return {
-            shard.name: entry["files"][self._relative(shard)]
-            for shard, entry in entries.items()
+            file.name: entry["files"][self._relative(file)]
+            for file, entry in entries.items()
             if entry
         }
+
+    def write_index(self) -> None:
+        """Write the index of the files of weights, if there are several."""
+        if len(self._shards) > 1:
+            write_index(self._work.checkpoint / INDEX, self._shards, self._streamed.written)
 
     def kept_grams(self) -> dict[str, dict[str, Any]]:
         """Size and SHA-256 of every file of Gram matrices, as the journal has it."""
@@ -223,41 +274,53 @@ class StoredBlocks(BlockStore):
             for name, facts in entry["grams"]["files"].items()
         }
 
-    def shard_names(self) -> set[str]:
-        """The names of all shards of the result."""
-        return {self._shard(number).name for number in self._numbers}
-
-    def weight_map(self) -> dict[str, str]:
-        """The name of the shard of every tensor."""
-        inside = {
-            name: self._shard(number).name
-            for number, names in enumerate([*self._streamed.inside, *self._groups])
-            for name in names
-        }
-        return {name: inside[name] for name in self._streamed.files}
+    def shard_names(self) -> list[str]:
+        """The names of the result's files of weights, in the order of `results`."""
+        return list(self._shards)
 
     def mask_files(self) -> list[Path]:
         """The file with the masks of each block."""
         return [self._masks(index) for index in range(self._count)]
 
     def _places(self, index: int) -> dict[str, Path]:
-        return dict.fromkeys(self._streamed.inside[index], self._shard(index))
+        """The file of every tensor of a finished block: its part, or what that was joined to."""
+        part, names = self._part(index), self._streamed.inside[index]
+        if part.exists():
+            return dict.fromkeys(names, part)
+        joined = {
+            name: self._result(number) for number in self.results for name in self._names(number)
+        }
+        return {name: joined[name] for name in names}
 
-    def _shard(self, number: int) -> Path:
-        total = self._count + len(self._groups)
-        return self._work.checkpoint / f"model-{number + 1:05}-of-{total:05}.safetensors"
+    def _part(self, number: int) -> Path:
+        return self._work.parts / f"{number:05}.safetensors"
+
+    def _result(self, number: int) -> Path:
+        return self._work.checkpoint / self.shard_names()[number - self.results.start]
+
+    def _names(self, number: int) -> list[str]:
+        """The tensors in a file of the result."""
+        return self._shards[self._result(number).name]
+
+    def _is_joined(self, part: int) -> bool:
+        """Whether all tensors of a part are in finished files of the result."""
+        return all(self._work.entry(number) for number in self._results_of[part])
 
     def _masks(self, index: int) -> Path:
         return self._work.masks / f"{index:05}.safetensors"
 
     @property
-    def _numbers(self) -> range:
-        """The numbers of all entries of the journal: blocks, then what lies outside of them."""
-        return range(self._count + len(self._groups))
+    def _everything(self) -> list[int]:
+        """All numbers of the journal: files of the result before the parts that they replace."""
+        return [*self.results, *self._parts]
 
-    def _facts(self, number: int, *others: Path) -> dict[str, Any]:
+    def _sha256(self, file: Path, number: int) -> str | None:
+        entry = self._work.entry(number)
+        return entry["files"][self._relative(file)]["sha256"] if entry else None
+
+    def _facts(self, *files: Path) -> dict[str, Any]:
         """Size and SHA-256 of each file of a journal's entry."""
-        return {self._relative(file): facts_of(file) for file in [self._shard(number), *others]}
+        return {self._relative(file): facts_of(file) for file in files}
 
     def _relative(self, file: Path) -> str:
         return file.relative_to(self._work.path).as_posix()
@@ -266,10 +329,12 @@ class StoredBlocks(BlockStore):
         """Compare the files of the journal's entries with them: by size, or by hash as well."""
         problems = []
         for number in numbers:
-            problem = self._problem(number, thoroughly)
+            problem = self._problem(number, thoroughly and number not in self._read_back)
             if problem:
                 self._work.forget(number)
                 problems.append(problem)
+            elif thoroughly and number in self.results and self._work.entry(number):
+                self._read_back.add(number)
         if problems:
             more = f" ({len(problems) - 1} more like it)" if problems[1:] else ""
             raise ValueError(f"{problems[0]}{more}")
@@ -281,6 +346,8 @@ class StoredBlocks(BlockStore):
         except ValueError as error:
             return str(error)
         files = {self._work.path / name: facts for name, facts in entry["files"].items()}
+        if number in self._parts and self._is_joined(number):
+            files.pop(self._part(number), None)  # a file of the result has replaced it
         if self._grams and "grams" in entry:
             kept = entry["grams"]["files"].items()
             files |= {self._grams.folder / name: facts for name, facts in kept}

@@ -215,6 +215,7 @@ class PruningRun:
     rules        what the plan was made of; they tell which other weights nobody excluded
     store        where blocks come from; some may be finished already
     activations  outputs of finished blocks, or of some of them: the rest is computed again
+    dtype        what pruned weights are rounded to; None for each layer's own
     report       what has come of the run so far
     """
 
@@ -225,6 +226,7 @@ class PruningRun:
     rules: Rules = field(default_factory=Rules)
     store: BlockStore = field(default_factory=BlockStore)
     activations: Activations = field(default_factory=Activations)
+    dtype: torch.dtype | None = None
     device: torch.device | str = "cpu"
     solver_device: torch.device | str | None = None
     on_layer: Callable[[PrunedLayer], None] | None = None
@@ -368,7 +370,7 @@ class PruningRun:
         self.report.layers.append(record)
         if result is None:
             return
-        record.stored_exactly = store_weight(layer, result.pruned.weight)
+        record.stored_exactly = store_weight(layer, result.pruned.weight, self.dtype)
         self.report.masks[record.name] = PackedMask.of(result.pruned.mask)
         if self.on_layer:
             self.on_layer(result)

@@ -111,7 +111,10 @@ def stamp(path: Path) -> str:
     return hashlib.sha256(repr((path.resolve(), facts)).encode()).hexdigest()[:16]
 
 
-STAGES = ("calibration", "solve", "shard write", "activations", "journal", "rename", "finish")
+STAGES = (
+    *("calibration", "solve", "shard write", "activations", "journal", "rename"),
+    *("join", "drop", "finish"),
+)
 _begun: Counter[str] = Counter()
 
 

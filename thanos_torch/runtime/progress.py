@@ -20,7 +20,10 @@ from thanos_torch.runtime.strangers import printable
 
 PACKAGES = ("thanos-pruning", "torch", "transformers", "numpy", "safetensors")
 RUN = "run.json"  # the fingerprint of the run in a work folder
-_OWN = {"lock", RUN, f"{RUN}.unfinished", "checkpoint", "activations", "masks", "journal"}
+_OWN = {
+    *("lock", RUN, f"{RUN}.unfinished"),
+    *("checkpoint", "parts", "activations", "masks", "journal"),
+}
 
 
 def fingerprint(
@@ -154,11 +157,13 @@ def _canonical(content: object) -> bytes:
 class WorkFolder:
     """`OUT.partial`: what is done of the run whose result will be `OUT`.
 
-    A decoder block is done when its entry in the journal is there, which is written last and
-    under the seal of the run: what another run left is never taken for this one's.
+    A decoder block, or a file of the result, is done when its entry in the journal is there, which
+    is written last and under the seal of the run: what another run left is never taken for this
+    one's.
 
     path         the folder itself
-    checkpoint   the part of the result that is written; moved to OUT at the end
+    checkpoint   the files of the result that are written; moved to OUT at the end
+    parts        weights of finished blocks, and other tensors, until they are in `checkpoint`
     activations  outputs of the last finished block, which the next one reads
     masks        masks of finished blocks
     """
@@ -166,6 +171,7 @@ class WorkFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = path / "checkpoint"
+        self.parts = path / "parts"
         self.activations = path / "activations"
         self.masks = path / "masks"
         self._journal = path / "journal"
@@ -183,7 +189,7 @@ class WorkFolder:
                     f"{self.path} holds an unfinished run that differs: {'; '.join(found)}. "
                     "Repeat its command, or choose another --out, or discard it with --start-over"
                 )
-        for folder in (self.checkpoint, self.masks, self._journal):
+        for folder in (self.checkpoint, self.parts, self.masks, self._journal):
             folder.mkdir(exist_ok=True)
         if stored is None:
             write_json(self.path / RUN, fingerprint)
@@ -196,7 +202,7 @@ class WorkFolder:
             raise ValueError(f"{self.path} is needed for the progress, but has {strangers[0]}")
 
     def entry(self, number: int) -> dict[str, Any] | None:
-        """The journal's entry for a decoder block; None if the block is not done.
+        """The journal's entry for a block or a file of the result; None if that is not done.
 
         Raises ValueError for an entry that is damaged or of another run, and removes it.
         """
@@ -208,12 +214,12 @@ class WorkFolder:
         return found
 
     def write_entry(self, number: int, content: Mapping[str, Any]) -> None:
-        """Record in the journal that a block is done."""
+        """Record in the journal that a block or a file of the result is done."""
         begin("journal")
         self._seal.write(self._entry(number), content)
 
     def forget(self, number: int) -> None:
-        """Remove a block's entry, because one of its files is damaged."""
+        """Remove an entry, because one of its files is damaged."""
         self._entry(number).unlink(missing_ok=True)
         sync(self._journal)
 
@@ -226,7 +232,7 @@ class WorkFolder:
 
     def _sweep(self) -> None:
         """Remove half-written files that a killed process left, of this program or safetensors."""
-        for folder in (self.checkpoint, self.masks, self._journal):
+        for folder in (self.checkpoint, self.parts, self.masks, self._journal):
             for file in [*folder.glob("*.unfinished"), *folder.glob(".tmp*")]:
                 file.unlink()
 

@@ -43,8 +43,8 @@ def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
     case, mask, refitted = moved.case, moved.mask, refit.weight
     if not np.isfinite(refitted).all():
         return [Check("refit", "T10", np.nan, 0, "", "refitted_weight is not finite")]
-    untouched: Mask = ~mask.any(axis=1, keepdims=True)
-    wrong = (mask & ~refit.zeros) | (untouched & ~refit.unchanged)
+    touched = np.any(mask, axis=1)
+    wrong = (mask & ~refit.zeros) | (~touched[:, None] & ~refit.unchanged)
     # Both in one way: where nothing differs, not even rounding does.
     before = row_squares(times_lower_transposed(case.pruned - case.W, case.M))
     E = times_lower_transposed(refitted - case.W, case.M)
@@ -55,7 +55,7 @@ def check_refit(moved: Moved, energies: Array, refit: Refit) -> list[Check]:
         errors = rounding_errors(moved.T, refit.storage, case.row_exponents)
         squares += np.where(mask, 0.0, errors) ** 2 @ case.H_diagonal
     rise = np.maximum(np.sqrt(after) - np.sqrt(before), 0.0)  # keeps NaN
-    rise[untouched[:, 0]] = 0.0  # they are rounded and no more, or `support` fails
+    rise[~touched] = 0.0  # they are rounded and no more, or `support` fails
     ratios = over(rise, np.sqrt(squares))
     row = int(np.argmax(ratios))
     lacking = np.where(mask, 0.0, times_lower(E, case.M))  # half the gradient, on kept weights
