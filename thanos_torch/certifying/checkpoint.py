@@ -104,7 +104,7 @@ def judge_checkpoint(
     largest = max((original.layers[n].weights for n in names if n in original.layers), default=0)
 
     def judged_again(name: str) -> Judged:
-        return judge_again(name, asked.options[name], original, pruned, grams, judge)
+        return judge_again(name, asked.options[name], original, pruned, grams, judge, asked.dtype)
 
     judged: list[Judged] = []
     # Small layers leave a core idle between their products, so several are judged at one time.
@@ -122,8 +122,8 @@ def judge_checkpoint(
             pool.shutdown(wait=False, cancel_futures=True)  # else all layers are judged first
             raise
     skipped = asked.options.keys() - set(chosen)
-    tensors = same_tensors(original, pruned, set(chosen), skipped)
+    tensors = same_tensors(original, pruned, set(chosen), skipped, asked.dtype)
     weights = original.tensors.files.values(), pruned.files.values()
-    files = compare_files(original.folder, folder, weights)
+    files = compare_files(original.folder, folder, weights, asked.dtype)
     files.found |= check_index(pruned)
     return CheckpointVerdict(Provenance(asked, original, gram, judged), judged, tensors, files)

@@ -142,11 +142,14 @@ def judge_again(
     pruned: Tensors,
     grams: GramReader,
     judge: Judge = default_judge,
+    dtype: torch.dtype | None = None,
 ) -> Judged:
     """Judge one layer by its weight in both checkpoints and its Gram matrix.
 
-    The mask is inferred from the zeros. The weight's place, and the dtype that it was rounded to,
-    come from the original. If something is missing or does not fit, the result names the problem.
+    dtype  what the pruned checkpoint was to be written in; None: as the original
+
+    The mask is inferred from the zeros, and the weight's place comes from the original. If
+    something is missing or does not fit, the result names the problem.
     """
     shape: tuple[int, ...] = ()
     try:
@@ -157,7 +160,7 @@ def judge_again(
         if layer.place is None:
             raise ValueError("where the original has its weight cannot be told")
         for tensor in layer.place.tensors:
-            refuse_unlike(original.tensors.described(tensor), pruned.described(tensor))
+            refuse_unlike(original.tensors.described(tensor), pruned.described(tensor), dtype)
         if name not in grams:
             raise ValueError("there is no Gram matrix of it")
         case = _case(options, layer.place, original.tensors, pruned, grams.gram(name))
@@ -176,10 +179,10 @@ def _case(
     pruned: Tensors,
     gram: Tensor,
 ) -> _Case:
-    """Read both weights. All dtypes are those of the original's tensors."""
+    """Read both weights; the arithmetic follows from the dtype that the original has."""
     before, after = place.read(original.__getitem__), place.read(pruned.__getitem__)
     arithmetic = arithmetic_of(before.dtype)
-    storage = dtype_name(before.dtype) if before.dtype != arithmetic else None
+    storage = dtype_name(after.dtype) if after.dtype != arithmetic else None
     return _Case(options, before, after, gram, arithmetic, storage)
 
 

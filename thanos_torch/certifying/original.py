@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thanos_torch.checkpoint.converted import CONFIG, config_in, converted
 from thanos_torch.checkpoint.load import stream_original
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.shards import INDEX, WHOLE, Tensors, inside, tensor_files
@@ -74,11 +75,13 @@ Reading = Callable[[Tensors], Tensor]
 class TensorComparison:
     """Differences between the tensors of two checkpoints, apart from the judged weights.
 
+    dtype     what the original's tensors are converted to before; None for nothing
     same      how many tensors are equal in both checkpoints
     found     by name: "added", "lost" or "changed", and how it changed if that is known
     unjudged  layers that should have been pruned, that differ, and that are not judged
     """
 
+    dtype: torch.dtype | None = None
     same: int = 0
     found: dict[str, str] = field(default_factory=dict)
     unjudged: list[str] = field(default_factory=list)
@@ -87,28 +90,33 @@ class TensorComparison:
         """Compare a tensor in both checkpoints, and note the result."""
         try:
             before, after = read(original), read(pruned)
-            refuse_unlike(before, after)
+            refuse_unlike(before, after, self.dtype)
         except ValueError as error:
             self.found[name] = f"changed: {error}"
             return
-        if same_bits(before, after):
+        if same_bits(converted(before, self.dtype), after):
             self.same += 1
         else:
             self.found[name] = "changed"
 
 
 def same_tensors(
-    original: Original, pruned: Tensors, judged: Collection[str], skipped: Collection[str]
+    original: Original,
+    pruned: Tensors,
+    judged: Collection[str],
+    skipped: Collection[str],
+    dtype: torch.dtype | None = None,
 ) -> TensorComparison:
     """Compare all tensors of two checkpoints except the weights of judged layers.
 
     judged   layers whose weights are judged
     skipped  layers that should have been pruned and are not judged: `unjudged` if they differ
+    dtype    what the pruned checkpoint was to be written in; None: as the original
 
     Layers may share a tensor, as experts do. If such a layer is judged, the slices of the other
     layers are still compared.
     """
-    result, skips = TensorComparison(), TensorComparison()
+    result, skips = TensorComparison(dtype), TensorComparison(dtype)
     places = original.places
     own = {tensor for n in judged if n in places for tensor in places[n].tensors}
     shared = own | {tensor for n in skipped if n in places for tensor in places[n].tensors}
@@ -151,11 +159,16 @@ def _weight(place: Place, tensors: Tensors) -> Tensor:
     return place.read(tensors.__getitem__)
 
 
-def refuse_unlike(original: Tensor, pruned: Tensor) -> None:
-    """Raise ValueError unless two tensors have the same dtype and shape."""
-    if pruned.dtype != original.dtype:
-        words = dtype_name(pruned.dtype), dtype_name(original.dtype)
-        raise ValueError(f"stored as {words[0]}, the original as {words[1]}")
+def refuse_unlike(original: Tensor, pruned: Tensor, dtype: torch.dtype | None = None) -> None:
+    """Raise ValueError unless two tensors have the same shape, and the second the right dtype.
+
+    dtype  what floating-point numbers were to be written in; None: as the original has them
+    """
+    wanted = converted(original, dtype).dtype
+    if pruned.dtype != wanted:
+        whose = "the original as" if wanted == original.dtype else "asked for as"
+        words = dtype_name(pruned.dtype), dtype_name(wanted)
+        raise ValueError(f"stored as {words[0]}, {whose} {words[1]}")
     if pruned.shape != original.shape:
         raise ValueError(f"of shape {tuple(pruned.shape)}, the original {tuple(original.shape)}")
 
@@ -181,11 +194,15 @@ class FileComparison:
 
 
 def compare_files(
-    original: Path, pruned: Path, weights: tuple[Iterable[Path], Iterable[Path]]
+    original: Path,
+    pruned: Path,
+    weights: tuple[Iterable[Path], Iterable[Path]],
+    dtype: torch.dtype | None = None,
 ) -> FileComparison:
     """Compare all files of two folders byte for byte, except the weight files.
 
     weights  the weight files of both folders; `same_tensors` compares their tensors
+    dtype    what config.json of the second one is to name; None for no change
 
     No link is followed out of a folder. A file that cannot be read counts as changed.
     """
@@ -199,6 +216,8 @@ def compare_files(
             result.by_design[name] = NOT_COPIED
         elif name not in after or name not in before:
             result.found[name] = "lost" if name in before else "added"
+        elif name == CONFIG and _is_config_in(original / name, pruned / name, dtype):
+            result.by_design[name] = "names the dtype of the weights"
         elif difference := _difference(original, pruned, name):
             result.found[name] = f"changed: {difference}"
         else:
@@ -224,6 +243,15 @@ def _same(one: Path, other: Path) -> bool:
 
 def _refuse(error: OSError) -> None:
     raise error
+
+
+def _is_config_in(original: Path, pruned: Path, dtype: torch.dtype | None) -> bool:
+    """Whether config.json is the original's for weights in another dtype, and differs from it."""
+    try:
+        before, after = original.read_bytes(), pruned.read_bytes()
+        return before != after and after == config_in(before, dtype)
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _difference(original: Path, pruned: Path, name: str) -> str:

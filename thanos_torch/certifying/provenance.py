@@ -6,8 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from thanos_torch.certifying.layers import Judged, sha256_of_all
 from thanos_torch.certifying.original import Original
+from thanos_torch.checkpoint.converted import AUTO, read_dtype
+from thanos_torch.network.layers import dtype_name
 from thanos_torch.pruning.plan import LayerOptions, Rules, Shapes, switch_words
 from thanos_torch.pruning.recipe_file import stored_options
 
@@ -27,16 +31,24 @@ class Asked:
 
     source   who says so, for people
     options  of each layer that should be pruned
+    dtype    what all floating-point tensors should be converted to; None for nothing
     """
 
     source: str
     options: dict[str, LayerOptions]
+    dtype: torch.dtype | None = None
 
     @classmethod
-    def by_rules(cls, source: str, rules: Rules, shapes: Shapes) -> "Asked":
-        """From rules, for layers with shapes (c, b) by name. Raises ValueError as `Rules.plan`."""
+    def by_rules(
+        cls, source: str, rules: Rules, shapes: Shapes, dtype: torch.dtype | str = AUTO
+    ) -> "Asked":
+        """From rules, for layers with shapes (c, b) by name; `dtype` as for `prune_checkpoint`.
+
+        Raises ValueError as `Rules.plan`.
+        """
         plan = rules.plan(shapes)
-        return cls(source, {n: each for n, each in plan.items() if isinstance(each, LayerOptions)})
+        options = {n: each for n, each in plan.items() if isinstance(each, LayerOptions)}
+        return cls(source, options, read_dtype(dtype))
 
     @classmethod
     def by_record(cls, source: str, record: Mapping[str, Any]) -> "Asked":
@@ -46,7 +58,7 @@ class Asked:
             for layer in record["layers"]
             if layer["options"]
         }
-        return cls(source, options)
+        return cls(source, options, read_dtype(record.get("dtype", AUTO)))
 
     def dense(self, layers: Mapping[str, object]) -> list[str]:
         """The layers of a model that should be left dense."""
@@ -67,6 +79,9 @@ class Asked:
             counts.update(switch_words(options.ablation.changed()))
         pruned, dense = len(self.options), self.dense(layers)
         lines = [f"{what} in {number} of {pruned} layers" for what, number in counts.items()]
+        if self.dtype:
+            to = dtype_name(self.dtype)
+            lines.append(f"all weights converted to {to} (default: each as the original has it)")
         if dense:
             names = ", ".join(dense[:_NAMED]) + (", ..." if len(dense) > _NAMED else "")
             lines.append(f"{len(dense)} of {len(layers)} layers left dense ({names})")
@@ -108,8 +123,10 @@ class Provenance:
         asked = "; ".join(f"{each.in_full()} in {n} layers" for each, n in self.asked.groups())
         dense = len(self.asked.dense(self.original.layers))
         judged, whole = self.weights
+        dtype = self.asked.dtype
+        stored = f"; all weights converted to {dtype_name(dtype)}" if dtype else ""
         return (
-            f"Asked for, as {self.asked.source} says: {asked}; {dense} layers dense. "
+            f"Asked for, as {self.asked.source} says: {asked}; {dense} layers dense{stored}. "
             f"Gram matrices: {self.grams}, SHA-256 {self.grams_sha256}, supplied by {_SUPPLIER}; "
             "no certificate vouches for them. "
             f"Judged: {judged / whole:.2%} of all weights of linear layers in the decoder blocks."
@@ -127,6 +144,7 @@ class Provenance:
             "asked_by": self.asked.source,
             "asked": [{**options.as_dict(), "layers": number} for options, number in groups],
             "dense": self.asked.dense(self.original.layers),
+            "dtype": dtype_name(self.asked.dtype) if self.asked.dtype else AUTO,
             "not_default": self.warnings(),
             "original": str(self.original.folder),
             "grams": {

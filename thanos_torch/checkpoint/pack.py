@@ -29,11 +29,11 @@ from thanos_torch.checkpoint.shards import (
     MASKS,
     PACKED,
     RECORD,
+    ShardWriter,
     files_below,
     inside,
-    read_tensors,
+    read_in_turn,
     weight_files,
-    write_shard,
 )
 from thanos_torch.forms import FORMS, Form, bits_of, form_of, pack, stored_bytes
 from thanos_torch.runtime.arguments import checked
@@ -45,7 +45,7 @@ AUTO = "auto"
 
 @checked()
 def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> PackedSizes:
-    """Write a pruned checkpoint in packed form; one file of weights is in memory at a time.
+    """Write a pruned checkpoint in packed form; few tensors are in memory at a time.
 
     form  one of `thanos_torch.forms.FORMS` for every layer, or AUTO: the form for the layer's
           pattern, or none if that would not be smaller
@@ -65,13 +65,13 @@ def pack_checkpoint(folder: str | Path, out: str | Path, form: str = AUTO) -> Pa
     with new_folder(out, {"the pruned checkpoint": folder}) as partial:
         for file in weight_files(folder):
             exact[file.name] = ExactFile.of(file)
-            shard = _Shard(form, sizes)
-            for name in exact[file.name].entries():
-                found = shard.add(name, read_tensors({name: file})[name], parts.get(name, []))
+            target = partial / packed_name(file.name)
+            shard = _Shard(form, sizes, target)
+            for name, tensor in read_in_turn(file, exact[file.name].entries()):
+                found = shard.add(name, tensor, parts.get(name, []))
                 if found:
                     pieces[name] = found
-            target = partial / packed_name(file.name)
-            write_shard(target, shard.tensors)
+            shard.finish()
             headers = exact[file.name].header_bytes, ExactFile.of(target).header_bytes
             sizes.headers = plus(sizes.headers, headers)
         # Packed weights tell which weights were removed: no need to store that twice.
@@ -194,14 +194,11 @@ def _copy(names: Sequence[str], source: Path, target: Path) -> int:
 
 
 class _Shard:
-    """The packed counterpart of one file of weights.
+    """The packed counterpart of one file of weights, written to `target` by `finish`."""
 
-    tensors  the content of the packed file
-    """
-
-    def __init__(self, form: str, sizes: PackedSizes) -> None:
-        self.tensors: dict[str, Tensor] = {}
-        self._form, self._sizes = form, sizes
+    def __init__(self, form: str, sizes: PackedSizes, target: Path) -> None:
+        self._form, self._sizes, self._file = form, sizes, ShardWriter(target)
+        self.finish = self._file.finish
 
     def add(self, name: str, whole: Tensor, parts: list[Part]) -> list[Piece]:
         """Pack a tensor; returns its pieces, none if it is stored as it is."""
@@ -226,12 +223,12 @@ class _Shard:
             rest -= matrix.nbytes
         self._sizes.others = plus(self._sizes.others, (rest, rest))
         if all(piece.form == DENSE for piece in pieces):
-            self.tensors[name] = whole
+            self._file.add({name: whole})
             return []
         for piece in _left(name, whole, pieces):
             tensors |= piece.tensors(None, piece.place.read(lambda _: whole))
             pieces.append(piece)
-        self.tensors |= tensors
+        self._file.add(tensors)
         return pieces
 
     def _name(self, part: Part) -> str:

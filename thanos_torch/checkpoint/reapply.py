@@ -12,14 +12,14 @@ from thanos_torch.checkpoint.shards import (
     INDEX,
     MASKS,
     RECORD,
+    ShardWriter,
     Tensors,
     inside,
+    read_in_turn,
     read_metadata,
-    read_tensors,
     side_files,
     tensor_names,
     weight_files,
-    write_shard,
 )
 from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.files import new_folder
@@ -42,7 +42,7 @@ def reapply_checkpoint(
 
     masks  the folder of the pruned checkpoint, or its file of masks
 
-    One file of weights is in memory at a time. Files that hold no weights are copied, except
+    Few tensors are in memory at a time. Files that hold no weights are copied, except
     `thanos.json`, whose certificates are about other weights. All of `out` is written or nothing.
     Raises ValueError for masks that do not fit the checkpoint, and for links out of its folder.
     """
@@ -72,11 +72,16 @@ def reapply_checkpoint(
 def _reapply_file(
     file: Path, masks: Mapping[str, PackedMask], places: Mapping[str, Place], target: Path
 ) -> dict[str, int]:
-    tensors = read_tensors(dict.fromkeys(tensor_names(file), file))
-    lost = {
-        name: places[name].erase(tensors, mask.unpacked())
-        for name, mask in masks.items()
-        if tensors.keys() & set(places[name].tensors)
-    }
-    write_shard(target, tensors, read_metadata(file))
+    """Write a file of weights again, with the zeros of the masks; how many were lost, by layer."""
+    layers: dict[str, list[str]] = {}
+    for layer in masks:
+        for name in places[layer].tensors:
+            layers.setdefault(name, []).append(layer)
+    lost = dict.fromkeys(masks, 0)
+    written = ShardWriter(target, read_metadata(file))
+    for name, tensor in read_in_turn(file, tensor_names(file)):
+        for layer in layers.get(name, ()):
+            lost[layer] += places[layer].erase({name: tensor}, masks[layer].unpacked())
+        written.add({name: tensor})
+    written.finish()
     return lost

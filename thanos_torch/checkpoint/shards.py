@@ -237,6 +237,13 @@ def read_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     return _collected(files, lambda stored, name: stored.get_tensor(name))
 
 
+def read_in_turn(file: Path, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a file, one after another. Raises ValueError for a damaged or missing file."""
+    with _opened(file) as stored:
+        for name in names:
+            yield name, stored.get_tensor(name)
+
+
 def describe_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     """The same tensors without their content, on the meta device."""
 
@@ -306,6 +313,44 @@ def write_shard(
             raise OSError(f"{file} cannot be written: {error}") from error
 
 
+PART_BYTES = 2**28  # of tensors that are held to be written together, unless one alone has more
+
+
+class ShardWriter:
+    """Writes one file of weights from tensors that come one after another, few of them in memory.
+
+    The file is that of `write_shard` for all of them. Parts of a large one lie beside it meanwhile.
+    """
+
+    def __init__(self, file: Path, metadata: Mapping[str, str] | None = None) -> None:
+        self._file, self._metadata = file, metadata or FORMAT
+        self._held: dict[str, Tensor] = {}
+        self._parts: dict[str, Path] = {}
+
+    def add(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take some more tensors. Raises OSError if the disk is full."""
+        self._held |= tensors
+        if sum(tensor.nbytes for tensor in self._held.values()) > PART_BYTES:
+            self._write_part()
+
+    def finish(self) -> None:
+        """Write the file. Raises OSError if the disk is full."""
+        if not self._parts:
+            write_shard(self._file, self._held, self._metadata)
+            return
+        self._write_part()
+        with whole_file(self._file) as unfinished:
+            join(self._parts, unfinished, self._metadata)
+        for part in set(self._parts.values()):
+            part.unlink()
+
+    def _write_part(self) -> None:
+        part = self._file.with_name(f".{self._file.name}.{len(set(self._parts.values()))}")
+        write_shard(part, self._held)
+        self._parts |= dict.fromkeys(self._held, part)
+        self._held = {}
+
+
 def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors that fit into memory twice; equal content gives equal files.
 
@@ -353,16 +398,16 @@ def concatenate(files: Iterable[Path], target: Path) -> None:
     )
 
 
-def join(files: Mapping[str, Path], target: Path) -> str:
+def join(files: Mapping[str, Path], target: Path, metadata: Mapping[str, str] = FORMAT) -> str:
     """Write `target` with some tensors, each from its file, as `save_file` would write them all.
 
-    The bytes are those of `safetensors.torch.save_file` with Transformers' metadata. A few
-    megabytes are in memory at a time. Returns the SHA-256 of what was written.
+    The bytes are those of `safetensors.torch.save_file`, but for the order of several metadata. A
+    few megabytes are in memory at a time. Returns the SHA-256 of what was written.
     """
     parts = {file: _Part.of(file) for file in set(files.values())}
     dtypes = {name: parts[file].entries[name]["dtype"] for name, file in files.items()}
     order = [(name, parts[files[name]]) for name in _order_of_the_library(dtypes)]
-    return _copy_tensors(order, target, FORMAT)
+    return _copy_tensors(order, target, metadata)
 
 
 @dataclass(frozen=True, eq=False)

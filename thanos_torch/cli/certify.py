@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from thanos_torch.checkpoint.converted import AUTO
 from thanos_torch.checkpoint.record import FAILED, NOT_DECIDABLE, count_verdicts, reasons, worst
 from thanos_torch.cli.display import (
     OF_VERDICT,
@@ -26,6 +27,7 @@ from thanos_torch.cli.options import (
     Switches,
     Threads,
     TrustRemoteCode,
+    check_dtype,
     check_writable,
     read_rules,
 )
@@ -115,6 +117,7 @@ def certify(
     damping: Annotated[float | None, typer.Option(help="As asked of thanos prune.")] = None,
     refit: Annotated[int | None, typer.Option(help="As asked of thanos prune.")] = None,
     ablation: Switches = None,
+    dtype: Annotated[str | None, typer.Option(help="As asked of thanos prune.")] = None,
     n_counts_zeros: NCountsZeros = False,
     include: Annotated[
         list[str] | None, typer.Option(help="Glob on layer names: judge no others. Repeatable.")
@@ -135,11 +138,12 @@ def certify(
     """
     use_threads(threads)
     check_writable(json_file, "--json")
+    check_dtype(dtype or AUTO)
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     given = {name: value for name, value in options.items() if value is not None}
     by_command_line = pattern is not None or recipe is not None
     if not by_command_line:
-        _refuse_alone({**given, "ablation": ablation, "exclude": exclude})
+        _refuse_alone({**given, "ablation": ablation, "exclude": exclude, "dtype": dtype})
     record = None if by_command_line else _record(pruned)
     dense = Original(checkpoint_folder(original), trust_remote_code=trust_remote_code)
     if record is None:
@@ -147,7 +151,7 @@ def certify(
         rules = read_rules(
             pattern, recipe, n_counts_zeros, None, exclude, {**defaults, **given}, ablation
         )
-        asked = Asked.by_rules("the command line", rules, dense.shapes)
+        asked = Asked.by_rules("the command line", rules, dense.shapes, dtype or AUTO)
     else:
         asked = Asked.by_record(str(pruned / RECORD), record)
     with progress_bar("certifying") as show:

@@ -9,6 +9,7 @@ import typer
 
 from reference.patterns import SWITCHES, Pattern, SemiStructured, parse_pattern
 from reference.threads import MOST_THREADS, number_variables
+from thanos_torch.checkpoint.converted import read_dtype
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.runtime import arguments
@@ -48,6 +49,22 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
+
+
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="What weights are written in: float32, bfloat16, float16; auto: as MODEL has them."
+    ),
+]
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise BadParameter for a dtype that no checkpoint can be written in."""
+    try:
+        read_dtype(dtype)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--dtype") from None
 
 
 def read_threads(text: str | int) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from thanos_torch.checkpoint.converted import AUTO
 from thanos_torch.cli.display import progress_bar, say
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
@@ -19,6 +20,7 @@ from thanos_torch.cli.options import (
     Dataset,
     Device,
     DryRun,
+    Dtype,
     Exclude,
     Include,
     KeepGram,
@@ -32,6 +34,7 @@ from thanos_torch.cli.options import (
     Threads,
     TrustRemoteCode,
     check_device,
+    check_dtype,
     described,
     read_rules,
 )
@@ -85,6 +88,7 @@ def prune(
     ] = DAMPING,
     refit: Annotated[int, typer.Option(help="Steps to refit the kept weights afterwards.")] = 0,
     ablation: Switches = None,
+    dtype: Dtype = AUTO,
     device: Device = "cpu",
     threads: Threads = 0,
     activations: Annotated[
@@ -115,6 +119,7 @@ def prune(
     options = {"method": method, "block_size": block_size, "damping": damping, "refit": refit}
     rules = read_rules(pattern, recipe, n_counts_zeros, include, exclude, options, ablation)
     check_device(device)
+    check_dtype(dtype)
     if dry_run:
         status = show_plan(
             model,
@@ -124,6 +129,7 @@ def prune(
             seqlen,
             activations,
             device,
+            dtype=dtype,
             trust_remote_code=trust_remote_code,
             allow_partial=allow_partial,
         )
@@ -143,6 +149,8 @@ def prune(
     settings["files"] = [stamp(Path(name)) for name in (model, dataset) if Path(name).exists()]
     if keep_gram:
         settings["keep_gram"] = str(keep_gram)
+    if dtype != AUTO:
+        settings["dtype"] = dtype
     with joined(rank_timeout) as ranks:
         record = ranks.from_first(lambda: finished_run(out, settings, keep_gram))
         if not record:
@@ -167,6 +175,7 @@ def prune(
                         "versions": versions(),
                     },
                     card=model_card,
+                    dtype=dtype,
                     device=device,
                     activations=activations,
                     on_layer=GramWriter(keep_gram) if keep_gram else None,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from thanos_torch.checkpoint.converted import read_dtype
 from thanos_torch.checkpoint.record import (
     FAILED,
     NOT_DECIDABLE,
@@ -23,6 +24,7 @@ from thanos_torch.pruning.dry_run import (
     meta_model,
     planned_run,
     time_parts,
+    written_bytes,
 )
 from thanos_torch.pruning.plan import kinds_of_others
 from thanos_torch.text.windows import check_size
@@ -144,6 +146,7 @@ def show_plan(
     activations: str,
     device: str,
     *,
+    dtype: str,
     trust_remote_code: bool,
     allow_partial: bool,
 ) -> ExitStatus:
@@ -154,7 +157,8 @@ def show_plan(
     """
     check_size(nsamples, seqlen)
     refuse_activations(activations)
-    built = meta_model(model, trust_remote_code=trust_remote_code)
+    written = read_dtype(dtype)
+    built = meta_model(model, trust_remote_code=trust_remote_code, written=written)
     layers, report = planned_run(built, rules, seqlen)
     tokens = nsamples * seqlen
     memory = memory_parts(
@@ -164,6 +168,8 @@ def show_plan(
     table(f"Dry run, {asked}: {model}", PLAN_HEADINGS, _plan_rows(layers))
     parts = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items())
     say(f"Memory, ESTIMATED: {sum(memory.values()) / 2**20:.0f} MiB ({parts}).")
+    size = written_bytes(built, written)
+    say(f"Weights to write: {size / 2**20:.0f} MiB. While files are joined they are there twice.")
     parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
     say(
         f"Time, ESTIMATED from this machine's speed just now: {sum(seconds.values()):.0f} s "

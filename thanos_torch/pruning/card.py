@@ -68,7 +68,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         rows="\n".join(_rows(record["layers"])),
         switches=_switches(layers),
         verdict=f"{verdict[0]} pruned layers passed their certificate{verdict[1]}.",
-        dtype=model["dtype"],
+        dtype=record.get("dtype", model["dtype"]),
         windows=text["windows"],
         seqlen=text["seqlen"],
         dataset=_text(text["dataset"]),
@@ -183,6 +183,7 @@ def _again(record: Mapping[str, Any]) -> str:
     for option in ("dataset", "nsamples", "seqlen", "seed", "bos", "column"):
         words += [f"--{option}", settings[option]] if option in settings else []
     words += ["--chat"] if settings.get("chat") else []
+    words += ["--dtype", record["dtype"]] if "dtype" in record else []
     # The command asks for this option if n differs from m/2.
     words += ["--n-counts-zeros", "--out", "DIR"]
     lines = shlex.join(map(str, words)).splitlines()  # a path may hold the end of a line

@@ -66,11 +66,15 @@ class PlannedLayer:
         return self.shape[0] * self.shape[1]
 
 
-def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
+def meta_model(
+    source: str, *, trust_remote_code: bool = False, written: torch.dtype | None = None
+) -> Any:
     """A model on the meta device, without memory for its weights.
 
-    Arguments as of `load_model`. Raises ValueError if there is no such model, or if its weights are
-    at hand and are not what `prune_checkpoint` takes.
+    written  the dtype of the result; None: that of the model
+
+    Other arguments as of `load_model`. Raises ValueError if there is no such model, or if its
+    weights are at hand and are not what `prune_checkpoint` takes.
     """
     from transformers import LlamaConfig
 
@@ -86,9 +90,11 @@ def meta_model(source: str, *, trust_remote_code: bool = False) -> Any:
                 config = read_config(source, trust_remote_code=trust_remote_code)
             refuse_endless(config)
             dtype = config.dtype or torch.float32
+            dtype = torch.promote_types(dtype, written or dtype)
             if folder := _weights_at_hand(source):
                 side_files(folder)  # refuses what cannot be copied
-                dtype = StreamedModel(folder, trust_remote_code=trust_remote_code).model.dtype
+                trusted = {"trust_remote_code": trust_remote_code}
+                dtype = StreamedModel(folder, **trusted, dtype=written).model.dtype
             return build_model(config, dtype, trust_remote_code).eval()
     except (Exception, SystemExit) as error:  # readers of configurations raise what they like
         reason = reason_of(error)
@@ -224,6 +230,11 @@ def memory_parts(
         "solver": solver + SOLVER_FIXED,
         "certificate": CERTIFICATE_MATRICES * judge,
     }
+
+
+def written_bytes(model: nn.Module, written: torch.dtype | None = None) -> int:
+    """Bytes of the result's weights; `model` and `written` as of `meta_model`."""
+    return sum(weight.numel() * (written or weight.dtype).itemsize for weight in model.parameters())
 
 
 def time_parts(

@@ -12,16 +12,20 @@ from torch import Tensor, nn
 
 from thanos_torch.checkpoint.masks import PackedMask, write_masks
 from thanos_torch.checkpoint.record import LayerRecord
-from thanos_torch.checkpoint.shards import INDEX, join, shards_of, write_index, write_shard
+from thanos_torch.checkpoint.shards import (
+    INDEX,
+    PART_BYTES,
+    join,
+    shards_of,
+    write_index,
+    write_shard,
+)
 from thanos_torch.checkpoint.streamed import StreamedModel
 from thanos_torch.pruning.kept_grams import GramWriter
 from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.runtime.files import begin, facts_of, whole_file, why_changed
 from thanos_torch.runtime.progress import WorkFolder
 from thanos_torch.runtime.ranks import Ranks
-
-# Tensors outside of the blocks share a file up to this size; it bounds the memory to copy them.
-GROUP_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -359,10 +363,10 @@ class StoredBlocks(BlockStore):
 
 
 def _grouped(names: Iterable[str], sizes: dict[str, int]) -> Iterable[list[str]]:
-    """Split names, in their order, into groups of at most GROUP_BYTES or of one name."""
+    """Split names, in their order, into groups of at most PART_BYTES or of one name."""
     group: list[str] = []
     for name in names:
-        if group and sum(sizes[each] for each in [*group, name]) > GROUP_BYTES:
+        if group and sum(sizes[each] for each in [*group, name]) > PART_BYTES:
             yield group
             group = []
         group.append(name)

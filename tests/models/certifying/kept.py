@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.models import tiny
 from tests.models.conftest import SMALL, Outcome, Thanos
-from thanos_torch.checkpoint.shards import RECORD, tensor_files
+from thanos_torch.checkpoint.shards import INDEX, RECORD, tensor_files
 
 Folders = tuple[Path, Path, Path]  # original, pruned, Gram matrices
 RECIPE = """
@@ -84,6 +84,17 @@ def in_record(layer: str, how: Callable[[dict[str, Any]], object]) -> Callable[[
         file.write_text(json.dumps(record))
 
     return spoil
+
+
+def in_two_files(out: Path) -> None:
+    """Spread the weights over two files, with an index that names every tensor."""
+    weights = load_file(out / "model.safetensors")
+    (out / "model.safetensors").unlink()
+    places = {name: f"model-0000{1 + n % 2}-of-00002.safetensors" for n, name in enumerate(weights)}
+    for file in set(places.values()):
+        held = {name: weights[name] for name in weights if places[name] == file}
+        save_file(held, out / file, metadata={"format": "pt"})
+    (out / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 def like(weight: Tensor) -> Tensor:

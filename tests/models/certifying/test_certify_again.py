@@ -21,7 +21,7 @@ from tests.models.certifying.kept import (
     make,
 )
 from tests.models.conftest import Thanos
-from thanos_torch.checkpoint.shards import INDEX, tensor_files
+from thanos_torch.checkpoint.shards import tensor_files
 from thanos_torch.models import RECORD
 
 
@@ -115,23 +115,14 @@ def without(name: str) -> Callable[[Path], None]:
         tensors = load_file(file)
         del tensors[name]
         save_file(tensors, file, metadata={"format": "pt"})
-        index = folder / "out" / INDEX
-        content = json.loads(index.read_text())
-        del content["weight_map"][name]
-        index.write_text(json.dumps(content))
 
     return lose
 
 
 def with_a_bias(folder: Path) -> None:
     name = "model.layers.1.self_attn.q_proj.bias"
-    index = folder / "out" / INDEX
-    content = json.loads(index.read_text())
-    file = content["weight_map"][name.replace("bias", "weight")]
-    content["weight_map"][name] = file
-    index.write_text(json.dumps(content))
-    tensors = load_file(folder / "out" / file) | {name: torch.ones(16)}
-    save_file(tensors, folder / "out" / file, metadata={"format": "pt"})
+    file = folder / "out" / "model.safetensors"
+    save_file(load_file(file) | {name: torch.ones(16)}, file, metadata={"format": "pt"})
 
 
 NORM = "model.norm.weight"

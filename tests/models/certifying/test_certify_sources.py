@@ -21,6 +21,7 @@ from tests.models.certifying.kept import (
     change,
     change_json,
     in_record,
+    in_two_files,
     in_weights,
     in_witness,
     like,
@@ -278,6 +279,7 @@ def link_to(target: str) -> Callable[[Path], None]:
 
 
 def unlisted(out: Path) -> None:
+    in_two_files(out)
     index = json.loads((out / INDEX).read_text())
     del index["weight_map"][NORM]
     (out / INDEX).write_text(json.dumps(index))
@@ -357,6 +359,7 @@ def test_what_pruning_changes_by_design_passes(thanos: Thanos, copy: Path, tmp_p
     (dense / ".git" / "config").write_text("[core]")
     (dense / CARD).write_text("# Dense")
     (out / "LICENSE").write_text("free")
+    in_two_files(out)
     (out / "config.json").rename(out / "real.json")
     (out / "config.json").symlink_to("real.json")
     shutil.copyfile(out / "real.json", dense / "real.json")

@@ -153,7 +153,7 @@ def test_quantised_results_are_one_line_for_every_command(
     """Such as somebody makes of a pruned checkpoint afterwards."""
     out, more = tmp_path / "out", ("--out", tmp_path / "more")
     assert thanos("prune", dense, "--out", out, *PRUNE).status == 0
-    shard = out / "model-00002-of-00004.safetensors"
+    shard = out / "model.safetensors"
     weights = load_file(shard)
     save_file(weights | {n: v.to(dtype) for n, v in weights.items() if v.dim() > 1}, shard)
     bare = tmp_path / "bare"

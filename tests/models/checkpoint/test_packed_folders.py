@@ -89,7 +89,7 @@ def test_what_is_not_as_it_was_packed_is_named(
 def test_a_shard_that_is_struck_from_the_list_is_missed(
     forged: bool, kept: tuple[Path, Path, Path], tmp_path: Path, thanos: Thanos
 ) -> None:
-    packed, shard = tmp_path / "packed", "model-00004-of-00004.safetensors"
+    packed, shard = tmp_path / "packed", "model.safetensors"
     pack_checkpoint(kept[1], packed)
     if forged:
         forge(packed, lambda content: content["files"].pop(shard))
@@ -97,7 +97,7 @@ def test_a_shard_that_is_struck_from_the_list_is_missed(
         content_without("files", shard)(packed)
     done = thanos("unpack", packed, "--out", tmp_path / "out")
     assert done.status == 1
-    assert "it does not say what 'model-00004-of-00004.packed.safetensors' holds" in done.err
+    assert "it does not say what 'model.packed.safetensors' holds" in done.err
     assert [*tmp_path.iterdir()] == [packed]
 
 

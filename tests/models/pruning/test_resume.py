@@ -57,7 +57,10 @@ def forked(dense: Path, out: Path, fail: str = "") -> int:
     return wait_for(fork_program(arguments, {"THANOS_FAILPOINT": fail}))
 
 
-@pytest.mark.parametrize("stage", ["calibration:4", "solve:9", "shard write:3", "rename:8"])
+@pytest.mark.parametrize(
+    "stage",
+    ["calibration:4", "solve:9", "shard write:3", "rename:8", "join:1", "drop:1", "finish:1"],
+)
 def test_a_killed_run_goes_on(
     dense: Path,
     undisturbed: Path,
@@ -69,8 +72,8 @@ def test_a_killed_run_goes_on(
     out, trace = tmp_path / "out", tmp_path / "trace"
     assert forked(dense, out, f"{stage}:kill") == -signal.SIGKILL
     assert not out.exists()
-    finished = len(list((tmp_path / "out.partial" / "journal").glob("*.json")))
-    blocks = max(0, finished - 1)  # one entry is for what lies outside of the blocks
+    journal = tmp_path / "out.partial" / "journal"
+    blocks = sum((journal / f"{index:05}.json").exists() for index in range(3))
     monkeypatch.setenv("THANOS_TRACE", str(trace))
     assert run(out) == ""
     assert trace.read_text().split("\n").count("solve") == 7 * (3 - blocks)
@@ -114,7 +117,11 @@ def test_a_fresh_process_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("more", [(), ("--activations", "memory")], ids=["disk", "memory"])
 @pytest.mark.parametrize(
-    "stage", ["shard write:3", "activations:2", "journal:3", "rename:3", "rename:6", "finish:1"]
+    "stage",
+    [
+        *("shard write:3", "activations:2", "journal:3", "rename:3", "rename:6"),
+        *("join:1", "drop:1", "finish:1"),
+    ],
 )
 def test_a_full_disk_loses_nothing(
     undisturbed: Path, run: Run, tmp_path: Path, stage: str, more: tuple[str, ...]
@@ -154,10 +161,10 @@ def change_a_byte(file: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "truncated shard": ("checkpoint/model-00001-of-00004.safetensors", cut),
-    "changed shard": ("checkpoint/model-00002-of-00004.safetensors", change_a_byte),
-    "missing shard": ("checkpoint/model-00002-of-00004.safetensors", Path.unlink),
-    "changed copy": ("checkpoint/model-00004-of-00004.safetensors", change_a_byte),
+    "truncated part": ("parts/00000.safetensors", cut),
+    "changed part": ("parts/00001.safetensors", change_a_byte),
+    "missing part": ("parts/00001.safetensors", Path.unlink),
+    "changed copy": ("parts/00003.safetensors", change_a_byte),
     "missing masks": ("masks/00000.safetensors", Path.unlink),
     "truncated outputs": ("activations/00002/00001.safetensors", cut),
     "missing outputs": ("activations/00002/00000.safetensors", Path.unlink),
