@@ -216,10 +216,10 @@ def compare_files(
             result.by_design[name] = NOT_COPIED
         elif name not in after or name not in before:
             result.found[name] = "lost" if name in before else "added"
-        elif name == CONFIG and _is_config_in(original / name, pruned / name, dtype):
-            result.by_design[name] = "names the dtype of the weights"
-        elif difference := _difference(original, pruned, name):
+        elif difference := _difference(original, pruned, name, dtype):
             result.found[name] = f"changed: {difference}"
+        elif dtype and name == CONFIG:
+            result.by_design[name] = "names the dtype of the weights"
         else:
             result.same += 1
     return result
@@ -245,35 +245,32 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _is_config_in(original: Path, pruned: Path, dtype: torch.dtype | None) -> bool:
-    """Whether config.json is the original's for weights in another dtype, and differs from it."""
-    try:
-        before, after = original.read_bytes(), pruned.read_bytes()
-        return before != after and after == config_in(before, dtype)
-    except (OSError, ValueError, RecursionError):
-        return False
-
-
-def _difference(original: Path, pruned: Path, name: str) -> str:
-    """How a file differs; empty if it does not."""
+def _difference(original: Path, pruned: Path, name: str, dtype: torch.dtype | None) -> str:
+    """How a file differs; empty if it does not. For config.json see `compare_files`."""
     try:
         files = inside(original, name), inside(pruned, name)
         strange = next((file for file in files if not file.is_file()), None)
         if strange:
             return f"{strange} is no regular file"
+        if dtype and name == CONFIG:
+            return _changed_keys(config_in(files[0].read_bytes(), dtype), files[1].read_bytes())
         if cmp(*files, shallow=False):
             return ""
-        return _changed_keys(*files) if name.endswith(".json") else "other bytes"
-    except (OSError, ValueError) as error:
+        if not name.endswith(".json") or max(file.stat().st_size for file in files) > _PARSED:
+            return "other bytes"
+        return _changed_keys(*(file.read_bytes() for file in files))
+    except (OSError, ValueError, RecursionError) as error:
         return f"it cannot be read: {error}"
 
 
-def _changed_keys(first: Path, second: Path) -> str:
-    """Name the keys with different values in two JSON objects, for people."""
+def _changed_keys(first: bytes, second: bytes) -> str:
+    """Name the keys with different values in two JSON objects, for people; empty for equal text."""
+    if first == second:
+        return ""
     try:
         before, after = _parsed(first), _parsed(second)
     except (ValueError, RecursionError):
-        return "it is no JSON object of a usual size"
+        return "it is no JSON object"
     keys = [
         key
         for key in sorted(before | after)
@@ -283,10 +280,8 @@ def _changed_keys(first: Path, second: Path) -> str:
     return f"keys {named}" if keys else "the same values in other bytes"
 
 
-def _parsed(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > _PARSED:
-        raise ValueError(f"{file} is too large")
-    content = loads(file.read_text(encoding="utf-8"))
+def _parsed(text: bytes) -> dict[str, Any]:
+    content = loads(text)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds no object")
+        raise ValueError("no object")
     return content

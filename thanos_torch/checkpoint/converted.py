@@ -33,9 +33,9 @@ def converted_whole(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Ten
     """As `converted`. Raises ValueError, naming the tensor, if a finite number becomes infinite."""
     found = converted(tensor, dtype)
     if found.dtype != tensor.dtype and not found.isinf().equal(tensor.isinf()):
-        largest = tensor[tensor.isfinite()].abs().max().item()
+        number = tensor[found.isinf() & tensor.isfinite()][0].item()
         raise ValueError(
-            f"{printable(name)} holds {largest:g}, which is too large for {dtype_name(found.dtype)}"
+            f"{printable(name)} holds {number:g}, which is too large for {dtype_name(found.dtype)}"
         )
     return found
 
@@ -60,7 +60,7 @@ def _name_dtype(config: dict[str, Any], name: str, *, needed: bool = False) -> b
     """
     keys = [key for key in ("dtype", "torch_dtype") if key in config]
     keys = keys or (["dtype"] if needed else [])
-    changed = [key for key in keys if config[key] != name]
+    changed = [key for key in keys if config.get(key) != name]
     config |= dict.fromkeys(changed, name)
     inner = [
         _name_dtype(value, name)

@@ -169,7 +169,7 @@ def show_plan(
     parts = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items())
     say(f"Memory, ESTIMATED: {sum(memory.values()) / 2**20:.0f} MiB ({parts}).")
     size = written_bytes(built, written)
-    say(f"Weights to write: {size / 2**20:.0f} MiB. While files are joined they are there twice.")
+    say(f"Weights to write: {size:,} bytes; the disk needs that twice while files are joined.")
     parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
     say(
         f"Time, ESTIMATED from this machine's speed just now: {sum(seconds.values()):.0f} s "
