@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from tests.models.conftest import SMALL, Thanos
 from tests.models.observed import own_code
 from tests.test_imports import ROOT
-from thanos_torch.checkpoint import pack, packed_format, reapply
+from thanos_torch.checkpoint import packed_format, shards
 from thanos_torch.cli import certify as certify_command
 from thanos_torch.cli import prune as prune_command
 from thanos_torch.evaluation import perplexity
@@ -49,9 +49,9 @@ def interrupted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 # Where the signal comes: in a module's function, or in a method.
 AT = {
-    "pack": (pack, "write_shard"),
+    "pack": (shards, "write_shard"),
     "unpack": (packed_format.ExactFile, "write"),
-    "reapply": (reapply, "write_shard"),
+    "reapply": (shards, "write_shard"),
 }
 
 
