@@ -27,7 +27,7 @@ RESULT = Path("docs/results/kills.json")
 # Share of the kills that wait for the first stage: most of the time goes into loading.
 WHILE_AT_WORK = 0.8
 # A kill in each of these is asked for; those that chance leaves out are hit by fail points.
-WANTED = ("calibration", "solve", "shard write", "rename")
+WANTED = ("calibration", "solve", "shard write", "rename", "join", "drop")
 
 
 def stress() -> int:
