@@ -164,8 +164,8 @@ class StoredBlocks(BlockStore):
     def fetch(self, index: int) -> None:
         """As `BlockStore`; dense weights if this store does not write."""
         if self._writes and index in self._finished:
-            held = [*self._results_of[index], index] if self._is_joined(index) else [index]
-            self._check(held, thoroughly=True)
+            joined = () if self._part(index).exists() else self._results_of[index]
+            self._check([*joined, index], thoroughly=True)
             self._streamed.load_block(index, self._places(index))
         elif index in self._coming:
             self._streamed.load_block(index, tensors=self._coming.pop(index).result())
@@ -186,7 +186,7 @@ class StoredBlocks(BlockStore):
         self._coming = {index: self._reader.submit(read)}
 
     def keep(self, index: int) -> None:
-        """As `BlockStore`. Raises ValueError if the shard does not read as what was written."""
+        """As `BlockStore`. Raises ValueError if the part does not read as what was written."""
         if not self._writes:
             return
         block = list(self._streamed.blocks.values())[index]
@@ -350,8 +350,8 @@ class StoredBlocks(BlockStore):
         except ValueError as error:
             return str(error)
         files = {self._work.path / name: facts for name, facts in entry["files"].items()}
-        if number in self._parts and self._is_joined(number):
-            files.pop(self._part(number), None)  # a file of the result has replaced it
+        if number in self._parts and self._is_joined(number) and not self._part(number).exists():
+            files.pop(self._part(number), None)  # files of the result have replaced it
         if self._grams and "grams" in entry:
             kept = entry["grams"]["files"].items()
             files |= {self._grams.folder / name: facts for name, facts in kept}
