@@ -37,7 +37,7 @@ attacks: .venv/installed
 	$(BIN)/python -m tests.certificate.random_layers
 	$(BIN)/python -m tests.certificate.attacks --minutes 30 --jobs 2 --out docs/results/soundness.json
 
-# Kills, full disks, and a checkpoint larger than the memory: about an hour, 20 GB of disk, root.
+# Kills, full disks, and a checkpoint larger than the memory: about an hour, 30 GB of disk, root.
 stress: .venv/installed
 	$(BIN)/python -m tests.stress.kills
 	$(BIN)/python -m tests.stress.full_disk
