@@ -60,6 +60,11 @@ class Asked:
         }
         return cls(source, options, read_dtype(record.get("dtype", AUTO)))
 
+    @property
+    def written(self) -> str:
+        """The name of the dtype that tensors should be converted to; AUTO for none."""
+        return dtype_name(self.dtype) if self.dtype else AUTO
+
     def dense(self, layers: Mapping[str, object]) -> list[str]:
         """The layers of a model that should be left dense."""
         return [name for name in layers if name not in self.options]
@@ -80,8 +85,9 @@ class Asked:
         pruned, dense = len(self.options), self.dense(layers)
         lines = [f"{what} in {number} of {pruned} layers" for what, number in counts.items()]
         if self.dtype:
-            to = dtype_name(self.dtype)
-            lines.append(f"all weights converted to {to} (default: each as the original has it)")
+            lines.append(
+                f"all weights converted to {self.written} (default: each as the original has it)"
+            )
         if dense:
             names = ", ".join(dense[:_NAMED]) + (", ..." if len(dense) > _NAMED else "")
             lines.append(f"{len(dense)} of {len(layers)} layers left dense ({names})")
@@ -123,8 +129,7 @@ class Provenance:
         asked = "; ".join(f"{each.in_full()} in {n} layers" for each, n in self.asked.groups())
         dense = len(self.asked.dense(self.original.layers))
         judged, whole = self.weights
-        dtype = self.asked.dtype
-        stored = f"; all weights converted to {dtype_name(dtype)}" if dtype else ""
+        stored = f"; all weights converted to {self.asked.written}" if self.asked.dtype else ""
         return (
             f"Asked for, as {self.asked.source} says: {asked}; {dense} layers dense{stored}. "
             f"Gram matrices: {self.grams}, SHA-256 {self.grams_sha256}, supplied by {_SUPPLIER}; "
@@ -144,7 +149,7 @@ class Provenance:
             "asked_by": self.asked.source,
             "asked": [{**options.as_dict(), "layers": number} for options, number in groups],
             "dense": self.asked.dense(self.original.layers),
-            "dtype": dtype_name(self.asked.dtype) if self.asked.dtype else AUTO,
+            "dtype": self.asked.written,
             "not_default": self.warnings(),
             "original": str(self.original.folder),
             "grams": {

@@ -41,7 +41,6 @@ from thanos_torch.models import (
     judge_checkpoint,
     read_record,
 )
-from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.threads import use_threads
 from verification import certify as judge
 
@@ -74,8 +73,8 @@ def show_verdict(original: str, pruned: Path, found: CheckpointVerdict) -> None:
     if found.tensors.unjudged:
         number = len(found.tensors.unjudged)
         say(f"{number} layers that differ from the original were NOT judged, as --include asks.")
-    dtype = found.provenance.asked.dtype
-    tensors = f"other tensors{f', in {dtype_name(dtype)},' if dtype else ''}"
+    written = found.provenance.asked.written
+    tensors = "other tensors" if written == AUTO else f"other tensors, in {written},"
     say(f"{found.tensors.same} {tensors} and {found.files.same} files are as in the original.")
     passed, undecided = count_verdicts([layer.verdict for layer in found.judged])
     say(f"{passed} layers passed{undecided}. Judged in {found.seconds:.1f} s.")

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.models.checkpoint.packs import ROWS, digests, forge, pruned
-from tests.models.conftest import Thanos
+from tests.models.conftest import SMALL, Thanos
+from thanos_torch.checkpoint import shards
 from thanos_torch.models import (
     MASKS,
     PACKED,
@@ -87,18 +88,22 @@ def test_what_is_not_as_it_was_packed_is_named(
 
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_shard_that_is_struck_from_the_list_is_missed(
-    forged: bool, kept: tuple[Path, Path, Path], tmp_path: Path, thanos: Thanos
+    forged: bool, dense: Path, tmp_path: Path, thanos: Thanos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed, shard = tmp_path / "packed", "model.safetensors"
-    pack_checkpoint(kept[1], packed)
+    monkeypatch.setattr(shards, "largest_shard", lambda: "30KB")
+    whole, packed, out = (tmp_path / name for name in ("whole", "packed", "out"))
+    assert thanos("prune", dense, "--pattern", "2:4", "--out", whole, *SMALL).status == 0
+    shard = sorted(whole.glob("model-*.safetensors"))[-1].name
+    pack_checkpoint(whole, packed)
     if forged:
         forge(packed, lambda content: content["files"].pop(shard))
     else:
         content_without("files", shard)(packed)
-    done = thanos("unpack", packed, "--out", tmp_path / "out")
+    done = thanos("unpack", packed, "--out", out)
     assert done.status == 1
-    assert "it does not say what 'model.packed.safetensors' holds" in done.err
-    assert [*tmp_path.iterdir()] == [packed]
+    missing = shard.replace(".safetensors", ".packed.safetensors")
+    assert f"it does not say what {missing!r} holds" in done.err
+    assert not out.exists()
 
 
 def test_files_that_hubs_add_are_left_out(packed: Path, plain: Path, tmp_path: Path) -> None:
