@@ -48,7 +48,7 @@ def lognormal(random: np.random.Generator, count: int, mean: float, spread: floa
     return values
 
 
-@pytest.mark.parametrize("count", [3, 8])
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.long)])
 def test_intervals_of_students_t_cover_95_percent(count: int) -> None:
     def mean(random: np.random.Generator) -> Estimate:
         return geometric_mean(lognormal(random, count, 1.0, 0.3))
@@ -79,7 +79,10 @@ def like_their_neighbours(random: np.random.Generator, count: int, alike: float)
     return found
 
 
-@pytest.mark.parametrize(("count", "alike"), [(3, 0.0), (16, 0.0), (256, 0.1), (297, 0.4)])
+@pytest.mark.parametrize(
+    ("count", "alike"),
+    [(3, 0.0), (16, 0.0), pytest.param(256, 0.1, marks=pytest.mark.long), (297, 0.4)],
+)
 def test_intervals_over_windows_cover_95_percent_also_where_neighbours_are_alike(
     count: int, alike: float
 ) -> None:
@@ -91,6 +94,7 @@ def test_intervals_over_windows_cover_95_percent_also_where_neighbours_are_alike
     assert abs(coverage(windows, math.exp(0.2)) - 0.95) < MARGIN
 
 
+@pytest.mark.long
 def test_windows_that_are_taken_as_independent_cover_less() -> None:
     """Why the test before would fail without stretches."""
 

@@ -42,6 +42,7 @@ def test_the_reference_passes_everything_in_less_than_a_minute(tmp_path: Path) -
     assert took < 60
 
 
+@pytest.mark.long
 def test_the_fast_version_passes(tmp_path: Path) -> None:
     done = run(tmp_path, "--thanos-impl", "torch", "-k", "certificate and n:m and float32")
     assert done.returncode == 0, done.stdout

@@ -66,6 +66,7 @@ def test_counted_operations_are_those_of_the_formulas() -> None:
 
 
 @pytest.mark.triton
+@pytest.mark.long
 def test_a_whole_prediction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small = replace(LLAMAS[0], hidden=16, intermediate=24, heads=4, key_heads=2, vocabulary=8)
     for name, value in (("SHAPES", ((16, 16),)), ("LLAMA", small), ("BLOCK", 8)):

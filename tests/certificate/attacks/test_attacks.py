@@ -22,7 +22,13 @@ from tests.certificate.attacks.outcome import Outcome
 ROUNDS = 8
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+SLOW = "indefinite"  # `make verify` searches with it
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.long) if n == SLOW else n for n in ATTACKS],
+)
 def test_nothing_above_the_bounds_passes(name: str) -> None:
     outcome = Outcome(name)
     for seed in range(ROUNDS):

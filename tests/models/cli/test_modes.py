@@ -18,7 +18,7 @@ from verification.conformance.tensors import write_tensors
 from verification.writing import write_text
 
 
-@pytest.fixture(params=[0o022, 0o027], ids=oct)
+@pytest.fixture(params=[pytest.param(0o022, marks=pytest.mark.long), 0o027], ids=oct)
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)
     yield request.param
