@@ -13,7 +13,7 @@ import alps as published
 import torch
 from torch.overrides import TorchFunctionMode
 
-from verification.scoreboard.adapters.layer import array, hessian, linear, options
+from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
 
 OWN = torch.Tensor.to
 
@@ -45,6 +45,7 @@ class LastChoice(TorchFunctionMode):
         return returned
 
 
+@float32("unstructured", "n:m")
 def prune(
     weight: Any,
     gram: Any,
@@ -70,8 +71,3 @@ def prune(
         flat[last.indices] = True
         mask = flat.reshape(columns, rows).T
     return array(layer.weight), mask.numpy()
-
-
-prune.patterns = ["unstructured", "n:m"]  # type: ignore[attr-defined]
-prune.dtypes = ["float32"]  # type: ignore[attr-defined]
-prune.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """What the adapters share: a layer of PyTorch, the options of a pattern, and the way back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +66,21 @@ def array(weight: torch.Tensor) -> Array:
     found = weight.detach()
     result: Array = (found.float() if found.dtype == torch.bfloat16 else found).numpy()
     return result
+
+
+Pruner = Callable[..., tuple[Any, Any]]
+
+
+def float32(*patterns: str) -> Callable[[Pruner], Pruner]:
+    """Declare what a function supports: these patterns, in float32, stored in it or narrower."""
+
+    def declare(prune: Pruner) -> Pruner:
+        declared = {
+            "patterns": [*patterns],
+            "dtypes": ["float32"],
+            "storage": ["float16", "bfloat16"],
+        }
+        vars(prune).update(declared)
+        return prune
+
+    return declare

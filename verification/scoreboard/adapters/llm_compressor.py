@@ -10,10 +10,11 @@ from typing import Any
 from llmcompressor.modifiers.pruning.sparsegpt.sgpt_sparsify import sparsify_weight as by_sparsegpt
 from llmcompressor.modifiers.pruning.wanda.wanda_sparsify import sparsify_weight as by_wanda
 
-from verification.scoreboard.adapters.layer import array, hessian, linear, options
+from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
 from verification.scoreboard.adapters.observed import Zeroed
 
 
+@float32("unstructured", "n:m")
 def sparsegpt(
     weight: Any,
     gram: Any,
@@ -39,6 +40,7 @@ def sparsegpt(
     return array(pruned), zeroed.mask().numpy()
 
 
+@float32("unstructured", "n:m")
 def wanda(
     weight: Any,
     gram: Any,
@@ -59,9 +61,3 @@ def wanda(
             prune_m=asked.m,
         )
     return array(pruned), zeroed.mask().numpy()
-
-
-for each in (sparsegpt, wanda):
-    each.patterns = ["unstructured", "n:m"]  # type: ignore[attr-defined]
-    each.dtypes = ["float32"]  # type: ignore[attr-defined]
-    each.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from modelopt.torch.sparsity.weight_sparsity.magnitude import create_asp_mask
 from modelopt.torch.sparsity.weight_sparsity.module import SparseModule
 from modelopt.torch.sparsity.weight_sparsity.sparsegpt import create_sgpt_mask
 
-from verification.scoreboard.adapters.layer import array, hessian, linear, options
+from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
 
 
 def _masked(layer: torch.nn.Linear, kept: torch.Tensor) -> tuple[Any, Any]:
@@ -24,6 +24,7 @@ def _masked(layer: torch.nn.Linear, kept: torch.Tensor) -> tuple[Any, Any]:
     return array(sparse.weight), ~kept.numpy()
 
 
+@float32("2:4")
 def magnitude(
     weight: Any,
     gram: Any,
@@ -38,6 +39,7 @@ def magnitude(
     return _masked(layer, create_asp_mask(layer.weight, f"{pattern} sparsity"))
 
 
+@float32("2:4")
 def sparsegpt(
     weight: Any,
     gram: Any,
@@ -56,9 +58,3 @@ def sparsegpt(
         "row_block_size": -1,
     }
     return _masked(layer, create_sgpt_mask(layer.weight, hessian(gram), config))
-
-
-for each in (magnitude, sparsegpt):
-    each.patterns = ["2:4"]  # type: ignore[attr-defined]
-    each.dtypes = ["float32"]  # type: ignore[attr-defined]
-    each.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]

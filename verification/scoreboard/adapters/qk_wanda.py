@@ -9,9 +9,11 @@ from typing import Any
 from qk_wanda.masks import build_pruning_mask
 from qk_wanda.scoring import WandaInputAccumulator
 
-from verification.scoreboard.adapters.layer import array, hessian, linear, options
+from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
 
 
+# `prune_model` offers no n:m; the function that it calls does.
+@float32("unstructured", "n:m")
 def prune(
     weight: Any,
     gram: Any,
@@ -30,9 +32,3 @@ def prune(
     )
     layer.weight.masked_fill_(mask, 0)
     return array(layer.weight), mask.numpy()
-
-
-# `prune_model` offers no n:m; the function that it calls does.
-prune.patterns = ["unstructured", "n:m"]  # type: ignore[attr-defined]
-prune.dtypes = ["float32"]  # type: ignore[attr-defined]
-prune.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from sparsegpt import SparseGPT
 
-from verification.scoreboard.adapters.layer import array, hessian, linear, options
+from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
 from verification.scoreboard.adapters.observed import Zeroed
 
 torch.cuda.synchronize = lambda *_: None
 
 
+@float32("unstructured", "n:m")
 def prune(
     weight: Any,
     gram: Any,
@@ -34,8 +35,3 @@ def prune(
             asked.sparsity, prunen=asked.n, prunem=asked.m, blocksize=block_size, percdamp=damping
         )
     return array(layer.weight), zeroed.mask().numpy()
-
-
-prune.patterns = ["unstructured", "n:m"]  # type: ignore[attr-defined]
-prune.dtypes = ["float32"]  # type: ignore[attr-defined]
-prune.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]

@@ -12,7 +12,14 @@ from typing import Any
 
 import torch
 
-from verification.scoreboard.adapters.layer import Options, array, hessian, linear, options
+from verification.scoreboard.adapters.layer import (
+    Options,
+    array,
+    float32,
+    hessian,
+    linear,
+    options,
+)
 from verification.scoreboard.adapters.observed import Zeroed, is_zero
 
 WHOLE = 128  # their default: structured pruning has no blocks, but 1 selects another algorithm
@@ -70,6 +77,8 @@ class Reordered(Zeroed):
 def pruned_by(thanos: type) -> Callable[..., tuple[Any, Any]]:
     """The function that prunes with a class like theirs."""
 
+    # The patterns of their command line; n:m works for n = m/2 alone.
+    @float32("unstructured", "2:4", "4:8", "structured", "outlier-rows")
     def prune(
         weight: Any,
         gram: Any,
@@ -97,8 +106,4 @@ def pruned_by(thanos: type) -> Callable[..., tuple[Any, Any]]:
             )
         return array(layer.weight), observed.mask().numpy()
 
-    # The patterns of their command line; n:m works for n = m/2 alone.
-    prune.patterns = ["unstructured", "2:4", "4:8", "structured", "outlier-rows"]  # type: ignore[attr-defined]
-    prune.dtypes = ["float32"]  # type: ignore[attr-defined]
-    prune.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]
     return prune

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lib import prune as published
 
-from verification.scoreboard.adapters.layer import Options, array, hessian, linear, options
+from verification.scoreboard.adapters.layer import Options, array, float32, hessian, linear, options
 from verification.scoreboard.adapters.observed import Zeroed
 
 torch.Tensor.cuda = lambda self, *_: self  # type: ignore[method-assign]
@@ -40,6 +40,7 @@ def _arguments(asked: Options) -> Any:
     return SimpleNamespace(sparsity_ratio=asked.sparsity, nsamples=0, seed=0, use_variant=False)
 
 
+@float32("unstructured", "n:m")
 def wanda(
     weight: Any,
     gram: Any,
@@ -72,6 +73,7 @@ def wanda(
     return array(layer.weight), zeroed.mask().numpy()
 
 
+@float32("unstructured", "n:m")
 def magnitude(
     weight: Any,
     gram: Any,
@@ -88,9 +90,3 @@ def magnitude(
             _arguments(asked), _model(Block(layer)), None, prune_n=asked.n, prune_m=asked.m
         )
     return array(layer.weight), zeroed.mask().numpy()
-
-
-for each in (wanda, magnitude):
-    each.patterns = ["unstructured", "n:m"]  # type: ignore[attr-defined]
-    each.dtypes = ["float32"]  # type: ignore[attr-defined]
-    each.storage = ["float16", "bfloat16"]  # type: ignore[attr-defined]
