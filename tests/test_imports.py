@@ -164,7 +164,7 @@ BEYOND_NUMPY = (*LATE, "torch", "thanos_torch", "hypothesis", "matplotlib", "pyt
             "assert main(['reference', '--only=-06-']) == 0",
             BEYOND_NUMPY,
         ),
-        ("import thanos_torch", (*MODELS, "hypothesis", "matplotlib", "verification")),
+        ("from thanos_torch import *", (*MODELS, "hypothesis", "matplotlib", "verification")),
         # Windows has neither of the last two.
         ("import thanos_torch.models", ("verification", "fcntl", "resource")),
         (

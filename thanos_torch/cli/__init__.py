@@ -1,4 +1,4 @@
-"""The entry point of the program `thanos`; also works without the extra `models`."""
+"""The entry point of the program `thanos`; also works without PyTorch and without any extra."""
 
 import signal
 import sys
@@ -10,6 +10,11 @@ from typing import Any
 from thanos_torch.runtime.errors import Terminated
 
 VERSION = "--version"
+HELP = """usage: thanos verify ...    judges an implementation; see thanos verify --help
+       thanos --version
+
+Pruning language models, certifying and measuring them needs more packages:
+"""
 MODELS = "pip install 'thanos-pruning[models,verification]'"
 
 
@@ -64,6 +69,9 @@ def _ending_cleanly() -> Iterator[None]:
 
 def _without_models(arguments: list[str], error: ModuleNotFoundError) -> int | str:
     """Run a command that needs no extra. Returns an exit status, or a message for status 1."""
+    if not arguments or arguments[0] in ("--help", "-h"):
+        print(f"{HELP}{MODELS}")
+        return 0 if arguments else 2  # as Typer does
     if arguments == [VERSION]:
         from thanos_torch.cli.version import version_lines
 

@@ -15,6 +15,7 @@ BUILT_IN = {
     "reference": "verification.conformance.builtin:reference",
     "torch": "thanos_torch.conformance:prune",
 }
+TORCH = "PyTorch: pip install 'thanos-pruning[torch]'"
 DECLARED = ("methods", "patterns", "dtypes", "storage", "refusals", "arithmetic")
 
 
@@ -34,6 +35,8 @@ def load_callable(name: str) -> Callable[..., Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit is no Exception
+        if name == "torch" and isinstance(error, ModuleNotFoundError):
+            raise ValueError(f"implementation 'torch' needs {TORCH}") from error
         raise ValueError(f"implementation {name!r} cannot be imported: {error}") from error
     for part in function.split("."):
         if not hasattr(found, part):
