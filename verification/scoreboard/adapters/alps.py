@@ -13,7 +13,7 @@ import alps as published
 import torch
 from torch.overrides import TorchFunctionMode
 
-from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
+from verification.scoreboard.adapters.layer import Given, adapter
 
 OWN = torch.Tensor.to
 
@@ -45,21 +45,13 @@ class LastChoice(TorchFunctionMode):
         return returned
 
 
-@float32("unstructured", "n:m")
-def prune(
-    weight: Any,
-    gram: Any,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    storage: str | None = None,
-) -> tuple[Any, Any]:
+@adapter("unstructured", "n:m")
+def prune(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Prune with the arguments of their command line; they have no block size and damping."""
-    asked, layer = options(pattern), linear(weight, storage)
-    rows, columns = weight.shape
+    asked, layer = given.asked, given.layer
+    rows, columns = given.rows, given.columns
     run = published.ALPS_prune(layer, nsamples=1, seqlen=1)
-    run.XtX = hessian(gram)
+    run.XtX = given.gram
     kept = asked.m - asked.n if asked.m else 0
     with LastChoice() as last:
         run.ALPS_admm(sp=asked.sparsity, nm_n=kept, nm_m=asked.m)
@@ -70,4 +62,4 @@ def prune(
         flat = torch.zeros(rows * columns, dtype=torch.bool)
         flat[last.indices] = True
         mask = flat.reshape(columns, rows).T
-    return array(layer.weight), mask.numpy()
+    return layer.weight, mask

@@ -1,4 +1,4 @@
-"""What the adapters share: a layer of PyTorch, the options of a pattern, and the way back."""
+"""What the adapters share: the way from arrays to a layer of PyTorch, and the way back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,8 +42,78 @@ def options(pattern: str) -> Options:
     return Options(float(parsed.sparsity), structured=True, outlier_rows=outliers)
 
 
-def linear(weight: Array, storage: str | None) -> torch.nn.Linear:
-    """A linear layer without bias that holds a copy of a weight, (c, b), in its own type."""
+@dataclass(frozen=True)
+class Given:
+    """One layer to prune, as PyTorch code takes it.
+
+    layer       a linear layer without bias that holds a copy of the weight, (c, b), in its own type
+    gram        (G + Gᵀ)/2 of its own type, (b, b): every implementation sums up one that equals
+                its transpose
+    pattern     the text form
+    asked       the same as options
+    block_size  B
+    damping     γ
+    """
+
+    layer: torch.nn.Linear
+    gram: torch.Tensor
+    pattern: str
+    asked: Options
+    block_size: int
+    damping: float
+
+    @property
+    def rows(self) -> int:
+        """The number of output rows, c."""
+        return self.layer.out_features
+
+    @property
+    def columns(self) -> int:
+        """The number of input columns, b."""
+        return self.layer.in_features
+
+
+Adapter = Callable[[Given], tuple[torch.Tensor, torch.Tensor]]
+
+
+def adapter(*patterns: str) -> Callable[[Adapter], Callable[..., tuple[Array, Array]]]:
+    """Make a function for `thanos verify` of one that returns the pruned weight and its mask.
+
+    It declares what all of these implementations compute in: float32, stored in it or narrower.
+
+    patterns  kinds of patterns, or single ones, that the implementation offers
+    """
+
+    def declare(prune: Adapter) -> Callable[..., tuple[Array, Array]]:
+        def judged(
+            weight: Array,
+            gram: Array,
+            pattern: str,
+            block_size: int,
+            damping: float,
+            *,
+            storage: str | None = None,
+        ) -> tuple[Array, Array]:
+            call = Given(
+                _linear(weight, storage),
+                _symmetric(gram),
+                pattern,
+                options(pattern),
+                block_size,
+                damping,
+            )
+            pruned, mask = prune(call)
+            return _array(pruned), mask.numpy()
+
+        vars(judged).update(
+            patterns=[*patterns], dtypes=["float32"], storage=["float16", "bfloat16"]
+        )
+        return judged
+
+    return declare
+
+
+def _linear(weight: Array, storage: str | None) -> torch.nn.Linear:
     rows, columns = weight.shape
     layer = torch.nn.Linear(columns, rows, bias=False)
     layer.weight.requires_grad_(False)
@@ -52,35 +122,13 @@ def linear(weight: Array, storage: str | None) -> torch.nn.Linear:
     return layer
 
 
-def hessian(gram: Array) -> torch.Tensor:
-    """The Gram matrix as a new tensor of its own type.
-
-    It is (G + Gᵀ)/2, because every implementation sums up one that equals its transpose.
-    """
+def _symmetric(gram: Array) -> torch.Tensor:
     both = gram.astype(np.float64)
     return torch.from_numpy(((both + both.T) / 2).astype(gram.dtype))
 
 
-def array(weight: torch.Tensor) -> Array:
+def _array(weight: torch.Tensor) -> Array:
     """A weight as NumPy takes it: bfloat16, which it lacks, as float32."""
     found = weight.detach()
     result: Array = (found.float() if found.dtype == torch.bfloat16 else found).numpy()
     return result
-
-
-Pruner = Callable[..., tuple[Any, Any]]
-
-
-def float32(*patterns: str) -> Callable[[Pruner], Pruner]:
-    """Declare what a function supports: these patterns, in float32, stored in it or narrower."""
-
-    def declare(prune: Pruner) -> Pruner:
-        declared = {
-            "patterns": [*patterns],
-            "dtypes": ["float32"],
-            "storage": ["float16", "bfloat16"],
-        }
-        vars(prune).update(declared)
-        return prune
-
-    return declare

@@ -5,59 +5,42 @@ the modifiers sum up. They compute in float32 throughout. The masks are observed
 weights to zero.
 """
 
-from typing import Any
-
+import torch
 from llmcompressor.modifiers.pruning.sparsegpt.sgpt_sparsify import sparsify_weight as by_sparsegpt
 from llmcompressor.modifiers.pruning.wanda.wanda_sparsify import sparsify_weight as by_wanda
 
-from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
+from verification.scoreboard.adapters.layer import Given, adapter
 from verification.scoreboard.adapters.observed import Zeroed
 
 
-@float32("unstructured", "n:m")
-def sparsegpt(
-    weight: Any,
-    gram: Any,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    storage: str | None = None,
-) -> tuple[Any, Any]:
+@adapter("unstructured", "n:m")
+def sparsegpt(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Prune as `SparseGPTModifier` does."""
-    asked, layer = options(pattern), linear(weight, storage)
-    with Zeroed(len(weight)) as zeroed:
+    asked, layer = given.asked, given.layer
+    with Zeroed(given.rows) as zeroed:
         _, pruned = by_sparsegpt(
             module=layer,
-            hessians_dict={layer: hessian(gram)},
+            hessians_dict={layer: given.gram},
             sparsity=asked.sparsity,
             prune_n=asked.n,
             prune_m=asked.m,
-            block_size=block_size,
-            dampening_frac=damping,
+            block_size=given.block_size,
+            dampening_frac=given.damping,
             preserve_sparsity_mask=False,
         )
-    return array(pruned), zeroed.mask().numpy()
+    return pruned, zeroed.mask()
 
 
-@float32("unstructured", "n:m")
-def wanda(
-    weight: Any,
-    gram: Any,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    storage: str | None = None,
-) -> tuple[Any, Any]:
+@adapter("unstructured", "n:m")
+def wanda(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Prune as `WandaPruningModifier` does."""
-    asked, layer = options(pattern), linear(weight, storage)
-    with Zeroed(len(weight)) as zeroed:
+    asked, layer = given.asked, given.layer
+    with Zeroed(given.rows) as zeroed:
         pruned = by_wanda(
             module=layer,
-            row_scalars_dict={layer: hessian(gram).diagonal().clone()},
+            row_scalars_dict={layer: given.gram.diagonal().clone()},
             sparsity=asked.sparsity,
             prune_n=asked.n,
             prune_m=asked.m,
         )
-    return array(pruned), zeroed.mask().numpy()
+    return pruned, zeroed.mask()

@@ -14,47 +14,31 @@ from modelopt.torch.sparsity.weight_sparsity.magnitude import create_asp_mask
 from modelopt.torch.sparsity.weight_sparsity.module import SparseModule
 from modelopt.torch.sparsity.weight_sparsity.sparsegpt import create_sgpt_mask
 
-from verification.scoreboard.adapters.layer import array, float32, hessian, linear, options
+from verification.scoreboard.adapters.layer import Given, adapter
 
 
 def _masked(layer: torch.nn.Linear, kept: torch.Tensor) -> tuple[Any, Any]:
     sparse = SparseModule.convert(layer)
     sparse.modify()
     sparse.set_mask(kept)
-    return array(sparse.weight), ~kept.numpy()
+    return sparse.weight, ~kept
 
 
-@float32("2:4")
-def magnitude(
-    weight: Any,
-    gram: Any,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    storage: str | None = None,
-) -> tuple[Any, Any]:
+@adapter("2:4")
+def magnitude(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Prune as the mode `sparse_magnitude` does."""
-    layer = linear(weight, storage)
-    return _masked(layer, create_asp_mask(layer.weight, f"{pattern} sparsity"))
+    kept = create_asp_mask(given.layer.weight, f"{given.pattern} sparsity")
+    return _masked(given.layer, kept)
 
 
-@float32("2:4")
-def sparsegpt(
-    weight: Any,
-    gram: Any,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    storage: str | None = None,
-) -> tuple[Any, Any]:
+@adapter("2:4")
+def sparsegpt(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Prune as the mode `sparsegpt` does."""
-    asked, layer = options(pattern), linear(weight, storage)
+    asked, layer = given.asked, given.layer
     config = {
         "pattern": f"{asked.n}:{asked.m} sparsity",
-        "hessian_damp": damping,
-        "col_block_size": block_size,
+        "hessian_damp": given.damping,
+        "col_block_size": given.block_size,
         "row_block_size": -1,
     }
-    return _masked(layer, create_sgpt_mask(layer.weight, hessian(gram), config))
+    return _masked(layer, create_sgpt_mask(layer.weight, given.gram, config))

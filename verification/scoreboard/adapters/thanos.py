@@ -12,14 +12,7 @@ from typing import Any
 
 import torch
 
-from verification.scoreboard.adapters.layer import (
-    Options,
-    array,
-    float32,
-    hessian,
-    linear,
-    options,
-)
+from verification.scoreboard.adapters.layer import Given, Options, adapter
 from verification.scoreboard.adapters.observed import Zeroed, is_zero
 
 WHOLE = 128  # their default: structured pruning has no blocks, but 1 selects another algorithm
@@ -78,32 +71,24 @@ def pruned_by(thanos: type) -> Callable[..., tuple[Any, Any]]:
     """The function that prunes with a class like theirs."""
 
     # The patterns of their command line; n:m works for n = m/2 alone.
-    @float32("unstructured", "2:4", "4:8", "structured", "outlier-rows")
-    def prune(
-        weight: Any,
-        gram: Any,
-        pattern: str,
-        block_size: int,
-        damping: float,
-        *,
-        storage: str | None = None,
-    ) -> tuple[Any, Any]:
-        """Prune with the arguments of their command line, and the block size of the call."""
-        asked, layer = options(pattern), linear(weight, storage)
+    @adapter("unstructured", "2:4", "4:8", "structured", "outlier-rows")
+    def prune(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prune with the arguments of their command line, and the block size of the given."""
+        asked, layer = given.asked, given.layer
         run = thanos(layer)
-        run.H = hessian(gram)
+        run.H = given.gram
         run.scaler_row = run.H.diagonal().clone()
         run.X_squared_sum = run.scaler_row[:, None].clone()
-        with Reordered(asked, weight.shape) as observed:
+        with Reordered(asked, (given.rows, given.columns)) as observed:
             run.snap(
                 asked.sparsity,
                 prune_n=asked.n,
                 prune_m=asked.m,
-                blocksize=WHOLE if asked.structured else block_size,
-                percdamp=damping,
+                blocksize=WHOLE if asked.structured else given.block_size,
+                percdamp=given.damping,
                 structured=asked.structured,
                 perc_outliers=asked.outlier_rows,
             )
-        return array(layer.weight), observed.mask().numpy()
+        return layer.weight, observed.mask()
 
     return prune

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lib import prune as published
 
-from verification.scoreboard.adapters.layer import Options, array, float32, hessian, linear, options
+from verification.scoreboard.adapters.layer import Given, Options, adapter
 from verification.scoreboard.adapters.observed import Zeroed
 
 torch.Tensor.cuda = lambda self, *_: self  # type: ignore[method-assign]
@@ -40,53 +40,37 @@ def _arguments(asked: Options) -> Any:
     return SimpleNamespace(sparsity_ratio=asked.sparsity, nsamples=0, seed=0, use_variant=False)
 
 
-@float32("unstructured", "n:m")
-def wanda(
-    weight: Any,
-    gram: Any,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    storage: str | None = None,
-) -> tuple[Any, Any]:
+@adapter("unstructured", "n:m")
+def wanda(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Prune with `prune_wanda`, whose scores use the norms of the inputs."""
-    asked, layer = options(pattern), linear(weight, storage)
+    asked, layer = given.asked, given.layer
 
     class Known(published.WrappedGPT):  # type: ignore[misc]
         """Statistics of a layer that are known."""
 
-        def __init__(self, *given: Any, **more: Any) -> None:
-            super().__init__(*given, **more)
-            self.scaler_row = hessian(gram).diagonal().clone()
+        def __init__(self, *own: Any, **more: Any) -> None:
+            super().__init__(*own, **more)
+            self.scaler_row = given.gram.diagonal().clone()
 
     own, published.WrappedGPT = published.WrappedGPT, Known
     published.get_loaders = lambda *_, **__: ([], None)
     published.prepare_calibration_input = lambda *_: ([], [], None, None)
     try:
-        with Zeroed(len(weight)) as zeroed:
+        with Zeroed(given.rows) as zeroed:
             published.prune_wanda(
                 _arguments(asked), _model(Block(layer)), None, prune_n=asked.n, prune_m=asked.m
             )
     finally:
         published.WrappedGPT = own
-    return array(layer.weight), zeroed.mask().numpy()
+    return layer.weight, zeroed.mask()
 
 
-@float32("unstructured", "n:m")
-def magnitude(
-    weight: Any,
-    gram: Any,
-    pattern: str,
-    block_size: int,
-    damping: float,
-    *,
-    storage: str | None = None,
-) -> tuple[Any, Any]:
+@adapter("unstructured", "n:m")
+def magnitude(given: Given) -> tuple[torch.Tensor, torch.Tensor]:
     """Prune with `prune_magnitude`."""
-    asked, layer = options(pattern), linear(weight, storage)
-    with Zeroed(len(weight)) as zeroed:
+    asked, layer = given.asked, given.layer
+    with Zeroed(given.rows) as zeroed:
         published.prune_magnitude(
             _arguments(asked), _model(Block(layer)), None, prune_n=asked.n, prune_m=asked.m
         )
-    return array(layer.weight), zeroed.mask().numpy()
+    return layer.weight, zeroed.mask()
