@@ -21,9 +21,9 @@ from verification.benchmarks.pages.style import save
 from verification.benchmarks.pages.tables import percent, perplexity
 from verification.benchmarks.pages.verdicts import check
 from verification.benchmarks.pages.zero_shot import telling
+from verification.benchmarks.quality.families import SEEDS
 from verification.benchmarks.quality.plan import Run, dense_runs
 from verification.benchmarks.quality.profiles import (
-    SEEDS,
     SWEEP,
     headline_runs,
     outlier_runs,

@@ -36,9 +36,14 @@ def bench(
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's models and protocol: a GPU, a hub, days.")
     ] = False,
+    families: Annotated[
+        bool, typer.Option("--families", help="Small models of newer families, three draws each.")
+    ] = False,
     study: Annotated[
         list[str] | None,
-        typer.Option(help="Only this study of --standard, or model of --paper; repeatable."),
+        typer.Option(
+            help="Only this study of --standard, or model of --paper or --families; repeatable."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be measured, and measure nothing.")
@@ -71,20 +76,25 @@ def bench(
     if context.invoked_subcommand:
         return
     use_threads(threads)
-    if quick + standard + paper != 1:
-        raise typer.BadParameter("say one of --quick, --standard, --paper")
+    profiles = {"quick": quick, "standard": standard, "paper": paper, "families": families}
+    if sum(profiles.values()) != 1:
+        raise typer.BadParameter("say one of --quick, --standard, --paper, --families")
     check_device(device)
     if solver_device:
         check_device(solver_device, "--solver-device")
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
-    chosen = _chosen(quick, standard, study)
+    (profile,) = (name for name, asked in profiles.items() if asked)
+    chosen = _chosen(profile, study or [])
     if dry_run:
-        _show_plan(chosen, paper)
+        _show_plan(profile, chosen)
         return
+    if families:
+        chosen = _within_reach(chosen, asked=bool(study))
     resources = Resources(data, out / "models", device, solver_device or device)
     jobs = jobs or (JOBS if device == "cpu" else 1)  # a GPU may not hold two models
-    results = [_measure(each, out, resources, jobs) for each in chosen]
+    studies = [each for of_name in chosen.values() for each in of_name]
+    results = [_measure(each, out, resources, jobs) for each in studies]
     from verification.benchmarks.pages.build import write_fresh
 
     *pages, report = write_fresh(out, out / "pages")
@@ -94,27 +104,40 @@ def bench(
     raise typer.Exit(done_if(all(results)))
 
 
-def _chosen(quick: bool, standard: bool, names: list[str] | None) -> list[Study]:
-    from verification.benchmarks.quality.profiles import (
-        paper_studies,
-        quick_study,
-        standard_studies,
-    )
+def _chosen(profile: str, names: list[str]) -> dict[str, list[Study]]:
+    """The studies of a profile by the name that `--study` has for them."""
+    from verification.benchmarks.quality import profiles
 
-    if quick:
-        if names:
-            raise typer.BadParameter("is not for --quick, which is one", param_hint="--study")
-        return [quick_study()]
-    studies = standard_studies() if standard else paper_studies()
-    for name in names or ():
-        if name not in studies:
-            known = ", ".join(studies)
-            raise typer.BadParameter(f"must be one of {known}, got {name!r}", param_hint="--study")
-    return [studies[name] for name in names or studies]
+    if profile == "quick" and names:
+        raise typer.BadParameter("is not for --quick, which is one", param_hint="--study")
+    known = profiles.by_name(profile)
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(
+                f"must be one of {', '.join(known)}, got {name!r}", param_hint="--study"
+            )
+    return {name: known[name] for name in names or known}
 
 
-def _show_plan(studies: list[Study], paper: bool) -> None:
-    if paper:
+def _within_reach(chosen: dict[str, list[Study]], asked: bool) -> dict[str, list[Study]]:
+    """The models of `--families` that can be loaded; names the others, and why they cannot.
+
+    Raises ValueError if a model was asked for by name and cannot be loaded, or if none can.
+    """
+    from verification.benchmarks.quality.families import FAMILIES, out_of_reach
+
+    models = [model for model in FAMILIES if model.label in chosen]
+    reasons = {model.label: reason for model in models if (reason := out_of_reach(model))}
+    lines = [f"{label} is left out: {reason}" for label, reason in reasons.items()]
+    if lines and (asked or len(reasons) == len(chosen)):
+        raise ValueError("\n".join(lines))
+    for line in lines:
+        say(line)
+    return {label: studies for label, studies in chosen.items() if label not in reasons}
+
+
+def _show_plan(profile: str, chosen: dict[str, list[Study]]) -> None:
+    if profile == "paper":
         from verification.benchmarks.quality.paper_plan import (
             HEADINGS,
             Protocol,
@@ -123,14 +146,22 @@ def _show_plan(studies: list[Study], paper: bool) -> None:
             plan_rows,
         )
 
-        names = {each.name for each in studies}
-        models = [model for model in paper_models() if model.label in names]
+        models = [model for model in paper_models() if model.label in chosen]
         table("What --paper would measure", HEADINGS, plan_rows(Protocol(), models))
         for line in plan_lines(Protocol()):
             say(line)
         return
+    if profile == "families":
+        from verification.benchmarks.quality import families
+
+        rows = families.plan_rows(model for model in families.FAMILIES if model.label in chosen)
+        table("What --families would measure", families.HEADINGS, rows)
+        for line in families.plan_lines():
+            say(line)
+        return
     from verification.benchmarks.quality.profiles import minutes_of
 
+    studies = [each for of_name in chosen.values() for each in of_name]
     rows = [
         [each.name, each.question, str(each.total), f"{each.minutes:.0f} min"] for each in studies
     ]

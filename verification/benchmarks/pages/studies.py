@@ -7,8 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from verification.benchmarks.quality.families import FAMILIES, SEEDS
 from verification.benchmarks.quality.plan import family, label
-from verification.benchmarks.quality.profiles import ABLATIONS, HEADLINES, SEEDS, paper_studies
+from verification.benchmarks.quality.profiles import (
+    ABLATIONS,
+    HEADLINES,
+    family_parts,
+    paper_studies,
+)
 from verification.benchmarks.results import RESULTS, read_content
 from verification.benchmarks.statistics import (
     Estimate,
@@ -32,6 +38,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     **{topic: tuple(f"{topic}-{seed}" for seed in SEEDS) for topic, *_ in ABLATIONS},
     "headline": tuple(f"{topic}-{seed}" for seed in SEEDS for topic, _ in HEADLINES),
     **{name: (name,) for name in paper_studies()},
+    **{model.study: family_parts(model) for model in FAMILIES},
 }
 # Standard deviation of the logarithm of a perplexity ratio that rounding alone causes. Measured on
 # runs of SmolLM2-135M with the same tokens on two machines or at two commits: five in unstructured

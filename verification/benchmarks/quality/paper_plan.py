@@ -77,12 +77,18 @@ def gpu_bytes(model: PaperModel, protocol: Protocol) -> int:
     Pruning holds one decoder block in 16 bits, and in float32 the Gram matrices of its distinct
     inputs and the solver's copies of W and G.
     """
-    logits = protocol.evaluation_seqlen * model.config["vocab_size"] * (HALF + SINGLE)
-    evaluating = HALF * model.parameters + logits
+    evaluating = evaluating_bytes(
+        model.parameters, model.config["vocab_size"], protocol.evaluation_seqlen
+    )
     block = HALF * sum(rows * columns for rows, columns in model.block)
     grams = SINGLE * sum(columns**2 for columns in model.gram_columns)
     solver = 2 * SINGLE * max(rows * columns + columns**2 for rows, columns in model.block)
     return max(evaluating, block + grams + solver)
+
+
+def evaluating_bytes(parameters: int, vocabulary: int, seqlen: int) -> int:
+    """Estimated memory of evaluation in 16 bits: the weights, and the logits of one window."""
+    return HALF * parameters + seqlen * vocabulary * (HALF + SINGLE)
 
 
 def disk_bytes(model: PaperModel) -> int:
@@ -104,7 +110,7 @@ def plan_rows(protocol: Protocol, models: Iterable[PaperModel]) -> list[list[str
             str(runs),
             f"{gpu_bytes(model, protocol) / 2**30:.1f}",
             f"{disk_bytes(model) / 2**30:.1f}",
-            preparation(model),
+            preparation(model.gated, model.pickled),
         ]
         for model in models
     ]
@@ -125,11 +131,11 @@ def plan_lines(protocol: Protocol) -> list[str]:
     ]
 
 
-def preparation(model: PaperModel) -> str:
+def preparation(gated: bool, pickled: bool) -> str:
     """Steps that the user must take by hand before the first run."""
     steps = []
-    if model.gated:
+    if gated:
         steps.append("accept the licence")
-    if model.pickled:
+    if pickled:
         steps.append("convert to safetensors")
     return ", ".join(steps)

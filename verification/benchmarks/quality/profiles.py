@@ -1,4 +1,4 @@
-"""The studies of `thanos bench --quick`, `--standard` and `--paper`: which runs each makes."""
+"""The studies of `thanos bench`, each a list of runs: quick, standard, paper, families."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -6,6 +6,12 @@ from dataclasses import dataclass, replace
 from reference.patterns import Ablation
 from thanos_torch.models import DEFAULT_DATASET, DEFAULT_MODEL
 from verification.benchmarks.quality.engine import Study
+from verification.benchmarks.quality.families import (
+    FAMILIES,
+    SEEDS,
+    FamilyModel,
+    family_runs,
+)
 from verification.benchmarks.quality.paper_models import PaperModel
 from verification.benchmarks.quality.paper_plan import (
     METHODS,
@@ -73,7 +79,6 @@ HEADLINE = Run(
 )
 HEADLINE_QUESTION = "Who is better in 2:4, on the whole test set?"
 PATTERNS_QUESTION = "Who is better in structured and 4:8 pruning?"
-SEEDS = (0, 1, 2)
 SWITCHES = (
     PAPER,
     Ablation(adaptive=False),
@@ -283,3 +288,29 @@ def paper_runs(model: PaperModel, protocol: Protocol) -> Iterator[Run]:
             protocol.sparsegpt_block_size if pruning.method == "sparsegpt" else protocol.block_size,
             protocol.damping,
         )
+
+
+def family_studies(model: FamilyModel) -> tuple[Study, ...]:
+    """The studies of one model of `--families`, one for each calibration draw."""
+    question = f"What do the methods do to {model.label}?"
+    parts = zip(family_parts(model), SEEDS, strict=True)
+    return tuple(
+        _study(part, "families", question, family_runs(model, seed)) for part, seed in parts
+    )
+
+
+def family_parts(model: FamilyModel) -> tuple[str, ...]:
+    """The names of a model's studies, which are their folders of results."""
+    return tuple(f"{model.study}-{seed}" for seed in SEEDS)
+
+
+def by_name(profile: str) -> dict[str, list[Study]]:
+    """The studies of a profile by name: of the study itself, or of its model."""
+    if profile == "families":
+        return {model.label: [*family_studies(model)] for model in FAMILIES}
+    of_profile = {
+        "quick": lambda: {"quick": quick_study()},
+        "standard": standard_studies,
+        "paper": paper_studies,
+    }
+    return {name: [study] for name, study in of_profile[profile]().items()}

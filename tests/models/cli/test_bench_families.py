@@ -1,0 +1,41 @@
+"""The command `thanos bench --families`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.test_families import hub
+from tests.models.conftest import Thanos
+from verification.benchmarks import commands
+from verification.benchmarks.quality.families import FAMILIES
+
+
+def test_the_command_leaves_out_what_it_cannot_reach(
+    thanos: Thanos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub(monkeypatch, OSError("no hub"))
+    measured: list[str] = []
+
+    def measure(study: Any, *_: Any) -> bool:
+        measured.append(study.name)
+        raise ValueError("nothing is measured here")
+
+    monkeypatch.setattr(commands, "_measure", measure)
+    done = thanos("bench", "--families", "--out", tmp_path)
+    assert "Qwen3-0.6B is left out: no hub" in done.out
+    assert measured == ["family-smollm2-135m-0"]
+    asked = thanos("bench", "--families", "--study", "Qwen3-0.6B", "--out", tmp_path)
+    assert asked.status == 1
+    assert "Qwen3-0.6B is left out: no hub" in asked.err
+
+
+def test_the_plan_has_a_row_for_each_model(thanos: Thanos) -> None:
+    done = thanos("bench", "--families", "--dry-run")
+    assert done.status == 0
+    for model in FAMILIES:
+        assert model.label in done.out
+        assert f"{model.source}@{model.revision[:8]}".rstrip("@") in done.out
+    unknown = thanos("bench", "--families", "--dry-run", "--study", "Qwen")
+    assert unknown.status == 2
+    assert "'Qwen'" in unknown.err
