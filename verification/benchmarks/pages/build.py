@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thanos_torch.runtime.files import whole_file
 from verification.benchmarks.pages.cost import COST, SPEED
+from verification.benchmarks.pages.families import FAMILIES_PAGE
 from verification.benchmarks.pages.gpu import GPU
 from verification.benchmarks.pages.inference import INFERENCE, SIZE
 from verification.benchmarks.pages.marks import fill
@@ -17,7 +18,7 @@ from verification.benchmarks.pages.report import html_report
 from verification.benchmarks.pages.scoreboard import SCOREBOARD
 from verification.benchmarks.pages.studies import Results
 
-MEASURED: tuple[Page, ...] = (*QUALITY, COST, INFERENCE, SIZE, SPEED)
+MEASURED: tuple[Page, ...] = (*QUALITY, FAMILIES_PAGE, COST, INFERENCE, SIZE, SPEED)
 PAGES = (*MEASURED, PAPER_MODELS, GPU, MODELS, SCOREBOARD)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
