@@ -35,16 +35,16 @@ def files_of(cases: list[dict[str, object]]) -> list[str]:
 
 def check_version(folder: Path) -> None:
     """Raise ValueError if the content of a folder is not what VERSION stands for."""
+    if not VERSION.startswith(f"{SPECIFICATION}."):
+        raise ValueError(
+            f"version must begin with that of the specification, {SPECIFICATION}, got {VERSION}"
+        )
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     said = manifest["specification"], manifest["version"]
     if said != (SPECIFICATION, VERSION):
         raise ValueError(
             f"version of the manifest must be {VERSION}, of specification {SPECIFICATION}, got "
             f"{said[1]} of {said[0]}: run python -m verification.vectors"
-        )
-    if not VERSION.startswith(f"{SPECIFICATION}."):
-        raise ValueError(
-            f"version must begin with that of the specification, {SPECIFICATION}, got {VERSION}"
         )
     found = content_digest(folder)
     if found != RELEASES[VERSION]:
