@@ -27,7 +27,11 @@ from reference.problem import Gram, objective
 from reference.refit import refit
 from reference.thanos import thanos
 
+SPECIFICATION = "1.0"
+"""Version of docs/specification.md, which this package follows; docs/specification-changes.md."""
+
 __all__ = [
+    "SPECIFICATION",
     "Gram",
     "Pattern",
     "Pruned",

@@ -3,6 +3,7 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from reference import SPECIFICATION
 from thanos_torch.runtime.downloads import CACHE_VARIABLE, cache_folder
 
 SHOWN = ("torch", "transformers")
@@ -21,4 +22,5 @@ def version_lines() -> list[str]:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             found.append(f"no {package}")
-    return [f"thanos-pruning {version('thanos-pruning')}", ", ".join(found), cache_line()]
+    package = f"thanos-pruning {version('thanos-pruning')}, specification {SPECIFICATION}"
+    return [package, ", ".join(found), cache_line()]

@@ -12,6 +12,7 @@ from verification.conformance.tensors import Tensor, TensorFile, parse_json, rea
 FOLDER = Path(__file__).parents[1] / "vectors"
 FORMAT = 1
 EXPECTED = ("weights", "mask", "certificate", "refusal")
+TIERS = ("first-five", "core", "all")  # each holds the ones before it
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Case:
     condition  upper bound of the condition number of H; None for a refusal
     names      of a refusal: words of which the message must hold one
     values     of a refusal: values of which the message must hold one, if there are any
+    tier       the first of TIERS that holds the case; fresh cases are in "all" alone
     """
 
     id: str
@@ -34,6 +36,7 @@ class Case:
     names: tuple[str, ...]
     values: tuple[str, ...]
     folder: Path
+    tier: str = TIERS[-1]
 
     @property
     def input_path(self) -> Path:
@@ -43,6 +46,10 @@ class Case:
     def write_input(self, path: str | Path) -> None:
         """Write the input file that a program gets."""
         shutil.copyfile(self.input_path, path)
+
+    def is_in(self, tier: str) -> bool:
+        """Whether a tier holds the case."""
+        return TIERS.index(self.tier) <= TIERS.index(tier)
 
     @cached_property
     def input(self) -> TensorFile:
@@ -107,6 +114,8 @@ def _cases(manifest: Mapping[str, Any], folder: Path) -> Iterator[Case]:
         check_id(case.id)
         if case.expected not in EXPECTED:
             raise ValueError(f"case {case.id} expects {case.expected!r}")
+        if case.tier not in TIERS:
+            raise ValueError(f"tier of case {case.id} must be in {TIERS}, got {case.tier!r}")
         yield case
 
 

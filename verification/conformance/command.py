@@ -8,11 +8,12 @@ import secrets
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from reference.threads import number_variables
 from verification.conformance.capabilities import METHODS
-from verification.conformance.cases import Case, load_cases
+from verification.conformance.cases import TIERS, Case, load_cases
 from verification.conformance.implementation import TIMEOUT, Implementation
 from verification.conformance.isolated import python_function
 from verification.conformance.markdown import report_markdown
@@ -36,12 +37,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
         if options.json and not options.json.absolute().parent.is_dir():
             raise ValueError(f"json must lie in a folder that exists, got {options.json}")
         if options.export:
-            return _export(_selected(seed, options.only), options.export, seed)
+            return _export(_selected(seed, options.only, options.tier), options.export, seed)
         implementation = _implementation(options, seed)
         with closing(implementation):
-            cases = _selected(seed, options.only)
+            cases = _selected(seed, options.only, options.tier)
             progress = _progress if sys.stderr.isatty() else None
             report = verify(implementation, cases, seed, progress)
+            report = replace(report, tier=options.tier)
     except (ValueError, OSError) as error:
         return _complain(program, error)
     print(FORMATS[options.format](report, implementation.capabilities))
@@ -72,6 +74,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--method", default="thanos", help="method to judge, if none is declared",
                         choices=METHODS)  # fmt: skip
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with TEXT in their id")
+    parser.add_argument("--tier", choices=TIERS, default=TIERS[-1],
+                        help="first-five: to start with; core: Thanos in float64, one case a rule; "
+                        "all: every vector, and fresh cases (default)")  # fmt: skip
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per case")
     parser.add_argument("--threads", type=int, default=0, metavar="N",
                         help="threads of the implementation; 0: as it chooses")  # fmt: skip
@@ -85,11 +90,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _selected(seed: int, text: str) -> tuple[Case, ...]:
-    known = (case for case in load_cases() if text in case.id)
-    selected = (*known, *fresh_cases(seed, text))
+def _selected(seed: int, text: str, tier: str) -> tuple[Case, ...]:
+    known = (case for case in load_cases() if text in case.id and case.is_in(tier))
+    fresh = fresh_cases(seed, text) if tier == TIERS[-1] else ()
+    selected = (*known, *fresh)
     if not selected:
-        raise ValueError(f"only must be part of the id of a case, got {text!r}")
+        raise ValueError(f"only must be part of the id of a case in tier {tier}, got {text!r}")
     return selected
 
 

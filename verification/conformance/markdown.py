@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from verification.conformance.capabilities import Capabilities, pattern_kinds
 from verification.conformance.judge import Verdict
-from verification.conformance.text import printable
+from verification.conformance.text import only_a_tier, printable
 from verification.conformance.verify import Failure, Report
 
 LONGEST = 300  # characters of a cell
@@ -18,9 +18,12 @@ def report_markdown(report: Report, capabilities: Capabilities) -> str:
 
 def _parts(report: Report, capabilities: Capabilities) -> Iterator[str]:
     verdict = "passed" if report.passed else "failed"
-    yield f"## thanos verify: {_cell(report.name)} {verdict}"
+    yield f"## thanos verify: {_cell(report.name)} {verdict}{only_a_tier(report)}"
     yield ""
-    yield f"Judged for {_cell(', '.join(capabilities.methods))}. `--seed {report.seed}` repeats it."
+    yield (
+        f"Judged for {_cell(', '.join(capabilities.methods))}, by {report.judged_by}. "
+        f"`--seed {report.seed}` repeats it."
+    )
     yield ""
     yield from _table(
         ["method", "pattern", "passed", "failed", "not decidable", "not supported"],

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from verification.conformance.capabilities import Capabilities
+from verification.conformance.cases import TIERS
 from verification.conformance.made import MadeCase
 from verification.conformance.verify import Failure, Report
 
@@ -32,8 +33,10 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
         f"{counts['unsupported']} not supported"
         + (f", {counts['not decidable']} not decidable" if counts["not decidable"] else "")
     )
-    fresh = sum(isinstance(verdict.case, MadeCase) for verdict in report.verdicts)
-    yield f"  {fresh} of them drawn for this run: --seed {report.seed} repeats it"
+    if report.tier == TIERS[-1]:
+        fresh = sum(isinstance(verdict.case, MadeCase) for verdict in report.verdicts)
+        yield f"  {fresh} of them drawn for this run: --seed {report.seed} repeats it"
+    yield f"  {report.judged_by}"
     reasons = Counter(v.unsupported for v in report.verdicts if v.unsupported)
     for reason, count in reasons.most_common():
         yield f"  not supported: {reason} ({count})"
@@ -43,7 +46,14 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
         yield from _explained(report)
         yield from _unexplained(report)
     yield ""
-    yield "PASSED" if report.passed else "FAILED"
+    yield ("PASSED" if report.passed else "FAILED") + only_a_tier(report)
+
+
+def only_a_tier(report: Report) -> str:
+    """What follows the verdict if not all cases were judged, so that nobody takes it for a pass."""
+    if report.tier == TIERS[-1]:
+        return ""
+    return f" (tier {report.tier} only: a right implementation passes tier {TIERS[-1]})"
 
 
 def _checks(report: Report) -> Iterator[str]:

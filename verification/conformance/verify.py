@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reference import SPECIFICATION
 from verification.certificate import failed as failed_checks
 from verification.conformance.capabilities import Capabilities
-from verification.conformance.cases import Case
+from verification.conformance.cases import TIERS, Case
 from verification.conformance.implementation import Implementation, Output
 from verification.conformance.judge import Verdict, judge, judge_answer
 from verification.conformance.storage import stored
@@ -18,6 +19,7 @@ from verification.diagnosis import Evidence, Explanation, explain
 from verification.diagnosis.evidence import evidence_of
 from verification.diagnosis.explain import Mistake
 from verification.diagnosis.ranking import Ranked, ranked
+from verification.vectors.version import VERSION
 
 # Number of failures for which all mistakes are tried; for others only those that explain these.
 MAX_EXPLAINED = 40
@@ -40,6 +42,7 @@ class Report:
     """All verdicts on one implementation.
 
     seed    of the fresh cases
+    tier    of the cases; only the last of TIERS makes a pass of the judge
     ranked  the mistakes that explain its failures, the likeliest first
     """
 
@@ -48,6 +51,7 @@ class Report:
     verdicts: tuple[Verdict, ...]
     failures: tuple[Failure, ...]
     ranked: tuple[Ranked, ...] = ()
+    tier: str = TIERS[-1]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -62,14 +66,22 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """True if a case passed and none failed."""
+        """True if a case passed and none failed, of those in the tier."""
         return self.counts["passed"] > 0 and self.counts["failed"] == 0
+
+    @property
+    def judged_by(self) -> str:
+        """The versions that the verdicts rest on."""
+        return f"specification {SPECIFICATION}, vectors {VERSION}"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {
             "implementation": self.name,
+            "specification": SPECIFICATION,
+            "vectors": VERSION,
             "seed": self.seed,
+            "tier": self.tier,
             "passed": self.passed,
             "counts": self.counts,
             "not_decidable": [v.case.id for v in self.verdicts if v.not_decidable],

@@ -27,5 +27,6 @@ FLAGS = {
     "spelled-decimal": "P or A is a legal decimal that is written unusually",
     "close-scores": "scores differ, but tie when they are computed in coarser arithmetic",
     "storage": "W is stored in half precision, and so is the answer",
+    "first-steps": "2 x 4 and small whole numbers: docs/first-five.md works it by hand",
     "large": "more rows and columns, several blocks; only the mask is compared",
 }

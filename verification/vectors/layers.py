@@ -1,6 +1,6 @@
 """The layers that the vectors are made of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from random import Random
@@ -14,6 +14,7 @@ from verification.catalogue import HardInput, catalogue, whole_numbers
 from verification.conformance.capabilities import METHODS
 from verification.vectors.close import close_scores
 from verification.vectors.counts import exact_counts, spelled_decimals
+from verification.vectors.first import first_five
 from verification.vectors.special import Special, specials
 
 # Catalogue entries that rounding to half precision can spoil, each in another way.
@@ -64,14 +65,16 @@ class VectorLayer:
 
 
 def layers() -> Iterator[VectorLayer]:
-    """The catalogue in both arithmetics, in narrow storage, larger layers, and special ones."""
+    """The first five, then the catalogue, in float64, float32 and narrow storage, and others."""
+    yield from _made(first_five(), "float64")
     for dtype in ("float64", "float32"):
         yield from _catalogue(dtype, None)
     for storage in ("float16", "bfloat16"):
         yield from _catalogue("float32", storage)
     for dtype in ("float64", "float32"):
         yield from _large(dtype)
-        yield from _special(dtype)
+        special = chain(specials(), exact_counts(), spelled_decimals(), close_scores())
+        yield from _made(special, dtype)
 
 
 def _catalogue(dtype: str, storage: str | None) -> Iterator[VectorLayer]:
@@ -103,8 +106,8 @@ def _large(dtype: str) -> Iterator[VectorLayer]:
             yield _layer(large, name, method, pattern, dtype, (large.flag,))
 
 
-def _special(dtype: str) -> Iterator[VectorLayer]:
-    for special in chain(specials(), exact_counts(), spelled_decimals(), close_scores()):
+def _made(specials: Iterable[Special], dtype: str) -> Iterator[VectorLayer]:
+    for special in specials:
         for method in special.methods if dtype in special.dtypes else ():
             for pattern in special.patterns:
                 yield _layer(special, special.name, method, pattern, dtype, (special.flag,))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reference import SPECIFICATION
 from reference.patterns import parse_pattern
 from verification.conformance.cases import FORMAT, metadata_of
 from verification.conformance.tensors import TYPES, write_tensors
@@ -15,6 +16,8 @@ from verification.vectors.expected import condition_of, is_certain, rounded_once
 from verification.vectors.flags import FLAGS
 from verification.vectors.layers import VectorLayer, layers
 from verification.vectors.refusals import Refusal, refusals
+from verification.vectors.tiers import tier_of
+from verification.vectors.version import VERSION
 
 
 def make_vectors(folder: Path) -> int:
@@ -22,7 +25,16 @@ def make_vectors(folder: Path) -> int:
     for name in ("inputs", "expected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     cases = [*_prune_cases(folder), *(_refusal_case(folder, each) for each in refusals())]
-    manifest = {"format": FORMAT, "total": len(cases), "flags": FLAGS, "cases": cases}
+    for case in cases:
+        case["tier"] = tier_of(case)
+    manifest = {
+        "format": FORMAT,
+        "specification": SPECIFICATION,
+        "version": VERSION,
+        "total": len(cases),
+        "flags": FLAGS,
+        "cases": cases,
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return len(cases)
 

@@ -54,7 +54,7 @@ def test_the_version_names_what_computes_and_the_cache(
 ) -> None:
     monkeypatch.setenv("THANOS_CACHE", "/somewhere/else")
     first, second, third = thanos("--version").out.splitlines()
-    assert re.fullmatch(r"thanos-pruning \d+\.\d+\.\d+", first)
+    assert re.fullmatch(r"thanos-pruning \d+\.\d+\.\d+, specification \d+\.\d+", first)
     assert re.fullmatch(r"Python 3\S+, torch \S+, transformers \S+", second)
     assert third == "Downloads: /somewhere/else (THANOS_CACHE moves it)"
 
