@@ -18,6 +18,7 @@ from verification.conformance.isolated import python_function
 from verification.conformance.markdown import report_markdown
 from verification.conformance.outputs import OutputsFolder
 from verification.conformance.programs import Program
+from verification.conformance.served import ServedProgram
 from verification.conformance.text import printable, report_text
 from verification.conformance.verify import verify
 from verification.fresh import fresh_cases, fresh_ids
@@ -68,6 +69,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("implementation", nargs="?", help="pkg.module:function, reference or torch")
     parser.add_argument("--command", help="a program in any language: PROGRAM INPUT OUTPUT")
+    parser.add_argument("--serve", action="store_true",
+                        help="start PROGRAM --serve once and ask it case after case")  # fmt: skip
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="outputs made elsewhere")
     parser.add_argument("--method", default="thanos", help="method to judge, if none is declared",
                         choices=METHODS)  # fmt: skip
@@ -97,8 +100,11 @@ def _implementation(options: argparse.Namespace, seed: int) -> Implementation:
     given = [options.implementation, options.command, options.outputs]
     if sum(one is not None for one in given) != 1:
         raise ValueError("name one of: an implementation, --command, --outputs")
+    if options.serve and options.command is None:
+        raise ValueError("serve needs --command: the program that answers many cases")
     if options.command is not None:
-        return Program(options.command, options.method, options.timeout)
+        way_in = ServedProgram if options.serve else Program
+        return way_in(options.command, options.method, options.timeout)
     if options.outputs is not None:
         if options.seed is None:
             raise ValueError("outputs need --seed: the one that --export printed")

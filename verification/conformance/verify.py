@@ -1,5 +1,6 @@
 """Judges an implementation over many cases and explains its failures."""
 
+import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -93,16 +94,20 @@ def verify(
 ) -> Report:
     """Judge all cases and explain the failures.
 
+    The cases are judged in an order that the seed draws, so that what stays of one case in an
+    implementation shows in one of another kind. The report has the order of `cases`.
+
     seed  by which the fresh ones among the cases are drawn again
     """
-    verdicts = []
-    for done, case in enumerate(cases):
+    order = random.Random(f"{seed}/order").sample(range(len(cases)), len(cases))
+    verdicts: dict[int, Verdict] = {}
+    for done, place in enumerate(order):
         if progress:
             progress(done, len(cases))
-        verdicts.append(judge(case, implementation))
+        verdicts[place] = judge(cases[place], implementation)
     if progress:
         progress(len(cases), len(cases))
-    return explained(implementation, verdicts, seed)
+    return explained(implementation, [verdicts[place] for place in range(len(cases))], seed)
 
 
 def explained(

@@ -33,16 +33,38 @@ function pruneFile(input, output) {
   writeFileSync(output, encode(tensors));
 }
 
-const [first, second, ...more] = process.argv.slice(2);
-if (first === "--describe") {
-  console.log(JSON.stringify(DESCRIPTION));
-} else if (second && more.length === 0) {
+// Answers requests until standard input ends. Standard output is for answers alone.
+async function serve() {
+  const tell = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
+  tell({ status: "ready" });
+  for await (const line of createInterface({ input: process.stdin })) {
+    const { id, input, output } = JSON.parse(line);
+    try {
+      pruneFile(input, output);
+      tell({ id, status: "done" });
+    } catch (error) {
+      const status = error instanceof Refusal ? "refused" : "failed";
+      tell({ id, status, message: error.message });
+    }
+  }
+}
+
+function pruneOne(input, output) {
   try {
-    pruneFile(first, second);
+    pruneFile(input, output);
   } catch (error) {
     console.error(error.message);
     process.exitCode = error instanceof Refusal ? 2 : 1;
   }
+}
+
+const [first, second, ...more] = process.argv.slice(2);
+if (first === "--describe") {
+  console.log(JSON.stringify(DESCRIPTION));
+} else if (first === "--serve") {
+  await serve();
+} else if (second && more.length === 0) {
+  pruneOne(first, second);
 } else {
   console.error("usage: node thanos.mjs INPUT OUTPUT | --describe | --serve");
   process.exitCode = 1;
