@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Report:
     failures: tuple[Failure, ...]
     ranked: tuple[Ranked, ...] = ()
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """How many cases passed, failed, could not be decided, and were not supported."""
         judged = [verdict for verdict in self.verdicts if not verdict.unsupported]
