@@ -21,7 +21,8 @@ from verification.conformance.programs import Program
 from verification.conformance.served import ServedProgram
 from verification.conformance.text import printable, report_text
 from verification.conformance.verify import verify
-from verification.fresh import fresh_cases, fresh_ids
+from verification.conformance.xfails import NONE_EXPECTED, Xfails, read_xfails
+from verification.fresh import fresh_cases, fresh_ids, possible_ids
 from verification.writing import write_text
 
 USAGE = 2  # exit status if nothing was judged
@@ -38,11 +39,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
             raise ValueError(f"json must lie in a folder that exists, got {options.json}")
         if options.export:
             return _export(_selected(seed, options.only), options.export, seed)
+        xfails = _xfails(options.xfails)
         implementation = _implementation(options, seed)
         with closing(implementation):
             cases = _selected(seed, options.only)
             progress = _progress if sys.stderr.isatty() else None
-            report = verify(implementation, cases, seed, progress)
+            report = verify(implementation, cases, seed, progress, xfails)
     except (ValueError, OSError) as error:
         return _complain(program, error)
     print(FORMATS[options.format](report, implementation.capabilities))
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
             write_text(options.json, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
         except OSError as error:
             return _complain(program, f"json cannot be written: {error}")
-    if not report.counts["passed"] and not report.counts["failed"]:
+    if not any(report.counts[state] for state in ("passed", "failed", "expected failures")):
         return _complain(program, "no case is supported: nothing was judged")
     return 0 if report.passed else 1
 
@@ -75,6 +77,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--method", default="thanos", help="method to judge, if none is declared",
                         choices=METHODS)  # fmt: skip
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with TEXT in their id")
+    parser.add_argument("--xfails", type=Path, metavar="FILE",
+                        help="ids or patterns of cases that are known to fail")  # fmt: skip
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per case")
     parser.add_argument("--threads", type=int, default=0, metavar="N",
                         help="threads of the implementation; 0: as it chooses")  # fmt: skip
@@ -94,6 +98,12 @@ def _selected(seed: int, text: str) -> tuple[Case, ...]:
     if not selected:
         raise ValueError(f"only must be part of the id of a case, got {text!r}")
     return selected
+
+
+def _xfails(path: Path | None) -> Xfails:
+    if path is None:
+        return NONE_EXPECTED
+    return read_xfails(path, possible_ids().union(case.id for case in load_cases()))
 
 
 def _implementation(options: argparse.Namespace, seed: int) -> Implementation:

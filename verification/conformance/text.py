@@ -34,6 +34,8 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
     )
     fresh = sum(isinstance(verdict.case, MadeCase) for verdict in report.verdicts)
     yield f"  {fresh} of them drawn for this run: --seed {report.seed} repeats it"
+    if report.xfails.file:
+        yield f"  {counts['expected failures']} expected failures, listed in {report.xfails.file}"
     reasons = Counter(v.unsupported for v in report.verdicts if v.unsupported)
     for reason, count in reasons.most_common():
         yield f"  not supported: {reason} ({count})"
@@ -42,8 +44,14 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
         yield from _checks(report)
         yield from _explained(report)
         yield from _unexplained(report)
+    if report.beginning_to_pass:
+        yield ""
+        yield f"Begin to pass: remove them from {report.xfails.file}, or name those that still fail"
+        for entry, passed, of in report.beginning_to_pass:
+            yield f"  line {entry.line}, {entry.pattern}: {passed} of {of} cases passed"
     yield ""
-    yield "PASSED" if report.passed else "FAILED"
+    word = "passed" if report.passed else "failed"
+    yield report.verdict.replace(word, word.upper(), 1)
 
 
 def _checks(report: Report) -> Iterator[str]:
