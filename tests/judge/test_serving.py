@@ -231,11 +231,11 @@ def test_text_that_comes_late_fails_the_next_case(
     serving: tuple[Written, ServedProgram],
 ) -> None:
     written, program = serving
-    late = "right(given, wanted); tell(id=key, status='done'); time.sleep(0.2)"
+    late = "right(given, wanted); tell(id=key, status='done'); time.sleep(0.6)"
     written.fault(f"{late}; print('done!', flush=True); raise Told")
     assert isinstance(program.answer(CASE), Output)
     written.fault("")
-    time.sleep(0.4)
+    time.sleep(0.9)
     answer = program.answer(CASE)
     assert isinstance(answer, Failed)
     assert "printed more than its answer: 'done!" in answer.message

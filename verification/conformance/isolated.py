@@ -32,7 +32,7 @@ class Interpreter:
     executable: str = sys.executable
     path: Sequence[str] = field(default_factory=lambda: [each for each in sys.path if each])
     variables: Mapping[str, str] = field(default_factory=dict)
-    import_timeout: float = IMPORT_TIMEOUT
+    import_timeout: float = field(default_factory=lambda: IMPORT_TIMEOUT)
 
 
 def python_function(name: str, method: str, timeout: float = TIMEOUT) -> NamedFunction:
