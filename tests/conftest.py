@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -60,6 +61,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left["no CUDA device here"] = _marked(items, "cuda")
     if importlib.util.find_spec("triton") is None:
         left["no Triton here"] = _marked(items, "triton")
+    if shutil.which("node") is None:
+        left["no Node.js here"] = _marked(items, "node")
     if "long" not in config.option.markexpr:
         left["long, part of `make verify`"] = _marked(items, "long")
     config.hook.pytest_deselected(items=[item for some in left.values() for item in some])

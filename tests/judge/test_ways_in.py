@@ -73,6 +73,21 @@ def test_a_program(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "damping" in refused.message
 
 
+def test_a_script_is_found_although_the_program_runs_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "refuse.sh").write_text('echo "$1 of $PWD" >&2; exit 2')
+    monkeypatch.chdir(tmp_path)
+    program = Program("bash refuse.sh no-file", "thanos")
+    answer = program.answer(load_case("refusal-damping-nan"))
+    assert isinstance(answer, Refused)
+    assert answer.message.startswith("no-file of ")
+    assert str(tmp_path) not in answer.message
+    assert f" {tmp_path / 'refuse.sh'} no-file " in program.reproduce(
+        load_case("refusal-damping-0")
+    )
+
+
 def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     function = PythonFunction(load_callable("reference"), "thanos", "reference")
     folder = tmp_path / "outputs"

@@ -55,6 +55,8 @@ def declarations(function: Callable[..., Any]) -> dict[str, Any]:
 class NamedFunction:
     """What all ways to run a function share: declarations, calls, and how to repeat a call."""
 
+    plain_check = ("layout", "wrong for matrices with gaps in memory, right for plain ones")
+
     def __init__(self, declared: Mapping[str, Any], method: str, name: str) -> None:
         self._name = name
         self.capabilities = read_capabilities(declared, method, name)

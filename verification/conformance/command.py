@@ -19,9 +19,11 @@ from verification.conformance.isolated import python_function
 from verification.conformance.markdown import report_markdown
 from verification.conformance.outputs import OutputsFolder
 from verification.conformance.programs import Program
+from verification.conformance.served import ServedProgram
 from verification.conformance.text import printable, report_text
 from verification.conformance.verify import verify
-from verification.fresh import fresh_cases, fresh_ids
+from verification.conformance.xfails import NONE_EXPECTED, Xfails, read_xfails
+from verification.fresh import fresh_cases, fresh_ids, possible_ids
 from verification.writing import write_text
 
 USAGE = 2  # exit status if nothing was judged
@@ -38,11 +40,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
             raise ValueError(f"json must lie in a folder that exists, got {options.json}")
         if options.export:
             return _export(_selected(seed, options.only, options.tier), options.export, seed)
+        xfails = _xfails(options.xfails)
         implementation = _implementation(options, seed)
         with closing(implementation):
             cases = _selected(seed, options.only, options.tier)
             progress = _progress if sys.stderr.isatty() else None
-            report = verify(implementation, cases, seed, progress)
+            report = verify(implementation, cases, seed, progress, xfails)
             report = replace(report, tier=options.tier)
     except (ValueError, OSError) as error:
         return _complain(program, error)
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
             write_text(options.json, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
         except OSError as error:
             return _complain(program, f"json cannot be written: {error}")
-    if not report.counts["passed"] and not report.counts["failed"]:
+    if not any(report.counts[state] for state in ("passed", "failed", "expected failures")):
         return _complain(program, "no case is supported: nothing was judged")
     return 0 if report.passed else 1
 
@@ -70,6 +73,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("implementation", nargs="?", help="pkg.module:function, reference or torch")
     parser.add_argument("--command", help="a program in any language: PROGRAM INPUT OUTPUT")
+    parser.add_argument("--serve", action="store_true",
+                        help="start PROGRAM --serve once and ask it case after case")  # fmt: skip
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="outputs made elsewhere")
     parser.add_argument("--method", default="thanos", help="method to judge, if none is declared",
                         choices=METHODS)  # fmt: skip
@@ -77,6 +82,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--tier", choices=TIERS, default=TIERS[-1],
                         help="first-five: to start with; core: Thanos in float64, one case a rule; "
                         "all: every vector, and fresh cases (default)")  # fmt: skip
+    parser.add_argument("--xfails", type=Path, metavar="FILE",
+                        help="ids or patterns of cases that are known to fail")  # fmt: skip
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per case")
     parser.add_argument("--threads", type=int, default=0, metavar="N",
                         help="threads of the implementation; 0: as it chooses")  # fmt: skip
@@ -99,12 +106,21 @@ def _selected(seed: int, text: str, tier: str) -> tuple[Case, ...]:
     return selected
 
 
+def _xfails(path: Path | None) -> Xfails:
+    if path is None:
+        return NONE_EXPECTED
+    return read_xfails(path, possible_ids().union(case.id for case in load_cases()))
+
+
 def _implementation(options: argparse.Namespace, seed: int) -> Implementation:
     given = [options.implementation, options.command, options.outputs]
     if sum(one is not None for one in given) != 1:
         raise ValueError("name one of: an implementation, --command, --outputs")
+    if options.serve and options.command is None:
+        raise ValueError("serve needs --command: the program that answers many cases")
     if options.command is not None:
-        return Program(options.command, options.method, options.timeout)
+        way_in = ServedProgram if options.serve else Program
+        return way_in(options.command, options.method, options.timeout)
     if options.outputs is not None:
         if options.seed is None:
             raise ValueError("outputs need --seed: the one that --export printed")

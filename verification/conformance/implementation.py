@@ -1,7 +1,7 @@
 """The interface of implementations under test, and the answers that they give to a case."""
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import Case
@@ -71,4 +71,21 @@ class Implementation(Protocol):
 
     def close(self) -> None:
         """End the processes that it keeps; it may still be called."""
+        ...
+
+
+@runtime_checkable
+class AskedPlainly(Implementation, Protocol):
+    """An implementation that a case can also be asked under circumstances that never disturb.
+
+    If only that answer is right, the algorithm is, and the check says what disturbs.
+    """
+
+    @property
+    def plain_check(self) -> tuple[str, str]:
+        """Name and note of the check that fails then."""
+        ...
+
+    def plain_answer(self, case: Case) -> Answer | None:
+        """Prune a case under the other circumstances; None if that would take too long."""
         ...

@@ -1,18 +1,17 @@
 """Runs a Python function under test in a process of its own, which never holds the answers."""
 
 import os
-import select
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from verification.conformance.callables import NamedFunction, PythonFunction, load_callable
 from verification.conformance.calling import Call, answer_from_bytes
-from verification.conformance.implementation import MAX_MESSAGE, TIMEOUT, Answer, Failed
+from verification.conformance.conversation import Conversation, Died, one_line
+from verification.conformance.implementation import TIMEOUT, Answer, Failed
 from verification.conformance.programs import checked_timeout
-from verification.conformance.supervised import POSIX, Limits, Supervisor, readable
+from verification.conformance.supervised import POSIX, Limits
 from verification.conformance.tensors import parse_json
 from verification.conformance.worker import LENGTH
 
@@ -33,7 +32,7 @@ class Interpreter:
     executable: str = sys.executable
     path: Sequence[str] = field(default_factory=lambda: [each for each in sys.path if each])
     variables: Mapping[str, str] = field(default_factory=dict)
-    import_timeout: float = IMPORT_TIMEOUT
+    import_timeout: float = field(default_factory=lambda: IMPORT_TIMEOUT)
 
 
 def python_function(name: str, method: str, timeout: float = TIMEOUT) -> NamedFunction:
@@ -74,10 +73,6 @@ class IsolatedFunction(NamedFunction):
             return Failed("output", str(error), ended=True)
 
 
-class Died(Exception):  # noqa: N818 - what happened to a process
-    """A process under test ended, or was ended, without an answer."""
-
-
 class Worker:
     """The process of one function.
 
@@ -86,16 +81,10 @@ class Worker:
     """
 
     def __init__(self, name: str, interpreter: Interpreter) -> None:
-        theirs, self._to = os.pipe()
-        self._from, ours = os.pipe()
-        self._supervisor = Supervisor((theirs, ours))
-        for end in (theirs, ours):
-            os.close(end)
-        os.set_blocking(self._to, False)
         # -P: the working folder may hold modules that are named like ours.
         command = [interpreter.executable, "-P", "-m", "verification.conformance.worker", name]
         variables = {**interpreter.variables, "PYTHONPATH": os.pathsep.join(interpreter.path)}
-        self._supervisor.start(command, None, Limits(), variables)
+        self._talk = Conversation(command, None, Limits(), variables)
         try:
             told = parse_json(self._exchange(b"", interpreter.import_timeout))
         except (Died, ValueError) as error:
@@ -103,7 +92,7 @@ class Worker:
             raise ValueError(f"implementation {name!r} cannot be imported: {error}") from None
         if not isinstance(told, dict) or "declared" not in told:
             self.close()
-            raise ValueError(_line(told.get("error") if isinstance(told, dict) else told))
+            raise ValueError(one_line(told.get("error") if isinstance(told, dict) else told))
         self.declared: dict[str, Any] = told["declared"]
 
     def ask(self, content: bytes, seconds: float) -> bytes:
@@ -112,47 +101,17 @@ class Worker:
 
     def close(self) -> None:
         """End the process and its children."""
-        self._supervisor.close()
-        for end in (self._to, self._from):
-            if end >= 0:
-                os.close(end)
-        self._to = self._from = -1
+        self._talk.close()
 
     def _exchange(self, content: bytes, seconds: float) -> bytes:
-        deadline = time.monotonic() + seconds
-        left, got, length = memoryview(content), bytearray(), LENGTH
+        self._talk.send(content, seconds)
+        length = int.from_bytes(self._read(LENGTH), "little")
+        if length > MAX_ANSWER:
+            raise Died(f"an answer of {length} bytes")
+        return self._read(length)
+
+    def _read(self, length: int) -> bytes:
+        got = bytearray()
         while len(got) < length:
-            left = self._sent(left, deadline) if left else left
-            if not left:
-                if not readable(self._from, deadline):
-                    raise Died(f"no end after {seconds:g} seconds")
-                part = os.read(self._from, length - len(got))
-                if not part:
-                    raise Died(self._end())
-                got += part
-            if len(got) == LENGTH == length:
-                length += int.from_bytes(got, "little")
-                if length > MAX_ANSWER:
-                    raise Died(f"an answer of {length - LENGTH} bytes")
-        return bytes(got[LENGTH:])
-
-    def _sent(self, left: memoryview, deadline: float) -> memoryview:
-        """Write what the pipe takes; returns the rest."""
-        poll = select.poll()
-        poll.register(self._to, select.POLLOUT)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise Died("it reads no calls")
-        try:
-            return left[os.write(self._to, left) :]
-        except BrokenPipeError:
-            raise Died(self._end()) from None
-
-    def _end(self) -> str:
-        """How the process ended, with the last line that it printed."""
-        ended = self._supervisor.result(0.0)
-        last = [line for line in ended.errors.splitlines() if line.strip()][-1:]
-        return _line(": ".join([f"the process ended: {ended}", *last]))
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text)[:MAX_MESSAGE].split())[:500]
+            got += self._talk.receive(length - len(got))
+        return bytes(got)

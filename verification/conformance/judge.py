@@ -10,7 +10,14 @@ from reference.patterns import parse_pattern
 from verification.certificate import NOT_DECIDABLE, Check, certify, failed
 from verification.conformance.capabilities import Capabilities
 from verification.conformance.cases import Case
-from verification.conformance.implementation import Answer, Failed, Implementation, Output, Refused
+from verification.conformance.implementation import (
+    Answer,
+    AskedPlainly,
+    Failed,
+    Implementation,
+    Output,
+    Refused,
+)
 from verification.thresholds import ROUNDINGS, UNIT_ROUNDOFF, VECTOR_WEIGHTS
 
 MAX_NAMED = 300  # characters of a message that a verdict quotes
@@ -61,12 +68,12 @@ def judge(case: Case, implementation: Implementation) -> Verdict:
         return Verdict(case, missing, (), None)
     answer = implementation.answer(case)
     checks = judge_answer(case, answer, capabilities)
-    plain = getattr(implementation, "plain_answer", None)
-    if plain and failed(checks) and not (isinstance(answer, Failed) and answer.ended):
-        again = judge_answer(case, plain(case), capabilities)
-        if not failed(again):
-            note = "wrong for matrices with gaps in memory, right for plain ones"
-            checks = (*checks, Check("layout", "interface", 1, 0, "", note))
+    ended = isinstance(answer, Failed) and answer.ended
+    if isinstance(implementation, AskedPlainly) and failed(checks) and not ended:
+        again = implementation.plain_answer(case)
+        if again is not None and not failed(judge_answer(case, again, capabilities)):
+            name, note = implementation.plain_check
+            checks = (*checks, Check(name, "interface", 1, 0, "", note))
     return Verdict(case, None, checks, answer)
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from verification.conformance.capabilities import Capabilities, pattern_kinds
-from verification.conformance.judge import Verdict
-from verification.conformance.text import only_a_tier, printable
-from verification.conformance.verify import Failure, Report
+from verification.conformance.text import printable
+from verification.conformance.verify import STATES, Failure, Report
 
 LONGEST = 300  # characters of a cell
+NAMES = {"unsupported": "not supported"}  # of states, where they are not their own
 
 
 def report_markdown(report: Report, capabilities: Capabilities) -> str:
@@ -17,19 +17,20 @@ def report_markdown(report: Report, capabilities: Capabilities) -> str:
 
 
 def _parts(report: Report, capabilities: Capabilities) -> Iterator[str]:
-    verdict = "passed" if report.passed else "failed"
-    yield f"## thanos verify: {_cell(report.name)} {verdict}{only_a_tier(report)}"
+    yield f"## thanos verify: {_cell(report.name)} {report.verdict}"
     yield ""
     yield (
         f"Judged for {_cell(', '.join(capabilities.methods))}, by {report.judged_by}. "
         f"`--seed {report.seed}` repeats it."
     )
     yield ""
-    yield from _table(
-        ["method", "pattern", "passed", "failed", "not decidable", "not supported"],
-        _counts(report.verdicts),
-        left=2,
-    )
+    states = [state for state in STATES if state != "expected failures" or report.xfails.file]
+    headings = [NAMES.get(state, state) for state in states]
+    yield from _table(["method", "pattern", *headings], _counts(report, states), left=2)
+    if report.beginning_to_pass:
+        yield ""
+        heading = f"begin to pass: remove them from {report.xfails.file}"
+        yield from _table(["line", heading, "passed"], _beginning(report), left=2)
     if not report.failures:
         return
     yield ""
@@ -41,24 +42,20 @@ def _parts(report: Report, capabilities: Capabilities) -> Iterator[str]:
     yield from _example(min(report.failures, key=_size))
 
 
-def _counts(verdicts: Sequence[Verdict]) -> Iterator[list[str]]:
+def _counts(report: Report, states: Sequence[str]) -> Iterator[list[str]]:
     """A row for each method and kind of pattern."""
     rows: dict[tuple[str, str], Counter[str]] = {}
-    for verdict in verdicts:
+    for verdict in report.verdicts:
         case = verdict.case
         kind = "refusals" if case.expected == "refusal" else "+".join(pattern_kinds(case.pattern))
-        rows.setdefault((case.method, kind), Counter())[_state(verdict)] += 1
+        rows.setdefault((case.method, kind), Counter())[report.state(verdict)] += 1
     for (method, kind), counts in rows.items():
-        states = ("passed", "failed", "not decidable", "not supported")
         yield [method, kind, *(str(counts[state]) for state in states)]
 
 
-def _state(verdict: Verdict) -> str:
-    if verdict.unsupported:
-        return "not supported"
-    if verdict.not_decidable:
-        return "not decidable"
-    return "failed" if verdict.failures else "passed"
+def _beginning(report: Report) -> Iterator[list[str]]:
+    for entry, passed, of in report.beginning_to_pass:
+        yield [str(entry.line), entry.pattern, f"{passed} of {of}"]
 
 
 def _checks(failures: Sequence[Failure]) -> Iterator[list[str]]:

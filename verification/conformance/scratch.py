@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A new temporary folder, removed at the end."""
-    folder = tempfile.mkdtemp(prefix="thanos-verify-")
+def scratch_folder(inside: Path | None = None) -> Iterator[Path]:
+    """A new folder, removed at the end: inside of another one, or among the temporary files."""
+    folder = tempfile.mkdtemp(prefix="thanos-verify-", dir=inside)
     try:
         yield Path(folder)
     finally:

@@ -78,7 +78,7 @@ class Ended:
 class Supervisor:
     """A supervisor process that runs one command after another.
 
-    pipes  descriptors that are standard input and output of its only command
+    pipes  descriptors that are standard input, output, and perhaps error of its only command
     """
 
     def __init__(self, pipes: Sequence[int] = ()) -> None:

@@ -60,7 +60,9 @@ def run(request: dict[str, Any], woken: int) -> dict[str, Any]:
 
     Returns its exit status, why it was ended if it was, and what it printed.
     """
-    stdin, stdout = request["pipes"] or (subprocess.DEVNULL, subprocess.PIPE)
+    ends = [subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE]
+    ends[: len(request["pipes"])] = request["pipes"]
+    stdin, stdout, stderr = ends
 
     def prepare() -> None:
         control(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
@@ -73,7 +75,7 @@ def run(request: dict[str, Any], woken: int) -> dict[str, Any]:
             request["command"],
             stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             cwd=request["folder"],
             env={**os.environ, **request["environment"]},
             start_new_session=True,
@@ -89,7 +91,7 @@ def run(request: dict[str, Any], woken: int) -> dict[str, Any]:
     end_all(process)
     printed.drain()
     why = why or printed.too_much() or too_much_written(request)
-    errors, out = (*printed.texts(), "")[:2]
+    errors, out = (*printed.texts(), "", "")[:2]
     return {"status": process.returncode, "why": why, "out": out, "errors": errors}
 
 
@@ -161,13 +163,16 @@ class Printed:
 
     def too_much(self) -> str:
         """The limit, if it is exceeded."""
-        if self._limit and self._total > self._limit:
-            return f"it printed more than {_size(self._limit)}"
-        return ""
+        return too_much_printed(self._total, self._limit)
 
     def texts(self) -> list[str]:
         """Standard error, and standard output if it is read here."""
         return [text.decode(errors="replace") for text in self._texts.values()]
+
+
+def too_much_printed(total: int, limit: int | None) -> str:
+    """The limit of printed bytes, if it is exceeded."""
+    return f"it printed more than {_size(limit)}" if limit and total > limit else ""
 
 
 def too_much_used(request: dict[str, Any]) -> str:

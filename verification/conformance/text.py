@@ -37,6 +37,8 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
         fresh = sum(isinstance(verdict.case, MadeCase) for verdict in report.verdicts)
         yield f"  {fresh} of them drawn for this run: --seed {report.seed} repeats it"
     yield f"  {report.judged_by}"
+    if report.xfails.file:
+        yield f"  {counts['expected failures']} expected failures, listed in {report.xfails.file}"
     reasons = Counter(v.unsupported for v in report.verdicts if v.unsupported)
     for reason, count in reasons.most_common():
         yield f"  not supported: {reason} ({count})"
@@ -45,15 +47,14 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
         yield from _checks(report)
         yield from _explained(report)
         yield from _unexplained(report)
+    if report.beginning_to_pass:
+        yield ""
+        yield f"Begin to pass: remove them from {report.xfails.file}, or name those that still fail"
+        for entry, passed, of in report.beginning_to_pass:
+            yield f"  line {entry.line}, {entry.pattern}: {passed} of {of} cases passed"
     yield ""
-    yield ("PASSED" if report.passed else "FAILED") + only_a_tier(report)
-
-
-def only_a_tier(report: Report) -> str:
-    """What follows the verdict if not all cases were judged, so that nobody takes it for a pass."""
-    if report.tier == TIERS[-1]:
-        return ""
-    return f" (tier {report.tier} only: a right implementation passes tier {TIERS[-1]})"
+    word = "passed" if report.passed else "failed"
+    yield report.verdict.replace(word, word.upper(), 1)
 
 
 def _checks(report: Report) -> Iterator[str]:

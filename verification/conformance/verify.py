@@ -1,8 +1,10 @@
 """Judges an implementation over many cases and explains its failures."""
 
+import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,14 @@ from verification.conformance.cases import TIERS, Case
 from verification.conformance.implementation import Implementation, Output
 from verification.conformance.judge import Verdict, judge, judge_answer
 from verification.conformance.storage import stored
+from verification.conformance.xfails import NONE_EXPECTED, Entry, Xfails
 from verification.diagnosis import Evidence, Explanation, explain
 from verification.diagnosis.evidence import evidence_of
 from verification.diagnosis.explain import Mistake
 from verification.diagnosis.ranking import Ranked, ranked
 from verification.vectors.version import VERSION
 
+STATES = ("passed", "failed", "expected failures", "not decidable", "unsupported")
 # Number of failures for which all mistakes are tried; for others only those that explain these.
 MAX_EXPLAINED = 40
 MAX_LIKELY = 3
@@ -41,9 +45,11 @@ class Failure:
 class Report:
     """All verdicts on one implementation.
 
-    seed    of the fresh cases
-    tier    of the cases; only the last of TIERS makes a pass of the judge
-    ranked  the mistakes that explain its failures, the likeliest first
+    seed      of the fresh cases
+    failures  of cases that are not expected to fail
+    ranked    the mistakes that explain its failures, the likeliest first
+    xfails    the cases that are expected to fail
+    tier      of the cases; only the last of TIERS makes a pass of the judge
     """
 
     name: str
@@ -51,23 +57,50 @@ class Report:
     verdicts: tuple[Verdict, ...]
     failures: tuple[Failure, ...]
     ranked: tuple[Ranked, ...] = ()
+    xfails: Xfails = NONE_EXPECTED
     tier: str = TIERS[-1]
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
-        """How many cases passed, failed, could not be decided, and were not supported."""
-        judged = [verdict for verdict in self.verdicts if not verdict.unsupported]
-        return {
-            "passed": sum(verdict.passed for verdict in judged),
-            "failed": sum(bool(verdict.failures) for verdict in judged),
-            "not decidable": sum(verdict.not_decidable for verdict in judged),
-            "unsupported": len(self.verdicts) - len(judged),
-        }
+        """How many cases are in each of STATES."""
+        found = Counter(self.state(verdict) for verdict in self.verdicts)
+        return {state: found[state] for state in STATES}
+
+    def state(self, verdict: Verdict) -> str:
+        """One of STATES. The list of expected failures changes nothing but failures."""
+        if verdict.unsupported:
+            return "unsupported"
+        if verdict.failures:
+            return "expected failures" if self.xfails.name(verdict.case.id) else "failed"
+        return "passed" if verdict.passed else "not decidable"
 
     @property
     def passed(self) -> bool:
-        """True if a case passed and none failed, of those in the tier."""
+        """True if a case of the tier passed, and none failed that is not expected to fail."""
         return self.counts["passed"] > 0 and self.counts["failed"] == 0
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        expected = self.counts["expected failures"]
+        if self.passed:
+            word = f"passed, with {expected} expected failures" if expected else "passed"
+        else:
+            word = "failed" if self.counts["failed"] else "failed: no case passed"
+        if self.tier == TIERS[-1]:
+            return word
+        # Nobody shall take it for a pass of the judge.
+        return f"{word} (tier {self.tier} only: a right implementation passes tier {TIERS[-1]})"
+
+    @property
+    def beginning_to_pass(self) -> list[tuple[Entry, int, int]]:
+        """Each entry of `xfails` with passed cases, their number, and that of its judged cases."""
+        found = []
+        for entry in self.xfails.entries:
+            named = [self.state(v) for v in self.verdicts if entry.names(v.case.id)]
+            judged = [state for state in named if state in ("passed", "expected failures")]
+            found.append((entry, judged.count("passed"), len(judged)))
+        return [(entry, passed, of) for entry, passed, of in found if passed]
 
     @property
     def judged_by(self) -> str:
@@ -84,7 +117,7 @@ class Report:
             "tier": self.tier,
             "passed": self.passed,
             "counts": self.counts,
-            "not_decidable": [v.case.id for v in self.verdicts if v.not_decidable],
+            "not_decidable": self._ids("not decidable"),
             "unsupported_because": dict(
                 Counter(v.unsupported for v in self.verdicts if v.unsupported)
             ),
@@ -94,7 +127,16 @@ class Report:
                 for r in self.ranked
             ],
             "failures": [_as_dict(failure) for failure in self.failures],
+            "xfails": {
+                "file": self.xfails.file or None,
+                "failed": self._ids("expected failures"),
+                "passed": [v.case.id for v in self.verdicts
+                           if v.passed and self.xfails.name(v.case.id)],
+            },
         }  # fmt: skip
+
+    def _ids(self, state: str) -> list[str]:
+        return [verdict.case.id for verdict in self.verdicts if self.state(verdict) == state]
 
 
 def verify(
@@ -102,30 +144,41 @@ def verify(
     cases: Sequence[Case],
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    xfails: Xfails = NONE_EXPECTED,
 ) -> Report:
     """Judge all cases and explain the failures.
 
-    seed  by which the fresh ones among the cases are drawn again
+    The cases are judged in an order that the seed draws, so that what stays of one case in an
+    implementation shows in one of another kind. The report has the order of `cases`.
+
+    seed    by which the fresh ones among the cases are drawn again
+    xfails  cases that are expected to fail; their failures are not explained
     """
-    verdicts = []
-    for done, case in enumerate(cases):
+    order = random.Random(f"{seed}/order").sample(range(len(cases)), len(cases))
+    verdicts: dict[int, Verdict] = {}
+    for done, place in enumerate(order):
         if progress:
             progress(done, len(cases))
-        verdicts.append(judge(case, implementation))
+        verdicts[place] = judge(cases[place], implementation)
     if progress:
         progress(len(cases), len(cases))
-    return explained(implementation, verdicts, seed)
+    in_order = [verdicts[place] for place in range(len(cases))]
+    return explained(implementation, in_order, seed, xfails=xfails)
 
 
 def explained(
-    implementation: Implementation, verdicts: Sequence[Verdict], seed: int, search: bool = True
+    implementation: Implementation,
+    verdicts: Sequence[Verdict],
+    seed: int,
+    search: bool = True,
+    xfails: Xfails = NONE_EXPECTED,
 ) -> Report:
-    """The report of some verdicts, with explanations of the failures.
+    """The report of some verdicts, with explanations of the failures that are not expected.
 
     search  whether explanations are looked for; they compare all checks of a verdict
     """
     capabilities = implementation.capabilities
-    failed = [verdict for verdict in verdicts if verdict.failures]
+    failed = [v for v in verdicts if v.failures and not xfails.name(v.case.id)]
     found = _explained(failed, capabilities) if search else [()] * len(failed)
     failures = tuple(
         Failure(verdict, of_one, implementation.reproduce(verdict.case))
@@ -133,7 +186,7 @@ def explained(
     )
     evidence = [_evidence(verdict) for verdict in failed]
     best = ranked(found, evidence, _passed(verdicts, failed)) if search else ()
-    return Report(capabilities.name, seed, tuple(verdicts), failures, tuple(best))
+    return Report(capabilities.name, seed, tuple(verdicts), failures, tuple(best), xfails)
 
 
 def _explained(

@@ -4,6 +4,6 @@ The vectors are public, and so are their answers. A seed decides everything: it 
 report, and repeats it.
 """
 
-from verification.fresh.cases import fresh_case, fresh_cases, fresh_ids
+from verification.fresh.cases import fresh_case, fresh_cases, fresh_ids, possible_ids
 
-__all__ = ["fresh_case", "fresh_cases", "fresh_ids"]
+__all__ = ["fresh_case", "fresh_cases", "fresh_ids", "possible_ids"]

@@ -17,6 +17,12 @@ def fresh_ids(seed: int) -> tuple[str, ...]:
     return tuple(name for name, _ in _planned(seed))
 
 
+def possible_ids() -> frozenset[str]:
+    """The ids that fresh cases have with any seed."""
+    moving = (moved.name_of(case) for case in moved.candidates(load_cases()))
+    return frozenset(fresh_ids(0)).union(moving)
+
+
 def fresh_case(name: str, seed: int) -> Case:
     """The fresh case with an id. Raises ValueError if there is none."""
     for planned, draw in _planned(seed):

@@ -17,13 +17,17 @@ from verification.fresh.drawn import DrawnCase, drawn_case
 TIED = 1e-9  # relative difference of scores that are taken for a tie
 
 
+def candidates(known: Sequence[Case]) -> Iterator[Case]:
+    """The vectors that can be chosen: those with an answer."""
+    return (case for case in known if case.expected in ("weights", "mask"))
+
+
 def chosen(known: Sequence[Case], seed: int) -> Iterator[Case]:
     """One vector of every method, kind of pattern and precision, chosen by the seed."""
     groups: dict[object, list[Case]] = {}
-    for case in sorted(known, key=lambda case: case.id):
-        if case.expected in ("weights", "mask"):
-            kinds = pattern_kinds(case.pattern)
-            groups.setdefault((case.method, kinds, case.dtype, case.storage), []).append(case)
+    for case in sorted(candidates(known), key=lambda case: case.id):
+        kinds = pattern_kinds(case.pattern)
+        groups.setdefault((case.method, kinds, case.dtype, case.storage), []).append(case)
     for key, group in groups.items():
         yield Random(f"{seed}/{key}").choice(group)
 

@@ -1,4 +1,5 @@
-/* thanos INPUT OUTPUT: prunes one layer. thanos --describe: says what is supported. See docs/vectors.md. */
+/* thanos INPUT OUTPUT: prunes one layer. thanos --describe: says what is supported. thanos --serve: prunes many. See
+   docs/vectors.md. */
 #include "thanos.h"
 
 #include <math.h>
@@ -189,12 +190,12 @@ static void parse_pattern(struct task *task, const char *pattern)
         refuse_pattern(pattern, "something is left over");
 }
 
-static const char *setting(const struct archive *archive, const char *key)
+const char *setting(const struct archive *archive, const char *key)
 {
     for (size_t i = 0; i < archive->texts; i++)
         if (!strcmp(archive->text[i].key, key))
             return archive->text[i].value;
-    refuse("%s: not in __metadata__", key);
+    fail("%s: not given", key);
 }
 
 /* The place of the setting in names, which ends with NULL. */
@@ -204,7 +205,7 @@ static int choice(const struct archive *archive, const char *key, const char *co
     for (int i = 0; names[i]; i++)
         if (!strcmp(value, names[i]))
             return i;
-    refuse("%s: \"%s\" is unknown", key, value);
+    fail("%s: \"%s\" is unknown", key, value);
 }
 
 static void read_settings(struct task *task, const struct archive *archive)
@@ -248,11 +249,11 @@ static const struct tensor *required(const struct archive *archive, const char *
 {
     const struct tensor *tensor = find_tensor(archive, name);
     if (!tensor)
-        refuse("%s: no such tensor in the input", name);
+        fail("%s: no such tensor in the input", name);
     return tensor;
 }
 
-static void run(const char *input, const char *output)
+void prune_file(const char *input, const char *output)
 {
     static const char *const dtypes[] = {"float64", "float32", NULL}, *const stored[] = {"none", "float16", "bfloat16", NULL};
     static const char *const dtype_codes[] = {"F64", "F32"}, *const stored_codes[] = {NULL, "F16", "BF16"};
@@ -260,7 +261,7 @@ static void run(const char *input, const char *output)
     struct task *task = allocate(1, sizeof *task);
     struct result result = {0};
     if (!strcmp(input, output))
-        refuse("OUTPUT: %s is the input", output);
+        fail("OUTPUT: %s is the input", output);
     read_archive(input, archive);
     read_settings(task, archive);
     const char *computed = dtype_codes[choice(archive, "dtype", dtypes)];
@@ -296,8 +297,10 @@ int main(int argc, char **argv)
 {
     if (argc == 2 && !strcmp(argv[1], "--describe"))
         return puts(description) < 0;
+    if (argc == 2 && !strcmp(argv[1], "--serve"))
+        return serve(), 0;
     if (argc != 3)
-        fail("usage: thanos INPUT OUTPUT, or thanos --describe");
-    run(argv[1], argv[2]);
+        fail("usage: thanos INPUT OUTPUT, thanos --describe, or thanos --serve");
+    prune_file(argv[1], argv[2]);
     return 0;
 }

@@ -15,7 +15,7 @@ struct cursor {
 
 static _Noreturn void malformed(const struct cursor *cursor, const char *what)
 {
-    refuse("%s: not a safetensors file: %s", cursor->path, what);
+    fail("%s is malformed: %s", cursor->path, what);
 }
 
 static void skip_spaces(struct cursor *cursor)
@@ -293,6 +293,16 @@ void read_archive(const char *path, struct archive *archive)
     archive->data = archive->bytes + 8 + length;
     parse_header(&cursor, archive);
     check_layout(&cursor, archive, size - 8 - length);
+}
+
+void read_request(const char *line, struct archive *request)
+{
+    struct cursor cursor = {line, line + strlen(line), "the request"};
+    memset(request, 0, sizeof *request);
+    parse_metadata(&cursor, request); /* an object of texts too */
+    skip_spaces(&cursor);
+    if (cursor.at != cursor.end)
+        malformed(&cursor, "something after its object");
 }
 
 const struct tensor *find_tensor(const struct archive *archive, const char *name)

@@ -35,6 +35,15 @@ struct task {
     double damping;          /* gamma */
 };
 
+struct archive;
+
+const char *setting(const struct archive *archive, const char *key);
+void prune_file(const char *input, const char *output);
+
+/* ---- serve.c: many cases ---- */
+
+void serve(void);
+
 /* ---- prune.c: the algorithms ---- */
 
 struct result {
@@ -68,6 +77,7 @@ struct archive {
 };
 
 void read_archive(const char *path, struct archive *archive);
+void read_request(const char *line, struct archive *request); /* its texts alone */
 const struct tensor *find_tensor(const struct archive *archive, const char *name);
 double *read_matrix(const struct archive *archive, const struct tensor *tensor, const char *dtype);
 void write_archive(const char *path, const char *dtype, size_t c, size_t b, const struct result *result);

@@ -195,6 +195,7 @@ FORMAT = "of the files, which tests/judge/test_vectors.py checks"
 MAKER = "binds who makes vectors: tests/judge/test_vectors.py"
 JUDGE = "binds the judge: tests/judge"
 PROGRAM = "binds programs: tests/judge/test_ways_in.py"
+SERVER = "binds programs that serve: tests/judge/test_serving.py"
 RULED = "what it says is marked elsewhere"
 TIERS = "chooses cases for a tier: tests/judge/test_tiers.py"
 RELEASE = "binds the release: tests/judge/test_release.py"
@@ -243,4 +244,8 @@ FIX_NOTHING: dict[str, str] = {
     "Ties are used only where": MAKER,
     "[the certificate](certificate.md) of the output passes": JUDGE,
     "A case that is not decidable": JUDGE,
+    '| `status` | `"done"`': SERVER,
+    '| `message` | text. For `"refused"`': SERVER,
+    "- One request comes at a time, and each has": SERVER,
+    "The program must give the same answer to a case whatever": SERVER,
 }
