@@ -181,7 +181,7 @@ def test_a_stand_in_is_judged_in_its_own_environment(
     assert {each["check"] for each in row["deviations"]} <= set(CAUSES)
     assert row["deviations"][0]["smallest"].startswith("magnitude-float64-0")
     assert stand_in.run("--case", "magnitude-float64-06-unstructured") == 0
-    assert "1 cases: 0 passed, 1 failed" in capsys.readouterr().out
+    assert "1 case: 0 passed, 1 failed" in capsys.readouterr().out
     assert stand_in.run("--case", "no-such-case") == 2
     assert "case must be part of the id" in capsys.readouterr().err
 

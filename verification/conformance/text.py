@@ -29,7 +29,7 @@ def _lines(report: Report, capabilities: Capabilities) -> Iterator[str]:
     counts = report.counts
     yield f"{report.name}: {', '.join(capabilities.methods)}"
     yield (
-        f"{len(report.verdicts)} cases: {counts['passed']} passed, {counts['failed']} failed, "
+        f"{_cases(len(report.verdicts))}: {counts['passed']} passed, {counts['failed']} failed, "
         f"{counts['unsupported']} not supported"
         + (f", {counts['not decidable']} not decidable" if counts["not decidable"] else "")
     )
@@ -122,3 +122,7 @@ def _example(failure: Failure) -> Iterator[str]:
     yield "      to see it again:"
     for line in failure.reproduce.splitlines():
         yield f"        {line}"
+
+
+def _cases(number: int) -> str:
+    return "1 case" if number == 1 else f"{number} cases"
