@@ -239,6 +239,26 @@ def read_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     return _collected(files, lambda stored, name: stored.get_tensor(name))
 
 
+def read_rows(file: Path, name: str, rows: Tensor) -> Tensor:
+    """A matrix in which the rows of these numbers are as in the file, and no others are filled.
+
+    rows  sorted, each once
+
+    Memory is taken for the rows alone, because a system gives it out page by page, when a page is
+    written. Raises ValueError for a damaged or missing file.
+    """
+    with _opened(file) as stored:
+        part = stored.get_slice(name)
+        described = without_content(name, part.get_dtype(), part.get_shape())
+        table = torch.empty_like(described, device="cpu")
+        step = max(1, COPIED_AT_ONCE // max(1, described[0].nbytes))
+        for start in range(0, len(table), step):
+            wanted = rows[(rows >= start) & (rows < start + step)]
+            if len(wanted):
+                table[wanted] = part[start : start + step][wanted - start]
+    return table
+
+
 def read_in_turn(file: Path, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
     """Tensors of a file, one after another. Raises ValueError for a damaged or missing file."""
     with _opened(file) as stored:
