@@ -253,9 +253,10 @@ def read_rows(file: Path, name: str, rows: Tensor) -> Tensor:
         table = torch.empty_like(described, device="cpu")
         step = max(1, COPIED_AT_ONCE // max(1, described[0].nbytes))
         for start in range(0, len(table), step):
-            wanted = rows[(rows >= start) & (rows < start + step)]
+            end = min(start + step, len(table))  # beyond it the library refuses to slice
+            wanted = rows[(rows >= start) & (rows < end)]
             if len(wanted):
-                table[wanted] = part[start : start + step][wanted - start]
+                table[wanted] = part[start:end][wanted - start]
     return table
 
 
