@@ -142,9 +142,11 @@ def _terms(licence: str) -> str:
     if terms is None:
         return ""
     return (
-        f" {terms.notice}. The weights of the layers above were **modified**. Their use is "
-        f"restricted by the [prohibited use policy]({terms.policy}), which binds everyone who "
-        f"gets this model. If you pass it on, add a copy of the [terms]({terms.address})."
+        f"\n{terms.notice}.\n"
+        "The weights of the layers above were **modified**. Their use is restricted by the\n"
+        f"[prohibited use policy]({terms.policy}),\n"
+        "which binds everyone who gets this model. If you pass it on, add a copy of the\n"
+        f"[terms]({terms.address})."
     )
 
 
