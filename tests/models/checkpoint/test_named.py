@@ -111,6 +111,20 @@ def test_the_table_is_consistent(name: str) -> None:
         assert known.sha256 == known.parts[0].sha256
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_the_page_names_what_the_table_has(name: str) -> None:
+    known = NAMED[name]
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+    for said in (
+        known.parts[0].requirement,
+        f"{known.bytes / 1e6:.0f} MB",
+        f"[{known.licence}]({known.licence_at})",
+        known.base_model,
+    ):
+        assert said in row
+
+
 def test_without_consent_nothing_is_downloaded(
     model: NamedModel, index: Index, cache: Path, thanos: Thanos, tmp_path: Path
 ) -> None:
