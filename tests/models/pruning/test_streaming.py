@@ -145,10 +145,13 @@ def test_a_vocabulary_is_never_in_memory(
     assert "lm_head.weight" not in read
 
 
-def test_rows_are_read_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = torch.randn(37, 5)
-    save_file({"table": table}, tmp_path / "file.safetensors")
-    monkeypatch.setattr(shards, "COPIED_AT_ONCE", 4 * 5 * 4)  # four rows
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_are_read_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    table = torch.randn(37, 5).to(dtype)
+    save_file({"before": torch.ones(3), "table": table}, tmp_path / "file.safetensors")
+    monkeypatch.setattr(shards, "COPIED_AT_ONCE", 4 * table[0].nbytes)  # four rows
     for rows in (torch.arange(37), torch.tensor([0, 3, 4, 36]), torch.tensor([20])):
         found = read_rows(tmp_path / "file.safetensors", "table", rows)
         assert found.shape == table.shape
