@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_docs import ENVIRONMENT, OPTIONS, ROOT, check_python, commands
 from thanos_torch import cli
-from thanos_torch.runtime.downloads import WHEEL_SHA256
+from thanos_torch.checkpoint.named import DEFAULT_MODEL, NAMED
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 
@@ -22,7 +22,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder in which a random model stands where SmolLM2 would be."""
     folder = tmp_path_factory.mktemp("cache")
     tiny = [sys.executable, str(ROOT / "docs" / "examples" / "models" / "tiny.py")]
-    model = folder / f"smollm2-135m-{WHEEL_SHA256[:12]}"
+    model = folder / NAMED[DEFAULT_MODEL].folder
     subprocess.run([*tiny, str(model)], env=ENVIRONMENT, check=True, capture_output=True)
     return folder
 

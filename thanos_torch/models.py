@@ -9,7 +9,6 @@ from thanos_torch.checkpoint.base_card import base_licence, base_model
 from thanos_torch.checkpoint.held import HeldMasks
 from thanos_torch.checkpoint.inspect import SeenLayer, changed_files, inspect_folder
 from thanos_torch.checkpoint.load import (
-    DEFAULT_MODEL,
     LoadedModel,
     checkpoint_folder,
     load_model,
@@ -17,6 +16,7 @@ from thanos_torch.checkpoint.load import (
 )
 from thanos_torch.checkpoint.load_packed import PackedModel, load_packed
 from thanos_torch.checkpoint.masks import PackedMask, read_masks
+from thanos_torch.checkpoint.named import DEFAULT_MODEL, accept_terms
 from thanos_torch.checkpoint.pack import pack_checkpoint, unpack_checkpoint
 from thanos_torch.checkpoint.packed_format import PackedLayer, PackedSizes
 from thanos_torch.checkpoint.reapply import reapply_checkpoint, reapply_masks
@@ -29,6 +29,7 @@ from thanos_torch.checkpoint.record import (
 )
 from thanos_torch.checkpoint.shards import MASKS, PACKED, RECORD, Tensors
 from thanos_torch.checkpoint.streamed import StreamedModel
+from thanos_torch.checkpoint.terms import TermsError
 from thanos_torch.evaluation.perplexity import Perplexity, perplexity
 from thanos_torch.pruning.card import model_card
 from thanos_torch.pruning.checkpoint import finished_run, prune_checkpoint, save_checkpoint
@@ -76,7 +77,9 @@ __all__ = [
     "SeenLayer",
     "StreamedModel",
     "Tensors",
+    "TermsError",
     "Windows",
+    "accept_terms",
     "base_licence",
     "base_model",
     "calibration_windows",

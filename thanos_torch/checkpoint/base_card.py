@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.checkpoint.load import DEFAULT_MODEL
+from thanos_torch.checkpoint.named import NAMED
 from thanos_torch.runtime.arguments import checked
 
 CARD = "README.md"
-SMOLLM2_HUB, SMOLLM2_LICENCE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 IN_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)  # a model in a hub's cache
 
@@ -19,8 +18,8 @@ def base_licence(source: str) -> str | None:
 
     source  as for `load_model`
     """
-    if source == DEFAULT_MODEL:
-        return SMOLLM2_LICENCE  # the wheel that it comes from has no card
+    if source in NAMED:
+        return NAMED[source].licence  # the wheels that it comes from have no card
     named = _card(source).get("license")
     return named if isinstance(named, str) else None
 
@@ -35,8 +34,8 @@ def base_model(source: str) -> list[str]:
     card: then it is what that card says the model comes from. `_name_or_path` in config.json is
     not asked, because it may be a path on a stranger's disk, which looks like a hub id.
     """
-    if source == DEFAULT_MODEL:
-        return [SMOLLM2_HUB]
+    if source in NAMED:
+        return [NAMED[source].base_model]
     path = Path(source)
     if not path.exists():
         return [source] if HUB_ID.fullmatch(source) else []

@@ -1,16 +1,18 @@
-"""Find and load a model by its name: a folder, a hub id, a GGUF file, or the default model."""
+"""Find and load a model by its name: a folder, a hub id, a GGUF file, or a named model."""
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+from filelock import FileLock
 
+from thanos_torch.checkpoint.fetch import gguf_file, saying_if_full
 from thanos_torch.checkpoint.fit import note_dtypes
 from thanos_torch.checkpoint.model_class import model_class, read_config
+from thanos_torch.checkpoint.named import DEFAULT_MODEL, NAMED, NamedModel
 from thanos_torch.checkpoint.shards import (
     RECORD,
     WEIGHT_KINDS,
@@ -28,14 +30,13 @@ from thanos_torch.checkpoint.streamed import (
 from thanos_torch.checkpoint.tokenizer import load_tokenizer
 from thanos_torch.network.layers import dtype_name
 from thanos_torch.runtime.arguments import checked
-from thanos_torch.runtime.downloads import WHEEL_SHA256, cache_folder, download_gguf
+from thanos_torch.runtime.downloads import cache_folder
 from thanos_torch.runtime.errors import reason_of
 from thanos_torch.runtime.files import new_folder, stamp
 from thanos_torch.runtime.strangers import printable, read_json
 from thanos_torch.text.bos import note_family
 
-DEFAULT_MODEL = "smollm2-135m"
-SMOLLM2_ORIGIN = "SmolLM2-135M-Instruct, dequantised from Q4_1"
+NOTICE = "NOTICE"  # the file beside the weights of models whose terms ask for one
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ class LoadedModel:
 
 @checked()
 def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
-    """Load a hub id, a local folder, a .gguf file, or `smollm2-135m`.
+    """Load a hub id, a local folder, a .gguf file, or a named model: smollm2-135m or gemma3-270m.
 
     Checkpoints keep their dtype, or the widest one of their layers; GGUF is dequantised to float32.
     Weights are read from safetensors only, and code that comes with a model runs only if it is
-    trusted. Raises ValueError, in one line, if the model cannot be loaded.
+    trusted. Raises ValueError, in one line, if the model cannot be loaded: a TermsError for a
+    named model whose terms of use were not accepted.
     """
     if _is_gguf(source):
         return _from_gguf(source, Path(source))
@@ -120,18 +122,23 @@ def stream_model(
 
 
 def config_of(source: str, *, trust_remote_code: bool = False) -> Any:
-    """The config of a model; of `load_model` the arguments, and the errors without weights.
-
-    None for the default model, which has none before it is downloaded.
-    """
-    if source == DEFAULT_MODEL:
-        return None
+    """The config of a model; of `load_model` the arguments, and the errors without weights."""
     check_source(source)
-    path = Path(source)
     with quiet_transformers(), _load_errors(source):
-        if _is_gguf(source):
-            return read_config(str(path.parent), gguf_file=path.name)
-        return read_config(source, trust_remote_code=trust_remote_code)
+        return any_config(source, trust_remote_code)
+
+
+def any_config(source: str, trust_remote_code: bool) -> Any:
+    """As `config_of`, for a source that was checked; readers of configs raise what they like.
+
+    That of a named model has the shapes alone: it is known before the model is downloaded.
+    """
+    if source in NAMED:
+        return NAMED[source].built_config()
+    path = Path(source)
+    if _is_gguf(source):
+        return read_config(str(path.parent), gguf_file=path.name)
+    return read_config(source, trust_remote_code=trust_remote_code)
 
 
 def stream_original(folder: Path, *, trust_remote_code: bool = False) -> StreamedModel:
@@ -147,11 +154,11 @@ def _is_gguf(source: str) -> bool:
 def _folder_and_origin(source: str, trust_remote_code: bool) -> tuple[Path, str]:
     """The folder with the model's checkpoint, converted or downloaded if needed, and its origin."""
     path = Path(source)
-    if source == DEFAULT_MODEL:
-        return _smollm2_folder(), SMOLLM2_ORIGIN
+    if source in NAMED:
+        return _named_folder(NAMED[source]), NAMED[source].origin
     if _is_gguf(source):
         folder = cache_folder() / f"{path.stem}-{stamp(path)}"
-        return _dequantised(folder, lambda _: path), f"{path.name}, dequantised"
+        return _dequantised(folder, lambda: path), f"{path.name}, dequantised"
     check_source(source)
     if path.is_dir():
         return path, origin_of_folder(path)
@@ -164,12 +171,12 @@ def check_source(source: str) -> None:
     if source and path.is_dir() and not (path / "config.json").is_file():
         raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
     named = source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    known = source == DEFAULT_MODEL or _is_gguf(source) or path.is_dir()
+    known = source in NAMED or _is_gguf(source) or path.is_dir()
     if source.startswith((".", "/", "~")) and not path.exists():
         raise ValueError(f"model {source}: there is no such file or folder")
     if not source or (not known and (path.exists() or not named)):
         raise ValueError(
-            f"model must be a hub id, a checkpoint folder, a .gguf file or {DEFAULT_MODEL}, "
+            f"model must be a hub id, a checkpoint folder, a .gguf file, {' or '.join(NAMED)}, "
             f"got {source!r}"
         )
 
@@ -188,6 +195,7 @@ def _snapshot(source: str, trust_remote_code: bool) -> Path:
 
 
 def _from_gguf(source: str, file: Path) -> LoadedModel:
+    from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers(), _load_errors(source):
@@ -201,45 +209,56 @@ def _from_gguf(source: str, file: Path) -> LoadedModel:
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(read.state_dict())
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict(), assign=True)  # not copied: memory holds them once
+    model.tie_weights()
     note_family(tokenizer, model.config)
     return LoadedModel(model.eval(), tokenizer, source, f"{file.name}, dequantised", None)
 
 
 @checked()
 def checkpoint_folder(source: str) -> Path:
-    """The checkpoint folder of `smollm2-135m` or of a folder. Raises ValueError for others."""
-    if source == DEFAULT_MODEL:
-        return _smollm2_folder()
+    """The checkpoint folder of a named model, or `source` itself if it is a folder.
+
+    Raises ValueError for anything else; for a named model as `load_model`.
+    """
+    if source in NAMED:
+        return _named_folder(NAMED[source])
     if not Path(source).is_dir():
-        raise ValueError(f"original must be a checkpoint folder or {DEFAULT_MODEL}, got {source!r}")
+        known = " or ".join(NAMED)
+        raise ValueError(f"original must be a checkpoint folder, {known}, got {source!r}")
     return Path(source)
 
 
-def _smollm2_folder() -> Path:
-    """The default model as a checkpoint, converted once, because reading GGUF takes 40 seconds."""
-    return _dequantised(cache_folder() / f"smollm2-135m-{WHEEL_SHA256[:12]}", download_gguf)
+def _named_folder(model: NamedModel) -> Path:
+    """A named model as a checkpoint, converted once, because reading GGUF takes 40 seconds."""
+    model.refuse_unaccepted()
+    folder = cache_folder() / model.folder
+    notice = {NOTICE: f"{model.terms.notice}\n"} if model.terms else {}
+    return _dequantised(folder, lambda: gguf_file(model), notice)
 
 
-def _dequantised(folder: Path, fetch: Callable[[Path], Path]) -> Path:
+def _dequantised(
+    folder: Path, fetch: Callable[[], Path], beside: Mapping[str, str] | None = None
+) -> Path:
     """Convert a GGUF file to a checkpoint in `folder`, unless it is there already.
 
-    fetch  returns the file; its argument is a folder for temporary files
+    fetch   returns the file
+    beside  texts to write into the folder as well, by file name
     """
-    if folder.is_dir():
-        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        file = fetch(Path(scratch))
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            return folder
+        file = fetch()
         loaded = _from_gguf(file.name, file)
-    try:
-        with new_folder(folder) as partial, quiet_transformers():
+        room = saying_if_full(file.name, folder.parent)
+        with room, new_folder(folder) as partial, quiet_transformers():
             loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
-    except (OSError, ValueError):
-        if not folder.is_dir():  # if it is there, another process was faster
-            raise
+            for name, text in (beside or {}).items():
+                (partial / name).write_text(text, encoding="utf-8")
     return folder
 
 

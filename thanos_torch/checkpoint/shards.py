@@ -239,6 +239,35 @@ def read_tensors(files: Mapping[str, Path]) -> dict[str, Tensor]:
     return _collected(files, lambda stored, name: stored.get_tensor(name))
 
 
+def read_rows(file: Path, name: str, rows: Tensor) -> Tensor:
+    """A matrix in which the rows of these numbers are as in the file, and no others are filled.
+
+    file  was read before, and so is known to be sound
+    rows  sorted, each once
+
+    Memory is taken for the rows alone, because a system gives it out page by page, when a page is
+    written. The library's own slices read the whole matrix first. Raises OSError for a file that
+    ends too early.
+    """
+    part = _Part.of(file)
+    entry = part.entries[name]
+    table = torch.empty_like(without_content(name, entry["dtype"], entry["shape"]), device="cpu")
+    width = table[0].nbytes if len(table) else 1
+    step = max(1, COPIED_AT_ONCE // max(1, width))
+    with file.open("rb") as content:
+        for start in range(0, len(table), step):
+            end = min(start + step, len(table))
+            wanted = rows[(rows >= start) & (rows < end)]
+            if len(wanted):
+                content.seek(part.start + entry["data_offsets"][0] + start * width)
+                piece = bytearray(content.read((end - start) * width))
+                if len(piece) < (end - start) * width:
+                    raise OSError(f"{file} cannot be read: it ends too early")
+                read = torch.frombuffer(piece, dtype=torch.uint8).view(table.dtype)
+                table[wanted] = read.view(-1, *table.shape[1:])[wanted - start]
+    return table
+
+
 def read_in_turn(file: Path, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
     """Tensors of a file, one after another. Raises ValueError for a damaged or missing file."""
     with _opened(file) as stored:

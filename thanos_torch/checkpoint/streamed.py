@@ -14,10 +14,18 @@ from thanos_torch.checkpoint.converted import converted, converted_whole, has_ro
 from thanos_torch.checkpoint.fit import note_dtypes, refuse_unfit
 from thanos_torch.checkpoint.masks import Place
 from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
-from thanos_torch.checkpoint.shards import describe_tensors, model_files, read_tensors
+from thanos_torch.checkpoint.shards import (
+    describe_tensors,
+    join,
+    model_files,
+    read_rows,
+    read_tensors,
+    write_shard,
+)
 from thanos_torch.network.layers import PrunableLayer, block_of, decoder_blocks, prunable_layers
 from thanos_torch.network.replay import keep_rows
 from thanos_torch.runtime.arguments import checked
+from thanos_torch.runtime.files import begin, whole_file
 
 
 class Conversion:
@@ -232,6 +240,18 @@ class StreamedModel:
         found = read_tensors({name: self.files[name] for name in names})
         return {name: converted_whole(name, each, self.dtype) for name, each in found.items()}
 
+    def write_outside(self, names: Sequence[str], file: Path) -> None:
+        """Write tensors to a file as they are to be written if pruning leaves them alone.
+
+        Errors as of `read_outside`; OSError if the disk is full.
+        """
+        if self.dtype is not None:
+            write_shard(file, self.read_outside(names))
+            return
+        begin("shard write")
+        with whole_file(file) as unfinished:  # copied, because a vocabulary may be large
+            join({name: self.files[name] for name in names}, unfinished)
+
     def arrange(self, names: Iterable[str]) -> None:
         """Take the blocks of these names, in this order, for all decoder blocks."""
         self.blocks = {name: self.blocks[name] for name in names}
@@ -246,10 +266,14 @@ class StreamedModel:
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         table = self._of_module(embedding)
         unread = self._of_module(head) - table
-        self._load(name for name in self.outside if name not in unread)
+        alone = table_alone and isinstance(embedding, nn.Embedding)
+        by_rows = table if alone and self._is_plain(table, embedding.weight) else set()
+        self._load(name for name in self.outside if name not in unread | by_rows)
+        rows = tokens.unique()
+        self._fill({name: read_rows(self.files[name], name, rows) for name in by_rows})
         if head is not None and head is not embedding and head.weight is embedding.weight:
             head.weight = nn.Parameter(torch.empty_like(head.weight, device="meta"))
-        if table_alone and isinstance(embedding, nn.Embedding):
+        if alone:
             keep_rows(embedding, tokens, lambda: self._load(table))
 
     def load_outside(self) -> None:
@@ -277,9 +301,22 @@ class StreamedModel:
             for own, _ in module.named_parameters(recurse=False)
         }
 
+    def _is_plain(self, names: set[str], parameter: Tensor) -> bool:
+        """Whether one tensor of the checkpoint, as it is, is what a parameter is filled with."""
+        return all(
+            len(names) == 1
+            and not self._places[name][1]
+            and self.shapes[name] == tuple(parameter.shape)
+            and self.dtypes[name] == parameter.dtype
+            for name in names
+        )
+
     def _load(self, wanted: Iterable[str]) -> None:
+        self._fill(read_tensors({name: self.files[name] for name in wanted}))
+
+    def _fill(self, tensors: Mapping[str, Tensor]) -> None:
         with quiet_transformers():
-            self._conversion.load(read_tensors({name: self.files[name] for name in wanted}))
+            self._conversion.load(tensors)
         self._tie()
 
     def load_block(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from thanos_torch.checkpoint.terms import TermsError
 from thanos_torch.cli.certify import certify
 from thanos_torch.cli.checkpoints import inspect, pack, reapply, unpack
 from thanos_torch.cli.display import MEANINGS, ExitStatus
@@ -104,6 +105,9 @@ def run() -> None:
     arguments = [each for each in sys.argv[1:] if each != DEBUG]
     try:
         app(arguments)
+    except TermsError as error:
+        print(error.explained(), file=sys.stderr)
+        sys.exit(ExitStatus.USAGE)
     except (ValueError, OSError) as error:
         if DEBUG in sys.argv:
             traceback.print_exc()

@@ -21,8 +21,10 @@ from thanos_torch.cli.options import (
     DAMPING,
     HOW,
     METHOD,
+    NAMES,
     RESULT,
     WHAT,
+    AcceptGemmaTerms,
     NCountsZeros,
     PatternText,
     Recipe,
@@ -110,7 +112,9 @@ def _reason(layer: Judged) -> str:
 
 
 def certify(
-    original: Annotated[str, typer.Argument(help="The dense checkpoint folder, or smollm2-135m.")],
+    original: Annotated[
+        str, typer.Argument(help=f"The dense checkpoint folder, or by name {NAMES}.")
+    ],
     pruned: Annotated[Path, typer.Argument(help="The pruned checkpoint folder.")],
     gram: Annotated[
         Path,
@@ -143,6 +147,7 @@ def certify(
     ] = None,
     threads: Threads = 0,
     trust_remote_code: TrustRemoteCode = False,
+    accept_gemma_terms: AcceptGemmaTerms = False,
     json_file: Annotated[
         Path | None,
         typer.Option(

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from thanos_torch.checkpoint.load import config_of
+from thanos_torch.checkpoint.named import refuse_unaccepted
 from thanos_torch.cli.display import say, table, write_result
 from thanos_torch.cli.options import (
     DATASET_HELP,
     RESULT,
     TASKS,
     TEXT,
+    AcceptGemmaTerms,
     BosText,
     ChatFlag,
     ColumnName,
@@ -156,6 +158,7 @@ def evaluate(
     device: Device = "cpu",
     threads: Threads = 0,
     trust_remote_code: TrustRemoteCode = False,
+    accept_gemma_terms: AcceptGemmaTerms = False,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write the result there as well.", rich_help_panel=RESULT),
@@ -169,6 +172,7 @@ def evaluate(
     warnings.simplefilter("ignore", BosWarning)  # it is said in a line
     check_device(device)
     check_writable(json_file, "--json")
+    refuse_unaccepted(model)
     names = task_names(tasks) if tasks is not None else []
     if names:
         check_options(limit, batch_size)

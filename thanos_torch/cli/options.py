@@ -1,5 +1,6 @@
 """Command-line options that several commands share, their checks, and the rules they make."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,8 @@ import typer
 from reference.patterns import SWITCHES, Pattern, SemiStructured, parse_pattern
 from reference.threads import MOST_THREADS, number_variables
 from thanos_torch.checkpoint.converted import read_dtype
+from thanos_torch.checkpoint.named import NAMED
+from thanos_torch.checkpoint.terms import GEMMA, Terms, note_acceptance
 from thanos_torch.models import Ablation, LayerOptions, Rules, read_recipe
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.runtime import arguments
@@ -22,8 +25,9 @@ EVALUATION_WINDOWS = 40  # of `thanos prune --eval`: minutes for a small model o
 WHAT, HOW, TEXT, RESULT, RUN = "Layers and patterns", "Method", "Text", "Result", "Run"
 TASKS = "Zero-shot tasks"
 
+NAMES = " or ".join(NAMED)
 Model = Annotated[
-    str, typer.Argument(help="Hub id, checkpoint folder, .gguf file, or smollm2-135m.")
+    str, typer.Argument(help=f"Hub id, checkpoint folder, .gguf file, or by name {NAMES}.")
 ]
 DATASET_HELP = (
     "Text: pydoc (in every Python), wikitext2, c4, owner/name[:configuration] of a hub, a file "
@@ -64,6 +68,28 @@ TrustRemoteCode = Annotated[
     bool,
     typer.Option(
         "--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=RUN
+    ),
+]
+
+
+def _accept(terms: Terms) -> Callable[[bool], bool]:
+    def callback(asked: bool) -> bool:
+        if asked:
+            note_acceptance(terms)
+        return asked
+
+    return callback
+
+
+# Its callback does all that there is to do, before the command loads a model.
+AcceptGemmaTerms = Annotated[
+    bool,
+    typer.Option(
+        GEMMA.option,
+        help=f"Accept the {GEMMA.title} ({GEMMA.address.removeprefix('https://')}); once is "
+        "enough.",
+        rich_help_panel=RUN,
+        callback=_accept(GEMMA),
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...", rich_help_panel=RUN)]

@@ -9,11 +9,13 @@ from typing import Any
 import typer
 
 from thanos_torch.checkpoint.converted import AUTO
+from thanos_torch.checkpoint.named import refuse_unaccepted
 from thanos_torch.cli.display import ExitStatus, say, write_result
 from thanos_torch.cli.options import (
     BLOCK_SIZE,
     DAMPING,
     METHOD,
+    AcceptGemmaTerms,
     Activations,
     AllowPartial,
     BlockSize,
@@ -114,6 +116,7 @@ def prune(
     activations: Activations = "disk",
     trust_remote_code: TrustRemoteCode = False,
     rank_timeout: RankTimeout = TIMEOUT,
+    accept_gemma_terms: AcceptGemmaTerms = False,
 ) -> None:
     """Prune MODEL and write a Hugging Face checkpoint, certified layer by layer.
 
@@ -146,6 +149,7 @@ def prune(
             allow_partial=allow_partial,
         )
         raise typer.Exit(status)
+    refuse_unaccepted(model)
     refuse_missing(dataset)
     if out is None:
         raise typer.BadParameter("give a folder, or say --dry-run", param_hint="--out")

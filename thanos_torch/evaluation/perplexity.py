@@ -1,5 +1,6 @@
 """Measure perplexity on windows of a text."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -10,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thanos_torch.evaluation.meaning import refuse_meaningless
-from thanos_torch.network.replay import BATCH_TOKENS
+from thanos_torch.network.replay import BATCH_TOKENS, replaced
 from thanos_torch.runtime.arguments import checked
 from thanos_torch.runtime.errors import in_one_line
 from thanos_torch.text.bos import warn_lacking_bos
-from thanos_torch.text.padding import EqualWindows, real_windows
+from thanos_torch.text.padding import EqualWindows, of_text_config, real_windows
 from thanos_torch.text.windows import check_stride
+
+# Bytes of a batch's logits in float32 up to which all are computed at once. A batch with more, as
+# of models with 262,144 words, has them a part at a time.
+MOST_LOGITS, PART_OF_LOGITS = 2**29, 2**27
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,49 @@ def _scored(
 ) -> Iterator[tuple[float, int]]:
     """The sum of losses and the number of scored tokens, for each window of a batch."""
     batch = batch.to(next(model.parameters()).device)
-    with in_one_line(_failed(model, numbers)):
-        logits = model(batch, use_cache=False).logits
     length = batch.shape[1]
-    for number, scores, ids in zip(numbers, logits, batch, strict=True):
-        # One by one, because a vocabulary is large.
-        first = max(1, length - stride) if number else 1
-        loss = cross_entropy(scores[first - 1 : -1].float(), ids[first:], reduction="sum").item()
-        yield loss, length - first
+    # The first token that is scored in each window.
+    firsts = [max(1, length - stride) if number else 1 for number in numbers]
+    losses = [0.0] * len(numbers)
+    with in_one_line(_failed(model, numbers)):
+        for start, logits in _logits(model, batch):
+            for row, (scores, ids, first) in enumerate(zip(logits, batch, firsts, strict=True)):
+                # One by one, because a vocabulary is large. A token's scores are those before it.
+                wanted = ids[max(first, start + 1) : start + 1 + len(scores)]
+                scores = scores[max(0, first - 1 - start) :][: len(wanted)]
+                losses[row] += cross_entropy(scores.float(), wanted, reduction="sum").item()
+    yield from ((loss, length - first) for loss, first in zip(losses, firsts, strict=True))
+
+
+def _logits(model: nn.Module, batch: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The logits for a batch, (windows, tokens, words), in parts, each with its first token.
+
+    In several parts if all would take too much memory, and if the model can give logits for some
+    tokens alone. Then the output of its body, all but the head, is computed once and kept.
+    """
+    windows, length = batch.shape
+    words = of_text_config(model, "vocab_size") or 0
+    of_token = 4 * windows * words
+    body = getattr(model, getattr(model, "base_model_prefix", None) or "", None)
+    apart = "logits_to_keep" in inspect.signature(model.forward).parameters
+    if of_token * length <= MOST_LOGITS or not apart or not isinstance(body, nn.Module):
+        yield 0, model(batch, use_cache=False).logits
+        return
+    with replaced({body: _once(body.forward)}):
+        for tokens in torch.arange(length, device=batch.device).split(
+            max(1, PART_OF_LOGITS // of_token)
+        ):
+            logits = model(batch, use_cache=False, logits_to_keep=tokens).logits
+            yield int(tokens[0]), logits
+
+
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that runs at its first call, and returns what it returned then ever after."""
+    kept: list[Any] = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not kept:
+            kept.append(function(*args, **kwargs))
+        return kept[0]
+
+    return call

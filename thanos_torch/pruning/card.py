@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thanos_torch.checkpoint.record import counted, layer_kind
+from thanos_torch.checkpoint.terms import TERMS
 from thanos_torch.pruning.plan import switch_words
 from thanos_torch.pruning.recipe_file import recipe_lines
 from thanos_torch.runtime.arguments import checked
@@ -129,9 +130,24 @@ def _name(source: str) -> str:
 
 
 def _licence(model: Mapping[str, Any]) -> str:
-    if model.get("licence"):
-        return f"Licence of the base model, as its card says: {_text(model['licence'])}."
-    return "No card of the base model says its licence: look it up before you share this."
+    licence = model.get("licence")
+    if not licence:
+        return "No card of the base model says its licence: look it up before you share this."
+    return f"Licence of the base model, as its card says: {_text(licence)}.{_terms(licence)}"
+
+
+def _terms(licence: str) -> str:
+    """What the terms of use behind a licence ask a changed model to say; empty without terms."""
+    terms = TERMS.get(licence)
+    if terms is None:
+        return ""
+    return (
+        f"\n{terms.notice}.\n"
+        "The weights of the layers above were **modified**. Their use is restricted by the\n"
+        f"[prohibited use policy]({terms.policy}),\n"
+        "which binds everyone who gets this model. If you pass it on, add a copy of the\n"
+        f"[terms]({terms.address})."
+    )
 
 
 def _switches(layers: list[Mapping[str, Any]]) -> str:

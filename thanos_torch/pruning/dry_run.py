@@ -10,8 +10,8 @@ import psutil
 import torch
 from torch import nn
 
-from thanos_torch.checkpoint.load import DEFAULT_MODEL, check_source
-from thanos_torch.checkpoint.model_class import build_model, read_config, refuse_endless
+from thanos_torch.checkpoint.load import any_config, check_source
+from thanos_torch.checkpoint.model_class import build_model, refuse_endless
 from thanos_torch.checkpoint.record import NOT_REACHED, LayerRecord, ModelReport
 from thanos_torch.checkpoint.shards import holds_weights, side_files
 from thanos_torch.checkpoint.streamed import StreamedModel, quiet_transformers
@@ -30,18 +30,6 @@ CERTIFICATE_MATRICES = 7  # float64 matrices of the size of W, and as many of th
 
 _NUMBER = re.compile(r"\b\d+\b")  # of a block or an expert
 
-# The configuration of SmolLM2-135M-Instruct, so that a dry run need not download it.
-_SMOLLM2: dict[str, Any] = {
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 8192,
-    "tie_word_embeddings": True,
-}
-
 
 def meta_model(
     source: str, *, trust_remote_code: bool = False, written: torch.dtype | None = None
@@ -53,18 +41,10 @@ def meta_model(
     Other arguments as of `load_model`. Raises ValueError if there is no such model, or if its
     weights are at hand and are not what `prune_checkpoint` takes.
     """
-    from transformers import LlamaConfig
-
     check_source(source)
-    path = Path(source)
     try:
         with quiet_transformers(), torch.device("meta"):
-            if source == DEFAULT_MODEL:
-                config: Any = LlamaConfig(**_SMOLLM2)
-            elif path.is_file() and path.suffix == ".gguf":
-                config = read_config(str(path.parent), gguf_file=path.name)
-            else:
-                config = read_config(source, trust_remote_code=trust_remote_code)
+            config = any_config(source, trust_remote_code)
             refuse_endless(config)
             dtype = config.dtype or torch.float32
             dtype = torch.promote_types(dtype, written or dtype)

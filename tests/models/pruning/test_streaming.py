@@ -1,7 +1,7 @@
 """Checkpoints that are pruned block by block: the same result as in memory, the same layout."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import MixtralConfig
 
 from tests.models import tiny
 from tests.models.families import EXPERTS, FAMILIES
 from thanos_torch import Unstructured
-from thanos_torch.checkpoint.shards import INDEX, read_tensors, tensor_files
+from thanos_torch.checkpoint import shards
+from thanos_torch.checkpoint import streamed as streamed_module
+from thanos_torch.checkpoint.shards import INDEX, read_rows, read_tensors, tensor_files
 from thanos_torch.models import (
     MASKS,
     RECORD,
@@ -120,6 +123,39 @@ def test_what_is_not_pruned_is_copied(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "config.json").read_bytes() == config.read_bytes()
     for file in ("tokenizer.json", "generation_config.json"):
         assert (tmp_path / "out" / file).read_bytes() == (dense / file).read_bytes()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_vocabulary_is_never_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    """Rows that the windows read are, and tensors that stay as they are are copied as files."""
+    config = tiny.llama_config(tie_word_embeddings=tied)
+    dense = tiny.save_checkpoint(tiny.random_model(config), tmp_path / "dense")
+    read: set[str] = set()
+
+    def noting(files: Mapping[str, Path]) -> dict[str, Tensor]:
+        read.update(files)
+        return read_tensors(files)
+
+    monkeypatch.setattr(streamed_module, "read_tensors", noting)
+    prune(dense, tmp_path / "out")
+    assert "model.norm.weight" in read
+    assert "model.embed_tokens.weight" not in read
+    assert "lm_head.weight" not in read
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_are_read_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    table = torch.randn(37, 5).to(dtype)
+    save_file({"before": torch.ones(3), "table": table}, tmp_path / "file.safetensors")
+    monkeypatch.setattr(shards, "COPIED_AT_ONCE", 4 * table[0].nbytes)  # four rows
+    for rows in (torch.arange(37), torch.tensor([0, 3, 4, 36]), torch.tensor([20])):
+        found = read_rows(tmp_path / "file.safetensors", "table", rows)
+        assert found.shape == table.shape
+        assert torch.equal(found[rows], table[rows])
 
 
 def test_names_of_a_base_model_stay(tmp_path: Path) -> None:

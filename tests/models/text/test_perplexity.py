@@ -1,13 +1,21 @@
 """Perplexity, against a computation without batches and known models."""
 
+import importlib
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import Gemma3Config, Gemma3TextConfig
 
+from tests.models.families import FAMILIES
 from tests.models.tiny import WORDS, llama_config, random_model, random_windows
 from thanos_torch.models import perplexity
+from thanos_torch.network.layers import decoder_blocks
+
+# `thanos_torch.evaluation` has a function of this name.
+of_perplexity = importlib.import_module("thanos_torch.evaluation.perplexity")
 
 
 def test_it_is_the_exponential_of_the_mean_loss() -> None:
@@ -54,6 +62,49 @@ def test_overlapping_windows_score_each_token_once(stride: int) -> None:
         for end, count in zip(ends, [31, *[stride] * (len(windows) - 1)], strict=True)
     ]
     assert result.window_losses == pytest.approx(means, rel=1e-5)
+
+
+@pytest.mark.parametrize("stride", [32, 7])
+@pytest.mark.parametrize("name", ["Llama", "Gemma 2", "Gemma 3", "GPT-2"])
+def test_logits_in_parts_give_the_same(
+    name: str, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(FAMILIES[name].config)
+    windows = random_windows(5, 32)
+    windows[:, 0] = model.config.bos_token_id or 0  # which Gemma warns of else
+    whole = perplexity(model, windows, stride=stride)
+    heads: list[int] = []
+    model.get_output_embeddings().register_forward_hook(
+        lambda module, args, output: heads.append(output.numel())
+    )
+    blocks: list[int] = []
+    next(iter(decoder_blocks(model).values())).register_forward_hook(
+        lambda module, args, output: blocks.append(1)
+    )
+    limit = 4 * 5 * 3 * model.config.get_text_config().vocab_size  # of three tokens at a time
+    monkeypatch.setattr(of_perplexity, "MOST_LOGITS", limit)
+    monkeypatch.setattr(of_perplexity, "PART_OF_LOGITS", limit)
+    parts = perplexity(model, windows, stride=stride)
+    assert parts.window_losses == pytest.approx(whole.window_losses, rel=1e-5)
+    assert (parts.tokens, parts.windows) == (whole.tokens, whole.windows)
+    # The look at whether the model means anything comes first: it runs all once.
+    assert max(heads[1:]) * 4 <= limit
+    assert len(heads) == 1 + math.ceil(32 / 3)
+    assert len(blocks) == 2
+    assert "forward" not in vars(model.base_model)
+
+
+def test_a_model_that_gives_no_parts_gives_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(llama_config())
+    own = model.forward
+
+    def whole(input_ids: Tensor, use_cache: bool = False) -> Any:
+        return own(input_ids, use_cache=use_cache)
+
+    expected = perplexity(model, random_windows())
+    monkeypatch.setattr(of_perplexity, "MOST_LOGITS", 1)
+    model.forward = whole
+    assert perplexity(model, random_windows()) == expected
 
 
 def test_the_longest_window_is_that_of_the_text_config() -> None:
