@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from thanos_torch.checkpoint.hub import REPOSITORY, hub_model
 from thanos_torch.checkpoint.named import NAMED
 from thanos_torch.runtime.arguments import checked
 
 CARD = "README.md"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 IN_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)  # a model in a hub's cache
 
 
@@ -38,13 +38,14 @@ def base_model(source: str) -> list[str]:
         return [NAMED[source].base_model]
     path = Path(source)
     if not path.exists():
-        return [source] if HUB_ID.fullmatch(source) else []
+        model = hub_model(source)
+        return [model.repository] if model else []
     for folder in path.resolve().parents:
         if found := IN_CACHE.fullmatch(folder.name):
             return ["/".join(found.groups())]
     named = _card(source).get("base_model")
     ids = named if isinstance(named, list) else [named]
-    return [each for each in ids if isinstance(each, str) and HUB_ID.fullmatch(each)]
+    return [each for each in ids if isinstance(each, str) and REPOSITORY.fullmatch(each)]
 
 
 def _card(source: str) -> dict[str, Any]:
@@ -60,7 +61,8 @@ def _card(source: str) -> dict[str, Any]:
     from transformers.utils.hub import cached_file
 
     try:
-        card = cached_file(source, CARD)
+        model = hub_model(source)
+        card = cached_file(model.repository, CARD, revision=model.revision) if model else None
     except OSError:  # no card, or no hub
         return {}
     return _front_matter(Path(card)) if card else {}

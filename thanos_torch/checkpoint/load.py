@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from thanos_torch.checkpoint.fetch import gguf_file, saying_if_full
 from thanos_torch.checkpoint.fit import note_dtypes
+from thanos_torch.checkpoint.hub import hub_model
 from thanos_torch.checkpoint.model_class import model_class, read_config
 from thanos_torch.checkpoint.named import DEFAULT_MODEL, NAMED, NamedModel
 from thanos_torch.checkpoint.shards import (
@@ -76,6 +77,7 @@ class LoadedModel:
 def load_model(source: str = DEFAULT_MODEL, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a hub id, a local folder, a .gguf file, or a named model: smollm2-135m or gemma3-270m.
 
+    A hub id with `@REVISION` behind it is loaded at that commit, branch or tag.
     Checkpoints keep their dtype, or the widest one of their layers; GGUF is dequantised to float32.
     Weights are read from safetensors only, and code that comes with a model runs only if it is
     trusted. Raises ValueError, in one line, if the model cannot be loaded: a TermsError for a
@@ -138,7 +140,16 @@ def any_config(source: str, trust_remote_code: bool) -> Any:
     path = Path(source)
     if _is_gguf(source):
         return read_config(str(path.parent), gguf_file=path.name)
-    return read_config(source, trust_remote_code=trust_remote_code)
+    if path.exists():
+        return read_config(source, trust_remote_code=trust_remote_code)
+    return _hub_config(source, trust_remote_code)
+
+
+def _hub_config(source: str, trust_remote_code: bool) -> Any:
+    model = hub_model(source)
+    assert model  # `check_source` has refused what is none
+    trusted = {"trust_remote_code": trust_remote_code}
+    return read_config(model.repository, revision=model.revision, **trusted)
 
 
 def stream_original(folder: Path, *, trust_remote_code: bool = False) -> StreamedModel:
@@ -170,14 +181,14 @@ def check_source(source: str) -> None:
     path = Path(source)
     if source and path.is_dir() and not (path / "config.json").is_file():
         raise ValueError(f"model folder {source} is no checkpoint: it has no config.json")
-    named = source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    named = hub_model(source) is not None
     known = source in NAMED or _is_gguf(source) or path.is_dir()
     if source.startswith((".", "/", "~")) and not path.exists():
         raise ValueError(f"model {source}: there is no such file or folder")
     if not source or (not known and (path.exists() or not named)):
         raise ValueError(
-            f"model must be a hub id, a checkpoint folder, a .gguf file, {' or '.join(NAMED)}, "
-            f"got {source!r}"
+            "model must be a hub id, also with @REVISION, a checkpoint folder, a .gguf file, "
+            f"{' or '.join(NAMED)}, got {source!r}"
         )
 
 
@@ -189,9 +200,13 @@ def _snapshot(source: str, trust_remote_code: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     unread = [f"*{kind}" for kind in WEIGHT_KINDS if kind != ".safetensors"]
+    model = hub_model(source)
+    assert model
     with quiet_transformers(), _load_errors(source):
-        read_config(source, trust_remote_code=trust_remote_code)
-        return Path(snapshot_download(source, ignore_patterns=unread))
+        _hub_config(source, trust_remote_code)
+        return Path(
+            snapshot_download(model.repository, revision=model.revision, ignore_patterns=unread)
+        )
 
 
 def _from_gguf(source: str, file: Path) -> LoadedModel:

@@ -10,6 +10,7 @@ import psutil
 import torch
 from torch import nn
 
+from thanos_torch.checkpoint.hub import hub_model
 from thanos_torch.checkpoint.load import any_config, check_source
 from thanos_torch.checkpoint.model_class import build_model, refuse_endless
 from thanos_torch.checkpoint.record import NOT_REACHED, LayerRecord, ModelReport
@@ -63,8 +64,9 @@ def _weights_at_hand(source: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     folder = Path(source)
-    if source.count("/") == 1 and not folder.exists():
-        cached = try_to_load_from_cache(source, "config.json")
+    model = None if folder.exists() else hub_model(source)
+    if model:
+        cached = try_to_load_from_cache(model.repository, "config.json", revision=model.revision)
         folder = Path(cached).parent if isinstance(cached, str) else folder
     held = folder.is_dir() and any(holds_weights(file.name) for file in folder.iterdir())
     return folder if held else None
