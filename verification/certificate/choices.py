@@ -206,7 +206,8 @@ class Choice:
             row = "" if self.rules.whole_columns else f"row {self.rows[rows[k]]}, "
             done = "removed" if picked[k] else "kept"
             place = f"{row}column {self.j1 + columns[k]}"
-            tally.first_wrong = f"first at {place}: {done}, S = {values[k]:.6g}"
+            share = f", S is {values[k] / plain[k]:.4g} of the threshold" if plain[k] > 0 else ""
+            tally.first_wrong = f"first at {place}: {done}{share}"
         tally.wrong += int(wrong.sum())
 
     def _around(self, rows: Indices, columns: Indices) -> list[Array]:

@@ -39,6 +39,9 @@ from verification.thresholds import (
     UNIT_ROUNDOFF,
 )
 
+# The usual reasons for NaN, which hides what made it.
+WILD = "without damping H may be singular; the norm of a dead column is 0"
+
 
 @dataclass(frozen=True)
 class Standard:
@@ -70,7 +73,8 @@ def judge(
 
     mask  (c, b), or None to infer it from the zeros of Ŵ
     """
-    checks = [Check("finite", "section 2", int((~np.isfinite(case.pruned)).sum()), 0)]
+    wild = ~np.isfinite(case.pruned)
+    checks = [Check("finite", "section 2", int(wild.sum()), 0, first_place(wild), WILD)]
     strangers = case.strangers + (refit.strangers if refit else 0)
     if case.storage or (refit and refit.storage):
         checks.append(Check("storage", "T13", strangers, 0, "", "entries of another type"))

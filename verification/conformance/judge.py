@@ -84,7 +84,7 @@ def judge_answer(case: Case, answer: Answer, capabilities: Capabilities) -> tupl
     if case.expected == "refusal":
         return (_refusal(case, answer),)
     if isinstance(answer, Refused):
-        note = f"refused, but it is legal: {answer.message[:MAX_NAMED]}"
+        note = f"refused, but it is legal: {answer.message[:MAX_NAMED] or 'without a reason'}"
         return (Check("output", "section 2", 1, 0, "", note),)
     arithmetic = capabilities.judged_arithmetic(case.dtype)
     certificate = certify(

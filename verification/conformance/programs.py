@@ -20,6 +20,7 @@ from verification.conformance.supervised import POSIX, Ended, Limits, Supervisor
 from verification.conformance.tensors import parse_json
 
 REFUSED = 2  # the exit status of a refusal
+MAX_SHOWN = 200  # characters of what --describe printed
 LIMITS = Limits(written=2**26, printed=2**20)
 
 Told: TypeAlias = Refused | Failed | None  # what a program says; None: the output is written
@@ -80,7 +81,8 @@ class Program:
         try:
             return parse_json(ended.out[:MAX_MESSAGE])
         except ValueError as error:
-            raise ValueError(f"{self.command[0]} --describe printed {error}") from None
+            command = shlex.join([*self.command, "--describe"])
+            raise ValueError(f"{command} printed {error}: {ended.out[:MAX_SHOWN]!r}") from None
 
     def _run(self, arguments: list[str], folder: Path) -> Ended:
         if self._supervisor is None or not self._supervisor.alive:

@@ -120,6 +120,8 @@ def suspects(e: Evidence, right: Array) -> Iterator[Suspect]:
             if method != e.method:
                 yield Suspect("another-method", "section 6", f"this is what {method} does",
                               lambda method=method: _by_reference(e, method))  # type: ignore[misc]  # fmt: skip
+    yield Suspect("nothing-removed", "section 2", "no weight was removed",
+                  lambda: (e.weight, np.zeros_like(e.mask)))  # fmt: skip
 
 
 def result_of(e: Evidence, suspect: Suspect) -> tuple[Array, Mask] | None:

@@ -18,8 +18,10 @@ def of_details(e: Evidence, right: Array, mask: Mask) -> Iterator[Suspect]:
     bits = (e.pruned != 0) | np.signbit(e.pruned)
     if (e.mask & bits).any() and _same(e, zeroed, right, mask):
         row, column = np.argwhere(e.mask & bits)[0]
-        yield _as_seen(e, "zeros-not-exact", "section 2", "removed weights are not +0.0: "
-                       f"{e.pruned[row, column]!r} at row {row}, column {column}")  # fmt: skip
+        value = float(e.pruned[row, column])
+        yield _as_seen(e, "zeros-not-exact", "section 2",
+                       f"removed weights are not +0.0: {value!r} at row {row}, column {column}",
+                       )  # fmt: skip
     changed = ~mask.any(axis=1) & (e.pruned != e.weight).any(axis=1)
     if e.outlier_count and changed.any():
         restored = np.where(changed[:, None], e.weight, e.pruned)
@@ -27,7 +29,8 @@ def of_details(e: Evidence, right: Array, mask: Mask) -> Iterator[Suspect]:
             yield _as_seen(e, "outlier-row-changed", "section 2",
                            f"outlier row {int(np.argmax(changed))} is not bit for bit what it was",
                            )  # fmt: skip
-    if mask.any() and (~mask).any() and (e.mask == ~mask).all() and not e.pruned[~e.mask].any():
+    zero = e.pruned == 0
+    if (~mask).any() and (e.mask == ~mask).all() and zero[mask].all() and not zero.all():
         yield _as_seen(e, "mask-inverted", "section 2", "the mask is True where weights stay")
 
 

@@ -25,6 +25,7 @@ PAGES = (
 )  # fmt: skip
 NAME = f"thanos-vectors-{VERSION}"
 TIME = 946_684_800  # 2000-01-01 UTC, for every file: tar warns of 1970
+COMMAND = re.compile(r"^\$ .*", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -50,7 +51,8 @@ def contents(root: Path = ROOT) -> dict[str, bytes]:
     found["LICENSE"] = _text(root / "LICENSE").encode()
     names = {*found, "SHA256SUMS", *(f"docs/{page}" for page in PAGES)}
     for page in PAGES:
-        found[f"docs/{page}"] = _with_links_inside(_text(root / "docs" / page), names).encode()
+        text = _with_links_inside(_text(root / "docs" / page), names)
+        found[f"docs/{page}"] = _with_paths_inside(text).encode()
     found["SHA256SUMS"] = _sums(found).encode()
     return dict(sorted(found.items()))
 
@@ -104,6 +106,11 @@ def _with_links_inside(page: str, names: set[str]) -> str:
         return link[0] if inside else words
 
     return LINK.sub(kept, page)
+
+
+def _with_paths_inside(page: str) -> str:
+    """A page whose commands find the vectors from the folder of the release."""
+    return COMMAND.sub(lambda line: line[0].replace(f"{VECTORS}/", ""), page)
 
 
 def _sums(files: Mapping[str, bytes]) -> str:

@@ -61,6 +61,10 @@ WRONG = [
     Wrong("mask inverted",
         with_step(handed_back=lambda self, weights, mask: Right.handed_back(self, weights, ~mask)),
         "zeros", "mask-inverted"),
+    # The program hands back what it got, because pruning is not written yet.
+    Wrong("nothing removed",
+        with_step(handed_back=lambda self, weights, mask: (self.given_weight, np.zeros_like(mask))),
+        "counts", "nothing-removed", patterns=("n:m", "structured")),  # else rows may be padded
     # The weight comes back as float32 whatever came in.
     Wrong("always float32",
         with_step(handed_back=lambda self, weights, mask: (weights.astype(np.float32), mask)),
