@@ -47,9 +47,11 @@ class GGUFWeights:
     def read(self, layer: str) -> NDArray[np.float16]:
         """A layer's weight (c, b), its rows in the checkpoint's order.
 
-        Raises ValueError if the file has it in another dtype.
+        Raises ValueError for an unknown layer, and if the file has it in another dtype.
         """
         name = self._names.get_name(layer)
+        if name is None:
+            raise ValueError(f"layer must be one of {self._name}, got {layer!r}")
         tensor = self._tensors[f"{name}.weight"]
         if tensor.tensor_type != gguf.GGMLQuantizationType.F16:
             raise ValueError(f"{tensor.name} must be F16, got {tensor.tensor_type.name}")

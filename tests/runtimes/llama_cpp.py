@@ -44,7 +44,10 @@ WINDOWS = 4
 PRUNE = ["--pattern", PATTERN, "--nsamples", "8", "--seqlen", str(SEQLEN)]
 SCORE = Path(__file__).with_name("score.mjs")
 # What tokenizers may disagree on: spaces, digits, scripts, joined emoji, and line ends.
-ODD = "  Two  spaces,\ttabs\n\n\n 1234567 и «кавычки» 漢字 e\u0301 👩‍👩‍👧 it's don't\r\n def f(x):\n    return x"
+ODD = (
+    "  Two  spaces,\ttabs\n\n\n 1234567 и «кавычки» 漢字 e\u0301 👩‍👩‍👧"
+    " it's don't\r\n def f(x):\n    return x"
+)
 UNPERMUTED = "from conversion.llama import LlamaModel; LlamaModel.undo_permute = False"
 
 
@@ -98,7 +101,7 @@ def compare(tools: Tools, folder: Path) -> dict[str, Any]:
         "pruned": run(tools, files["pruned"], windows, texts),
         "unpermuted": run(tools, files["unpermuted"], windows[:1], []),
     }
-    of_pruned = load_model(pruned)
+    of_pruned = load_model(str(pruned))
     weights = {name: each.detach() for name, each in of_pruned.model.named_parameters()}
     masks = {name: mask.unpacked().numpy() for name, mask in read_masks(pruned).items()}
     layers = {name: weights[f"{name}.weight"].clone() for name in masks}
