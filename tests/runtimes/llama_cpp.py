@@ -22,7 +22,7 @@ from torch import Tensor
 
 from reference.threads import cores
 from tests.runtimes.gguf_weights import Zeros, count_zeros
-from tests.runtimes.losses import Agreement, Losses, our_losses
+from tests.runtimes.losses import Agreement, our_losses
 from tests.runtimes.tools import CONVERTER, RUNTIME, VERSION, ToolMissingError, Tools, install
 from tests.stress.program import THANOS
 from thanos_torch.models import (
@@ -87,50 +87,54 @@ def compare(tools: Tools, folder: Path) -> dict[str, Any]:
     loaded.tokenizer.save_pretrained(dense)
     command = [*THANOS, "prune", str(dense), "--out", str(pruned), *PRUNE]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    windows = evaluation_windows(
-        loaded.tokenizer, DEFAULT_DATASET, seqlen=SEQLEN, limit=WINDOWS
-    ).ids
+    text = evaluation_windows(loaded.tokenizer, DEFAULT_DATASET, seqlen=SEQLEN, limit=WINDOWS)
+    windows = text.ids
     texts = [*loaded.tokenizer.batch_decode(windows), ODD]
 
     files = {name: folder / f"{name}.gguf" for name in ("dense", "pruned", "unpermuted")}
     tools.convert(dense, files["dense"])
     tools.convert(pruned, files["pruned"])
     tools.convert(pruned, files["unpermuted"], first=UNPERMUTED)
-    answers = {
-        "dense": run(tools, files["dense"], windows, texts),
-        "pruned": run(tools, files["pruned"], windows, texts),
-        "unpermuted": run(tools, files["unpermuted"], windows[:1], []),
-    }
-    of_pruned = load_model(str(pruned))
-    weights = {name: each.detach() for name, each in of_pruned.model.named_parameters()}
-    masks = {name: mask.unpacked().numpy() for name, mask in read_masks(pruned).items()}
-    layers = {name: weights[f"{name}.weight"].clone() for name in masks}
-    zeros = {name: count_zeros(file, layers, masks) for name, file in files.items()}
-
-    control, pair = Pair(loaded, windows), Pair(of_pruned, windows)
-    own = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    answers = {name: run(tools, file, windows, texts) for name, file in files.items()}
+    zeros = count_all_zeros(files, pruned)
+    control, pair = Pair(loaded, windows), Pair(load_model(str(pruned)), windows)
     judged = {
         "dense": control.judged(answers["dense"]),
-        "pruned": pair.judged(answers["pruned"]) | {"zeros": asdict(zeros["pruned"])},
+        "pruned": pair.judged(answers["pruned"]),
     }
     mistakes = {
-        "rows of queries and keys not reordered": seen(
-            zeros["unpermuted"], pair.agreement(answers["unpermuted"])
-        ),
-        "the dense weights converted": seen(zeros["dense"], pair.agreement(answers["dense"])),
+        "rows of queries and keys not reordered": "unpermuted",
+        "the dense weights converted": "dense",
     }
-    same_ids = all(answers[name]["ids"] == own for name in ("dense", "pruned"))
-    right = zeros["pruned"].right and all(each["right"] for each in judged.values())
+    seen = {
+        mistake: {
+            "by_weights": not zeros[name].right,
+            "by_losses": not pair.agreement(answers[name]).right,
+        }
+        for mistake, name in mistakes.items()
+    }
+    own = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    same_ids = all(answer["ids"] == own for answer in answers.values())
+    right = same_ids and zeros["pruned"].right and all(each["right"] for each in judged.values())
     return {
-        "passed": right and same_ids and all(all(each.values()) for each in mistakes.values()),
+        "passed": right and all(all(each.values()) for each in seen.values()),
         "llama.cpp": answers["pruned"]["release"],
         "instructions": answers["pruned"]["system"],
         "windows": WINDOWS,
         "seqlen": SEQLEN,
         "same_token_ids": same_ids,
+        "zeros": asdict(zeros["pruned"]),
         "models": judged,
-        "mistakes_seen": mistakes,
+        "mistakes_seen": seen,
     }
+
+
+def count_all_zeros(files: dict[str, Path], pruned: Path) -> dict[str, Zeros]:
+    """Compare every GGUF file with the weights and masks of a pruned checkpoint."""
+    masks = {name: mask.unpacked().numpy() for name, mask in read_masks(pruned).items()}
+    model = load_model(str(pruned)).model
+    weights = {name: model.get_submodule(name).weight.detach() for name in masks}
+    return {name: count_zeros(file, weights, masks) for name, file in files.items()}
 
 
 class Pair:
@@ -150,8 +154,8 @@ class Pair:
         return {
             "right": agreement.right,
             "perplexity_thanos_eval": self.perplexity,
-            "perplexity_f16_weights": _perplexity(self.ours.weights),
-            "perplexity_llama_cpp": _perplexity(np.array(answer["losses"])),
+            "perplexity_f16_weights": math.exp(self.ours.weights.mean()),
+            "perplexity_llama_cpp": math.exp(np.mean(answer["losses"])),
             "noise": self.ours.noise,
             **asdict(agreement),
         }
@@ -165,15 +169,6 @@ def run(tools: Tools, model: Path, windows: Tensor, texts: list[str]) -> dict[st
     tools.node(SCORE, model, asked, answer)
     found: dict[str, Any] = json.loads(answer.read_text())
     return found
-
-
-def seen(zeros: Zeros, agreement: Agreement) -> dict[str, bool]:
-    """Which of the two checks noticed a mistake."""
-    return {"by_weights": not zeros.right, "by_losses": not agreement.right}
-
-
-def _perplexity(losses: Losses) -> float:
-    return math.exp(losses.mean())
 
 
 if __name__ == "__main__":

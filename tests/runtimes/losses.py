@@ -51,8 +51,8 @@ class Agreement:
 
     @classmethod
     def of(cls, theirs: Losses, ours: OurLosses) -> "Agreement":
-        """Compare; `theirs` may have the first windows only."""
-        moved = theirs - ours.weights[: len(theirs)]
+        """Compare two sets of losses of the same tokens."""
+        moved = theirs - ours.weights
         bias = abs(moved.mean()) / (moved.std(ddof=1) / np.sqrt(moved.size))
         return cls(_root_mean_square(moved), MOST_NOISE * ours.noise, float(bias))
 

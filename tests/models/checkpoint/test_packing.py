@@ -53,7 +53,7 @@ def there_and_back(folder: Path, tmp_path: Path, form: str = "auto") -> PackedSi
     assert digests(tmp_path / "again") == digests(folder)
     description = read_description()
     found = read_folder(tmp_path / "packed", description)
-    expected = {}
+    expected: dict[str, tuple[str, Any]] = {}
     for file in weight_files(folder):
         expected |= read_safetensors(file, description)
     assert found.keys() == expected.keys()
