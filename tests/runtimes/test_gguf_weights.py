@@ -112,3 +112,16 @@ def test_other_dtypes_and_unknown_layers_are_refused(tmp_path: Path) -> None:
         GGUFWeights(written(tmp_path / "m.gguf", in_32)).read(f"{LAYER}.q_proj")
     with pytest.raises(ValueError, match=r"'model\.nothing'"):
         GGUFWeights(tmp_path / "m.gguf").read("model.nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("BF16", 1), ("Q8_0", 1), ("Q5_0", 1), ("Q4_0", 1), ("Q5_1", 0), ("Q4_1", 0)]
+)
+def test_which_formats_keep_zeros(name: str, kept: int) -> None:
+    """As docs/runtimes.md says; with an offset, zeros are kept where they are a block's minimum."""
+    weight = np.random.default_rng(0).normal(size=(64, 256)).astype(np.float32)
+    weight.reshape(-1, 4)[:, :2] = 0.0
+    dtype = gguf.GGMLQuantizationType[name]
+    found = gguf.quants.dequantize(gguf.quants.quantize(weight, dtype), dtype)
+    share = (found[weight == 0] == 0).mean()
+    assert share == 1 if kept else share < 0.01
