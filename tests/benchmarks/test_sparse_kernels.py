@@ -9,6 +9,8 @@ from torch import Tensor
 from verification.benchmarks.inference import sparse_kernels
 from verification.benchmarks.inference.sparse_kernels import in_torch, in_words, time_layer
 
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+
 
 @pytest.fixture(autouse=True)
 def few_copies(monkeypatch: pytest.MonkeyPatch) -> None:

