@@ -28,6 +28,7 @@ verify: mutants fuzz attacks
 	$(BIN)/python -m tests.judge.named
 	$(BIN)/python -m tests.stress.busy
 	$(BIN)/python -m tests.models.sweep --out docs/results/model-sweep.json
+	$(BIN)/python -m tests.runtimes.llama_cpp --out docs/results/llama-cpp.json
 	$(if $(FOLDER),$(MAKE) scoreboard)
 
 # Public implementations, judged by their own code. It says what it does not find in FOLDER.

@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reference.patterns import Structured, parse_pattern
+from tests.forms.described import read_description, read_folder, read_safetensors
 from tests.models.checkpoint.packs import CASES, ROWS, digests, forge, pruned
 from tests.models.conftest import Thanos
 from tests.models.families import FAMILIES
 from thanos_torch.checkpoint.masks import write_masks
+from thanos_torch.checkpoint.shards import weight_files
 from thanos_torch.forms import choose, form_bytes, form_of
 from thanos_torch.models import (
     MASKS,
@@ -42,10 +44,22 @@ def expected_bytes(layer: PackedLayer, itemsize: int, parts: int) -> int:
 
 
 def there_and_back(folder: Path, tmp_path: Path, form: str = "auto") -> PackedSizes:
-    """Pack a checkpoint and unpack it again: every file must be the same."""
+    """Pack a checkpoint and unpack it again: every file must be the same.
+
+    A reader that knows no more than forms.json must find the same tensors too.
+    """
     sizes = pack_checkpoint(folder, tmp_path / "packed", form)
     unpack_checkpoint(tmp_path / "packed", tmp_path / "again")
     assert digests(tmp_path / "again") == digests(folder)
+    description = read_description()
+    found = read_folder(tmp_path / "packed", description)
+    expected: dict[str, tuple[str, Any]] = {}
+    for file in weight_files(folder):
+        expected |= read_safetensors(file, description)
+    assert found.keys() == expected.keys()
+    for name, (_, array) in expected.items():
+        assert found[name].shape == array.shape, name
+        assert found[name].tobytes() == array.tobytes(), name
     return sizes
 
 

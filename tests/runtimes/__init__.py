@@ -1,0 +1,1 @@
+"""Pruned checkpoints in runtimes of others: docs/runtimes.md."""
