@@ -69,7 +69,7 @@ def test_functions(
     loaded = load_model(str(dense))
     # As the default model and GGUF files get into the cache folder.
     monkeypatch.setattr(load, "_from_gguf", lambda *_: loaded)
-    load._dequantised(tmp_path / "cache" / "model", lambda scratch: scratch / "x.gguf")
+    load._dequantised(tmp_path / "cache" / "model", lambda: tmp_path / "x.gguf")
     report = prune_model(loaded.model, tiny.random_windows(), "2:4", judge=None)
     record = {"settings": {}, **report.as_dict()}
     save_checkpoint(loaded, tmp_path / "saved", record=record, masks=report.masks)
