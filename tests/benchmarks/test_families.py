@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import huggingface_hub
 import pytest
 
 from reference.patterns import SemiStructured, parse_pattern
+from thanos_torch.models import accept_terms
+from thanos_torch.runtime.downloads import CACHE_VARIABLE
 from verification.benchmarks.pages.studies import PARTS
 from verification.benchmarks.quality import families
 from verification.benchmarks.quality.families import FAMILIES, FamilyModel, family_runs
@@ -79,3 +82,13 @@ def test_models_out_of_reach_have_a_reason(
     hub(monkeypatch, answer)
     found = families.out_of_reach(model)
     assert re.search(reason, found) if reason else found == ""
+
+
+def test_terms_that_were_not_accepted_are_a_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    gemma = BY_LABEL["Gemma-3-270M"]
+    assert "--accept-gemma-terms" in families.out_of_reach(gemma)
+    accept_terms(gemma.source)
+    assert families.out_of_reach(gemma) == ""

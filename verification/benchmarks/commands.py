@@ -64,6 +64,7 @@ def bench(
         ),
     ] = None,
     threads: Threads = 0,
+    accept_gemma_terms: AcceptGemmaTerms = False,
     out: Annotated[
         Path, typer.Option(help="Folder for results, pages and unfinished studies.")
     ] = Path("results/bench"),

@@ -54,6 +54,8 @@ def in_third_block(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals]
     """Call it with a signal, which then ends the next run in its third block."""
 
     def arm(number: signal.Signals) -> None:
+        if signal.getsignal(number) is signal.SIG_IGN:  # as a shell has SIGINT in the background
+            monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)
         calls: list[None] = []
 
         def judge(*args: Any, **options: Any) -> Any:

@@ -15,11 +15,12 @@ from verification.benchmarks.pages.page import Page
 from verification.benchmarks.pages.paper_models import PAPER_MODELS
 from verification.benchmarks.pages.quality import QUALITY
 from verification.benchmarks.pages.report import html_report
+from verification.benchmarks.pages.runtimes import RUNTIMES
 from verification.benchmarks.pages.scoreboard import SCOREBOARD
 from verification.benchmarks.pages.studies import Results
 
 MEASURED: tuple[Page, ...] = (*QUALITY, FAMILIES_PAGE, COST, INFERENCE, SIZE, SPEED)
-PAGES = (*MEASURED, PAPER_MODELS, GPU, MODELS, SCOREBOARD)
+PAGES = (*MEASURED, PAPER_MODELS, GPU, MODELS, RUNTIMES, SCOREBOARD)
 REPORT = "report.html"
 # The sections of the report in their order: the first one is its summary.
 SECTIONS = (
@@ -55,6 +56,7 @@ def published(root: Path) -> list[Path]:
         docs / "gpu.md",
         docs / "models.md",
         docs / "paper-models.md",
+        docs / "runtimes.md",
         docs / "scoreboard.md",
         docs / "bugs-found.md",
         docs / "results" / "speed" / "speed.md",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from thanos_torch.checkpoint.named import refuse_unaccepted
+from thanos_torch.checkpoint.terms import TermsError
 from verification.benchmarks.quality.paper_plan import METHODS, evaluating_bytes, preparation
 from verification.benchmarks.quality.plan import Calibration, Evaluation, Run, dense_runs
 
@@ -95,10 +97,14 @@ def family_runs(model: FamilyModel, seed: int) -> Iterator[Run]:
 
 
 def out_of_reach(model: FamilyModel) -> str:
-    """Why a model cannot be loaded from the hub; empty if it can, or has a name of its own."""
+    """Why a model cannot be loaded: no hub, no safetensors, terms not accepted; empty if it can."""
     if model.pickled:
         return "its revision has no safetensors"
     if not model.revision:
+        try:
+            refuse_unaccepted(model.source)
+        except TermsError as error:
+            return str(error)
         return ""
     from huggingface_hub import HfApi
 
