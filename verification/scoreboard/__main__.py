@@ -8,13 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from verification.benchmarks.environment import environment
 from verification.conformance.cases import load_cases
 from verification.conformance.text import printable, report_text
 from verification.fresh import fresh_cases
 from verification.scoreboard.badges import BADGES, write_badges
 from verification.scoreboard.implementations import LIST, Listed, read_list
 from verification.scoreboard.judging import function_of, judged, row_of
-from verification.scoreboard.record import RESULTS, judged_at, merged, read_record, write_record
+from verification.scoreboard.record import RESULTS, merged, read_record, write_record
 from verification.scoreboard.sources import Folder, Lack
 
 SEED = 20_250_405  # of the fresh cases, the same for every row and run
@@ -89,22 +90,25 @@ def _record(
     Returns the names of those that cannot be imported: they keep the row that they had.
     """
     content, broken = read_record(options.out), []
+    here = environment()  # before a row is written, which the commit does not have
     badges = options.badges or (BADGES if options.out == RESULTS else None)
     for row in rows:
         try:
-            fresh = _judged_row(row, folder, options)
+            fresh = _judged_row(row, folder, options, here)
         except ValueError as error:
             print(printable(f"{row.name}: not judged: {error}"), file=sys.stderr)
             broken.append(row.name)
             continue
-        content = merged(content, [fresh], listed, "make scoreboard")
+        content = merged(content, [fresh], listed, "make scoreboard", here)
         write_record(options.out, content)
         if badges:
             write_badges(content, badges)
     return broken
 
 
-def _judged_row(row: Listed, folder: Folder, options: argparse.Namespace) -> dict[str, Any]:
+def _judged_row(
+    row: Listed, folder: Folder, options: argparse.Namespace, here: dict[str, Any]
+) -> dict[str, Any]:
     """Judge one implementation. Raises ValueError if it cannot be imported."""
     started = time.perf_counter()
     cases = [case for case in (*load_cases(), *fresh_cases(options.seed, ""))
@@ -118,9 +122,12 @@ def _judged_row(row: Listed, folder: Folder, options: argparse.Namespace) -> dic
         **found,
         "source": folder.origin(row.source) if row.source else None,
         "versions": folder.versions(row.source.environment) if row.source else None,
-        "judged": {**judged_at(), "seed": options.seed,
-                   "seconds": round(time.perf_counter() - started, 1)},
-    }  # fmt: skip
+        "judged": {
+            **{name: here[name] for name in ("commit", "date", "machine")},
+            "seed": options.seed,
+            "seconds": round(time.perf_counter() - started, 1),
+        },
+    }
 
 
 def _show(rows: Sequence[Listed], folder: Folder, options: argparse.Namespace) -> None:

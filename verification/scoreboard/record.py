@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from verification.benchmarks.environment import environment
 from verification.scoreboard.implementations import Listed
 from verification.writing import write_text
 
@@ -23,24 +22,24 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
-def judged_at() -> dict[str, Any]:
-    """Where and when rows are judged: commit, day and machine."""
-    here = environment()
-    return {name: here[name] for name in ("commit", "date", "machine")}
-
-
 def merged(
-    before: dict[str, Any], fresh: Iterable[dict[str, Any]], listed: Sequence[Listed], command: str
+    before: dict[str, Any],
+    fresh: Iterable[dict[str, Any]],
+    listed: Sequence[Listed],
+    command: str,
+    here: dict[str, Any],
 ) -> dict[str, Any]:
     """A results file in which fresh rows replace those of the same name; in the order of the list.
 
     Rows of implementations that the list does not have are left out.
+
+    here  the environment of the run, as it was before the first row was written
     """
     rows = {row["name"]: row for row in (*before["implementations"], *fresh)}
     return {
         "format": FORMAT,
         "command": command,
-        **environment(),
+        **here,
         "implementations": [rows[each.name] for each in listed if each.name in rows],
     }
 
