@@ -105,10 +105,8 @@ def test_the_reference_prunes_and_the_certificate_judges(environment: Path) -> N
 
 
 @pytest.mark.parametrize("program", [("thanos", "verify"), ("python", "-m", "verification")])
-def test_all_vectors_and_fresh_cases_are_judged(
-    environment: Path, program: tuple[str, ...]
-) -> None:
-    done = run(environment, *program, "reference", "--only", "thanos-float64", "--seed", "1")
+def test_vectors_and_fresh_cases_are_judged(environment: Path, program: tuple[str, ...]) -> None:
+    done = run(environment, *program, "reference", "--only", "thanos-float64-1", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout
 

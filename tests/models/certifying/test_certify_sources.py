@@ -444,6 +444,7 @@ assert threads() == before, (before, threads())
 """
 
 
+@pytest.mark.long
 def test_judging_side_by_side_leaves_blas_its_threads(kept: Folders) -> None:
     """A layer begins while another is judged, and ends after it.
 

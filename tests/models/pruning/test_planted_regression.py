@@ -49,6 +49,7 @@ def mean_error(file: Path) -> float:
     return float(torch.tensor([layer["error"] for layer in layers]).log().mean().exp())
 
 
+@pytest.mark.long
 def test_two_percent_more_layer_error_are_caught(
     thanos: Thanos,
     measured: Callable[[str, int], Path],
