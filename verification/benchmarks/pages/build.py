@@ -34,6 +34,7 @@ SECTIONS = (
     "calibration",
     "outliers",
     "patterns",
+    "families",
     "refit",
     "cost",
     "inference",
@@ -82,6 +83,7 @@ def sections(root: Path) -> dict[str, Path]:
         **{name: docs / "study" / f"{name}.md" for name in SECTIONS},
         "speed": docs / "results" / "speed" / "speed.md",
         "paper-models": docs / "paper-models.md",
+        "runtimes": docs / "runtimes.md",
     }
 
 

@@ -83,26 +83,27 @@ def _picture(results: Results) -> Any:
     """Perplexity by Thanos against the reported speed-up: a panel for each model."""
     studies = measured(results)
     figure, panels = plt.subplots(
-        1, len(studies), figsize=(WIDTH, 3.6), sharex=True, layout="constrained", squeeze=False
+        len(studies),
+        1,
+        figsize=(WIDTH, 0.6 + 2.9 * len(studies)),
+        sharex=True,
+        layout="constrained",
+        squeeze=False,
     )
-    for panel, (model, study) in zip(panels[0], studies.items(), strict=True):
+    for panel, (model, study) in zip(panels[:, 0], studies.items(), strict=True):
         dense = study.dense["perplexity"]
         panel.axhline(dense, color="black", linewidth=1, linestyle="--")
         for each in speed_ups(results):
             if value := _perplexity(study, each.pattern):
                 face = "none" if each.bound else "tab:blue"
                 panel.plot(each.speed_up, value, "o", color="tab:blue", markerfacecolor=face)
-                panel.annotate(
-                    f"{each.pattern}\n{each.runtime}",
-                    (each.speed_up, value),
-                    xytext=(5, 3),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+                text = f"{each.pattern}, {each.runtime}"
+                place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+                panel.annotate(text, (each.speed_up, value), fontsize=8, **place)
         log_axis(panel.yaxis)
-        panel.set_xlim(0.93, 1.75)
-        panel.set_title(f"{model.label}; dashed: dense, {dense:.1f}", fontsize=9, loc="left")
-    panels[0, 0].set_ylabel("perplexity (log scale)")
+        panel.set(xlim=(0.95, 1.8), ylabel="perplexity (log scale)")
+        panel.margins(y=0.15)
+        panel.set_title(f"{model.label}; dashed: dense, {dense:.1f}", fontsize=10, loc="left")
     figure.supxlabel("times faster, as the runtime reports; hollow: a limit", fontsize=9)
     return figure
 
