@@ -113,7 +113,7 @@ def test_an_explanation_of_a_few_failures_by_chance_is_left_out() -> None:
         assert names(report) == []
         text = report_text(report, function(WRONG[0]).capabilities)
         total = len(report.failures)
-        assert f"Failures that no known mistake explains: {total} of the {total}" in text
+        assert f"Failures that are not named: {total} of the {total}" in text
 
 
 def test_every_check_is_shown_before_one_is_repeated() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +88,11 @@ def bench(
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
     (profile,) = (name for name, asked in profiles.items() if asked)
     chosen = _chosen(profile, study or [])
+    if data is None and not (quick or dry_run) and find_spec("datasets") is None:
+        raise typer.BadParameter(
+            "without it, texts come from a hub: pip install 'thanos-pruning[data]'",
+            param_hint="--data",
+        )
     if dry_run:
         _show_plan(profile, chosen)
         return
@@ -129,7 +135,10 @@ def _within_reach(chosen: dict[str, list[Study]], asked: bool) -> dict[str, list
 
     models = [model for model in FAMILIES if model.label in chosen]
     reasons = {model.label: reason for model in models if (reason := out_of_reach(model))}
-    lines = [f"{label} is left out: {reason}" for label, reason in reasons.items()]
+    together: dict[str, list[str]] = {}
+    for label, reason in reasons.items():
+        together.setdefault(reason, []).append(label)
+    lines = [f"left out: {', '.join(labels)}: {reason}" for reason, labels in together.items()]
     if lines and (asked or len(reasons) == len(chosen)):
         raise ValueError("\n".join(lines))
     for line in lines:

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m verif
     try:
         os.environ.update(number_variables(options.threads))  # processes under test inherit them
         seed = secrets.randbelow(10**9) if options.seed is None else options.seed
+        if options.json and options.json.is_dir():
+            raise ValueError(f"json must be a file, got the folder {options.json}")
         if options.json and not options.json.absolute().parent.is_dir():
             raise ValueError(f"json must lie in a folder that exists, got {options.json}")
         if options.export:

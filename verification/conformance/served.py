@@ -40,7 +40,6 @@ class ServedProgram:
         self._plain = Program(command, method, timeout, limits)
         self._plain_left = MAX_PLAIN
         self.capabilities = self._plain.capabilities
-        self.reproduce = self._plain.reproduce
         self._server: Server | None = None
         try:
             self._server = Server(self._plain)
@@ -72,6 +71,11 @@ class ServedProgram:
             return None
         self._plain_left -= 1
         return self._plain.answer(case)
+
+    def reproduce(self, case: Case) -> str:
+        """The commands for a run of its own; a mistake in serving needs --serve."""
+        hint = "if that is right: docs/vectors.md says what to send to it with --serve"
+        return f"{self._plain.reproduce(case)}\n# {hint}"
 
     def close(self) -> None:
         """End the program; another case starts it again."""

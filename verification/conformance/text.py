@@ -94,7 +94,7 @@ def _unexplained(report: Report) -> Iterator[str]:
     if not left:
         return
     yield ""
-    yield f"Failures that no known mistake explains: {len(left)} of the {len(report.failures)}"
+    yield f"Failures that are not named: {len(left)} of the {len(report.failures)}"
     shown = _of_every_kind(left)
     for failure in shown:
         yield from _example(failure)

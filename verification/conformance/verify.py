@@ -87,7 +87,7 @@ class Report:
             word = f"passed, with {expected} expected failures" if expected else "passed"
         else:
             word = "failed" if self.counts["failed"] else "failed: no case passed"
-        if self.tier == TIERS[-1]:
+        if self.tier == TIERS[-1] or not self.passed:
             return word
         # Nobody shall take it for a pass of the judge.
         return f"{word} (tier {self.tier} only: a right implementation passes tier {TIERS[-1]})"

@@ -217,7 +217,8 @@ class _Workers:
         try:
             status = worker.listen(task, partial(progress, run))
             if not (grams if only_grams else written).exists():
-                reason = worker.errors() or _ended(status)
+                said = worker.errors().splitlines()
+                reason = said[-1] if said else _ended(status)  # of a traceback, the error
                 raise ChildProcessError(f"run {run.key} broke off: {reason}")
         finally:
             self._idle.put(worker)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from thanos_torch.checkpoint.named import refuse_unaccepted
+from thanos_torch.checkpoint.named import NAMED, refuse_unaccepted
 from thanos_torch.checkpoint.terms import TermsError
 from verification.benchmarks.quality.paper_plan import METHODS, evaluating_bytes, preparation
 from verification.benchmarks.quality.plan import Calibration, Evaluation, Run, dense_runs
@@ -111,7 +111,8 @@ def out_of_reach(model: FamilyModel) -> str:
     try:
         files = HfApi().model_info(model.source, revision=model.revision, timeout=SECONDS).siblings
     except Exception as error:  # the HTTP client and the hub client each raise their own
-        return str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return f"the hub does not give it: {reason}"
     names = [file.rfilename for file in files or ()]
     return "" if any(name.endswith(".safetensors") for name in names) else f"it has only {names}"
 
@@ -142,10 +143,14 @@ def plan_rows(models: Iterable[FamilyModel]) -> list[list[str]]:
                 f"{model.parameters / 1e9:.2f} B",
                 str(len(runs) + len(dense_runs(runs))),
                 f"{memory / 2**30:.1f}",
-                preparation(model.gated, model.pickled),
+                preparation(model.gated or _has_terms(model), model.pickled),
             ]
         )
     return rows
+
+
+def _has_terms(model: FamilyModel) -> bool:
+    return model.source in NAMED and NAMED[model.source].terms is not None
 
 
 def plan_lines() -> list[str]:
@@ -155,5 +160,5 @@ def plan_lines() -> list[str]:
         f"Methods: {', '.join(METHODS)}; patterns: {', '.join(PATTERNS)}; {len(SEEDS)} draws.",
         f"On the first draw also {wider}, where the groups fit all layers.",
         f"Calibrated on {NSAMPLES} windows of {SEQLEN} tokens of C4, evaluated on {WINDOWS} of "
-        "WikiText-2.",
+        "WikiText-2: from --data FOLDER, or from a hub (pip install 'thanos-pruning[data]').",
     ]
