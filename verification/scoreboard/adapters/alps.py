@@ -6,14 +6,14 @@ does nothing. Their n counts kept weights. The mask is observed: it is their las
 smallest weights, before they solve for the kept ones.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import alps as published
 import torch
-from torch.overrides import TorchFunctionMode
 
 from verification.scoreboard.adapters.layer import Given, adapter
+from verification.scoreboard.adapters.observed import Observer
 
 OWN = torch.Tensor.to
 
@@ -28,21 +28,13 @@ def _to(self: torch.Tensor, *where: Any, **options: Any) -> torch.Tensor:
 torch.Tensor.to = _to  # type: ignore[method-assign, assignment]
 
 
-class LastChoice(TorchFunctionMode):
+class LastChoice(Observer):
     """Records the indices that the last call of `torch.topk` returned."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Do what was asked for, and record what it chose."""
-        returned = func(*args, **(kwargs or {}))
+    def after(self, func: Callable[..., Any], returned: Any) -> None:
+        """Record what was chosen."""
         if func is torch.topk:
             self.indices = returned[1]
-        return returned
 
 
 @adapter("unstructured", "n:m")

@@ -7,7 +7,30 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 
-class Zeroed(TorchFunctionMode):
+class Observer(TorchFunctionMode):
+    """Sees every call of a function of PyTorch, before and after it, and changes none."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Do what was asked for, between the two looks."""
+        self.before(func, args)
+        returned = func(*args, **(kwargs or {}))
+        self.after(func, returned)
+        return returned
+
+    def before(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Look at a call that is about to be made."""
+
+    def after(self, func: Callable[..., Any], returned: Any) -> None:
+        """Look at what a call returned."""
+
+
+class Zeroed(Observer):
     """Records the boolean masks by which weights are set to zero, column after column.
 
     The weight alone does not tell: a kept weight may be 0 as well. Only assignments like
@@ -21,17 +44,10 @@ class Zeroed(TorchFunctionMode):
         self._rows = rows
         self._parts: list[torch.Tensor] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Record an assignment, and do what was asked for."""
+    def before(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Record an assignment."""
         if func is torch.Tensor.__setitem__ and self._is_choice(*args[1:]):
             self._parts.append(args[1].clone().reshape(self._rows, -1))
-        return func(*args, **(kwargs or {}))
 
     def _is_choice(self, index: Any, value: Any) -> bool:
         return (

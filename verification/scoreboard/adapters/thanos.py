@@ -7,7 +7,7 @@ nothing. Their code computes in float32 throughout. They reorder rows and column
 groups or columns, and the adapter observes by which order they undo that.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,19 +36,13 @@ class Reordered(Zeroed):
         """Whether rows are sorted, so that those that stay are the last ones."""
         return bool(self._asked.n or self._asked.structured)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Record what is zeroed and reordered, and do what was asked for."""
+    def before(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Record what is zeroed and reordered."""
         if func is torch.Tensor.__getitem__ and tuple(args[0].shape) == self._whole:
             self._orders.append(args[1])
         if func is torch.Tensor.__setitem__ and self._is_columns(*args[1:]):
             self._columns = args[1][1].stop
-        return super().__torch_function__(func, types, args, kwargs)
+        super().before(func, args)
 
     def _is_columns(self, index: Any, value: Any) -> bool:
         """Whether this is `W[:, :s] = 0.0`."""
