@@ -183,6 +183,7 @@ def test_an_empty_run_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
         (["reference", "--only", "no-such-case"], "no-such-case"),
         (["reference", "--timeout", "nan"], "timeout"),
         (["reference", "--json", "/no/such/folder/report"], "/no/such/folder"),
+        (["reference", "--json", "/"], "json must be a file, got the folder /"),
     ],
 )
 def test_usage_errors(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:

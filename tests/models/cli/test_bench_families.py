@@ -40,3 +40,16 @@ def test_the_plan_has_a_row_for_each_model(thanos: Thanos) -> None:
     unknown = thanos("bench", "--families", "--dry-run", "--study", "Qwen")
     assert unknown.status == 2
     assert "'Qwen'" in unknown.err
+
+
+@pytest.mark.parametrize("profile", ["--standard", "--paper", "--families"])
+def test_texts_of_a_hub_need_their_package_before_anything_is_measured(
+    thanos: Thanos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str
+) -> None:
+    monkeypatch.setattr(commands, "find_spec", lambda _: None)
+    monkeypatch.setattr(commands, "_within_reach", pytest.fail)
+    monkeypatch.setattr(commands, "_measure", pytest.fail)
+    done = thanos("bench", profile, "--out", tmp_path / "out")
+    assert done.status == 2
+    assert "pip install 'thanos-pruning[data]'" in " ".join(done.err.split())
+    assert not (tmp_path / "out").exists()
